@@ -1,0 +1,82 @@
+"""What the data are called: modalities, columns, classes, units, dtypes, our parquet layout and the batch.
+
+Everything that names a column or a class imports it from here. Sources: Rizhko & Bloom 2024 (arXiv:2411.08842),
+the ASAS-SN variable star catalogue (Jayasinghe et al. 2018, 2019), LAMOST low-resolution spectra.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+PREPROCESSING_VERSION = 1  # part of every store's key: raise it when any prepared number changes
+
+MODALITIES = ("photometry", "spectra", "metadata")  # the order of the published model
+
+# Label ids are positions in this tuple: alphabetical, as on the hub.
+CLASSES = ("DSCT", "EA", "EB", "EW", "HADS", "M", "ROT", "RRAB", "RRC", "SR")
+PAPER_ORDER = ("EW", "SR", "EA", "RRAB", "EB", "ROT", "RRC", "HADS", "M", "DSCT")  # for tables and plots
+UNLABELLED = -1
+
+# Four features of the light curve [mag, day, -, -] ...
+PHOTO_COLS = ("amplitude", "period", "lksl_statistic", "rfr_score")
+# ... and 34 catalogue columns [mag, mas, mas/yr, degree], in the order of the published networks.
+META_COLS = (
+    "mean_vmag", "phot_g_mean_mag", "e_phot_g_mean_mag", "phot_bp_mean_mag", "e_phot_bp_mean_mag",
+    "phot_rp_mean_mag", "e_phot_rp_mean_mag", "bp_rp", "parallax", "parallax_error", "parallax_over_error",
+    "pmra", "pmra_error", "pmdec", "pmdec_error", "j_mag", "e_j_mag", "h_mag", "e_h_mag", "k_mag", "e_k_mag",
+    "w1_mag", "e_w1_mag", "w2_mag", "e_w2_mag", "w3_mag", "w4_mag", "j_k", "w1_w2", "w3_w4", "pm", "ruwe", "l", "b",
+)  # fmt: skip
+ALL_COLS = PHOTO_COLS + META_COLS  # 38, the order of `mean` and `std` in the raw data set's info.json
+
+# Transforms before the z-score (metadata_func in info.json).
+ABS_COLS = (
+    "mean_vmag", "phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag",
+    "j_mag", "h_mag", "k_mag", "w1_mag", "w2_mag", "w3_mag", "w4_mag",
+)  # fmt: skip
+COS_COLS = ("l",)
+SIN_COLS = ("b",)
+LOG_COLS = ("period",)
+
+SUBS = ("full", "sub50", "sub25", "sub10")
+SUB_FRACTION = {"full": 1, "sub50": 2, "sub25": 4, "sub10": 10}  # a subset aims at n / this number of objects
+SEEDS = (42, 0, 66, 12, 123)
+SPLITS = ("train", "validation", "test")
+
+# Model inputs.
+SEQ_LEN = 200  # points of a light curve that reach the network
+PHOTO_CHANNELS = 9  # time, flux, flux error, then PHOTO_COLS, log10(MAD), span
+WAVELENGTH_START, WAVELENGTH_STEP, WAVELENGTH_COUNT = 3850.0, 2.0, 2575  # Angstrom: 3850, 3852 ... 8998
+SPECTRUM_CHANNELS = 3  # flux, third column (LAMOST inverse variance), log10(MAD)
+
+# Our own parquet layout ("astrom3"): objects/*.parquet hold every object once, splits/{sub}_{seed}.parquet say who
+# is in which split, dataset.json says what it is. Raw observations, never normalised:
+#   time [day, HJD or any zero point]  float64 (float32 has a step of 0.25 d at HJD 2,457,000)
+#   flux, flux_err [mJy]               float64
+#   wavelength [Angstrom, vacuum]      float64; flux [any]; ivar [1/flux^2], LAMOST inverse variance: float32
+#   photo_cols, meta_cols              struct of float64, null where unknown
+# A null struct is a missing modality; a null label is an unlabelled object.
+LIGHT_CURVE_TYPE = pa.struct([("time", pa.list_(pa.float64())), ("flux", pa.list_(pa.float64())),
+                              ("flux_err", pa.list_(pa.float64()))])  # fmt: skip
+SPECTRUM_TYPE = pa.struct([("wavelength", pa.list_(pa.float64())), ("flux", pa.list_(pa.float32())),
+                           ("ivar", pa.list_(pa.float32()))])  # fmt: skip
+OBJECT_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("label", pa.string()),
+        ("light_curve", LIGHT_CURVE_TYPE),
+        ("spectrum", SPECTRUM_TYPE),
+        ("photo_cols", pa.struct([(c, pa.float64()) for c in PHOTO_COLS])),
+        ("meta_cols", pa.struct([(c, pa.float64()) for c in META_COLS])),
+    ]
+)
+SPLIT_SCHEMA = pa.schema([("object_id", pa.string()), ("split", pa.string())])
+
+# The batch, the one dict that data loaders give and models take (B objects; absent modalities are zeros):
+#   index       int64   (B,)             row of the object in its split's list of ids
+#   label       int64   (B,)             class id, UNLABELLED where there is none
+#   photometry  float32 (B, 200, 9)      see PHOTO_CHANNELS; time in [0, 1] over the whole curve
+#   mask        float32 (B, 200)         1 for a point, 0 for padding
+#   spectra     float32 (B, 3, 2575)     see SPECTRUM_CHANNELS
+#   metadata    float32 (B, 34)          META_COLS, z-scored
+#   present     dict modality -> bool (B,)
+# A loader made for some modalities gives only their keys. `mask` comes with photometry.
