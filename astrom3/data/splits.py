@@ -90,7 +90,7 @@ def cap_subset(labels: Sequence[str | None] | np.ndarray, fraction: int, seed: i
         return labelled
     _, ids = np.unique(names[labelled].astype(str), return_inverse=True)
     counts = np.bincount(ids)
-    cap = class_cap(counts, len(labelled) / fraction)
+    cap = class_cap(counts.tolist(), len(labelled) / fraction)
     order = np.random.default_rng([seed, len(names)]).permutation(len(labelled))
     keep = [members[:cap] for c in range(len(counts)) if len(members := order[ids[order] == c])]
     return np.sort(labelled[np.concatenate(keep)])

@@ -1,0 +1,317 @@
+"""Writes a data set in our own layout: objects as parquet, splits, statistics, rejected.csv and summary.json.
+
+    with DatasetWriter(root, classes=CLASSES, name="my survey", provenance={"source": "..."}) as writer:
+        writer.write(rows)                      # rows of OBJECT_SCHEMA
+        writer.reject("star 7", "spectrum", "rejected", "file is truncated")
+        writer.finish()
+
+Everything is written to a hidden folder beside `root`, which takes its name in the last step: whatever happens before,
+nothing half-written is ever found at `root`. Rows never pile up: memory stays at a few row groups.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from astrom3.data.normalise import Normaliser
+from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
+from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
+from astrom3.errors import UserError
+
+LAYOUT, VERSION = "astrom3", 1
+ROW_GROUP = 256  # objects; about 20 MB with spectra
+DECISIONS = ("repaired", "rejected")
+REJECTED_COLUMNS = ("object_id", "modality", "decision", "reason")
+
+
+@dataclass
+class PublishedSplit:
+    """A split that is kept as it came: ids by split, and its statistics (info.json of the raw data set)."""
+
+    members: dict[str, list[str]]
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class DatasetWriter:
+    """Use as a context manager: leaving it without `finish` (error, interrupt) removes what was written.
+
+    classes: label id = position. A row with another label, without id or with an id seen before is not written but
+    listed in rejected.csv; a null label is an unlabelled object.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        classes: Sequence[str],
+        name: str,
+        provenance: Mapping[str, Any],
+        rows_per_file: int = 2048,
+        overwrite: bool = False,
+    ) -> None:
+        self.root = Path(root).absolute()
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            if not overwrite:
+                raise UserError(f"{self.root} exists already; give another folder, or overwrite=true to replace it.")
+            if not (self.root / "dataset.json").is_file():
+                raise UserError(
+                    f"{self.root} is not a data set of this program, so it is not replaced; remove it first."
+                )
+        if len(set(classes)) != len(classes):
+            raise UserError(f"classes {list(classes)} of {self.root} name a class twice; name each once.")
+        self.classes, self.name, self.provenance = list(classes), name, dict(provenance)
+        self.rows_per_file = max(rows_per_file // ROW_GROUP, 1) * ROW_GROUP
+        self._labels: list[str | None] = []
+        self._ids: dict[str, None] = {}  # in order, and a set
+        self._values: list[np.ndarray] = []  # catalogue values of all objects, (rows, 38)
+        self._present: Counter[str] = Counter()
+        self._decisions: Counter[tuple[str, str, str]] = Counter()
+        self._pending: list[pa.Table] = []
+        self._file: pq.ParquetWriter | None = None
+        self._rows_in_file = self._n_files = 0
+        self._done = False
+
+        self._temp = self.root.parent / f".{self.root.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        try:
+            (self._temp / "objects").mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.root.parent}: {error.strerror}; choose another folder.") from error
+        self._rejected = (self._temp / "rejected.csv").open("w", newline="", encoding="utf-8")
+        self._rejected_csv = csv.writer(self._rejected)
+        self._rejected_csv.writerow(REJECTED_COLUMNS)
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._done:
+            self.abort()
+
+    def abort(self) -> None:
+        """Remove everything written so far; `root` is left as it was."""
+        self._done = True
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._rejected.close()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def write(self, batch: pa.RecordBatch | pa.Table | Sequence[Mapping[str, Any]]) -> None:
+        """Append objects: Arrow data of OBJECT_SCHEMA, or a list of dicts in which missing keys are null."""
+        if isinstance(batch, pa.RecordBatch):
+            table = pa.Table.from_batches([batch])
+        else:
+            table = batch if isinstance(batch, pa.Table) else objects_table(batch)
+        if not table.schema.equals(OBJECT_SCHEMA):
+            table = table.select(OBJECT_SCHEMA.names).cast(OBJECT_SCHEMA)
+        table = self._accepted(table)
+        if not len(table):
+            return
+        self._labels += table["label"].to_pylist()
+        self._values.append(catalogue_values(table))
+        for column in ("light_curve", "spectrum", "photo_cols", "meta_cols"):
+            self._present[column] += len(table) - table[column].null_count
+        self._pending.append(table)
+        while sum(map(len, self._pending)) >= ROW_GROUP:
+            self._write_group()
+
+    def reject(self, object_id: str, modality: str, decision: str, reason: str) -> None:
+        """List one decision on bad input: `repaired`, or `rejected` (that modality, or the object)."""
+        if decision not in DECISIONS:
+            raise ValueError(f"decision {decision!r} is none of {DECISIONS}")
+        self._rejected_csv.writerow((object_id, modality, decision, reason))
+        # Counted by kind: what stands before a colon, without numbers ("3 points ..." and "5 points ..." are one kind).
+        kind = re.sub(r"\s+", " ", re.sub(r"\b[\d.]+\b", "", reason.split(":")[0])).strip()
+        self._decisions[modality, decision, kind] += 1
+
+    def finish(
+        self,
+        seeds: Iterable[int] = SEEDS,
+        subs: Iterable[str] = SUBS,
+        *,
+        fractions: Sequence[float] = FRACTIONS,
+        published: Mapping[tuple[str, int], PublishedSplit] | None = None,
+    ) -> Path:
+        """Write splits and summary, give the folder its name, return it.
+
+        published: splits to keep as they are, by (sub, seed); then `seeds`, `subs` and `fractions` are not used.
+        Subsets need labels: a data set without any gets the full splits only.
+        """
+        check_fractions(fractions)
+        if not self._ids:
+            reasons = "; ".join(f"{n} x {m}: {r}" for (m, _, r), n in self._decisions.most_common(3))
+            raise UserError(f"no object is left to write to {self.root} ({reasons or 'the input is empty'}).")
+        while self._pending:
+            self._write_group()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._rejected.close()
+
+        values = np.concatenate(self._values)
+        splits: dict[str, Any] = {}
+        (self._temp / "splits").mkdir()
+        if published is not None:
+            for (sub, seed), split in published.items():
+                splits[f"{sub}_{seed}"] = self._write_split(f"{sub}_{seed}", self._names(split), values, split.info)
+        else:
+            labelled = any(label is not None for label in self._labels)
+            for seed in seeds:
+                for sub in subs if labelled else [s for s in subs if s == "full"]:
+                    names = make_splits(self._labels, sub, seed, fractions)
+                    splits[f"{sub}_{seed}"] = self._write_split(f"{sub}_{seed}", names, values, {})
+        counts = self._counts()
+        dataset = {
+            "name": self.name,
+            "layout": LAYOUT,
+            "version": VERSION,
+            "classes": self.classes,
+            "provenance": self.provenance,
+            "n_objects": len(self._ids),
+            "counts": counts,
+        }
+        _write_json(self._temp / "dataset.json", dataset)
+        _write_json(self._temp / "summary.json", {**counts, "decisions": self._decision_counts(), "splits": splits})
+        self._publish()
+        return self.root
+
+    def _accepted(self, table: pa.Table) -> pa.Table:
+        keep = np.ones(len(table), dtype=bool)
+        for i, (object_id, label) in enumerate(
+            zip(table["object_id"].to_pylist(), table["label"].to_pylist(), strict=True)
+        ):
+            if not object_id:
+                self.reject("", "object", "rejected", "no object_id")
+            elif object_id in self._ids:
+                self.reject(object_id, "object", "rejected", "object_id occurs twice: the first one is kept")
+            elif label is not None and label not in self.classes:
+                self.reject(object_id, "object", "rejected", f"unknown class: {label}")
+            else:
+                self._ids[object_id] = None
+                continue
+            keep[i] = False
+        return table if keep.all() else table.filter(pa.array(keep))
+
+    def _write_group(self) -> None:
+        """Write one row group of at most ROW_GROUP pending rows."""
+        table = pa.concat_tables(self._pending)
+        group, rest = table.slice(0, ROW_GROUP), table.slice(ROW_GROUP)
+        self._pending = [rest] if len(rest) else []
+        if self._file is None:
+            path = self._temp / "objects" / f"objects-{self._n_files:05d}.parquet"
+            self._file = pq.ParquetWriter(path, OBJECT_SCHEMA, compression="zstd")
+            self._n_files, self._rows_in_file = self._n_files + 1, 0
+        self._file.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
+        self._rows_in_file += len(group)
+        if self._rows_in_file >= self.rows_per_file:
+            self._file.close()
+            self._file = None
+
+    def _names(self, split: PublishedSplit) -> np.ndarray:
+        """Split name of every object written, "" where it is in none; published ids never written are left out."""
+        where = {object_id: name for name, ids in split.members.items() for object_id in ids}
+        return np.array([where.get(object_id, "") for object_id in self._ids], dtype="<U10")
+
+    def _write_split(self, stem: str, names: np.ndarray, values: np.ndarray, info: Mapping[str, Any]) -> dict[str, Any]:
+        chosen = np.flatnonzero(names != "")
+        ids, labels = np.array(list(self._ids), dtype=object), np.array(self._labels, dtype=object)
+        rows = {"object_id": ids[chosen].tolist(), "split": names[chosen].tolist()}
+        pq.write_table(
+            pa.table(rows, schema=SPLIT_SCHEMA), self._temp / "splits" / f"{stem}.parquet", compression="zstd"
+        )
+        counts = {}
+        for split in SPLITS:
+            found = Counter(labels[names == split].tolist())
+            counts[split] = {c: found[c] for c in self.classes} | ({"unlabelled": found[None]} if found[None] else {})
+        statistics = dict(info) or Normaliser.fit(values[names == SPLITS[0]]).to_dict()
+        content = statistics | {"classes": self.classes, "counts": counts}
+        _write_json(self._temp / "splits" / f"{stem}.json", content)
+        return counts
+
+    def _counts(self) -> dict[str, Any]:
+        classes = Counter(self._labels)
+        return {
+            "objects": len(self._ids),
+            "classes": {c: classes[c] for c in self.classes},
+            "unlabelled": classes[None],
+            "present": {k: self._present[k] for k in ("light_curve", "spectrum", "photo_cols", "meta_cols")},
+        }
+
+    def _decision_counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """decision -> modality -> kind of reason -> how many."""
+        tree: dict[str, dict[str, dict[str, int]]] = {d: {} for d in DECISIONS}
+        for (modality, decision, kind), n in sorted(self._decisions.items()):
+            tree[decision].setdefault(modality, {})[kind] = n
+        return tree
+
+    def _publish(self) -> None:
+        """Give the finished folder its name; an older data set there is moved away first and then removed."""
+        old = self._temp.with_suffix(".old")
+        if self.root.is_dir() and any(self.root.iterdir()):
+            os.replace(self.root, old)
+        os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
+        self._done = True
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def objects_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as dicts (arrays for light curves and spectra, dicts for catalogue columns) -> table of OBJECT_SCHEMA."""
+    columns: list[pa.Array] = [
+        pa.array([None if row.get(c) is None else str(row[c]) for row in rows], pa.string())
+        for c in ("object_id", "label")
+    ]
+    for name in ("light_curve", "spectrum"):
+        columns.append(_ragged([row.get(name) for row in rows], OBJECT_SCHEMA.field(name).type))
+    for name in ("photo_cols", "meta_cols"):
+        columns.append(pa.array([row.get(name) for row in rows], OBJECT_SCHEMA.field(name).type))
+    return pa.table(columns, schema=OBJECT_SCHEMA)
+
+
+def _ragged(rows: Sequence[Mapping[str, Any] | None], kind: pa.StructType) -> pa.StructArray:
+    """Struct of lists from dicts of 1-D arrays, None for a null struct; without a Python object per number."""
+    children = []
+    for child in kind:
+        dtype = child.type.value_type.to_pandas_dtype()
+        arrays = [np.empty(0, dtype) if row is None else np.asarray(row[child.name], dtype) for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int32)
+        flat = np.concatenate([np.empty(0, dtype), *arrays])
+        children.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, child.type.value_type)))
+    mask = pa.array([row is None for row in rows], pa.bool_())
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask)
+
+
+def catalogue_values(table: pa.Table) -> np.ndarray:
+    """Catalogue columns of objects, (n, 38) float64 in the order of ALL_COLS, NaN where unknown."""
+    values = np.full((len(table), len(ALL_COLS)), np.nan)
+    for group, names in (("photo_cols", PHOTO_COLS), ("meta_cols", META_COLS)):
+        column = table[group].combine_chunks()
+        for name in names:
+            # Children of a struct array do not carry the null of the struct: struct_field does.
+            child = pc.struct_field(column, name)
+            values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
