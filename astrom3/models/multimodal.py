@@ -1,0 +1,128 @@
+"""The models around the encoders: one encoder with a class head, several encoders in one space, and both.
+
+An encoder is a module with `inputs` (keys of the batch it takes, in order; the first names its modality),
+`out_features` and `forward(*inputs) -> (B, out_features)`. Nothing here knows which modalities there are, so a new
+one is one file and one configuration. Rizhko & Bloom 2024 (arXiv:2411.08842), section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LOGIT_SCALE_RANGE = (1.0, 100.0)
+CLAMPS = ("forward", "parameter")
+FUSIONS = ("avg", "concat")
+
+Batch = Mapping[str, Any]
+
+
+def encode(encoder: nn.Module, batch: Batch) -> Tensor:
+    """Features (B, out_features) of one encoder's modality."""
+    return encoder(*(batch[key] for key in encoder.inputs))  # type: ignore[union-attr]
+
+
+class Classifier(nn.Module):
+    """One encoder and a linear head on its features: batch -> logits (B, num_classes)."""
+
+    def __init__(self, encoder: nn.Module, num_classes: int):
+        super().__init__()
+        self.encoder, self.num_classes = encoder, num_classes
+        self.head = nn.Linear(encoder.out_features, num_classes)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.head(encode(self.encoder, batch))
+
+
+class MultimodalModel(nn.Module):
+    """Encoders and linear projections into one space of `hidden_dim`, and a logit scale for each pair of modalities.
+
+    clamp: exp(logit scale) stays in [1, 100]. "forward", as published, clamps inside the forward pass, so a scale
+    beyond the range gets no gradient; exp(ln 100) is 100.0000076 in float32, so at the start the gradient is 0 until
+    weight decay has pulled the parameter back. "parameter" clamps the parameter after each step (`clamp_parameters`).
+    """
+
+    def __init__(self, encoders: Mapping[str, nn.Module], hidden_dim: int = 512, clamp: str = "forward"):
+        super().__init__()
+        if clamp not in CLAMPS:
+            raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}, not {clamp!r}")
+        self.hidden_dim, self.clamp = hidden_dim, clamp
+        self.encoders = nn.ModuleDict(encoders)
+        self.projections = nn.ModuleDict({m: nn.Linear(e.out_features, hidden_dim) for m, e in encoders.items()})
+        self.logit_scales = nn.ParameterDict(
+            {f"{a}_{b}": nn.Parameter(torch.tensor(math.log(LOGIT_SCALE_RANGE[1]))) for a, b in self.pairs}
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.encoders)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every pair once; for three modalities in the published order (0, 1), (1, 2), (2, 0)."""
+        names = self.modalities
+        if len(names) == 3:
+            return [(names[i], names[(i + 1) % 3]) for i in range(3)]
+        return list(combinations(names, 2))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """L2-normalised embeddings, modality -> (B, hidden_dim); rows of absent modalities are 0."""
+        return {m: self.embed(m, batch) for m in self.modalities}
+
+    def embed(self, modality: str, batch: Batch) -> Tensor:
+        encoder, projection = self.encoders[modality], self.projections[modality]
+        present = batch.get("present", {}).get(modality)
+        if present is None or bool(present.all()):
+            return F.normalize(projection(encode(encoder, batch)), dim=-1)
+        rows = present.nonzero().squeeze(1)
+        inputs = {key: batch[key][rows] for key in encoder.inputs}  # type: ignore[union-attr]
+        found = F.normalize(projection(encode(encoder, inputs)), dim=-1)
+        return found.new_zeros(len(present), self.hidden_dim).index_copy(0, rows, found)
+
+    def scale(self, a: str, b: str) -> Tensor:
+        """The factor of the logits of a pair, a scalar in [1, 100]."""
+        scale = self.logit_scales[f"{a}_{b}"].exp()
+        return scale.clamp(*LOGIT_SCALE_RANGE) if self.clamp == "forward" else scale
+
+    @torch.no_grad()
+    def clamp_parameters(self) -> None:
+        """After an optimiser step: hold the parameters in range, where `clamp="parameter"`."""
+        if self.clamp == "parameter":
+            low, high = (math.log(x) for x in LOGIT_SCALE_RANGE)
+            for scale in self.logit_scales.values():
+                scale.clamp_(low, high)
+
+
+class MultimodalClassifier(nn.Module):
+    """The embeddings of all modalities fused, and a linear head: batch -> logits (B, num_classes).
+
+    fusion "avg": mean of the embeddings that the object has; "concat": side by side, zeros for absent ones.
+    """
+
+    def __init__(self, backbone: MultimodalModel, num_classes: int, fusion: str = "avg"):
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {fusion!r}")
+        self.backbone, self.num_classes, self.fusion = backbone, num_classes, fusion
+        width = backbone.hidden_dim * (len(backbone.modalities) if fusion == "concat" else 1)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.head(self.fuse(self.backbone(batch), batch.get("present", {})))
+
+    def fuse(self, embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """(B, hidden_dim) each -> (B, hidden_dim) or (B, n * hidden_dim). Absent embeddings are zero rows."""
+        parts = [embeddings[m] for m in self.backbone.modalities]
+        if self.fusion == "concat":
+            return torch.cat(parts, dim=-1)
+        total = torch.stack(parts).sum(0)
+        if not present:
+            return total / len(parts)
+        count = torch.stack([present[m] for m in self.backbone.modalities]).sum(0).clamp(min=1)
+        return total / count.unsqueeze(-1).to(total.dtype)
