@@ -1,0 +1,265 @@
+"""The four photometric features of a light curve: period, amplitude, lksl_statistic, rfr_score.
+
+Definitions of the ASAS-SN variable star catalogue (Jayasinghe et al. 2018, MNRAS 477, 3145, sections 3 and 4;
+2019, MNRAS 486, 1907), of the curve in magnitudes:
+
+period          [day]  Lomb-Scargle (astropy, fast method); candidates compared by Fourier fits; doubled for eclipses
+lksl_statistic         Lafler-Kinman string length T(phi|P) of the folded curve, Clarke 2002 (A&A 386, 763)
+amplitude       [mag]  A_RFR: range of a random-forest regression of magnitude on phase
+rfr_score              R^2 of that regression on the points it was fitted to
+
+The catalogue does not say which forest it used. With at least 2 points in a leaf pure noise gets R^2 = 0.5 and T = 1,
+and R^2 is about 1 - T / 2: the published means and deviations (rfr_score 0.838 +- 0.137, T 0.329 +- 0.269) fulfil just
+that relation. Ours is such a forest, written for one sorted variable: 50 trees on 500 points take 2 ms instead of the
+30 of scikit-learn's RandomForestRegressor(50, min_samples_leaf=2), with the same scores (tested).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import astropy
+import numba
+import numpy as np
+from astropy.timeseries import LombScargle
+
+MIN_POINTS = 10
+MAX_FREQUENCY = 24.0  # 1/day: periods from 1 hour (DSCT and HADS have 0.02 to 0.3 d)
+SAMPLES_PER_PEAK = 2.5  # grid step 1 / (2.5 T): every peak is refined afterwards
+SIDEREAL = 1.0027379  # cycles per solar day
+N_PEAKS = 12
+HARMONICS = (1, 2, 3, 4, 6, 8)
+N_TREES = 50
+MIN_LEAF = 2
+# A shorter period than this may be half of an eclipsing binary's (longer ones are SR and M, whose cycles differ).
+MAX_DOUBLED = 20.0
+
+# Press & Rybicki's algorithm at oversampling 3: power good to 0.004, enough to find peaks, 3 times as fast as astropy
+# 8's new default; earlier releases know no other algorithm.
+_FAST = {"trig_sum_kwds": {"oversampling": 3}} | ({"algorithm": "fasper"} if int(astropy.__version__.split(".")[0]) >= 8 else {})
+
+
+def light_curve_features(
+    time: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, period: float | None = None
+) -> dict[str, float]:
+    """Features by name (PHOTO_COLS) of one curve, (N,) each, times in days; all NaN where they cannot be computed.
+
+    Points without positive flux have no magnitude and are left out; fewer than 10 others, no time span or no
+    variation give NaN. A given `period` is used as it is.
+    """
+    time, flux, flux_err = (np.asarray(a, dtype=np.float64) for a in (time, flux, flux_err))
+    unknown = dict.fromkeys(("amplitude", "period", "lksl_statistic", "rfr_score"), math.nan)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(time) & np.isfinite(flux) & (flux > 0) & np.isfinite(flux_err) & (flux_err >= 0)
+    if good.sum() < MIN_POINTS:
+        return unknown
+    order = np.argsort(time[good], kind="stable")
+    time, flux, flux_err = time[good][order], flux[good][order], flux_err[good][order]
+    magnitude = -2.5 * np.log10(flux)
+    error = 2.5 / math.log(10) * flux_err / flux
+    if np.ptp(time) <= 0 or np.ptp(magnitude) <= 0:
+        return unknown
+    if period is None or not period > 0:
+        period = find_period(time, magnitude, error)
+    phase = np.mod((time - time[0]) / period, 1.0)
+    order = np.argsort(phase, kind="stable")
+    phase, magnitude = phase[order], magnitude[order]
+    model = forest(phase, magnitude)
+    residual = ((magnitude - model) ** 2).sum() / ((magnitude - magnitude.mean()) ** 2).sum()
+    return {
+        "amplitude": float(np.ptp(model)),
+        "period": float(period),
+        "lksl_statistic": string_length(magnitude),
+        "rfr_score": float(1 - residual),
+    }
+
+
+def string_length(values: np.ndarray) -> float:
+    """Clarke 2002, eq. 2: T of values in order of phase, closed to a ring; 1 for noise, near 0 for a smooth curve."""
+    n = len(values)
+    steps = ((np.roll(values, -1) - values) ** 2).sum()
+    return float(steps / ((values - values.mean()) ** 2).sum() * (n - 1) / (2 * n))
+
+
+def forest(phase: np.ndarray, values: np.ndarray, n_trees: int = N_TREES, seed: int = 0) -> np.ndarray:
+    """Random-forest regression of values on phase (both in order of phase), predicted at the same points, (N,)."""
+    draws = np.random.default_rng([seed, len(phase)]).integers(0, len(phase), (n_trees, len(phase)))
+    return _forest(np.ascontiguousarray(phase), np.ascontiguousarray(values), draws)
+
+
+def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray) -> float:
+    """Best period [day] of a curve sorted by time, between 1/24 d and half of the time covered.
+
+    1. Peaks of the Lomb-Scargle periodogram, without the neighbourhood of 1, 2, 3, 4 cycles per solar or sidereal day.
+    2. Each, and for the strongest also its half and third frequency, is refined and fitted by Fourier series of
+       1 to 8 harmonics; the lowest Bayesian information criterion wins, so a longer period must earn its harmonics.
+    3. A curve whose minima are sharper than its maxima, as those of contact binaries with two like eclipses, gets
+       twice the period.
+    """
+    baseline = time[-1] - time[0]
+    t = time - time.mean()
+    # Points differ by more than their errors say (blends, calibration): no point may weigh far more than the others.
+    weights = 1.0 / (error**2 + np.median(error) ** 2 + (0.1 * np.std(magnitude)) ** 2 + 1e-12)
+    weights /= weights.sum()
+    y = magnitude - weights @ magnitude
+    lowest = min(2.0 / baseline, MAX_FREQUENCY / 2)
+    peaks = _peaks(t, y, weights, baseline, lowest)
+
+    candidates = [(f, 1) for f in peaks]
+    candidates += [(f / k, k) for f in peaks[:4] for k in (2, 3) if 1 / f < MAX_DOUBLED and f / k > lowest]
+    best = (math.inf, peaks[0], 1)
+    for frequency, part in candidates:
+        refined = _refine(lambda f: _fourier_rss(t, y, weights, f, 2 if part == 1 else 2 * part), frequency, baseline)
+        for n_harmonics in HARMONICS:
+            n_free = 2 * n_harmonics + 2
+            if n_free > len(t) // 4 and n_harmonics > 1:
+                break
+            rss = _fourier_rss(t, y, weights, refined, n_harmonics)
+            bic = len(t) * math.log(max(rss, 1e-12 * (weights @ y**2))) + n_free * math.log(len(t))
+            if bic < best[0]:
+                best = (bic, refined, n_harmonics)
+    _, frequency, n_harmonics = best
+    if 1 / frequency < MAX_DOUBLED and 2 / frequency < baseline / 2 and _eclipses(t, y, weights, frequency, n_harmonics):
+        frequency /= 2
+    return 1 / frequency
+
+
+def _peaks(t: np.ndarray, y: np.ndarray, weights: np.ndarray, baseline: float, lowest: float) -> list[float]:
+    """Frequencies [1/day] of the highest separate peaks of the periodogram, highest first."""
+    step = 1 / (SAMPLES_PER_PEAK * baseline)
+    n = max(int((MAX_FREQUENCY - lowest) / step), 10)
+    grid = lowest + step * np.arange(n)
+    search = LombScargle(t, y, weights**-0.5)
+    with np.errstate(all="ignore"):
+        power = search.power(grid, method="fast", assume_regular_frequency=True, method_kwds=_FAST)
+    power = np.nan_to_num(power, nan=0.0, posinf=0.0, neginf=0.0)
+    for cycles in range(1, 5):
+        for day in (cycles, cycles * SIDEREAL):
+            power[np.abs(grid - day) < max(2 / baseline, 0.002)] = 0.0
+    inner = np.flatnonzero((power[1:-1] >= power[:-2]) & (power[1:-1] >= power[2:])) + 1
+    if power[0] > power[1]:
+        inner = np.append(inner, 0)
+    chosen: list[float] = []
+    for index in inner[np.argsort(power[inner])[::-1][: 10 * N_PEAKS]]:
+        if all(abs(grid[index] - f) > 1.5 / baseline for f in chosen):
+            chosen.append(float(grid[index]))
+        if len(chosen) == N_PEAKS:
+            break
+    return chosen or [float(grid[int(np.argmax(power))])]
+
+
+def _refine(rss: Callable[[float], float], frequency: float, baseline: float) -> float:
+    """Frequency of the lowest residual within half a grid step, by a scan and two finer ones."""
+    width = 0.5 / (SAMPLES_PER_PEAK * baseline)
+    for _ in range(3):
+        grid = frequency + width * np.linspace(-1, 1, 7)
+        frequency = float(grid[int(np.argmin([rss(f) for f in grid]))])
+        width /= 3
+    return frequency
+
+
+def _eclipses(t: np.ndarray, y: np.ndarray, weights: np.ndarray, frequency: float, n_harmonics: int) -> bool:
+    """Whether the folded curve has minima of light that are sharper than its maxima, and symmetric ones."""
+    coefficients = _fourier_fit(t, y, weights, frequency, max(n_harmonics, 2))
+    phase = np.arange(100) / 100
+    model = np.zeros(100)
+    for h in range(1, len(coefficients) // 2 + 1):
+        angle = 2 * np.pi * h * phase
+        model += coefficients[2 * h - 1] * np.cos(angle) + coefficients[2 * h] * np.sin(angle)
+    skewness = ((model - model.mean()) ** 3).mean() / model.std() ** 3  # > 0: tail to faint magnitudes
+    return bool(skewness > 0.3)
+
+
+@numba.njit(cache=True, nogil=True)
+def _fourier_fit(t, y, weights, frequency, n_harmonics):
+    """Weighted least-squares coefficients 1, cos, sin, cos 2, sin 2 ..., (2 H + 1,)."""
+    n_free = 2 * n_harmonics + 1
+    normal = np.zeros((n_free, n_free))
+    right = np.zeros(n_free)
+    row = np.empty(n_free)
+    row[0] = 1.0
+    for i in range(len(t)):
+        angle = 2 * np.pi * ((t[i] * frequency) % 1.0)
+        c1, s1 = np.cos(angle), np.sin(angle)
+        c, s = 1.0, 0.0
+        for h in range(n_harmonics):
+            c, s = c * c1 - s * s1, s * c1 + c * s1
+            row[2 * h + 1], row[2 * h + 2] = c, s
+        for a in range(n_free):
+            wa = weights[i] * row[a]
+            right[a] += wa * y[i]
+            for b in range(a + 1):
+                normal[a, b] += wa * row[b]
+    for a in range(n_free):
+        normal[a, a] += 1e-9  # weights sum to 1: harmless, and gaps in phase cannot make it singular
+        for b in range(a):
+            normal[b, a] = normal[a, b]
+    return np.linalg.solve(normal, right)
+
+
+@numba.njit(cache=True, nogil=True)
+def _fourier_rss(t, y, weights, frequency, n_harmonics):
+    """Weighted residual sum of squares of the best Fourier series."""
+    coefficients = _fourier_fit(t, y, weights, frequency, n_harmonics)
+    total = 0.0
+    for i in range(len(t)):
+        angle = 2 * np.pi * ((t[i] * frequency) % 1.0)
+        c1, s1 = np.cos(angle), np.sin(angle)
+        c, s = 1.0, 0.0
+        model = coefficients[0]
+        for h in range(n_harmonics):
+            c, s = c * c1 - s * s1, s * c1 + c * s1
+            model += coefficients[2 * h + 1] * c + coefficients[2 * h + 2] * s
+        total += weights[i] * (y[i] - model) ** 2
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _forest(phase, values, draws):
+    """Mean over trees, one for each row of `draws` (bootstrap samples, indices into phase)."""
+    n = len(phase)
+    prediction = np.zeros(n)
+    counts = np.empty(n, np.int64)
+    x, w, wy = np.empty(n), np.empty(n), np.empty(n)
+    stack = np.empty((2 * n + 2, 2), np.int64)
+    for tree in range(len(draws)):
+        counts[:] = 0
+        for i in draws[tree]:
+            counts[i] += 1
+        m = 0
+        for i in range(n):
+            if counts[i] > 0:
+                x[m], w[m], wy[m] = phase[i], counts[i], counts[i] * values[i]
+                m += 1
+        stack[0, 0], stack[0, 1] = 0, m
+        depth = 1
+        while depth > 0:
+            depth -= 1
+            start, stop = stack[depth]
+            total_w, total_wy = w[start:stop].sum(), wy[start:stop].sum()
+            best, cut = total_wy * total_wy / total_w * (1 + 1e-12), -1
+            left_w, left_wy = 0.0, 0.0
+            for i in range(start, stop - 1):
+                left_w += w[i]
+                left_wy += wy[i]
+                if i + 1 - start < MIN_LEAF or stop - i - 1 < MIN_LEAF or x[i] == x[i + 1]:
+                    continue
+                right_w, right_wy = total_w - left_w, total_wy - left_wy
+                gain = left_wy * left_wy / left_w + right_wy * right_wy / right_w
+                if gain > best:
+                    best, cut = gain, i + 1
+            if cut > 0:
+                stack[depth, 0], stack[depth, 1] = start, cut
+                stack[depth + 1, 0], stack[depth + 1, 1] = cut, stop
+                depth += 2
+                continue
+            # A leaf holds every point, in the sample or not, between the middles to its neighbours.
+            low = -np.inf if start == 0 else 0.5 * (x[start - 1] + x[start])
+            high = np.inf if stop == m else 0.5 * (x[stop - 1] + x[stop])
+            mean = total_wy / total_w
+            for i in range(np.searchsorted(phase, low, side="right") if start else 0, n):
+                if phase[i] > high:
+                    break
+                prediction[i] += mean
+    return prediction / len(draws)
