@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from astrom3.data.kernel import kernel
 from astrom3.data.quality import NOT_FINITE, Checked, check_light_curves, check_spectra, frozen, list_decisions
 from astrom3.data.schema import (
     PHOTO_CHANNELS,
@@ -58,8 +58,8 @@ def prepare_light_curves(checked: Checked) -> LightCurves:
     values = np.empty((int(checked.offsets[-1]), 3), dtype=np.float32)
     offsets, constants = np.zeros(n + 1, dtype=np.int64), np.zeros((n, 2), dtype=np.float32)
     verdict = checked.verdict.copy()
-    columns = [frozen(column) for column in checked.columns]
-    _light_curves(frozen(checked.offsets, np.int64), *columns, values, offsets, constants, verdict)
+    time, flux, flux_err = (frozen(column) for column in checked.columns)
+    _light_curves(frozen(checked.offsets, np.int64), time, flux, flux_err, values, offsets, constants, verdict)
     return LightCurves(values[: offsets[-1]], offsets, constants, verdict)
 
 
@@ -69,8 +69,8 @@ def prepare_spectra(checked: Checked) -> Spectra:
     values = np.empty((n, 2, WAVELENGTH_COUNT), dtype=np.float32)
     log_mad, present = np.zeros(n, dtype=np.float32), np.zeros(n, dtype=np.bool_)
     verdict = checked.verdict.copy()
-    columns = [frozen(column) for column in checked.columns]
-    _spectra(frozen(checked.offsets, np.int64), *columns, values, log_mad, present, verdict)
+    wavelength, flux, third = (frozen(column) for column in checked.columns)
+    _spectra(frozen(checked.offsets, np.int64), wavelength, flux, third, values, log_mad, present, verdict)
     return Spectra(values, log_mad, present, verdict)
 
 
@@ -108,12 +108,12 @@ def centre(length: int) -> int:
     return max(length - SEQ_LEN, 0) // 2
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _mad(values):
     return np.median(np.abs(values - np.median(values)))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _light_curves(offsets, time, flux, err, values, new_offsets, constants, verdict):
     position = 0
     for i in range(len(offsets) - 1):
@@ -139,7 +139,7 @@ def _light_curves(offsets, time, flux, err, values, new_offsets, constants, verd
             constants[i] = 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _spectra(offsets, wavelength, flux, third, values, log_mad, present, verdict):
     grid_flux, grid_third = np.empty(WAVELENGTH_COUNT), np.empty(WAVELENGTH_COUNT)
     light = np.empty(WAVELENGTH_COUNT)
@@ -167,7 +167,7 @@ def _spectra(offsets, wavelength, flux, third, values, log_mad, present, verdict
             verdict[i] = CONSTANT_SPECTRUM if mad == 0 else NOT_FINITE_SPECTRUM
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _interpolate(x, flux, third, grid_flux, grid_third):
     """np.interp of both columns on the common grid: increasing x (M,), ends held constant outside."""
     last, j = len(x) - 1, 0
@@ -188,7 +188,7 @@ def _interpolate(x, flux, third, grid_flux, grid_third):
 NOT_FINITE_LIGHT_CURVE, NOT_FINITE_SPECTRUM, CONSTANT_SPECTRUM = NOT_FINITE["photometry"], NOT_FINITE["spectra"], 4
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def fill_windows(values, offsets, rows, starts, constants, pad_constants, x, mask):
     """Write the windows of B light curves into x (B, 200, 9) and mask (B, 200), both float32.
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from astrom3.data.kernel import kernel
 from astrom3.data.schema import (
     ALL_COLS,
     META_COLS,
@@ -69,6 +69,9 @@ SPECTRUM_REPAIRS = (
 )
 
 
+Ids = Sequence[str] | np.ndarray  # (n,) names of objects
+
+
 class Decision(NamedTuple):
     """One row of rejected.csv."""
 
@@ -88,7 +91,7 @@ class Checked:
 
     modality: str
     offsets: np.ndarray
-    columns: tuple[np.ndarray, np.ndarray, np.ndarray]
+    columns: tuple[np.ndarray, ...]
     verdict: np.ndarray
     repairs: np.ndarray
 
@@ -97,7 +100,7 @@ class Checked:
         """(n,) bool: the object has this modality and it is usable."""
         return np.diff(self.offsets) > 0
 
-    def decisions(self, object_ids: Sequence[str]) -> list[Decision]:
+    def decisions(self, object_ids: Ids) -> list[Decision]:
         """Everything repaired or rejected, in the order of the objects (n ids)."""
         return list_decisions(self.modality, object_ids, self.verdict, self.repairs)
 
@@ -126,18 +129,18 @@ def _check(modality: str, clean, offsets: np.ndarray, *columns: np.ndarray) -> C
 
 def frozen(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     """A contiguous read-only view or copy: Arrow's buffers are read-only, and one type means one compilation."""
-    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view: np.ndarray = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def constant(values: np.ndarray) -> bool:
     """True where the median absolute deviation is 0: more than half of the values equal the median."""
     return np.sum(values == np.median(values)) > len(values) // 2
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict, repairs):
     position = 0
     for i in range(len(offsets) - 1):
@@ -173,7 +176,7 @@ def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict,
         new_offsets[i + 1] = position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _order_ties(t, f, e, start, end, repairs):
     """Order points of equal time by flux, then error, and drop exact duplicates (the published np.unique of rows)."""
     kept = start
@@ -192,7 +195,7 @@ def _order_ties(t, f, e, start, end, repairs):
     return kept
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdict, repairs):
     position = 0
     for i in range(len(offsets) - 1):
@@ -226,7 +229,7 @@ def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdi
         new_offsets[i + 1] = position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _judge_spectrum(w, f):
     if len(w) < MIN_PIXELS:
         return 1
@@ -239,14 +242,14 @@ def _judge_spectrum(w, f):
 
 
 def list_decisions(
-    modality: str, object_ids: Sequence[str], verdict: np.ndarray, repairs: np.ndarray | None = None
+    modality: str, object_ids: Ids, verdict: np.ndarray, repairs: np.ndarray | None = None
 ) -> list[Decision]:
     """Verdict codes (n,) and repair counts (n, 4) of one modality as rows of rejected.csv."""
     rejections = LIGHT_CURVE_REJECTIONS if modality == "photometry" else SPECTRUM_REJECTIONS
     wording = LIGHT_CURVE_REPAIRS if modality == "photometry" else SPECTRUM_REPAIRS
     touched = verdict > 0 if repairs is None else (verdict > 0) | repairs.any(axis=1)
     rows = []
-    for i in np.flatnonzero(touched):
+    for i in np.flatnonzero(touched).tolist():
         done = [] if repairs is None else [w.format(int(k)) for w, k in zip(wording, repairs[i], strict=True) if k]
         if verdict[i]:
             reason = rejections[verdict[i]] + (f" (after: {'; '.join(done)})" if done else "")
@@ -256,7 +259,7 @@ def list_decisions(
     return rows
 
 
-def check_catalogue(values: np.ndarray, object_ids: Sequence[str]) -> tuple[np.ndarray, list[Decision]]:
+def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, list[Decision]]:
     """Raw catalogue values (n, 38) -> (metadata present (n,) bool, decisions).
 
     A missing (non-finite) value becomes the train mean; metadata counts as missing when more than half of its 34
@@ -269,7 +272,7 @@ def check_catalogue(values: np.ndarray, object_ids: Sequence[str]) -> tuple[np.n
     present = 2 * meta.sum(axis=1) <= len(META_COLS)
     below = values[:, parallax] <= 0
     rows: list[Decision] = []
-    for i in np.flatnonzero(photo.any(axis=1) | meta.any(axis=1) | below):
+    for i in np.flatnonzero(photo.any(axis=1) | meta.any(axis=1) | below).tolist():
         name = str(object_ids[i])
         if photo[i].any():
             columns = ", ".join(c for c, gone in zip(PHOTO_COLS, photo[i], strict=True) if gone)

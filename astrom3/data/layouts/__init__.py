@@ -1,0 +1,46 @@
+"""Open a folder of data, whichever of the known layouts it has: `open_source(path, sub, seed)`.
+
+| layout      | recognised by                                                             |
+| astrom3     | dataset.json                                                              |
+| raw         | splits/{sub}/{seed}/info.json (the files of AstroM3Dataset)               |
+| processed-1 | {sub}_{seed}[_norm]/ of parquet, `metadata` a struct                      |
+| processed-2 | {sub}_{seed}/ of parquet, `metadata` a list of 34 numbers                 |
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from astrom3.data.layouts.hub import config_files, open_processed
+from astrom3.data.layouts.ours import open_ours
+from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
+from astrom3.errors import UserError
+
+__all__ = ["Catalogue", "Group", "Piece", "Source", "Table", "open_source"]
+log = logging.getLogger(__name__)
+
+
+def open_source(path: str | Path, sub: str = "full", seed: int = 42) -> Source:
+    """The source of one subset and split seed under `path`; says in the log which layout was found."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; give the folder of a data set as data.path.")
+    config, files = config_files(root, sub, seed)
+    if (root / "dataset.json").is_file():
+        source = open_ours(root, sub, seed)
+    elif (root / "splits").is_dir():
+        from astrom3.data.layouts.raw import open_raw
+
+        source = open_raw(root, sub, seed)
+    elif files:
+        source = open_processed(root, config, files, sub, seed)
+    else:
+        found = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir() if not p.name.startswith("."))
+        raise UserError(
+            f"{root} holds no data set for {sub}_{seed}: found {', '.join(found[:12]) or 'nothing'}"
+            f"{' ...' if len(found) > 12 else ''}; expected dataset.json (own layout), "
+            f"splits/{sub}/{seed}/info.json (raw AstroM3Dataset) or {sub}_{seed}/train*.parquet (AstroM3Processed)."
+        )
+    log.info("Found %s", source.describe())
+    return source

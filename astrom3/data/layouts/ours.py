@@ -1,0 +1,122 @@
+"""Our own layout ("astrom3"), written by `data.writer`: every object once, and one small file per (sub, seed)."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, readable
+from astrom3.data.layouts.table import Catalogue, Source
+from astrom3.data.normalise import Normaliser
+from astrom3.data.preprocess import LightCurves, Spectra
+from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, UNLABELLED
+from astrom3.errors import UserError
+
+LAYOUT, VERSION = "astrom3", 1
+CHILDREN = {"photometry": ("time", "flux", "flux_err"), "spectra": ("wavelength", "flux", "ivar")}
+
+
+class ObjectTable(ParquetTable):
+    """objects/objects-*.parquet of OBJECT_SCHEMA: raw observations, times in float64."""
+
+    column: ClassVar = {"photometry": "light_curve", "spectra": "spectrum"}
+
+    def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
+        super().__init__(sorted((root / "objects").glob("*.parquet")))
+        self.root, self.classes = root, classes
+        if not self.files:
+            raise UserError(f"{root} has no objects/*.parquet; write the data set again.")
+        missing = [name for name in OBJECT_SCHEMA.names if name not in self.schema.names]
+        if missing:
+            raise UserError(f"{self.files[0]} lacks the columns {', '.join(missing)}; write the data set again.")
+
+    def decode(self, modality: str, column: pa.Array) -> tuple[LightCurves | Spectra, np.ndarray | None]:
+        lengths, columns, bad = columns_of_struct(column, CHILDREN[modality])
+        return prepare(modality, lengths, columns, bad)
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        table = self.small_columns(["object_id", "label", "photo_cols", "meta_cols"])
+        labels, unknown, names = label_ids(table["label"].to_pylist(), self.classes)
+        values = np.full((len(table), len(ALL_COLS)), np.nan)
+        columns = {"photo_cols": PHOTO_COLS, "meta_cols": META_COLS}
+        for group, members in columns.items():
+            struct = table[group].combine_chunks()
+            for name in members:
+                values[:, ALL_COLS.index(name)] = numbers(struct_child(struct, name, self.files[0]))
+        has_metadata = table["meta_cols"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
+        ids = np.array(table["object_id"].to_pylist(), dtype=object)
+        return Catalogue(ids, labels, values, unknown, names, False, has_metadata)
+
+    def catalogue(self) -> Catalogue:
+        return self._catalogue
+
+
+def struct_child(struct: pa.StructArray, name: str, path: Path) -> pa.Array:
+    """A field of a struct column, null where the struct is; UserError that names a missing field."""
+    if not pa.types.is_struct(struct.type) or struct.type.get_field_index(name) < 0:
+        raise UserError(f"{path} lacks the catalogue column {name}; write or download the data set again.")
+    return pc.struct_field(struct, name)
+
+
+def label_ids(labels: list[str | None], classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Class names -> ids (n,) int64 with UNLABELLED for null, unknown (n,) bool, and the unknown names by row."""
+    number = {name: i for i, name in enumerate(classes)}
+    names = {i: str(label) for i, label in enumerate(labels) if label is not None and label not in number}
+    ids = np.array([UNLABELLED if label is None else number.get(label, UNLABELLED) for label in labels], dtype=np.int64)
+    unknown = np.zeros(len(labels), dtype=bool)
+    unknown[list(names)] = True
+    return ids, unknown, names
+
+
+def open_ours(root: Path, sub: str, seed: int) -> Source:
+    """Source of a folder with dataset.json."""
+    about = read_json(root / "dataset.json")
+    if about.get("layout") != LAYOUT or about.get("version") != VERSION:
+        raise UserError(
+            f"{root / 'dataset.json'} says layout {about.get('layout')!r} version {about.get('version')!r}; "
+            f"this program reads {LAYOUT!r} version {VERSION}; convert the data again."
+        )
+    splits = root / "splits" / f"{sub}_{seed}.parquet"
+    if not splits.is_file():
+        found = sorted(path.stem for path in (root / "splits").glob("*.parquet") if re.fullmatch(r".+_\d+", path.stem))
+        raise UserError(f"{root} has no split {sub}_{seed}; it has: {', '.join(found) or 'none'}.")
+    classes = tuple(about.get("classes") or ())
+    table = ObjectTable(root, classes)
+    with readable(splits):
+        assigned = pq.read_table(splits, partitioning=None)
+    if not {"object_id", "split"} <= set(assigned.column_names):
+        raise UserError(f"{splits} must have the columns object_id and split; write the data set again.")
+    row_of = {object_id: row for row, object_id in enumerate(table.catalogue().ids)}
+    names = np.array(assigned["split"].to_pylist(), dtype=object)
+    ids = assigned["object_id"].to_pylist()
+    absent = [object_id for object_id in ids if object_id not in row_of]
+    if absent:
+        raise UserError(f"{splits} names {len(absent)} objects that are not in objects/ (first: {absent[0]!r}).")
+    rows = np.array([row_of[object_id] for object_id in ids], dtype=np.int64)
+    by_split = {split: rows[names == split] for split in SPLITS if (names == split).any()}
+    statistics = splits.with_suffix(".json")
+    normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))
+    note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
+    return Source(LAYOUT, root, sub, seed, classes, dict.fromkeys(by_split, table), by_split, normaliser, note)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; UserError where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; write or download the data set again.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); write or download the data set again.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object; write or download the data set again.")
+    return content

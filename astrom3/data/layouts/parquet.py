@@ -1,0 +1,185 @@
+"""Tables kept in parquet files: row groups as the unit of reading, nested columns to flat arrays without copies."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from astrom3.data.fingerprint import fingerprint
+from astrom3.data.layouts.table import Group, Piece, Table
+from astrom3.data.preprocess import LightCurves, Spectra, prepare_light_curves, prepare_spectra
+from astrom3.data.quality import UNEQUAL, check_light_curves, check_spectra
+from astrom3.errors import UserError
+
+ROWS_AT_ONCE = 256  # objects decoded at a time, however large the row group: about 13 MB of spectra
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into one sentence that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; download or write it again.") from error
+    except (pa.ArrowException, OSError) as error:
+        what = str(error).splitlines()[0][:200]
+        raise UserError(f"{path} cannot be read as parquet ({what}); download or write it again.") from error
+
+
+def parquet_schema(path: Path) -> pa.Schema:
+    """Columns of a parquet file, from its footer."""
+    with readable(path):
+        return pq.read_schema(path)
+
+
+class ParquetTable(Table):
+    """Objects in parquet files, in the order given. Subclasses say which column is which, and decode it."""
+
+    column: ClassVar[dict[str, str]]  # modality -> column name
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = list(files)
+        self._groups: list[Group] = []
+        self._where: list[tuple[Path, int]] = []  # file and row group of each group
+        self.schema = pa.schema([])
+        first = 0
+        for path in self.files:
+            with readable(path):
+                metadata = pq.read_metadata(path)
+                schema = metadata.schema.to_arrow_schema()
+            if not self._where:
+                self.schema = schema
+            elif [(f.name, f.type) for f in schema] != [(f.name, f.type) for f in self.schema]:
+                raise UserError(f"{path} has other columns than {self.files[0]}; they are not parts of one table.")
+            for i in range(metadata.num_row_groups):
+                rows = metadata.row_group(i).num_rows
+                self._groups.append(Group(len(self._where), first, rows))
+                self._where.append((path, i))
+                first += rows
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        return self._groups
+
+    def fingerprint(self, cache: Path) -> str:
+        return fingerprint(self.files, cache, type(self).__name__)
+
+    @abstractmethod
+    def decode(self, modality: str, column: pa.Array) -> tuple[LightCurves | Spectra, np.ndarray | None]:
+        """Prepared objects and repair counts from one column of a record batch."""
+
+    def batches(self, group: Group, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(first row, record batch) of a row group, at most ROWS_AT_ONCE objects at a time."""
+        path, number = self._where[group.number]
+        first = group.first
+        with readable(path), pq.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[number], columns=columns, use_threads=False):
+                yield first, batch
+                first += len(batch)
+
+    def pieces(self, group: Group, modality: str, rows: np.ndarray | None = None) -> Iterator[Piece]:
+        if rows is not None:
+            rows = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
+            if not len(rows):
+                return
+        for first, batch in self.batches(group, [self.column[modality]]):
+            if rows is not None and first > rows[-1]:
+                return
+            array = batch.column(0)
+            chosen = np.arange(first, first + len(batch))
+            if rows is not None:
+                chosen = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(batch))]
+                if not len(chosen):
+                    continue
+                if len(chosen) < len(batch):
+                    array = array.take(pa.array(chosen - first))
+            yield Piece(modality, chosen, *self.decode(modality, array))
+
+    def small_columns(self, names: list[str]) -> pa.Table:
+        """Whole columns without observations: ids, labels, catalogue values."""
+        parts = []
+        for path in self.files:
+            with readable(path):
+                parts.append(pq.read_table(path, columns=names, use_threads=False, partitioning=None))
+        return pa.concat_tables(parts)
+
+
+def unnest(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """One level of lists -> lengths (n,) int64 and the child array; a null list has length 0."""
+    if isinstance(array, pa.ExtensionArray):  # the Array2D of `datasets`, where that library is imported
+        array = array.storage
+    if not (
+        pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    ):
+        raise UserError(f"Expected a list column, found {array.type}; the columns are not those of a known layout.")
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64), array.flatten()
+
+
+def numbers(array: pa.Array) -> np.ndarray:
+    """A flat float or integer array, NaN for null; without a copy where there is no null."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type) or pa.types.is_decimal(array.type)):
+        raise UserError(f"Expected numbers, found {array.type}; the columns are not those of a known layout.")
+    return array.to_numpy(zero_copy_only=False)
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """(n,) lengths -> (n + 1,) int64 offsets."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def rows_of_three(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """list<list<float>> with three numbers per row -> lengths (n,), numbers (total, 3), bad (n,) bool.
+
+    An object with a row of another width is bad and gets length 0.
+    """
+    lengths, inner = unnest(array)
+    widths, flat = unnest(inner)
+    values, bad = numbers(flat), np.zeros(len(lengths), dtype=bool)
+    if not (widths == 3).all():
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        bad[owner[widths != 3]] = True
+        values = values[np.repeat(~bad[owner], widths)]
+        lengths = np.where(bad, 0, lengths)
+    return lengths, values.reshape(-1, 3), bad
+
+
+def columns_of_struct(array: pa.StructArray, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """struct of three lists -> lengths (n,), three flat columns, bad (n,) bool: lists of unequal length (length 0)."""
+    children = [unnest(pc.struct_field(array, name)) for name in names]
+    lengths = children[0][0]
+    bad = np.zeros(len(array), dtype=bool)
+    for other, _ in children[1:]:
+        bad |= other != lengths
+    flats = [numbers(flat) for _, flat in children]
+    if bad.any():
+        flats = [flat[np.repeat(~bad, own)] for flat, (own, _) in zip(flats, children, strict=True)]
+        lengths = np.where(bad, 0, lengths)
+    return lengths, flats, bad
+
+
+def prepare(
+    modality: str, lengths: np.ndarray, columns: Sequence[np.ndarray], bad: np.ndarray
+) -> tuple[LightCurves | Spectra, np.ndarray]:
+    """Check and prepare raw ragged columns; `bad` objects are rejected for their unequal columns."""
+    data: LightCurves | Spectra
+    if modality == "photometry":
+        checked = check_light_curves(offsets_of(lengths), *columns)
+        data = prepare_light_curves(checked)
+    else:
+        checked = check_spectra(offsets_of(lengths), *columns)
+        data = prepare_spectra(checked)
+    data.verdict[bad] = UNEQUAL[modality]
+    return data, checked.repairs

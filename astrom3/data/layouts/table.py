@@ -1,0 +1,151 @@
+"""What every layout looks like to the rest of the program: tables of objects, and a source that is a choice of rows.
+
+A `Table` holds objects once, in a fixed order, and hands out prepared pieces of them with bounded memory. A `Source`
+is one (sub, seed): for each split a table and the rows of it that belong to the split.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from astrom3.data.normalise import Normaliser
+from astrom3.data.preprocess import LightCurves, Spectra
+from astrom3.data.quality import Decision, list_decisions
+from astrom3.errors import UserError
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """ids (n,) str; labels (n,) int64, UNLABELLED where null; values (n, 38) float64 in ALL_COLS order, NaN unknown.
+
+    `unknown` (n,) bool marks objects whose class is not among the source's classes; `unknown_names` names it.
+    `normalised`: the values are z-scored already (hub layouts); processed-2 has NaN in the four PHOTO_COLS, which it
+    keeps with the light curves. `has_metadata` (n,) bool: the metadata modality is there at all.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    values: np.ndarray
+    unknown: np.ndarray
+    unknown_names: dict[int, str]  # row -> class name
+    normalised: bool
+    has_metadata: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Catalogue:
+        """The catalogue of some rows, in their order."""
+        names = {i: self.unknown_names[int(r)] for i, r in enumerate(rows) if int(r) in self.unknown_names}
+        return Catalogue(
+            self.ids[rows],
+            self.labels[rows],
+            self.values[rows],
+            self.unknown[rows],
+            names,
+            self.normalised,
+            self.has_metadata[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Prepared objects of one modality: rows (n,) of their table, and what was repaired (n, 4), None if not counted."""
+
+    modality: str
+    rows: np.ndarray
+    data: LightCurves | Spectra
+    repairs: np.ndarray | None
+
+    def decisions(self, ids: Sequence[str] | np.ndarray) -> list[Decision]:
+        """Rows of rejected.csv for this piece; `ids` are those of the whole table."""
+        return list_decisions(self.modality, [ids[row] for row in self.rows], self.data.verdict, self.repairs)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A run of rows that is read as one: number, first row, number of rows."""
+
+    number: int
+    first: int
+    rows: int
+
+
+class Table(ABC):
+    """Objects in a fixed order, read group by group."""
+
+    pad_constants = True  # the six constants stand in padded rows too
+
+    @property
+    @abstractmethod
+    def groups(self) -> Sequence[Group]: ...
+
+    @abstractmethod
+    def catalogue(self) -> Catalogue:
+        """Ids, labels and catalogue values of all rows."""
+
+    @abstractmethod
+    def pieces(self, group: Group, modality: str, rows: np.ndarray | None = None) -> Iterator[Piece]:
+        """Prepared light curves or spectra of one group in order, or of those of its objects that are in `rows`.
+
+        Pieces of different modalities have the same rows, so that two iterators can be zipped.
+        """
+
+    @abstractmethod
+    def fingerprint(self, cache: Path) -> str:
+        """Hexadecimal key of the content; `cache` is a folder for hashes of files already seen."""
+
+    def __len__(self) -> int:
+        return sum(group.rows for group in self.groups)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One (sub, seed) of a data set: `tables` and `rows` by split, the classes and the statistics of its train split.
+
+    `normaliser` is None where the catalogue values are normalised already.
+    """
+
+    layout: str  # astrom3, raw, processed-1 or processed-2
+    root: Path
+    sub: str
+    seed: int
+    classes: tuple[str, ...]
+    tables: dict[str, Table]
+    rows: dict[str, np.ndarray]
+    normaliser: Normaliser | None
+    note: str = ""  # what else a user should know, e.g. that the data are simulated
+
+    def table(self, split: str) -> Table:
+        """The table that holds this split; UserError if there is none."""
+        if split not in self.tables:
+            raise UserError(
+                f"{self.root} has no {split} split for {self.sub}_{self.seed} (has: {', '.join(self.rows)})."
+            )
+        return self.tables[split]
+
+    def catalogue(self, split: str) -> Catalogue:
+        """Catalogue of the split's objects, in the order of the split."""
+        return self.table(split).catalogue().take(self.rows[split])
+
+    def chunks(self, split: str, modality: str) -> Iterator[Piece]:
+        """Prepared light curves or spectra of the split, in the order of the table; memory is bounded."""
+        table = self.table(split)
+        for group in table.groups:
+            yield from table.pieces(group, modality, self.rows[split])
+
+    def fingerprint(self, split: str, cache: Path) -> str:
+        """Key of the content of the table behind the split."""
+        return self.table(split).fingerprint(cache)
+
+    def describe(self) -> str:
+        """One line for the log: what was found."""
+        counts = ", ".join(f"{split} {len(rows)}" for split, rows in self.rows.items())
+        state = "normalised" if self.normaliser is None else "raw"
+        note = f"; {self.note}" if self.note else ""
+        return (
+            f"layout {self.layout} at {self.root}, {self.sub}_{self.seed}: {counts}; {len(self.classes)} classes, "
+            f"catalogue values {state}{note}"
+        )

@@ -1,0 +1,303 @@
+"""Prepared light curves and spectra, packed into memory-mapped arrays, made once per content.
+
+One folder per (content of the table, modality, PREPROCESSING_VERSION): {cache}/{modality}-{key}-v{version}/ with .npy
+files, rejected.csv and manifest.json (shapes, sizes, CRC-32). It is written in a temporary folder and renamed, under a
+lock that dies with its process: several jobs may ask for the same store at once, one builds it, the others wait.
+When a store is opened its sizes are compared, and the checksums too where any file was touched since they were last
+verified (size, inode, mtime, ctime); a store that fails is built again with a warning.
+
+photometry: values (total, 3) float32, offsets (n + 1,), constants (n, 2), photo (n, 4) where the layout has them
+spectra:    values (m, 2, 2575) float32 of the m objects that have one, log_mad (m,), slot (n,) int64, -1 = none
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import secrets
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from astrom3.data.fingerprint import stamp, write_atomically
+from astrom3.data.layouts.table import Group, Piece, Table
+from astrom3.data.preprocess import LightCurves, Spectra
+from astrom3.data.quality import Decision, write_decisions
+from astrom3.data.schema import PREPROCESSING_VERSION, WAVELENGTH_COUNT
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int], None]  # called with the number of objects done
+STORED = ("photometry", "spectra")
+SMALL_GROUP = 1024  # row groups up to this many objects are prepared side by side, one per thread
+
+
+def cache_root(cache: str | Path | None = None) -> Path:
+    """The folder of the stores: given, else $ASTROM3_CACHE, else ~/.cache/astrom3."""
+    return Path(cache or os.environ.get("ASTROM3_CACHE") or "~/.cache/astrom3").expanduser()
+
+
+@dataclass(frozen=True)
+class Store:
+    """One modality of one table, opened: arrays by name (memory-mapped), and the decisions of its preparation."""
+
+    folder: Path
+    modality: str
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def present(self) -> np.ndarray:
+        """(n,) bool: the object has a usable light curve or spectrum."""
+        if self.modality == "photometry":
+            return np.diff(self.arrays["offsets"]) > 0
+        return np.asarray(self.arrays["slot"]) >= 0
+
+    def decisions(self) -> list[Decision]:
+        """What was repaired or rejected when the store was made."""
+        with open(self.folder / "rejected.csv", newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows)
+            return [Decision(*row) for row in rows]
+
+
+def open_store(
+    table: Table,
+    modality: str,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Store:
+    """Open the store of a table's light curves or spectra; build it first where there is none (or a damaged one)."""
+    root = cache_root(cache)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        key = table.fingerprint(root)
+        folder = root / f"{modality}-{key}-v{PREPROCESSING_VERSION}"
+        store = _open(folder, modality, len(table))
+        if store is None:
+            with FileLock(root / f"{folder.name}.lock"):
+                store = _open(folder, modality, len(table))  # another process may have built it meanwhile
+                if store is None:
+                    _build(table, modality, folder, progress, threads)
+                    store = _open(folder, modality, len(table))
+    except OSError as error:
+        raise UserError(
+            f"The prepared data cannot be written to {root} ({error.strerror or error}); make room there, or choose "
+            "another folder with data.cache=<folder>."
+        ) from error
+    if store is None:
+        raise UserError(f"The prepared data in {folder} were damaged while being written; check the disk of {root}.")
+    return store
+
+
+def _open(folder: Path, modality: str, n: int) -> Store | None:
+    """The store, or None where there is none or a damaged one (which is said)."""
+    if not folder.is_dir():
+        return None
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["modality"] != modality or manifest["objects"] != n or manifest["version"] != PREPROCESSING_VERSION:
+            raise ValueError("manifest of another store")
+        _verify(folder, manifest)
+        arrays = {}
+        for name, about in manifest["arrays"].items():
+            shape = tuple(about["shape"])
+            # A memory map cannot be empty.
+            array = np.load(folder / f"{name}.npy", mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
+            if array.shape != shape or array.dtype.str != about["dtype"]:
+                raise ValueError(f"{name}.npy is not what the manifest says")
+            arrays[name] = array
+        return Store(folder, modality, arrays)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("The prepared data in %s are damaged (%s): preparing them again.", folder, error)
+        return None
+
+
+def _verify(folder: Path, manifest: dict) -> None:
+    """Raise ValueError where a file is not the one that was written."""
+    stamps = {name: stamp(folder / name) for name in manifest["files"]}
+    for name, about in manifest["files"].items():
+        if (folder / name).stat().st_size != about["size"]:
+            raise ValueError(f"{name} has a wrong size")
+    try:
+        if json.loads((folder / "verified.json").read_text()) == stamps:
+            return
+    except (OSError, ValueError):
+        pass  # never verified on this disk, or not writable: read everything
+    for name, about in manifest["files"].items():
+        if _crc(folder / name) != about["crc32"]:
+            raise ValueError(f"{name} has a wrong checksum")
+    write_atomically(folder / "verified.json", json.dumps(stamps))
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _build(table: Table, modality: str, folder: Path, progress: Progress | None, threads: int | None) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a killed builder: we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    temporary.mkdir(parents=True)
+    log.info("Preparing the %s of %d objects into %s", modality, len(table), folder)
+    try:
+        writer = _Photometry(temporary) if modality == "photometry" else _Spectra(temporary, len(table))
+        decisions: list[Decision] = []
+        done, ids = 0, table.catalogue().ids
+        for piece in prepared_pieces(table, modality, threads):
+            if piece.rows[0] != done:
+                raise ValueError(f"pieces of {modality} out of order: row {piece.rows[0]} after {done}")
+            writer.write(piece)
+            decisions += piece.decisions(ids)
+            done += len(piece.rows)
+            if progress:
+                progress(len(piece.rows))
+        if done != len(table):
+            raise UserError(f"{len(table)} objects were announced, {done} were read: a file is damaged.")
+        arrays = writer.close()
+        write_decisions(temporary / "rejected.csv", decisions)
+        names = ["rejected.csv", *(f"{name}.npy" for name in arrays)]
+        manifest = {
+            "modality": modality,
+            "objects": len(table),
+            "version": PREPROCESSING_VERSION,
+            "arrays": {name: {"shape": shape, "dtype": dtype} for name, (shape, dtype) in arrays.items()},
+            "files": {
+                name: {"size": (temporary / name).stat().st_size, "crc32": _crc(temporary / name)} for name in names
+            },
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        if folder.exists():  # damaged
+            damaged = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+            os.replace(folder, damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def prepared_pieces(table: Table, modality: str, threads: int | None = None) -> Iterator[Piece]:
+    """All pieces of a table in order, row groups prepared side by side by `threads` (default: the cores we may use)."""
+    threads = threads or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 8)
+    groups = list(table.groups)
+    if threads < 2 or len(groups) < 2 or max(group.rows for group in groups) > SMALL_GROUP:
+        for group in groups:
+            yield from table.pieces(group, modality)
+        return
+
+    def prepare(group: Group) -> list[Piece]:
+        return list(table.pieces(group, modality))
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: list[Future[list[Piece]]] = []
+        try:
+            for group in groups:
+                waiting.append(pool.submit(prepare, group))
+                if len(waiting) > threads:
+                    yield from waiting.pop(0).result()
+            while waiting:
+                yield from waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Column:
+    """A .npy file that grows along its first axis; the header is filled in at the end."""
+
+    HEADER = 128
+
+    def __init__(self, folder: Path, name: str, dtype: type, tail: tuple[int, ...] = ()) -> None:
+        self.name, self.dtype, self.tail, self.length = name, np.dtype(dtype), tail, 0
+        self.file = open(folder / f"{name}.npy", "wb")  # noqa: SIM115 closed in close()
+        self.file.write(b" " * self.HEADER)
+
+    def write(self, rows: np.ndarray) -> None:
+        array = np.ascontiguousarray(rows, dtype=self.dtype)
+        assert array.shape[1:] == self.tail
+        self.file.write(array.data if array.size else b"")
+        self.length += len(array)
+
+    def close(self) -> tuple[tuple[int, ...], str]:
+        """Write the header; (shape, dtype) for the manifest."""
+        shape = (self.length, *self.tail)
+        text = repr({"descr": self.dtype.str, "fortran_order": False, "shape": shape})
+        header = np.lib.format.magic(1, 0) + (self.HEADER - 10).to_bytes(2, "little")
+        self.file.seek(0)
+        self.file.write(header + text.encode().ljust(self.HEADER - 11) + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        return shape, self.dtype.str
+
+
+class _Writer:
+    """Columns of one store."""
+
+    columns: list[_Column]
+
+    def write(self, piece: Piece) -> None:
+        raise NotImplementedError
+
+    def close(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        return {column.name: column.close() for column in self.columns}
+
+
+class _Photometry(_Writer):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.values = _Column(folder, "values", np.float32, (3,))
+        self.offsets = _Column(folder, "offsets", np.int64)
+        self.constants = _Column(folder, "constants", np.float32, (2,))
+        self.columns = [self.values, self.offsets, self.constants]
+        self.offsets.write(np.zeros(1, np.int64))
+
+    def write(self, piece: Piece) -> None:
+        data = piece.data
+        assert isinstance(data, LightCurves)
+        guard(data.values, data.constants)
+        self.offsets.write(self.values.length + data.offsets[1:])
+        self.values.write(data.values)
+        self.constants.write(data.constants)
+        if data.photo is not None:
+            if len(self.columns) == 3:
+                self.columns.append(_Column(self.folder, "photo", np.float32, (4,)))
+            guard(data.photo)
+            self.columns[3].write(data.photo)
+
+
+class _Spectra(_Writer):
+    def __init__(self, folder: Path, n: int) -> None:
+        self.values = _Column(folder, "values", np.float32, (2, WAVELENGTH_COUNT))
+        self.log_mad = _Column(folder, "log_mad", np.float32)
+        self.slot = _Column(folder, "slot", np.int64)
+        self.columns = [self.values, self.log_mad, self.slot]
+
+    def write(self, piece: Piece) -> None:
+        data = piece.data
+        assert isinstance(data, Spectra)
+        there = data.present
+        self.slot.write(np.where(there, self.values.length + np.cumsum(there) - 1, -1))
+        values = data.values if there.all() else data.values[there]
+        guard(values, data.log_mad)
+        self.values.write(values)
+        self.log_mad.write(data.log_mad[there])
+
+
+def guard(*arrays: np.ndarray) -> None:
+    """The last check before a store or a batch: prepared numbers are finite."""
+    for array in arrays:
+        if not np.isfinite(array).all():
+            raise ValueError("a prepared number is not finite: a case that quality.py does not reject yet")
