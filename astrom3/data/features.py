@@ -17,7 +17,6 @@ that relation. Ours is such a forest, written for one sorted variable: 50 trees 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import astropy
 import numba
@@ -28,8 +27,12 @@ MIN_POINTS = 10
 MAX_FREQUENCY = 24.0  # 1/day: periods from 1 hour (DSCT and HADS have 0.02 to 0.3 d)
 SAMPLES_PER_PEAK = 2.5  # grid step 1 / (2.5 T): every peak is refined afterwards
 SIDEREAL = 1.0027379  # cycles per solar day
-N_PEAKS = 12
-HARMONICS = (1, 2, 3, 4, 6, 8)
+MAX_PERIOD = 1000.0  # day; longer ones are trends (99.9% of the catalogue's are shorter)
+N_PEAKS = 8
+MAX_HARMONICS = 8
+ALIAS_RESIDUAL = 0.6  # see find_period
+PART_RESIDUAL = 0.85
+ECLIPSE_SKEWNESS = 0.3
 N_TREES = 50
 MIN_LEAF = 2
 # A shorter period than this may be half of an eclipsing binary's (longer ones are SR and M, whose cycles differ).
@@ -37,7 +40,9 @@ MAX_DOUBLED = 20.0
 
 # Press & Rybicki's algorithm at oversampling 3: power good to 0.004, enough to find peaks, 3 times as fast as astropy
 # 8's new default; earlier releases know no other algorithm.
-_FAST = {"trig_sum_kwds": {"oversampling": 3}} | ({"algorithm": "fasper"} if int(astropy.__version__.split(".")[0]) >= 8 else {})
+_FAST = {"trig_sum_kwds": {"oversampling": 3}} | (
+    {"algorithm": "fasper"} if int(astropy.__version__.split(".")[0]) >= 8 else {}
+)
 
 
 def light_curve_features(
@@ -89,13 +94,18 @@ def forest(phase: np.ndarray, values: np.ndarray, n_trees: int = N_TREES, seed: 
 
 
 def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray) -> float:
-    """Best period [day] of a curve sorted by time, between 1/24 d and half of the time covered.
+    """Best period [day] of a curve sorted by time: from 1/24 d to half of the time covered, at most 1000 d.
 
-    1. Peaks of the Lomb-Scargle periodogram, without the neighbourhood of 1, 2, 3, 4 cycles per solar or sidereal day.
-    2. Each, and for the strongest also its half and third frequency, is refined and fitted by Fourier series of
-       1 to 8 harmonics; the lowest Bayesian information criterion wins, so a longer period must earn its harmonics.
-    3. A curve whose minima are sharper than its maxima, as those of contact binaries with two like eclipses, gets
-       twice the period.
+    1. Highest peaks of the Lomb-Scargle periodogram (of all, and of those away from the daily aliases).
+    2. Each is refined and fitted by Fourier series of 1 to 8 harmonics; the lowest Bayesian information criterion
+       wins, a longer period than that of the highest peak only if it leaves less than 85% of the residual (any
+       multiple of a period fits as well, and irregular variation even better). A frequency near a multiple of one
+       cycle per day wins only if it leaves less than 60% of the residual of any other: slow irregular variation and
+       season-long trends always have such aliases.
+    3. Half and a third of the strongest frequencies are tried too (an eclipsing binary with two eclipses peaks at half
+       its period), and taken where they leave less than 85% of the residual.
+    4. A curve of one wave per period whose minima are sharper than its maxima, as contact binaries with two like
+       eclipses have it at half their period, gets twice the period.
     """
     baseline = time[-1] - time[0]
     t = time - time.mean()
@@ -103,77 +113,84 @@ def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray) -> f
     weights = 1.0 / (error**2 + np.median(error) ** 2 + (0.1 * np.std(magnitude)) ** 2 + 1e-12)
     weights /= weights.sum()
     y = magnitude - weights @ magnitude
-    lowest = min(2.0 / baseline, MAX_FREQUENCY / 2)
-    peaks = _peaks(t, y, weights, baseline, lowest)
+    lowest = min(max(2.0 / baseline, 1 / MAX_PERIOD), MAX_FREQUENCY / 2)
+    n_harmonics = int(np.clip((len(t) // 4 - 2) // 2, 1, MAX_HARMONICS))
+    # Just under a power of two of FFT cells where that costs little: half the time for baselines of 5 to 10 years.
+    step = 1 / (baseline * float(np.clip(2**19 / (3 * MAX_FREQUENCY * baseline), 2.0, SAMPLES_PER_PEAK)))
 
-    candidates = [(f, 1) for f in peaks]
-    candidates += [(f / k, k) for f in peaks[:4] for k in (2, 3) if 1 / f < MAX_DOUBLED and f / k > lowest]
-    best = (math.inf, peaks[0], 1)
-    for frequency, part in candidates:
-        refined = _refine(lambda f: _fourier_rss(t, y, weights, f, 2 if part == 1 else 2 * part), frequency, baseline)
-        for n_harmonics in HARMONICS:
-            n_free = 2 * n_harmonics + 2
-            if n_free > len(t) // 4 and n_harmonics > 1:
-                break
-            rss = _fourier_rss(t, y, weights, refined, n_harmonics)
-            bic = len(t) * math.log(max(rss, 1e-12 * (weights @ y**2))) + n_free * math.log(len(t))
-            if bic < best[0]:
-                best = (bic, refined, n_harmonics)
-    _, frequency, n_harmonics = best
-    if 1 / frequency < MAX_DOUBLED and 2 / frequency < baseline / 2 and _eclipses(t, y, weights, frequency, n_harmonics):
+    def fit(frequency: float, wide: int = 1) -> tuple[float, float, float]:
+        """(information criterion, residual, refined frequency) of the best number of harmonics."""
+        refined = _refine(t, y, weights, frequency, min(2 * wide, n_harmonics), step)
+        rss = np.maximum(_residuals(t, y, weights, refined, n_harmonics), 1e-9 * (weights @ y**2))
+        n_free = 2 * np.arange(1, n_harmonics + 1) + 2
+        criterion = len(t) * np.log(rss) + n_free * math.log(len(t))
+        best = int(np.argmin(criterion))
+        return float(criterion[best]), float(rss[best]), refined
+
+    peaks = _peaks(t, y, weights, lowest, step, baseline)
+    fits = [fit(f) for f in peaks]
+    clean = [f for f in fits if not near_daily_alias(f[2])]
+    best = _shortest(clean or fits)
+    if _shortest(fits)[1] < ALIAS_RESIDUAL * best[1]:
+        best = _shortest(fits)
+    if 1 / best[2] > MAX_DOUBLED:
+        return 1 / best[2]
+    parts = [fit(f / k, k) for f in dict.fromkeys([best[2], *peaks[:3]]) for k in (2, 3) if f / k > lowest]
+    parts = [p for p in parts if not near_daily_alias(p[2])]
+    if parts and min(parts)[1] < PART_RESIDUAL * best[1]:
+        best = min(parts)
+    frequency = best[2]
+    if frequency / 2 > lowest and _eclipses(t, y, weights, frequency, min(n_harmonics, 4)):
         frequency /= 2
     return 1 / frequency
 
 
-def _peaks(t: np.ndarray, y: np.ndarray, weights: np.ndarray, baseline: float, lowest: float) -> list[float]:
+def _shortest(fits: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """The fit of lowest criterion; one at a lower frequency than the highest peak (first) must leave clearly less."""
+    first, best = fits[0], min(fits)
+    return first if best[2] < 0.75 * first[2] and best[1] > PART_RESIDUAL * first[1] else best
+
+
+def near_daily_alias(frequency: float) -> bool:
+    """Whether a frequency [1/day] lies within 0.02 of a multiple of one cycle per solar or sidereal day."""
+    cycles = round(frequency)
+    return cycles > 0 and -0.02 < frequency - cycles < 0.02 + cycles * (SIDEREAL - 1)
+
+
+def _peaks(
+    t: np.ndarray, y: np.ndarray, weights: np.ndarray, lowest: float, step: float, baseline: float
+) -> list[float]:
     """Frequencies [1/day] of the highest separate peaks of the periodogram, highest first."""
-    step = 1 / (SAMPLES_PER_PEAK * baseline)
     n = max(int((MAX_FREQUENCY - lowest) / step), 10)
     grid = lowest + step * np.arange(n)
     search = LombScargle(t, y, weights**-0.5)
     with np.errstate(all="ignore"):
         power = search.power(grid, method="fast", assume_regular_frequency=True, method_kwds=_FAST)
     power = np.nan_to_num(power, nan=0.0, posinf=0.0, neginf=0.0)
-    for cycles in range(1, 5):
-        for day in (cycles, cycles * SIDEREAL):
-            power[np.abs(grid - day) < max(2 / baseline, 0.002)] = 0.0
     inner = np.flatnonzero((power[1:-1] >= power[:-2]) & (power[1:-1] >= power[2:])) + 1
-    if power[0] > power[1]:
-        inner = np.append(inner, 0)
-    chosen: list[float] = []
-    for index in inner[np.argsort(power[inner])[::-1][: 10 * N_PEAKS]]:
-        if all(abs(grid[index] - f) > 1.5 / baseline for f in chosen):
-            chosen.append(float(grid[index]))
-        if len(chosen) == N_PEAKS:
-            break
-    return chosen or [float(grid[int(np.argmax(power))])]
-
-
-def _refine(rss: Callable[[float], float], frequency: float, baseline: float) -> float:
-    """Frequency of the lowest residual within half a grid step, by a scan and two finer ones."""
-    width = 0.5 / (SAMPLES_PER_PEAK * baseline)
-    for _ in range(3):
-        grid = frequency + width * np.linspace(-1, 1, 7)
-        frequency = float(grid[int(np.argmin([rss(f) for f in grid]))])
-        width /= 3
-    return frequency
+    chosen: dict[bool, list[float]] = {True: [], False: []}  # near a daily alias or not
+    for index in inner[np.argsort(power[inner])[::-1][: 20 * N_PEAKS]]:
+        same = chosen[near_daily_alias(grid[index])]
+        if len(same) < N_PEAKS and all(abs(grid[index] - f) > 1.5 / baseline for f in same):
+            same.append(float(grid[index]))
+    return chosen[False] + chosen[True][: N_PEAKS // 2] or [float(grid[int(np.argmax(power))])]
 
 
 def _eclipses(t: np.ndarray, y: np.ndarray, weights: np.ndarray, frequency: float, n_harmonics: int) -> bool:
-    """Whether the folded curve has minima of light that are sharper than its maxima, and symmetric ones."""
-    coefficients = _fourier_fit(t, y, weights, frequency, max(n_harmonics, 2))
-    phase = np.arange(100) / 100
-    model = np.zeros(100)
-    for h in range(1, len(coefficients) // 2 + 1):
-        angle = 2 * np.pi * h * phase
-        model += coefficients[2 * h - 1] * np.cos(angle) + coefficients[2 * h] * np.sin(angle)
+    """Whether the folded curve is one wave with minima of light that are sharper than its maxima."""
+    coefficients = _fourier_fit(t, y, weights, frequency, n_harmonics)[0]
+    amplitudes = np.hypot(coefficients[1::2], coefficients[2::2])
+    if amplitudes[0] < amplitudes.max():
+        return False
+    angles = 2 * np.pi * np.outer(np.arange(1, n_harmonics + 1), np.arange(100) / 100)  # (H, 100)
+    model = coefficients[1::2] @ np.cos(angles) + coefficients[2::2] @ np.sin(angles)
     skewness = ((model - model.mean()) ** 3).mean() / model.std() ** 3  # > 0: tail to faint magnitudes
-    return bool(skewness > 0.3)
+    return bool(skewness > ECLIPSE_SKEWNESS)
 
 
 @numba.njit(cache=True, nogil=True)
 def _fourier_fit(t, y, weights, frequency, n_harmonics):
-    """Weighted least-squares coefficients 1, cos, sin, cos 2, sin 2 ..., (2 H + 1,)."""
+    """Weighted least squares of 1, cos, sin, cos 2, sin 2 ...: coefficients (2 H + 1,), normal matrix, right side."""
     n_free = 2 * n_harmonics + 1
     normal = np.zeros((n_free, n_free))
     right = np.zeros(n_free)
@@ -195,24 +212,36 @@ def _fourier_fit(t, y, weights, frequency, n_harmonics):
         normal[a, a] += 1e-9  # weights sum to 1: harmless, and gaps in phase cannot make it singular
         for b in range(a):
             normal[b, a] = normal[a, b]
-    return np.linalg.solve(normal, right)
+    return np.linalg.solve(normal, right), normal, right
 
 
 @numba.njit(cache=True, nogil=True)
-def _fourier_rss(t, y, weights, frequency, n_harmonics):
-    """Weighted residual sum of squares of the best Fourier series."""
-    coefficients = _fourier_fit(t, y, weights, frequency, n_harmonics)
-    total = 0.0
-    for i in range(len(t)):
-        angle = 2 * np.pi * ((t[i] * frequency) % 1.0)
-        c1, s1 = np.cos(angle), np.sin(angle)
-        c, s = 1.0, 0.0
-        model = coefficients[0]
-        for h in range(n_harmonics):
-            c, s = c * c1 - s * s1, s * c1 + c * s1
-            model += coefficients[2 * h + 1] * c + coefficients[2 * h + 2] * s
-        total += weights[i] * (y[i] - model) ** 2
-    return total
+def _residuals(t, y, weights, frequency, n_harmonics):
+    """Weighted residual sum of squares of the best Fourier series of 1, 2 ... H harmonics, (H,)."""
+    _, normal, right = _fourier_fit(t, y, weights, frequency, n_harmonics)
+    total = np.sum(weights * y * y)
+    rss = np.empty(n_harmonics)
+    for h in range(n_harmonics):
+        m = 2 * h + 3
+        part = np.ascontiguousarray(normal[:m, :m])
+        rss[h] = total - np.sum(np.linalg.solve(part, right[:m]) * right[:m])
+    return rss
+
+
+@numba.njit(cache=True, nogil=True)
+def _refine(t, y, weights, frequency, n_harmonics, step):
+    """Frequency of the lowest residual within a grid step, by a scan and two finer ones."""
+    width = step
+    for _ in range(3):
+        centre, lowest = frequency, np.inf
+        for k in range(-3, 4):
+            trial = centre + width * k / 3
+            coefficients, _, right = _fourier_fit(t, y, weights, trial, n_harmonics)
+            rss = -np.sum(coefficients * right)
+            if rss < lowest:
+                lowest, frequency = rss, trial
+        width /= 3
+    return frequency
 
 
 @numba.njit(cache=True, nogil=True)
