@@ -280,6 +280,7 @@ def check_normalised(table: ProcessedTable, normalised: bool) -> None:
     known = magnitudes[np.isfinite(magnitudes)]
     if len(known) and (abs(np.median(known)) < 3) != normalised:
         raise UserError(
-            f"{table.files[0]}: by the folder's name the catalogue values are {'' if normalised else 'not '}normalised, "
-            f"but the median of mean_vmag is {np.median(known):.2f}; name the folder with or without _norm accordingly."
+            f"{table.files[0]}: by the folder's name the catalogue values are {'' if normalised else 'not '}"
+            f"normalised, but the median of mean_vmag is {np.median(known):.2f}; "
+            "name the folder with or without _norm accordingly."
         )

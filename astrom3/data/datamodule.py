@@ -1,0 +1,216 @@
+"""The Lightning data module: an origin, a subset, a seed and some modalities -> loaders of the batch in schema.py.
+
+Works without a Trainer too: `module.setup("fit"); for batch in module.train_dataloader(): ...`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from lightning import LightningDataModule
+
+from astrom3.data.layouts import Source
+from astrom3.data.loader import PackedLoader
+from astrom3.data.normalise import Normaliser
+from astrom3.data.origins import Origin
+from astrom3.data.packed import PackedSplit
+from astrom3.data.quality import Decision, write_decisions
+from astrom3.data.sampler import EpochSampler
+from astrom3.data.schema import MODALITIES, SPLITS
+from astrom3.data.store import STORED, Progress, Store, open_store
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+STAGE_SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+
+
+class AstroM3DataModule(LightningDataModule):
+    """batch_size is the global one, over all ranks.
+
+    labelled_only: objects without label are left out (classification). require: "all" leaves out objects that lack any
+    of the modalities, "any" those with fewer than min_modalities (1 for classification, 2 for the contrastive loss).
+    streaming: parquet is read through every epoch, nothing is stored. pad_constants: the six constants stand in padded
+    rows too (default: as the layout has it).
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        sub: str = "full",
+        seed: int = 42,
+        modalities: Sequence[str] = MODALITIES,
+        batch_size: int = 512,
+        eval_batch_size: int | None = None,
+        streaming: bool = False,
+        cache: str | Path | None = None,
+        labelled_only: bool = True,
+        require: Literal["any", "all"] = "any",
+        min_modalities: int = 1,
+        num_workers: int = 0,
+        shuffle_buffer: int = 4096,
+        drop_last: bool = True,
+        pad_constants: bool | None = None,
+    ) -> None:
+        super().__init__()
+        unknown = [m for m in modalities if m not in MODALITIES]
+        if unknown or not modalities:
+            raise UserError(f"modalities={list(modalities)}: choose from {', '.join(MODALITIES)}.")
+        if require not in ("any", "all"):
+            raise UserError(f"require={require!r}: choose any or all.")
+        if not 1 <= min_modalities <= len(modalities):
+            raise UserError(f"min_modalities={min_modalities} must lie between 1 and {len(modalities)}.")
+        self.origin, self.sub, self.seed = origin, sub, seed
+        self.modalities = tuple(m for m in MODALITIES if m in modalities)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.streaming, self.cache, self.num_workers = streaming, cache, num_workers
+        self.shuffle_buffer, self.drop_last, self.pad_constants = shuffle_buffer, drop_last, pad_constants
+        self.labelled_only = labelled_only
+        self.min_modalities = len(self.modalities) if require == "all" else min_modalities
+        self.splits: dict[str, PackedSplit] = {}
+
+    @cached_property
+    def source(self) -> Source:
+        """Opened on first use: fetches, simulates or finds the data."""
+        return self.origin.open(self.sub, self.seed)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, label id = position."""
+        return self.source.classes
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.source.classes)
+
+    @property
+    def normaliser(self) -> Normaliser | None:
+        """Statistics of the train split; None where the layout is normalised already."""
+        return self.source.normaliser
+
+    @property
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Per split that was set up: objects, used, left_out, unlabelled, present, missing, rejected, repaired."""
+        return {name: split.counts for name, split in self.splits.items()}
+
+    @property
+    def rejected(self) -> list[Decision]:
+        """Every decision on the objects of the splits that were set up."""
+        return [decision for split in self.splits.values() for decision in split.decisions]
+
+    def write_rejected(self, path: Path) -> None:
+        """rejected.csv: object_id, modality, decision, reason."""
+        write_decisions(path, self.rejected)
+
+    def object_ids(self, split: str) -> np.ndarray:
+        """(n,) ids of all objects of a split; a batch's `index` points into it."""
+        return self.source.catalogue(split).ids
+
+    def prepare_data(self) -> None:
+        """Fetch the data and build the stores (Lightning: on one process of a node)."""
+        if not self.streaming:
+            self._stores(SPLITS)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open what the stage needs: "fit", "validate", "test", or all splits for None."""
+        names = [name for name in (STAGE_SPLITS[stage] if stage else SPLITS) if name not in self.splits]
+        if self.streaming:
+            self._setup_streaming(names)
+            return
+        stores = self._stores(names)
+        for name in names:
+            self.splits[name] = PackedSplit(
+                self.source,
+                name,
+                stores[name],
+                self.modalities,
+                labelled_only=self.labelled_only,
+                min_modalities=self.min_modalities,
+                pad_constants=self.pad_constants,
+            )
+            self._report(name)
+
+    def train_dataloader(self):
+        return self._loader("train", True)
+
+    def val_dataloader(self):
+        return self._loader("validation", False)
+
+    def test_dataloader(self):
+        return self._loader("test", False)
+
+    def predict_dataloader(self):
+        return self._loader("test", False)
+
+    def split_dataloader(self, split: str):
+        """Any split in its order, windows centred: for embeddings and analysis."""
+        return self._loader(split, False)
+
+    def _loader(self, split: str, train: bool):
+        rank, world_size = self._ranks()
+        if self.streaming:
+            return self._streaming_loader(split, train, rank, world_size)
+        packed = self.splits[split]
+        size = self.batch_size if train else self.eval_batch_size
+        drop_last = train and self.drop_last
+        sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train)
+        return PackedLoader(packed, sampler, self.seed, train)
+
+    def _ranks(self) -> tuple[int, int]:
+        trainer = getattr(self, "trainer", None)
+        return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+    def _stores(self, names: Sequence[str]) -> dict[str, dict[str, Store]]:
+        """Stores by split and modality; splits that share a table share its stores."""
+        opened: dict[tuple[int, str], Store] = {}
+        stores: dict[str, dict[str, Store]] = {}
+        for name in names:
+            if name not in self.source.tables and name == "test" and len(names) > 1:
+                continue  # training without a test split is possible
+            table = self.source.table(name)
+            stores[name] = {}
+            for modality in (m for m in self.modalities if m in STORED):
+                key = id(table), modality
+                if key not in opened:
+                    with progress(f"Preparing {modality}", len(table)) as advance:
+                        opened[key] = open_store(table, modality, self.cache, advance)
+                stores[name][modality] = opened[key]
+        return stores
+
+    def _setup_streaming(self, names: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    def _streaming_loader(self, split: str, train: bool, rank: int, world_size: int):
+        raise NotImplementedError
+
+    def _report(self, name: str) -> None:
+        counts = self.splits[name].counts
+        if not counts["used"]:
+            example = next((f" (first: {d.object_id}, {d.reason})" for d in self.splits[name].decisions[-1:]), "")
+            raise UserError(f"No object of the {name} split of {self.source.root} can be used{example}.")
+        text = f"{name}: {counts['used']} of {counts['objects']} objects used"
+        for key in ("missing", "rejected", "repaired"):
+            some = {m: k for m, k in counts[key].items() if k}
+            text += f"; {key} " + ", ".join(f"{m} {k}" for m, k in some.items()) if some else ""
+        log.info("%s", text)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Progress | None]:
+    """A progress bar on a terminal, shown once there is something to wait for; elsewhere the log says it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, visible=False)
+        yield lambda done: bar.update(task, advance=done, visible=True)

@@ -1,0 +1,74 @@
+"""Loader over a packed split: batches filled at once, any iterable for Lightning or a plain loop, exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from astrom3.data.packed import Batch, PackedSplit
+from astrom3.data.sampler import EpochSampler
+
+
+class Position:
+    """Where a loader is: the epoch, and how many batches of it were handed out. Shared by all our loaders.
+
+    A state loaded for an epoch takes effect in the next iteration over that epoch, and is forgotten when another
+    epoch is set. Lightning finds `sampler.set_epoch` by itself; a plain loop calls `set_epoch`.
+    """
+
+    def __init__(self) -> None:
+        self.epoch, self.done, self._resume = 0, 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the windows of the next iteration."""
+        if epoch != self.epoch:
+            self.epoch, self.done, self._resume = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, and the batches handed out in it."""
+        return {"epoch": self.epoch, "done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue behind the batches handed out before."""
+        self.epoch = int(state["epoch"])
+        self.done = self._resume = int(state["done"])
+
+    def begin(self) -> int:
+        """Number of the first batch of an iteration that starts now."""
+        self.done, self._resume = self._resume, 0
+        return self.done
+
+
+class PackedLoader:
+    """Batches of one rank. train=True: order and windows drawn afresh each epoch; else in order, windows centred."""
+
+    def __init__(self, split: PackedSplit, sampler: EpochSampler, seed: int = 0, train: bool = True) -> None:
+        self.split, self.batches, self.seed, self.train = split, sampler, seed, train
+        self.position = Position()
+
+    @property
+    def sampler(self) -> PackedLoader:
+        """What Lightning calls `set_epoch` on at the start of each epoch."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.position.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        return self.position.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position.load_state_dict(state)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._iterate(self.position.begin(), self.position.epoch)
+
+    def _iterate(self, first: int, epoch: int) -> Iterator[Batch]:
+        self.batches.set_epoch(epoch)
+        order = self.batches.order()
+        for number in range(first, len(self.batches)):
+            batch = self.split.batch(self.batches.batch(order, number), self.seed, epoch if self.train else None)
+            self.position.done = number + 1
+            yield batch

@@ -1,0 +1,115 @@
+"""Where data come from: the Hugging Face hub, a folder, or the simulated survey. `open(sub, seed)` gives a Source."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from astrom3.data.layouts import Source, open_source
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+WAYS_OUT = "use a local copy with data=local data.path=<folder>, or the simulated survey with data=simulated"
+
+
+class Origin(Protocol):
+    """Anything that can give the source of one subset and split seed."""
+
+    def open(self, sub: str, seed: int) -> Source:
+        """Fetch or make what is not there yet, and open it; UserError where that is impossible."""
+        ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """A folder in any of the known layouts."""
+
+    path: str | Path
+
+    def open(self, sub: str, seed: int) -> Source:
+        if not str(self.path):
+            raise UserError("data=local needs the folder of a data set: data.path=<folder>.")
+        return open_source(self.path, sub, seed)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The simulated survey, made once under `root` (default: the cache folder). Never stands in for real data."""
+
+    n_objects: int = 21440
+    seed: int = 0
+    root: str | Path | None = None
+    missing_spectra: float = 0.0
+    missing_light_curves: float = 0.0
+    swapped_labels: float = 0.0
+
+    def open(self, sub: str, seed: int) -> Source:
+        from filelock import FileLock
+
+        from astrom3.data.simulate.survey import VERSION, simulate
+        from astrom3.data.store import cache_root
+
+        shares = {
+            "missing_spectra": self.missing_spectra,
+            "missing_light_curves": self.missing_light_curves,
+            "swapped_labels": self.swapped_labels,
+        }
+        name = f"simulated-v{VERSION}-{self.n_objects}-{self.seed}"
+        name += "".join(f"-{key}-{value:g}" for key, value in shares.items() if value)
+        folder = (Path(self.root).expanduser() if self.root else cache_root() / "simulated") / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # the writer renames a finished folder: what is there is whole
+            if not (folder / "dataset.json").is_file():
+                log.info("Simulating a survey of %d objects into %s", self.n_objects, folder)
+                simulate(folder, n_objects=self.n_objects, seed=self.seed, **shares)
+        return open_source(folder, sub, seed)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data set repository of the Hugging Face hub; only the files of one configuration are fetched.
+
+    The endpoint is $HF_ENDPOINT, the cache `cache_dir` or huggingface_hub's own. What is in the cache is used when the
+    hub cannot be reached.
+    """
+
+    repo: str = "AstroMLCore/AstroM3Processed"
+    revision: str | None = None
+    cache_dir: str | Path | None = None
+
+    def open(self, sub: str, seed: int) -> Source:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        config = f"{sub}_{seed}"
+        wanted = [f"{folder}{config}/*" for folder in ("", "data/")]
+        raw = ["photometry.zip", "spectra/*", f"splits/{sub}/{seed}/*"]  # AstroM3Dataset
+        cache = str(self.cache_dir) if self.cache_dir else None
+        try:
+            folder = snapshot_download(
+                self.repo, repo_type="dataset", revision=self.revision, cache_dir=cache, allow_patterns=[*wanted, *raw]
+            )
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            where = f"{self.repo}" + (f" at revision {self.revision}" if self.revision else "")
+            raise UserError(
+                f"The hub at {endpoint} has no data set {where}, or it needs a login; correct data.repo, or {WAYS_OUT}."
+            ) from error
+        except LocalEntryNotFoundError as error:
+            raise UserError(
+                f"The hub at {endpoint} cannot be reached and {self.repo} is not in the local cache; {WAYS_OUT}."
+            ) from error
+        except (OSError, ValueError) as error:
+            what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise UserError(
+                f"Fetching {self.repo} from {endpoint} failed ({what}); try again, or {WAYS_OUT}."
+            ) from error
+        try:
+            return open_source(folder, sub, seed)
+        except UserError as error:
+            raise UserError(
+                f"{self.repo} from {endpoint}: {error} Choose another sub or seed, or {WAYS_OUT}."
+            ) from error

@@ -1,0 +1,109 @@
+"""Which objects make which batch: a function of (seed, epoch) alone, so that resume and several ranks are exact.
+
+Nothing here keeps a random state: every draw is a hash of what it is for (SplitMix64, Steele et al. 2014).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+ORDER, WINDOW = 1, 2  # what a draw is for
+
+
+def draw(seed: int, epoch: int, purpose: int, items: np.ndarray) -> np.ndarray:
+    """Uniform uint64 for each of items (n,) of int64: a hash of (seed, epoch, purpose, item)."""
+    with np.errstate(over="ignore"):
+        key = np.uint64(0)
+        for part in (seed, epoch, purpose):
+            key = _mix(np.uint64(part % (1 << 64)) + key + np.uint64(0x9E3779B97F4A7C15))
+        return _mix(items.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
+
+
+def _mix(x):
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class EpochSampler:
+    """Batches of indices 0 ... n-1 for one rank.
+
+    batch_size is the global one. shuffle=True (training): a new order each epoch, every rank the same number of
+    indices in each batch, so batch_size must be divisible by world_size; a set smaller than batch_size is one batch
+    of what there is. shuffle=False (evaluation): rank r takes every world_size-th index of each global batch from r
+    on, nothing padded or doubled; the ranks have the same number of batches as long as n >= world_size (a last
+    global batch of fewer than world_size indices joins the one before).
+    """
+
+    def __init__(
+        self,
+        n: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        batch_size: int = 512,
+        drop_last: bool = True,
+        shuffle: bool = True,
+    ) -> None:
+        if n < (world_size if shuffle else 1):
+            raise UserError(f"{n} objects are too few for {world_size} processes; use fewer devices or more data.")
+        if batch_size < 1 or (shuffle and batch_size % world_size):
+            raise UserError(
+                f"The global batch size {batch_size} cannot be split evenly over {world_size} processes; "
+                "choose a multiple."
+            )
+        self.n, self.seed, self.rank, self.world_size = n, seed, rank, world_size
+        self.shuffle, self.epoch = shuffle, 0
+        self.sizes = global_sizes(n, world_size, batch_size, drop_last, shuffle)
+        if shuffle and n < batch_size:
+            log.warning(
+                "%d training objects are fewer than one batch of %d: batches have %d.", n, batch_size, *self.sizes
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order (training)."""
+        self.epoch = epoch
+
+    def order(self) -> np.ndarray:
+        """(n,) all indices in the order of this epoch, the same on every rank."""
+        items = np.arange(self.n)
+        return np.argsort(draw(self.seed, self.epoch, ORDER, items), kind="stable") if self.shuffle else items
+
+    def batch(self, order: np.ndarray, number: int) -> np.ndarray:
+        """This rank's part of one global batch."""
+        start = sum(self.sizes[:number])
+        whole = order[start : start + self.sizes[number]]
+        if not self.shuffle:
+            return whole[self.rank :: self.world_size]
+        share = len(whole) // self.world_size
+        return whole[self.rank * share : (self.rank + 1) * share]
+
+    def __len__(self) -> int:
+        # Only a set smaller than the number of ranks leaves a rank without any.
+        return sum(1 for size in self.sizes if self.shuffle or size > self.rank)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        order = self.order()
+        for number in range(len(self)):
+            yield self.batch(order, number)
+
+
+def global_sizes(n: int, world_size: int, batch_size: int, drop_last: bool, shuffle: bool) -> list[int]:
+    """Sizes of the global batches of one epoch."""
+    whole, rest = divmod(n, batch_size)
+    sizes = [batch_size] * whole
+    if shuffle:
+        rest -= rest % world_size  # equal parts on all ranks
+        if rest and (not drop_last or not whole):
+            sizes.append(rest)
+    elif rest and rest < world_size and whole:
+        sizes[-1] += rest
+    elif rest:
+        sizes.append(rest)
+    return sizes
