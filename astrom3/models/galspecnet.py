@@ -1,7 +1,7 @@
 """Spectrum encoder: GalSpecNet, a one-dimensional convolutional network (Wu et al. 2024, MNRAS 527, 1163).
 
-    encoder = GalSpecNet()
-    features = encoder(spectra)                 # (B, 3, 2575) -> (B, 1184)
+encoder = GalSpecNet()
+features = encoder(spectra)                 # (B, 3, 2575) -> (B, 1184)
 """
 
 from __future__ import annotations

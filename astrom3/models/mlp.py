@@ -1,7 +1,7 @@
 """Metadata encoder: a two-layer perceptron over the 34 z-scored catalogue columns (Rizhko & Bloom 2024, section 3.3).
 
-    encoder = MetadataMLP()
-    features = encoder(metadata)                # (B, 34) -> (B, 512)
+encoder = MetadataMLP()
+features = encoder(metadata)                # (B, 34) -> (B, 512)
 """
 
 from __future__ import annotations

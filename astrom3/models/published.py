@@ -234,7 +234,9 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
     missing = sorted(set(renamed.values()) - set(state))
     surplus = sorted(set(state) - set(renamed.values()) - set(optional))
     if missing or surplus:
-        parts = [f"{kind} {', '.join(found)}" for kind, found in (("lacks", missing), ("has surplus", surplus)) if found]
+        parts = [
+            f"{kind} {', '.join(found)}" for kind, found in (("lacks", missing), ("has surplus", surplus)) if found
+        ]
         raise UserError(f"{source} does not fit its configuration: it {' and '.join(parts)}")
     ours: dict[str, Tensor] = {}
     for name, published in renamed.items():
@@ -278,7 +280,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{folder} holds no {CONFIG}: a published model is a folder with {CONFIG} and {WEIGHTS}") from None
+        raise UserError(
+            f"{folder} holds no {CONFIG}: a published model is a folder with {CONFIG} and {WEIGHTS}"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): fetch it again") from None
     if not isinstance(config, dict):
@@ -291,7 +295,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise UserError(f"{folder} holds no {WEIGHTS}: a published model is a folder with {CONFIG} and {WEIGHTS}") from None
+        raise UserError(
+            f"{folder} holds no {WEIGHTS}: a published model is a folder with {CONFIG} and {WEIGHTS}"
+        ) from None
     except SafetensorError as error:
         raise UserError(f"{path} is damaged or not a safetensors file ({error}): fetch it again") from None
 
@@ -312,8 +318,8 @@ def find(source: Path | str, *, revision: str | None = None) -> Path:
         raise UserError(f"the hub has no model {source} (and there is no such folder): check the name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise UserError(
-            f"the hub cannot be reached for {source} ({type(error).__name__}): fetch it on a machine that can, and give "
-            f"the folder with {CONFIG} and {WEIGHTS} instead"
+            f"the hub cannot be reached for {source} ({type(error).__name__}): fetch it on a machine that can, "
+            f"and give the folder with {CONFIG} and {WEIGHTS} instead"
         ) from None
 
 

@@ -60,7 +60,7 @@ def both_present(
 def matching_accuracy(
     embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor], scales: Mapping[Pair, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """"CLIP accuracy": how many objects of the batch the mean of the six softmaxes matches with themselves.
+    """ "CLIP accuracy": how many objects of the batch the mean of the six softmaxes matches with themselves.
 
     Over the objects that have every modality. Returns (number right, number of objects), scalars.
     """

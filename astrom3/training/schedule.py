@@ -1,12 +1,11 @@
 """The published learning-rate schedule and stopping rule, per epoch.
 
 Linear warm-up from lr * 1e-5 over the first epochs, then ReduceLROnPlateau on the validation loss; early stopping on
-the validation loss, counted from the first epoch on. Neither knows Lightning; `training/callbacks.py` drives them.
+the validation loss is Lightning's (callbacks.py). `training/module.py` drives the schedule.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch.optim import Optimizer
@@ -16,11 +15,11 @@ WARMUP_START = 1e-5
 
 
 class WarmupThenPlateau:
-    """`step(val_loss)` once at the end of each epoch: a warm-up step in the first `warmup_epochs`, else a plateau step."""
+    """`step(val_loss)` at the end of each epoch: a warm-up step in the first `warmup_epochs`, else a plateau step."""
 
     def __init__(self, optimizer: Optimizer, warmup_epochs: int = 10, factor: float = 0.1, patience: int = 3):
         self.warmup_epochs, self.epoch = warmup_epochs, 0
-        # The plateau scheduler first: LinearLR lowers the rate when it is made, and the other must not see that as a base.
+        # The plateau first: LinearLR lowers the rate when it is made.
         self.plateau = ReduceLROnPlateau(optimizer, mode="min", factor=factor, patience=patience)
         self.warmup = LinearLR(optimizer, WARMUP_START, total_iters=warmup_epochs) if warmup_epochs else None
 
@@ -40,23 +39,3 @@ class WarmupThenPlateau:
         self.plateau.load_state_dict(state["plateau"])
         if self.warmup is not None:
             self.warmup.load_state_dict(state["warmup"])
-
-
-class EarlyStop:
-    """`step(val_loss)` says whether to stop: `patience` epochs in a row without a lower loss. NaN never counts as lower."""
-
-    def __init__(self, patience: int = 6):
-        self.patience, self.best, self.waited = patience, math.inf, 0
-
-    def step(self, val_loss: float) -> bool:
-        if val_loss < self.best:
-            self.best, self.waited = val_loss, 0
-        else:
-            self.waited += 1
-        return self.waited >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.waited = state["best"], state["waited"]

@@ -4,13 +4,15 @@ Tolerances: norm of the difference over norm of the reference, 1e-5 for outputs 
 gradient below 1e-4 in norm (key biases: zero by the softmax's shift invariance) must agree to 1e-5 absolutely.
 """
 
+import lightning
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from astrom3.models import published
+from astrom3.training.callbacks import early_stopping
 from astrom3.training.losses import contrastive_loss, pair_logits
-from astrom3.training.schedule import EarlyStop, WarmupThenPlateau
+from astrom3.training.module import TrainingModule
 
 OUTPUT, GRADIENT, TINY_GRADIENT, TINY = 1e-5, 1e-4, 1e-4, 1e-5
 
@@ -69,7 +71,10 @@ class TestSingleEncoders:
     """Spectra and metadata: features before, logits after the head."""
 
     def kind(name, entry):
-        return not entry.get("config", {}).keys().isdisjoint({"conv_channels", "input_dim"}) and "fusion" not in entry["config"]
+        return (
+            not entry.get("config", {}).keys().isdisjoint({"conv_channels", "input_dim"})
+            and "fusion" not in entry["config"]
+        )
 
     def test_features_and_logits(self, vector):
         path, entry = vector
@@ -148,20 +153,39 @@ class TestSchedule:
     def test_rates_and_stopping_epoch(self, vector):
         path, entry = vector
         tensors, config = load_file(path), entry["config"]
-        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=config["lr"])
-        schedule = WarmupThenPlateau(
-            optimizer, config["warmup_epochs"], factor=config["scheduler_factor"], patience=config["scheduler_patience"]
-        )
-        stop = EarlyStop(config["early_stopping_patience"])
-        rates, stopped = [], None
-        for epoch, loss in enumerate(tensors["val_loss"].tolist()):
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step(loss)
-            if stop.step(loss) and stopped is None:
-                stopped = epoch
+        losses = tensors["val_loss"].tolist()
+        patience = config["early_stopping_patience"]
+        rates, _ = follow(config, losses, [])
         assert_close(torch.tensor(rates, dtype=torch.float64), tensors["lr"], 1e-9, "learning rates")
-        assert stopped == int(tensors["stop_epoch"])
+        _, last_epoch = follow(config, losses, [early_stopping(patience)])
+        assert last_epoch == int(tensors["stop_epoch"])
+
+
+def follow(config, losses, callbacks):
+    """Run our training module in a real Trainer on given validation losses: the rates, and the last epoch."""
+
+    class Given(TrainingModule):
+        def training_step(self, batch, _):
+            rates.append(self.optimizers().param_groups[0]["lr"])
+            return self.model(batch[0]).sum()
+
+        def validation_step(self, batch, _):
+            self.log("val/loss", torch.tensor(losses[self.current_epoch], dtype=torch.float64))
+
+    rates = []
+    schedule = {
+        "warmup_epochs": config["warmup_epochs"],
+        "factor": config["scheduler_factor"],
+        "patience": config["scheduler_patience"],
+    }
+    optim = {"lr": config["lr"], "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(1, 1)))
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=len(losses), callbacks=callbacks, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(Given(torch.nn.Linear(1, 1), optim, schedule), loader, loader)
+    return rates, len(rates) - 1
 
 
 class TestManifest:

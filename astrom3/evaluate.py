@@ -1,0 +1,54 @@
+"""Test a run's best weights again: python -m astrom3.evaluate run=runs/photo-full-scratch-42
+
+Prints the scores, compares them with the run's metrics.json and writes evaluation.json beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(cfg: DictConfig) -> dict[str, Any]:
+    """The same numbers as at the end of training, on one device. Another data set: data.path=<folder>."""
+    from hydra.utils import instantiate
+
+    from astrom3.training import evaluation
+    from astrom3.training.hardware import precision, quieten
+    from astrom3.training.run import METRICS, read_run, write_json
+
+    quieten()
+    run, trained, _ = read_run(cfg.run)
+    data = instantiate(trained.datamodule)
+    data.prepare_data()
+    data.setup("fit")
+    module = instantiate(
+        trained.module, model=instantiate(trained.model), classes=list(data.classes),
+        optim=OmegaConf.to_container(trained.optim), schedule=OmegaConf.to_container(trained.schedule),
+    )  # fmt: skip
+    evaluation.load_best(module, run)
+    trainer = instantiate(
+        trained.trainer | {"devices": 1, "strategy": "auto"}, precision=precision(trained.trainer), logger=False
+    )
+    scores = evaluation.test_best(trainer, module, data, trained.seed)
+    write_json(run / "evaluation.json", scores)
+    log.info("%s: %s", run, evaluation.headline(scores))
+    before = run / METRICS
+    if before.is_file() and json.loads(before.read_text()) != json.loads(json.dumps(scores)):
+        log.warning("these differ from the scores in %s", before)
+    return scores
+
+
+def main() -> None:
+    from astrom3.cli import run_verb
+
+    run_verb("evaluate", evaluate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Train one run: python -m astrom3.train mode=clip sub=full seed=42 (configuration: conf/train.yaml).
+
+The run folder keeps everything; an unfinished run goes on where it was, a finished one is not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
+    import lightning as L
+    from hydra.utils import instantiate
+
+    from astrom3.training import evaluation
+    from astrom3.training.callbacks import standard_callbacks
+    from astrom3.training.hardware import precision, quieten
+    from astrom3.training.run import INFO, METRICS, describe_run, open_run, write_json
+
+    quieten()
+    run, state = open_run(cfg)
+    if state == "finished":
+        log.info("%s is finished; overwrite=true trains it again", run)
+        return json.loads((run / METRICS).read_text())
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = instantiate(cfg.datamodule)
+    data.prepare_data()
+    data.setup("fit")
+    module = instantiate(
+        cfg.module, model=instantiate(cfg.model), classes=list(data.classes),
+        optim=OmegaConf.to_container(cfg.optim), schedule=OmegaConf.to_container(cfg.schedule),
+    )  # fmt: skip
+    if state == "start":
+        instantiate(cfg.init.start).apply(module.model)
+    write_json(run / INFO, describe_run(cfg, data.summary()))
+    data.write_rejected(run / "rejected.csv")
+
+    callbacks = standard_callbacks(
+        run, module.best_metric, cfg.early_stopping.patience, cfg.trainer.enable_progress_bar
+    )
+    logger = instantiate(cfg.logger)
+    trainer = instantiate(
+        cfg.trainer, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger, default_root_dir=str(run)
+    )
+    try:
+        last = str(run / "checkpoints" / "last.ckpt") if state == "resume" else None
+        trainer.fit(module, datamodule=data, ckpt_path=last)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        evaluation.load_best(module, run)
+        scores = evaluation.test_best(trainer, module, data, cfg.seed)
+        evaluation.save_results(run, module, data, scores, run.name)
+    finally:
+        if logger:
+            logger.experiment.finish()
+    log.info("%s: %s", run, evaluation.headline(scores))
+    return scores
+
+
+def main() -> None:
+    from astrom3.cli import run_verb
+
+    run_verb("train", train)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What happens around the epochs: the table of metrics, checkpoints, early stopping, the progress bar."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ModelSummary, RichProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import TQDMProgressBar
+
+from astrom3.errors import UserError
+from astrom3.training.module import MONITOR
+
+BEST, LAST = "best", "last"
+
+
+class EpochTable(Callback):
+    """metrics.csv in the run folder: one row per epoch. The rows travel in the checkpoint, so resuming repeats none."""
+
+    def __init__(self, path: Path):
+        self.path, self.rows = path, []  # type: Path, list[dict[str, Any]]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **dict(sorted(values.items()))})
+        if trainer.is_global_zero:
+            write_table(self.path, self.rows)
+        loss = values.get("train/loss", 0.0)
+        if not torch.isfinite(torch.tensor(loss)):
+            raise UserError(
+                f"the training loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr, or set "
+                f"trainer.gradient_clip_val; the weights before are in {self.path.parent / 'checkpoints'}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rewrite the whole csv beside itself and rename it, so that a reader never sees half of it."""
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, path)
+
+
+def checkpoints(folder: Path, monitor: str) -> list[ModelCheckpoint]:
+    """best.ckpt: the weights of the best validation accuracy; last.ckpt: everything needed to go on.
+
+    Both are written at the end of the training epoch, after the schedule's step.
+    """
+    best = ModelCheckpoint(
+        folder, BEST, monitor=monitor, mode="max", save_top_k=1, save_weights_only=True, save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    last = ModelCheckpoint(
+        folder, LAST, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False, every_n_epochs=1
+    )
+    return [best, last]
+
+
+def early_stopping(patience: int) -> EarlyStopping:
+    """Stops after `patience` epochs in a row without a lower validation loss, from the first epoch on."""
+    return EarlyStopping(MONITOR, patience=patience, min_delta=0.0, mode="min", check_on_train_epoch_end=True)
+
+
+def standard_callbacks(run: Path, monitor: str, patience: int, progress: bool = True) -> list[Callback]:
+    """In this order: the table and the early stopping are in the state that the checkpoints save."""
+    bars: list[Callback] = []
+    if progress:
+        bars = [RichProgressBar(leave=False) if os.isatty(1) else TQDMProgressBar(refresh_rate=20)]
+    return [
+        *bars,
+        ModelSummary(max_depth=2),
+        EpochTable(run / "metrics.csv"),
+        early_stopping(patience),
+        *checkpoints(run / "checkpoints", monitor),
+    ]

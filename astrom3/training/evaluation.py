@@ -1,0 +1,57 @@
+"""The test of a run's best weights on its subset's test split; what `train` does last and `evaluate` repeats."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from astrom3.errors import UserError
+from astrom3.models import published
+from astrom3.training import plots
+from astrom3.training.run import METRICS, write_json
+
+log = logging.getLogger(__name__)
+
+
+def load_best(module: L.LightningModule, run: Path) -> None:
+    """Put the weights of the best validation accuracy into `module`."""
+    path = run / "checkpoints" / "best.ckpt"
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{run} has no best.ckpt: the run ended before its first epoch did") from None
+    except Exception as error:  # torch raises several kinds for a damaged file
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): train the run again with overwrite=true"
+        ) from None
+    module.load_state_dict(checkpoint["state_dict"])
+
+
+def test_best(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, seed: int) -> dict[str, Any]:
+    """Scores on the test split. Sampled attention draws keys, so the seed is set: same weights, same numbers."""
+    L.seed_everything(seed, verbose=False)
+    trainer.test(module, datamodule=data, verbose=False)
+    return {"seed": seed, "stage": "test", **module.results}  # type: ignore[operator]
+
+
+def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[str, Any], title: str) -> None:
+    """model/, plots and, last because it marks the run as finished, metrics.json."""
+    published.save(module.model, run / "model")  # type: ignore[arg-type]
+    write_json(run / "model" / "preprocessing.json", {"classes": list(data.classes), **data.normaliser.to_dict()})
+    plots.curves(run / "metrics.csv", run / "curves.png", title)
+    if "confusion" in scores:
+        plots.confusion(scores, run / "confusion.png", title)
+    write_json(run / METRICS, scores)
+
+
+def headline(scores: dict[str, Any]) -> str:
+    """One line for the terminal."""
+    if "clip_accuracy" in scores:
+        mean = scores["centroid_accuracy"].get("mean")
+        centroid = f", class centroids {100 * mean:.2f} %" if mean is not None else ""
+        return f"test loss {scores['loss']:.4f}, CLIP accuracy {100 * scores['clip_accuracy']:.2f} %{centroid}"
+    return f"test accuracy {100 * scores['accuracy']:.2f} %, macro F1 {100 * scores['macro_f1']:.2f} %, n {scores['n']}"

@@ -1,0 +1,38 @@
+"""What the machine at hand can do, and keeping libraries quiet about it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import torch
+
+
+def precision(trainer: Any) -> str:
+    """trainer.precision, with "auto" meaning bf16-mixed where the hardware computes it fast and 32-true elsewhere."""
+    if trainer.precision != "auto":
+        return trainer.precision
+    return "bf16-mixed" if fast_bfloat16(trainer.accelerator) else "32-true"
+
+
+def fast_bfloat16(accelerator: str) -> bool:
+    """A GPU of Ampere or later, or a CPU with AVX-512 BF16 or AMX."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    if accelerator == "gpu":
+        return False
+    cpu = torch.cpu
+    return bool(
+        getattr(cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(cpu, "_is_amx_tile_supported", lambda: False)()
+    )
+
+
+def quieten() -> None:
+    """Lightning's advice that does not apply here (our loaders fill whole batches; they need no workers)."""
+    for pattern in (".*does not have many workers.*", ".*The number of training batches.*", ".*lr_scheduler.step.*",
+                    ".*Checkpoint directory .* exists.*", ".*LeafSpec.*", ".*treespec.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", pattern)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage().lower())

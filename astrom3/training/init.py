@@ -1,0 +1,102 @@
+"""Where a run's weights start from; the group `init` chooses one of these.
+
+Fine-tuning one modality from CLIP takes that encoder's tensors only (no projection, fresh head); fine-tuning all of
+them takes everything but the head; a pre-training goes on with everything.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from astrom3.errors import UserError
+from astrom3.models import published
+
+log = logging.getLogger(__name__)
+RUN_FILE = "run.json"
+
+
+class Scratch:
+    """Weights as drawn."""
+
+    def apply(self, model: nn.Module) -> None:
+        return None
+
+
+@dataclass
+class FromWeights:
+    """A published model or run folder: `source` is a folder or a hub id."""
+
+    source: str
+    seed: int | None = None  # refuse a run that was trained on the split of another seed
+
+    def apply(self, model: nn.Module) -> None:
+        if self.seed is not None:
+            check_seed(Path(self.source), self.seed)
+        folder = published.find(self.source)
+        taken = adopt(model, published.read_tensors(folder), str(self.source))
+        log.info("%d tensors taken from %s", taken, self.source)
+
+
+@dataclass
+class FromRun:
+    """Our own CLIP run of the same seed: its training objects must not be another split's test objects."""
+
+    path: str
+    seed: int
+
+    def apply(self, model: nn.Module) -> None:
+        if not (Path(self.path) / "model").is_dir():
+            raise UserError(
+                f"{self.path} holds no finished CLIP run to start from: run `python -m astrom3.train mode=clip "
+                f"seed={self.seed}` first (with the same root and data), or give init.path=<run folder>"
+            )
+        FromWeights(self.path, self.seed).apply(model)
+
+
+def check_seed(run: Path, seed: int) -> None:
+    """Pre-training and fine-tuning must share the split, else test objects leak."""
+    try:
+        found = json.loads((run / RUN_FILE).read_text())["seed"]
+    except FileNotFoundError:
+        raise UserError(
+            f"{run} holds no {RUN_FILE}, so its seed is not known: give it with init=file instead"
+        ) from None
+    if found != seed:
+        raise UserError(
+            f"{run} was trained with seed={found}, this run has seed={seed}: its training objects would be among the "
+            f"test objects; use the CLIP run of seed {seed}, or init=file init.path={run} if you know they are not"
+        )
+
+
+def adopt(model: nn.Module, state: dict[str, Tensor], source: str) -> int:
+    """Put published tensors into `model`, all but its class head; returns how many.
+
+    A single encoder finds its part in a trimodal model; every tensor that the model needs must be there.
+    """
+    renamed = published.names(model)
+    wanted = {ours: theirs for ours, theirs in renamed.items() if not theirs.startswith("fc.")}
+    encoder = getattr(model, "encoder", None)
+    if encoder is not None and (part := published.encoder_state(state, encoder)):
+        state = part
+    missing = [theirs for theirs in wanted.values() if theirs not in state]
+    if missing:
+        raise UserError(
+            f"{source} lacks {len(missing)} of the {len(wanted)} tensors this model starts from "
+            f"({', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}): it is a model of another kind or size"
+        )
+    own = model.state_dict()
+    for ours, theirs in wanted.items():
+        tensor = state[theirs].reshape(own[ours].shape) if state[theirs].numel() == own[ours].numel() else state[theirs]
+        if tensor.shape != own[ours].shape:
+            raise UserError(
+                f"{source}: {theirs} has shape {tuple(state[theirs].shape)}, this model's {tuple(own[ours].shape)}: "
+                "make the encoders the same size"
+            )
+        own[ours] = tensor
+    model.load_state_dict(own)
+    return len(wanted)

@@ -1,0 +1,21 @@
+"""Loggers beside the metrics.csv that every run folder holds; the group `logger` chooses one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+
+def no_logger() -> bool:
+    """Lightning's word for none."""
+    return False
+
+
+def wandb_logger(project: str, name: str, folder: str, offline: bool) -> Any:
+    """Weights & Biases; the id is that of the run folder, so that a resumed run goes on in the same place."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    run_id = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]
+    return WandbLogger(project=project, name=name, id=run_id, save_dir=folder, offline=offline, log_model=False)

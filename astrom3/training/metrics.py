@@ -1,0 +1,65 @@
+"""Scores of a classification, from its confusion matrix, and of frozen embeddings, from class centroids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def classification_scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """confusion (C, C), rows true, columns predicted, counts -> plain numbers.
+
+    accuracy, macro_f1 and macro_recall (means over the classes that occur as truth), recall per class (None where the
+    class does not occur), and the matrix itself.
+    """
+    matrix = confusion.double()
+    right, true, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    occurs = true > 0
+    recall = right / true.clamp(min=1)
+    f1 = 2 * right / (true + predicted).clamp(min=1)
+    n = int(matrix.sum())
+    return {
+        "n": n,
+        "accuracy": float(right.sum() / max(n, 1)),
+        "macro_f1": float(f1[occurs].mean()) if n else 0.0,
+        "macro_recall": float(recall[occurs].mean()) if n else 0.0,
+        "recall": {c: (float(recall[i]) if occurs[i] else None) for i, c in enumerate(classes)},
+        "classes": list(classes),
+        "confusion": confusion.long().tolist(),
+    }
+
+
+def mean_embedding(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean of the unit embeddings each object has, (N, D), and which objects have any, (N,)."""
+    names = [k for k in parts if f"present/{k}" in parts]
+    count = torch.stack([parts[f"present/{m}"] for m in names]).sum(0)
+    total = torch.stack([parts[m] for m in names]).sum(0)
+    return total / count.clamp(min=1).unsqueeze(-1), count > 0
+
+
+def centroid_accuracy(
+    train: Mapping[str, Tensor], test: Mapping[str, Tensor], name: str, num_classes: int
+) -> Tensor | None:
+    """Confusion matrix (C, C) of the nearest class centroid, by cosine, of one modality or of their "mean".
+
+    Centroids are means of the labelled training embeddings. None where no class or no test object has the modality.
+    """
+
+    def pick(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        values, there = mean_embedding(parts) if name == "mean" else (parts[name], parts[f"present/{name}"])
+        rows = there & (parts["label"] >= 0)
+        return values[rows], parts["label"][rows]
+
+    (x, y), (queries, truth) = pick(train), pick(test)
+    if not len(x) or not len(queries):
+        return None
+    sums = torch.zeros(num_classes, x.shape[1]).index_add_(0, y, x)
+    similarity = F.normalize(queries, dim=-1) @ F.normalize(sums, dim=-1).T
+    known = torch.bincount(y, minlength=num_classes) > 0
+    predicted = similarity.masked_fill(~known, -2.0).argmax(-1)
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.long)
+    return confusion.index_put_((truth, predicted), torch.ones(len(truth), dtype=torch.long), accumulate=True)

@@ -1,0 +1,63 @@
+"""Pictures of a run: training curves and the confusion matrix."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from astrom3.data.schema import PAPER_ORDER
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure without touching pyplot's state."""
+    FigureCanvasAgg(figure).print_figure(str(path), dpi=130, bbox_inches="tight")
+    return path
+
+
+def curves(table: Path, path: Path, title: str) -> Path:
+    """Loss, accuracy and learning rate per epoch, from a metrics.csv."""
+    rows = list(csv.DictReader(table.open()))
+    epochs = [int(r["epoch"]) for r in rows]
+    figure = Figure(figsize=(10, 3))
+    axes = figure.subplots(1, 3)
+    panels = [("loss", ("train/loss", "val/loss")), ("accuracy", ("val/accuracy", "val/macro_f1")), ("rate", ("lr",))]
+    for axis, (label, columns) in zip(axes, panels, strict=True):
+        for column in columns:
+            if rows and rows[0].get(column):
+                axis.plot(epochs, [float(r[column]) for r in rows], marker=".", label=column)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(label)
+        axis.legend(frameon=False)
+    axes[2].set_yscale("log")
+    figure.suptitle(title)
+    figure.tight_layout()
+    return save(figure, path)
+
+
+def confusion(scores: Mapping[str, Any], path: Path, title: str) -> Path:
+    """The confusion matrix in percent of each true class, counts in small print, classes in the paper's order."""
+    names = list(scores["classes"])
+    order = [c for c in PAPER_ORDER if c in names] + [c for c in names if c not in PAPER_ORDER]
+    index = [names.index(c) for c in order]
+    counts = np.array(scores["confusion"])[np.ix_(index, index)]
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(1.5 + 0.55 * len(order), 1 + 0.55 * len(order)))
+    axis = figure.subplots()
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(counts.shape):
+        if counts[i, j]:
+            colour = "white" if share[i, j] > 0.55 else "black"
+            axis.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)
+            axis.text(j, i + 0.32, counts[i, j], ha="center", va="center", color=colour, fontsize=5)
+    axis.set_xticks(range(len(order)), order, rotation=60)
+    axis.set_yticks(range(len(order)), order)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title(f"{title}\naccuracy {100 * scores['accuracy']:.1f} %, macro F1 {100 * scores['macro_f1']:.1f} %")
+    return save(figure, path)

@@ -1,0 +1,135 @@
+"""The run folder, which explains itself: runs/<mode>-<sub>-<init>-<seed>/
+
+config.yaml        the resolved configuration
+run.json           mode, sub, seed, init, versions, git commit, what the data were
+train.log          the log
+checkpoints/       best.ckpt (weights of the best validation accuracy), last.ckpt (to go on from)
+metrics.csv        one row per epoch
+metrics.json       the test of the best weights; its presence means that the run is finished
+rejected.csv       objects that could not be used, with the reason
+model/             the best weights in published form, and preprocessing.json (classes, normalisation)
+curves.png, confusion.png
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+CONFIG, INFO, METRICS = "config.yaml", "run.json", "metrics.json"
+KEPT_ON_RESUME = ("overwrite", "trainer", "logger", "root", "run", "data.cache", "datamodule.cache", "data.num_workers",
+                  "datamodule.num_workers")  # fmt: skip
+PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
+
+
+def open_run(cfg: DictConfig) -> tuple[Path, str]:
+    """The folder and what is to be done: "start", "resume" an unfinished run, or nothing, it is "finished".
+
+    Raises UserError where the folder holds a run of another configuration (naming the keys), unless overwrite=true.
+    """
+    run = Path(cfg.run)
+    if cfg.overwrite and run.exists():
+        for name in ("checkpoints", "model", METRICS, "metrics.csv", CONFIG, INFO, "rejected.csv"):
+            path = run / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if (run / CONFIG).is_file():
+        changed = differences(OmegaConf.load(run / CONFIG), cfg)
+        if changed:
+            raise UserError(
+                f"{run} holds a run with another configuration ({'; '.join(changed[:3])}"
+                f"{f'; {len(changed) - 3} more' if len(changed) > 3 else ''}): "
+                "give another root=<folder>, or overwrite=true to start afresh"
+            )
+        if (run / METRICS).is_file():
+            return run, "finished"
+        return run, "resume" if (run / "checkpoints" / "last.ckpt").is_file() else "start"
+    run.mkdir(parents=True, exist_ok=True)
+    write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
+    return run, "start"
+
+
+def differences(old: Any, new: DictConfig) -> list[str]:
+    """`key: old -> new` for every key that changes what is trained."""
+    a, b = dict(_flat(old)), dict(_flat(new))
+    keys = [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]
+    free = tuple(k + "." for k in KEPT_ON_RESUME)
+    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if k not in KEPT_ON_RESUME and not k.startswith(free)]
+
+
+def _flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    plain = OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def describe_run(cfg: DictConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json: what a reader, a later fine-tuning and a report need to know."""
+    return {
+        "mode": cfg.mode,
+        "sub": cfg.sub,
+        "seed": cfg.seed,
+        "init": cfg.init.name,
+        "data": dict(data),
+        "versions": {p: version(p) for p in PACKAGES} | {"python": platform.python_version()},
+        "git_commit": git_commit(),
+        "command": " ".join(["python -m astrom3.train", *_overrides(sys.argv[1:])]),
+    }
+
+
+def _overrides(arguments: list[str]) -> list[str]:
+    """Without folders of this machine."""
+    return [a if not os.path.isabs(a.partition("=")[2]) else a.partition("=")[0] + "=<folder>" for a in arguments]
+
+
+def git_commit() -> str | None:
+    """The commit of the working tree the package runs from; None in an installation, `+` behind it where changed."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "") or None
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader, or a run killed here, finds the old file or the new one, never half of one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def read_run(folder: str | Path) -> tuple[Path, DictConfig, dict[str, Any]]:
+    """Folder, configuration and run.json of a run with trained weights."""
+    run = Path(folder)
+    for name in (CONFIG, INFO, "checkpoints/best.ckpt"):
+        if not (run / name).is_file():
+            raise UserError(f"{run} is not a run folder with trained weights: it lacks {name}")
+    cfg = OmegaConf.load(run / CONFIG)
+    assert isinstance(cfg, DictConfig)
+    return run, cfg, json.loads((run / INFO).read_text())
