@@ -1,0 +1,76 @@
+"""LAMOST low-resolution spectra, both layouts, gzipped or not.
+
+- DR7 and before: primary image (5, N) with the rows flux, inverse variance, wavelength, two masks. Some older files
+  have no wavelength row: the header's COEFF0 and COEFF1 give it, 10 ** (COEFF0 + COEFF1 i).
+- DR8 and after: binary table COADD, one row, columns FLUX, IVAR, WAVELENGTH, ANDMASK, ORMASK.
+
+Wavelengths are in vacuum (header VACUUM), Angstrom. Masks are not used, as in the published data set.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from astrom3.data.readers import ColumnError, ReadError, Spectrum
+
+
+def read_lamost(path: Path | str) -> Spectrum:
+    """Wavelength, flux, inverse variance of a LAMOST file, (N,) float64 each."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except FileNotFoundError:
+        raise ReadError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
+    if not data:
+        raise ReadError(f"{path}: file is empty")
+    if not data.startswith(b"SIMPLE  ="):
+        raise ReadError(f"{path}: not a FITS file")
+    try:
+        with warnings.catch_warnings():
+            # A truncated file is a warning to astropy, and zeros where the pixels should be: to us it is an error.
+            warnings.simplefilter("error", AstropyWarning)
+            warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
+            with fits.open(io.BytesIO(data), memmap=False) as hdus:
+                return _read(path, hdus)
+    except ReadError:
+        raise
+    except (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise ReadError(f"{path}: corrupt or truncated FITS file ({reason[:120]})") from None
+
+
+def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
+    for hdu in hdus:
+        if isinstance(hdu, fits.BinTableHDU) and {"FLUX", "IVAR", "WAVELENGTH"} <= {
+            n.upper() for n in hdu.columns.names
+        }:
+            # One row of arrays (LAMOST) or one pixel per row.
+            columns = (np.ravel(hdu.data[name]) for name in ("WAVELENGTH", "FLUX", "IVAR"))
+            return Spectrum(*(np.array(c, dtype=np.float64) for c in columns))
+    image = hdus[0].data
+    header = hdus[0].header
+    if isinstance(image, np.ndarray) and image.ndim == 2 and image.shape[0] >= 2:
+        if image.shape[0] >= 3:
+            wavelength = np.array(image[2], dtype=np.float64)
+        elif "COEFF0" in header and "COEFF1" in header:
+            wavelength = 10 ** (header["COEFF0"] + header["COEFF1"] * np.arange(image.shape[1]))
+        else:
+            raise ColumnError(f"{path}: the image has no wavelength row and the header no COEFF0 and COEFF1")
+        return Spectrum(wavelength, np.array(image[0], dtype=np.float64), np.array(image[1], dtype=np.float64))
+    found = ", ".join(f"{h.name or 'unnamed'} {h.shape if h.is_image else h.columns.names}" for h in hdus)
+    raise ColumnError(
+        f"{path}: no LAMOST spectrum in it; expected an image of 5 rows or a table with FLUX, IVAR and WAVELENGTH, "
+        f"found {found}"
+    )
