@@ -25,6 +25,7 @@ from astrom3.data.quality import Decision, write_decisions
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.schema import MODALITIES, SPLITS
 from astrom3.data.store import STORED, Progress, Store, open_store
+from astrom3.data.streaming import StreamDataset, StreamingLoader, StreamSplit
 from astrom3.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class AstroM3DataModule(LightningDataModule):
         self.shuffle_buffer, self.drop_last, self.pad_constants = shuffle_buffer, drop_last, pad_constants
         self.labelled_only = labelled_only
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
-        self.splits: dict[str, PackedSplit] = {}
+        self.splits: dict[str, PackedSplit | StreamSplit] = {}
 
     @cached_property
     def source(self) -> Source:
@@ -120,20 +121,17 @@ class AstroM3DataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open what the stage needs: "fit", "validate", "test", or all splits for None."""
         names = [name for name in (STAGE_SPLITS[stage] if stage else SPLITS) if name not in self.splits]
-        if self.streaming:
-            self._setup_streaming(names)
-            return
-        stores = self._stores(names)
+        stores = {} if self.streaming else self._stores(names)
+        options: dict[str, Any] = {
+            "labelled_only": self.labelled_only,
+            "min_modalities": self.min_modalities,
+            "pad_constants": self.pad_constants,
+        }
         for name in names:
-            self.splits[name] = PackedSplit(
-                self.source,
-                name,
-                stores[name],
-                self.modalities,
-                labelled_only=self.labelled_only,
-                min_modalities=self.min_modalities,
-                pad_constants=self.pad_constants,
-            )
+            if self.streaming:
+                self.splits[name] = StreamSplit(self.source, name, self.modalities, **options)
+            else:
+                self.splits[name] = PackedSplit(self.source, name, stores[name], self.modalities, **options)
             self._report(name)
 
     def train_dataloader(self):
@@ -154,11 +152,14 @@ class AstroM3DataModule(LightningDataModule):
 
     def _loader(self, split: str, train: bool):
         rank, world_size = self._ranks()
-        if self.streaming:
-            return self._streaming_loader(split, train, rank, world_size)
         packed = self.splits[split]
         size = self.batch_size if train else self.eval_batch_size
         drop_last = train and self.drop_last
+        if isinstance(packed, StreamSplit):
+            dataset = StreamDataset(
+                packed, self.seed, rank, world_size, size, drop_last, train, buffer=self.shuffle_buffer
+            )
+            return StreamingLoader(dataset, self.num_workers)
         sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train)
         return PackedLoader(packed, sampler, self.seed, train)
 
@@ -182,12 +183,6 @@ class AstroM3DataModule(LightningDataModule):
                         opened[key] = open_store(table, modality, self.cache, advance)
                 stores[name][modality] = opened[key]
         return stores
-
-    def _setup_streaming(self, names: Sequence[str]) -> None:
-        raise NotImplementedError
-
-    def _streaming_loader(self, split: str, train: bool, rank: int, world_size: int):
-        raise NotImplementedError
 
     def _report(self, name: str) -> None:
         counts = self.splits[name].counts

@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from astrom3.data.layouts import Source, open_source
 from astrom3.errors import UserError
@@ -52,7 +52,7 @@ class Simulated:
         from astrom3.data.simulate.survey import VERSION, simulate
         from astrom3.data.store import cache_root
 
-        shares = {
+        shares: dict[str, Any] = {
             "missing_spectra": self.missing_spectra,
             "missing_light_curves": self.missing_light_curves,
             "swapped_labels": self.swapped_labels,

@@ -7,7 +7,7 @@ is one (sub, seed): for each split a table and the rows of it that belong to the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +59,10 @@ class Piece:
     data: LightCurves | Spectra
     repairs: np.ndarray | None
 
-    def decisions(self, ids: Sequence[str] | np.ndarray) -> list[Decision]:
-        """Rows of rejected.csv for this piece; `ids` are those of the whole table."""
-        return list_decisions(self.modality, [ids[row] for row in self.rows], self.data.verdict, self.repairs)
+    def decisions(self, ids: Sequence[str] | np.ndarray | Mapping[int, str]) -> list[Decision]:
+        """Rows of rejected.csv for this piece; `ids` by row of the table."""
+        names = [ids[row] for row in self.rows.tolist()]
+        return list_decisions(self.modality, names, self.data.verdict, self.repairs)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,353 @@
+"""Training straight from parquet: nothing stored, memory bounded, every object once per epoch over ranks and workers.
+
+The whole order of an epoch is planned on indices before anything is read. Row groups are shuffled, the sequence of
+objects is cut into one stretch per (rank, worker), and a shuffle buffer is played through on numbers; so the length is
+known, ranks have equal steps, and a resumed epoch reads only what its remaining batches need.
+
+Whether an observation is usable is only known when it is read. A training batch is then filled up with repeats of its
+own objects, so that batches stay equal over the ranks; an evaluation batch gets shorter. Every such object is listed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from astrom3.data.kernel import kernel
+from astrom3.data.layouts.table import Group, Piece, Source
+from astrom3.data.loader import Position
+from astrom3.data.packed import Batch, Selection, catalogue_inputs, select, window_starts
+from astrom3.data.preprocess import LightCurves, Spectra, fill_windows
+from astrom3.data.quality import Decision, frozen
+from astrom3.data.sampler import draw, global_sizes
+from astrom3.data.schema import MODALITIES, PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
+from astrom3.data.store import STORED, guard
+from astrom3.errors import UserError
+
+GROUPS, BUFFER = 3, 4  # purposes of draws, beside those of sampler.py
+
+
+class StreamSplit:
+    """Objects of one split that may be used, by what the catalogue says; their observations stay in the files."""
+
+    def __init__(
+        self,
+        source: Source,
+        split: str,
+        modalities: Sequence[str],
+        *,
+        labelled_only: bool,
+        min_modalities: int,
+        pad_constants: bool | None = None,
+    ) -> None:
+        catalogue = source.catalogue(split)
+        inputs = catalogue_inputs(catalogue, source.normaliser, modalities)
+        everywhere = np.ones(len(catalogue.ids), dtype=bool)
+        present = {m: everywhere if m in STORED else inputs.has_metadata for m in modalities}
+        self.selection: Selection = select(catalogue, present, inputs.decisions, labelled_only, min_modalities)
+        self.found: dict[Decision, None] = {}  # decisions met while reading, each once
+        rows = source.rows[split][self.selection.positions]
+        order = np.argsort(rows, kind="stable")
+        self.table, self.ids, self.min_modalities = source.table(split), catalogue.ids, min_modalities
+        self.modalities = tuple(m for m in MODALITIES if m in modalities)
+        self.rows, self.positions = rows[order], self.selection.positions[order]  # in the order of the table
+        self.labels = catalogue.labels[self.positions]
+        self.photo, self.metadata = inputs.photo[self.positions], inputs.metadata[self.positions]
+        self.has_metadata = inputs.has_metadata[self.positions]
+        self.pad_constants = self.table.pad_constants if pad_constants is None else pad_constants
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """From the catalogue, and from what was read so far."""
+        return [*self.selection.decisions, *self.found]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """As of a packed split; what observations are missing shows only while reading, so it is not counted here."""
+        counts = {**self.selection.counts, "present": {}, "missing": {}}
+        counts["left_out"] += sum(d.modality == "object" for d in self.found)
+        counts["used"] -= sum(d.modality == "object" for d in self.found)
+        for decision in ("rejected", "repaired"):
+            counts[decision] = dict(Counter(d.modality for d in self.decisions if d.decision == decision))
+        return counts
+
+    def sequence(self, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
+        """(n,) numbers of all objects in reading order: row groups in a random order, rows in order within them."""
+        first = np.array([group.first for group in self.table.groups])
+        owner = np.searchsorted(first, self.rows, side="right") - 1
+        if not shuffle:
+            return np.arange(len(self.rows))
+        return np.argsort(draw(seed, epoch, GROUPS, owner), kind="stable")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one worker does in one epoch: `reads` (n,) objects in reading order, `order` (n,) places in `reads` in the
+    order of use, `sizes` of its batches."""
+
+    reads: np.ndarray
+    order: np.ndarray
+    sizes: list[int]
+
+
+@dataclass
+class StreamDataset(IterableDataset):
+    """Batches of one rank (or of one worker of it), with the decisions made while reading: (batch, decisions)."""
+
+    split: StreamSplit
+    seed: int
+    rank: int
+    world_size: int
+    batch_size: int  # global
+    drop_last: bool
+    train: bool
+    buffer: int
+    epoch: int = 0
+    first: int = 0  # number of this rank's first batch, when an epoch is resumed
+    sizes: list[int] = field(init=False)  # of this rank's batches
+
+    def __post_init__(self) -> None:
+        if len(self.split) < (self.world_size if self.train else 1):
+            raise UserError(f"{len(self.split)} objects are too few for {self.world_size} processes.")
+        if self.train and self.batch_size % self.world_size:
+            raise UserError(
+                f"The global batch size {self.batch_size} cannot be split evenly over {self.world_size} processes; "
+                "choose a multiple."
+            )
+        self.sizes = self.shares(self.rank)
+
+    def shares(self, rank: int) -> list[int]:
+        """Sizes of a rank's batches."""
+        whole = global_sizes(len(self.split), self.world_size, self.batch_size, self.drop_last, self.train)
+        parts = [size // self.world_size + (rank < size % self.world_size) for size in whole]
+        return [size for size in parts if size]
+
+    def plan(self, worker: int, workers: int) -> Plan:
+        """The part of one worker of this rank: batches number worker, worker + workers, ..."""
+        sequence = self.split.sequence(self.seed, self.epoch, self.train)
+        before = sum(sum(self.shares(rank)) for rank in range(self.rank))
+        before += sum(sum(self.sizes[w::workers]) for w in range(worker))
+        sizes = self.sizes[worker::workers]
+        reads = sequence[before : before + sum(sizes)]
+        order = np.arange(len(reads))
+        if self.train and len(reads):
+            order = buffered(draw(self.seed, self.epoch, BUFFER, reads), max(self.buffer, 1))
+        return Plan(reads, order, sizes)
+
+    def __iter__(self) -> Iterator[tuple[Batch, list[Decision]]]:
+        info = get_worker_info()
+        workers, number = (info.num_workers, info.id) if info else (1, 0)
+        worker = (number + self.first) % workers  # a resumed epoch begins with the worker whose turn it was
+        done = len(range(worker, self.first, workers))
+        plan = self.plan(worker, workers)
+        yield from _Reader(self.split, plan, self.seed, self.epoch if self.train else None).batches(done)
+
+
+class _Reader:
+    """Reads the objects of a plan into a pool of batch rows and hands out the batches."""
+
+    def __init__(self, split: StreamSplit, plan: Plan, seed: int, epoch: int | None) -> None:
+        self.split, self.plan, self.seed, self.epoch = split, plan, seed, epoch
+        self.slot = np.full(len(plan.reads), -1, dtype=np.int64)  # place in the pool, -1 = not read or rejected
+        self.free: list[int] = []
+        self.pool: dict[str, np.ndarray] = {}
+        self.decisions: list[Decision] = []
+
+    def batches(self, done: int) -> Iterator[tuple[Batch, list[Decision]]]:
+        """Batches from number `done` of the plan on."""
+        plan, used = self.plan, sum(self.plan.sizes[:done])
+        needed = np.ones(len(plan.reads), dtype=bool)
+        needed[plan.order[:used]] = False
+        reading, frontier = self._read(np.flatnonzero(needed)), 0
+        for size in plan.sizes[done:]:
+            want = plan.order[used : used + size]
+            used += size
+            while frontier <= want.max():
+                frontier = next(reading, len(plan.reads))
+            good = want[self.slot[want] >= 0]
+            if len(good):
+                chosen = good if self.epoch is None else np.resize(good, size)
+                batch, decisions = self._batch(chosen), self.decisions
+                self.free += self.slot[good].tolist()
+                self.slot[good] = -1
+                self.decisions = []
+                yield batch, decisions
+            elif self.epoch is not None:
+                raise UserError(
+                    f"None of the {size} objects of a streamed batch can be used "
+                    f"(last: {', '.join(self.decisions[-1])}); prepare the data once with data.streaming=false."
+                )
+
+    def _read(self, needed: np.ndarray) -> Iterator[int]:
+        """Read the needed places of the plan in order; yields the first place not read yet."""
+        split = self.split
+        stored = [m for m in split.modalities if m in STORED]
+        rows = split.rows[self.plan.reads]
+        first = np.array([group.first for group in split.table.groups])
+        owner = np.searchsorted(first, rows[needed], side="right") - 1
+        for part in np.split(needed, np.flatnonzero(np.diff(owner)) + 1) if len(needed) else []:
+            group: Group = split.table.groups[np.searchsorted(first, rows[part[0]], side="right") - 1]
+            if not stored:
+                self._take(part, {})
+                yield int(part[-1]) + 1
+                continue
+            iterators = [split.table.pieces(group, m, rows[part]) for m in stored]
+            at = 0
+            for pieces in zip(*iterators, strict=True):
+                places = part[at : at + len(pieces[0].rows)]
+                at += len(places)
+                self._take(places, dict(zip(stored, pieces, strict=True)))
+                yield int(places[-1]) + 1
+
+    def _take(self, places: np.ndarray, pieces: dict[str, Piece]) -> None:
+        """Put the usable ones of some objects into the pool."""
+        split, members = self.split, self.plan.reads[places]
+        present = {"metadata": split.has_metadata[members]}
+        ids = split.ids[split.positions[members]]
+        names = dict(zip(split.rows[members].tolist(), ids, strict=True))
+        for modality, piece in pieces.items():
+            self.decisions += piece.decisions(names)
+            data = piece.data
+            present[modality] = data.present if isinstance(data, Spectra) else np.diff(data.offsets) > 0
+        has = np.stack([present[m] for m in split.modalities])
+        usable = has.sum(axis=0) >= split.min_modalities
+        for i in np.flatnonzero(~usable).tolist():
+            there = ", ".join(m for m, row in zip(split.modalities, has, strict=True) if row[i]) or "none"
+            reason = f"{split.min_modalities} of {', '.join(split.modalities)} needed, usable: {there}"
+            self.decisions.append(Decision(str(ids[i]), "object", "rejected", reason))
+        chosen = np.flatnonzero(usable)
+        values: dict[str, np.ndarray] = {f"present.{m}": present[m][chosen] for m in split.modalities}
+        values["member"] = members[chosen]
+        if "photometry" in pieces:
+            values |= self._windows(pieces["photometry"].data, chosen, members)
+        if "spectra" in pieces:
+            data = pieces["spectra"].data
+            assert isinstance(data, Spectra)
+            spectra = np.empty((len(chosen), SPECTRUM_CHANNELS, WAVELENGTH_COUNT), np.float32)
+            spectra[:, :2], spectra[:, 2] = data.values[chosen], data.log_mad[chosen, None]
+            values["spectra"] = spectra
+        guard(*(v for v in values.values() if v.dtype == np.float32))
+        self._put(places[chosen], values)
+
+    def _windows(self, data: LightCurves | Spectra, chosen: np.ndarray, members: np.ndarray) -> dict[str, np.ndarray]:
+        assert isinstance(data, LightCurves)
+        split = self.split
+        photo = split.photo[members] if data.photo is None else data.photo
+        constants = np.concatenate([photo, data.constants], axis=1)[chosen]
+        positions = split.positions[members[chosen]]
+        starts = window_starts(np.diff(data.offsets)[chosen], positions, self.seed, self.epoch)
+        x = np.empty((len(chosen), SEQ_LEN, PHOTO_CHANNELS), np.float32)
+        mask = np.empty((len(chosen), SEQ_LEN), np.float32)
+        points, offsets = frozen(data.values, np.float32), frozen(data.offsets, np.int64)
+        fill_windows(points, offsets, frozen(chosen, np.int64), starts, constants, split.pad_constants, x, mask)
+        return {"photometry": x, "mask": mask}
+
+    def _put(self, places: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        while len(self.free) < len(places):  # the pool grows to buffer + batch + piece and no further
+            old = len(self.pool["member"]) if self.pool else 0
+            size = max(2 * old, 256)
+            for name, array in values.items():
+                grown = np.empty((size, *array.shape[1:]), array.dtype)
+                grown[:old] = self.pool[name] if old else 0
+                self.pool[name] = grown
+            self.free += range(old, size)
+        slots = np.array([self.free.pop() for _ in places], dtype=np.int64)
+        for name, array in values.items():
+            self.pool[name][slots] = array
+        self.slot[places] = slots
+
+    def _batch(self, places: np.ndarray) -> Batch:
+        split, slots = self.split, self.slot[places]
+        members = self.pool["member"][slots]
+        out: Batch = {
+            "index": torch.from_numpy(split.positions[members]),
+            "label": torch.from_numpy(split.labels[members]),
+        }
+        for name in ("photometry", "mask", "spectra"):
+            if name in self.pool:
+                out[name] = torch.from_numpy(self.pool[name][slots])
+        if "metadata" in split.modalities:
+            out["metadata"] = torch.from_numpy(split.metadata[members])
+        out["present"] = {m: torch.from_numpy(self.pool[f"present.{m}"][slots]) for m in split.modalities}
+        return out
+
+
+@kernel
+def buffered(keys, buffer):
+    """Order (n,) in which objects 0 ... n-1 leave a shuffle buffer that they enter in order; keys (n,) uint64."""
+    n = len(keys)
+    order, held, filled, out = np.empty(n, np.int64), np.empty(min(buffer, n), np.int64), 0, 0
+    for i in range(n):
+        if filled < len(held):
+            held[filled] = i
+            filled += 1
+        else:
+            j = keys[i] % np.uint64(filled)
+            order[out] = held[j]
+            held[j] = i
+            out += 1
+    while filled:
+        j = keys[out] % np.uint64(filled)
+        order[out] = held[j]
+        filled -= 1
+        held[j] = held[filled]
+        out += 1
+    return order
+
+
+class StreamingLoader:
+    """Batches of one rank, prepared while they are read, by `num_workers` processes or in this one."""
+
+    def __init__(self, dataset: StreamDataset, num_workers: int = 0) -> None:
+        self.dataset, self.num_workers, self.position = dataset, num_workers, Position()
+
+    @property
+    def sampler(self) -> StreamingLoader:
+        """What Lightning calls `set_epoch` on at the start of each epoch."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.dataset.sizes)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.position.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        shape = {"workers": max(self.num_workers, 1), "world_size": self.dataset.world_size}
+        return self.position.state_dict() | shape
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        now = self.state_dict()
+        for key in ("workers", "world_size"):
+            if state[key] != now[key]:
+                raise UserError(
+                    f"A streamed epoch is continued with the same {key} only ({state[key]} then, {now[key]} now); "
+                    "start from the end of an epoch, or use data.streaming=false."
+                )
+        self.position.load_state_dict(state)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._iterate(self.position.begin())
+
+    def _iterate(self, first: int) -> Iterator[Batch]:
+        self.dataset.epoch, self.dataset.first = self.position.epoch, first
+        batches: Any = self.dataset
+        if self.num_workers:
+            batches = DataLoader(self.dataset, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is)
+        for number, (batch, decisions) in enumerate(batches, start=first):
+            self.dataset.split.found.update(dict.fromkeys(decisions))
+            self.position.done = number + 1
+            yield batch
+
+
+def _as_it_is(item):
+    return item
