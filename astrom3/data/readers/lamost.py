@@ -57,8 +57,8 @@ def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
             n.upper() for n in hdu.columns.names
         }:
             # One row of arrays (LAMOST) or one pixel per row.
-            columns = (np.ravel(hdu.data[name]) for name in ("WAVELENGTH", "FLUX", "IVAR"))
-            return Spectrum(*(np.array(c, dtype=np.float64) for c in columns))
+            wavelength, flux, ivar = (np.ravel(hdu.data[n]).astype(np.float64) for n in ("WAVELENGTH", "FLUX", "IVAR"))
+            return Spectrum(wavelength, flux, ivar)
     image = hdus[0].data
     header = hdus[0].header
     if isinstance(image, np.ndarray) and image.ndim == 2 and image.shape[0] >= 2:

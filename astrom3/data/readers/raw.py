@@ -98,7 +98,7 @@ class RawDataset:
         return parse_dat(path, data)
 
     def spectrum(self, filename: str, label: str | None = None) -> Spectrum:
-        """Wavelength [Angstrom], flux, inverse variance, (M,) float64 each; `label` says which folder to look in first."""
+        """Wavelength [Angstrom], flux, inverse variance, (M,) float64 each; `label` names the folder to try first."""
         direct = self.path / "spectra" / (label or "") / filename
         if label and direct.is_file():
             return read_lamost(direct)

@@ -1,0 +1,92 @@
+"""Light curves as the ASAS-SN servers hand them out (csv).
+
+Headers: `HJD,UT Date,Camera,FWHM,Limit,mag,mag_err,flux(mJy),flux_err,Filter`, the older one without flux
+(`JD,HJD,UT_date,FWHM,Diff,Limit,mag,mag_err,Filter`) and that of Sky Patrol 2 (`jd,flux,flux_err,...,phot_filter`).
+Non-detections (magnitude `>15.2`, or 99.990 in magnitude, flux or an error) are left out. Times are HJD where given.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from astrom3.data.readers import ColumnError, LightCurve, ReadError, read_text
+from astrom3.data.readers.systems import SYSTEMS, flux_of_magnitude
+
+SENTINEL = 99.0  # magnitudes: the servers write 99.990 or 99.99
+ZERO_POINTS = {"V": SYSTEMS["asas-sn-V"], "g": SYSTEMS["asas-sn-g"]}
+NAMES = {
+    "time": ("hjd", "jd"),
+    "mag": ("mag",),
+    "mag_err": ("mag_err",),
+    "flux": ("flux(mjy)", "flux (mjy)", "flux"),
+    "flux_err": ("flux_err", "flux_error"),
+    "band": ("filter", "phot_filter"),
+}
+
+
+def is_asassn(header: str) -> bool:
+    """Whether the first line of a file is one of the headers above."""
+    names = {name.strip().lower() for name in header.split(",")}
+    return bool({"hjd", "jd"} & names) and "mag" in names and bool({"filter", "phot_filter"} & names)
+
+
+def read_asassn(path: Path | str, band: str | None = None) -> LightCurve:
+    """One band (V or g) of a server file; without `band` the file must hold a single one."""
+    path = Path(path)
+    lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+    rows = list(csv.reader(lines))
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    at = {key: next((header.index(n) for n in names if n in header), -1) for key, names in NAMES.items()}
+    if at["time"] < 0 or (at["mag"] < 0 and at["flux"] < 0) or at["band"] < 0:
+        raise ColumnError(
+            f"{path}: not an ASAS-SN server file: expected HJD, mag, Filter in the header, found {lines[0][:120]}"
+        )
+    if len(rows) == 1:
+        raise ReadError(f"{path}: no observations in it")
+    if any(len(row) != len(header) for row in rows):
+        number = next(i for i, row in enumerate(rows) if len(row) != len(header))
+        raise ReadError(f"{path}: corrupt or truncated: row {number} has {len(rows[number])} of {len(header)} columns")
+    rows = rows[1:]
+    chosen = _choose_band(path, [row[at["band"]].strip() for row in rows], band)
+    rows = [row for row in rows if row[at["band"]].strip() == chosen]
+
+    columns = {key: _numbers(path, rows, at[key], key) for key in NAMES if key != "band" and at[key] >= 0}
+    measured = np.ones(len(rows), dtype=bool)
+    for key in {"mag", "mag_err"} & set(columns):
+        measured &= ~(columns[key] >= SENTINEL)
+    if "flux_err" in columns:  # a flux of 99.99 mJy may well be real
+        measured &= ~np.isclose(columns["flux_err"], 99.99, atol=0.0051)
+    if at["mag"] >= 0:
+        measured &= np.array([not row[at["mag"]].strip().startswith(">") for row in rows], dtype=bool)
+    n_dropped = len(rows) - int(measured.sum())
+    notes = (f"{n_dropped} non-detections left out",) if n_dropped else ()
+    kept = {key: values[measured] for key, values in columns.items()}
+    if "flux" in kept and "flux_err" in kept:
+        return LightCurve(kept["time"], kept["flux"], kept["flux_err"], notes)
+    if "mag_err" not in kept or chosen not in ZERO_POINTS:
+        raise ColumnError(f"{path}: no flux, and no mag_err or no zero point for band {chosen} to compute it from")
+    return LightCurve(kept["time"], *flux_of_magnitude(kept["mag"], kept["mag_err"], ZERO_POINTS[chosen]), notes)
+
+
+def _choose_band(path: Path, bands: list[str], band: str | None) -> str:
+    counts = Counter(bands)
+    found = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
+    if band is None:
+        if len(counts) > 1:
+            raise ReadError(f"{path}: a mix of bands, {found}: choose one with band=<name>")
+        return next(iter(counts))
+    if band not in counts:
+        raise ReadError(f"{path}: no observations in band {band}, it has {found}")
+    return band
+
+
+def _numbers(path: Path, rows: list[list[str]], column: int, key: str) -> np.ndarray:
+    """A column as float64, (N,); empty cells are NaN and the limit `>15.2` is 15.2."""
+    try:
+        return np.array([float(row[column].strip().lstrip(">") or "nan") for row in rows], dtype=np.float64)
+    except ValueError as error:
+        raise ReadError(f"{path}: corrupt: {key} is not a number ({error})") from None

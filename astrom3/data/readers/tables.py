@@ -1,0 +1,252 @@
+"""Tables: the list of objects, and light curves and spectra in plain columns.
+
+csv and parquet through Arrow, FITS, VOTable, ECSV and other text through astropy; gzipped or not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from astropy.table import Table
+
+from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum, read_text
+from astrom3.data.readers.systems import flux_of_magnitude, zero_point
+from astrom3.errors import UserError
+
+Column = str | int | None  # a name, a position counted from 0, or None: the usual names
+ASTROPY_FORMATS = {
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".xml": "votable",
+    ".votable": "votable",
+    ".ecsv": "ascii.ecsv",
+}
+NON_DETECTION = 90.0  # magnitudes from here on (99.999 and the like) are non-detections
+USUAL = {
+    "time": ("time", "hjd", "bjd", "jd", "mjd", "t"),
+    "flux": ("flux", "flux(mjy)", "flux_mjy"),
+    "flux_err": ("flux_err", "flux_error", "e_flux", "fluxerr", "flux_sigma"),
+    "mag": ("mag", "magnitude", "vmag"),
+    "mag_err": ("mag_err", "mag_error", "e_mag", "magerr", "error", "err"),
+    "wavelength": ("wavelength", "lambda", "wave", "wl"),
+    "ivar": ("ivar", "inverse_variance", "inv_var"),
+}
+
+
+@dataclass(frozen=True)
+class LightCurveColumns:
+    """How to read a light curve in plain columns: a flux, or a magnitude with zero point (mJy) or named system."""
+
+    time: Column = None
+    flux: Column = None
+    flux_err: Column = None
+    mag: Column = None
+    mag_err: Column = None
+    time_offset: float = 0.0  # day, added
+    flux_unit: str = "mJy"
+    zero_point: float | None = None
+    system: str | None = None
+
+    def read(self, path: Path | str) -> LightCurve:
+        """Time [day], flux and error [mJy], (N,) each."""
+        path = Path(path)
+        columns = read_columns(path)
+        time = columns.get("time", self.time) + self.time_offset
+        if self.mag is None and (self.flux is not None or columns.has("flux")):
+            factor = _flux_factor(self.flux_unit)
+            flux, error = columns.get("flux", self.flux) * factor, columns.get("flux_err", self.flux_err) * factor
+            return LightCurve(time, flux, error)
+        magnitude, error = columns.get("mag", self.mag), columns.get("mag_err", self.mag_err)
+        if self.zero_point is None and self.system is None:
+            raise UserError(
+                f"{path}: light curves in magnitudes need light_curves.zero_point=<mJy of magnitude 0> "
+                "or light_curves.system=<asas-sn-V, asas-sn-g, AB or Johnson-V>."
+            )
+        zero = self.zero_point if self.zero_point is not None else zero_point(self.system or "")
+        seen = ~(magnitude >= NON_DETECTION)
+        notes = (f"{(~seen).sum()} non-detections left out",) if not seen.all() else ()
+        return LightCurve(time[seen], *flux_of_magnitude(magnitude[seen], error[seen], zero), notes)
+
+
+@dataclass(frozen=True)
+class SpectrumColumns:
+    """How to read a spectrum in plain columns; the third one is the inverse variance or the flux error."""
+
+    wavelength: Column = None
+    flux: Column = None
+    ivar: Column = None
+    flux_err: Column = None
+    wavelength_unit: str = "Angstrom"
+    air: bool = False  # wavelengths in air: converted to vacuum
+
+    def read(self, path: Path | str) -> Spectrum:
+        """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each."""
+        path = Path(path)
+        columns = read_columns(path)
+        wavelength = columns.get("wavelength", self.wavelength) * _factor(
+            self.wavelength_unit, u.Angstrom, "spectra.wavelength_unit"
+        )
+        if self.air:
+            wavelength = vacuum_wavelength(wavelength)
+        flux = columns.get("flux", self.flux)
+        if self.ivar is not None or columns.has("ivar"):
+            return Spectrum(wavelength, flux, columns.get("ivar", self.ivar))
+        if self.flux_err is not None or columns.has("flux_err"):
+            error = columns.get("flux_err", self.flux_err)
+            with np.errstate(divide="ignore"):
+                ivar = np.where(error > 0, error**-2.0, np.where(np.isfinite(error), 0.0, np.nan))
+            return Spectrum(wavelength, flux, ivar)
+        raise ColumnError(
+            f"{path}: neither an inverse variance nor a flux error: set spectra.columns.ivar or "
+            f"spectra.columns.flux_err to one of {columns.listing()}"
+        )
+
+
+class Columns:
+    """Columns of one file by name (any case) or position."""
+
+    def __init__(self, path: Path, names: Sequence[str], values: Sequence[np.ndarray]) -> None:
+        self.path, self.names, self.values = path, list(names), list(values)
+        self._lower = [name.lower() for name in self.names]
+
+    def listing(self) -> str:
+        """The columns there are, for messages."""
+        return ", ".join(self.names) or "(none)"
+
+    def has(self, key: str) -> bool:
+        """Whether one of the usual names of `key` is there."""
+        return any(name in self._lower for name in USUAL[key])
+
+    def get(self, key: str, column: Column) -> np.ndarray:
+        """A column as float64 (N,); missing values NaN. Without `column` the usual names of `key` are tried."""
+        if column is None:
+            index = next((self._lower.index(n) for n in USUAL[key] if n in self._lower), -1)
+        elif isinstance(column, int):
+            index = column if 0 <= column < len(self.names) else -1
+        else:
+            index = self._lower.index(column.lower()) if column.lower() in self._lower else -1
+        if index < 0:
+            asked = f"no column {column}" if column is not None else f"no column known as {key}"
+            raise ColumnError(f"{self.path}: {asked}; set columns.{key} to one of {self.listing()}")
+        try:
+            return np.array(self.values[index], dtype=np.float64)
+        except (ValueError, TypeError):
+            raise ReadError(f"{self.path}: corrupt: column {self.names[index]} is not all numbers") from None
+
+
+def read_columns(path: Path) -> Columns:
+    """All columns of a table of numbers; a text file may lack a header, then names are positions 0, 1, 2 ..."""
+    suffix = _suffix(path)
+    if suffix in ASTROPY_FORMATS or suffix == ".parquet":
+        table = read_table(path)
+        return Columns(path, table.column_names, [table[name].to_numpy() for name in table.column_names])
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    comments = [line for line in lines if line.lstrip().startswith("#")]
+    lines = [line for line in lines if not line.lstrip().startswith("#")]
+    if not lines:
+        raise ReadError(f"{path}: no observations in it")
+    comma = next((mark for mark in (",", ";", "\t") if mark in lines[0]), None)
+    rows = [[cell.strip().strip('"') for cell in line.split(comma)] for line in lines]
+    if not all(map(_is_number, rows[0])):
+        names, rows = rows[0], rows[1:]
+    else:
+        names = [str(i) for i in range(len(rows[0]))]
+        words = comments[-1].lstrip("# ").replace(",", " ").split() if comments else []
+        names = words if len(words) == len(names) else names
+    if not rows:
+        raise ReadError(f"{path}: no observations in it")
+    wrong = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
+    if wrong is not None:
+        raise ReadError(f"{path}: corrupt or truncated: row {wrong + 1} has {len(rows[wrong])} of {len(names)} columns")
+    return Columns(
+        path, names, [np.array([c or "nan" for c in column], dtype=object) for column in zip(*rows, strict=True)]
+    )
+
+
+def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
+    """A table with a header, whole; `strings` are read as text (an id 007 stays 007)."""
+    path, suffix = Path(path), _suffix(Path(path))
+    if not path.is_file():
+        raise ReadError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise ReadError(f"{path}: file is empty")
+    try:
+        if suffix == ".parquet":
+            return pq.read_table(path)
+        if suffix in ASTROPY_FORMATS:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _from_astropy(Table.read(path, format=ASTROPY_FORMATS[suffix]))
+        if suffix == ".csv" or "," in _first_line(path):
+            types = {name: pa.string() for name in strings}
+            return pacsv.read_csv(
+                path, convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True)
+            )
+        return _from_astropy(Table.read(path, format="ascii", converters={name: str for name in strings}))
+    except ReadError:
+        raise
+    except Exception as error:  # astropy's readers raise anything on a corrupt file
+        raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
+
+
+def _from_astropy(table: Table) -> pa.Table:
+    """One row per object; columns of arrays (a table of one row) are flattened."""
+    columns = {}
+    flat = len(table) == 1 and any(table[n].ndim > 1 for n in table.colnames)
+    for name in table.colnames:
+        column = table[name]
+        values = np.ravel(column) if flat else column
+        if values.ndim > 1:
+            continue  # array columns are none of ours
+        mask = np.ma.getmaskarray(np.ma.asarray(values)) if hasattr(values, "mask") else None
+        data = np.asarray(values)
+        if data.dtype.kind == "S":
+            data = np.char.strip(np.char.decode(data, "utf-8", "replace"))
+        elif data.dtype.kind in "fiu":
+            data = data.astype(data.dtype.newbyteorder("="))
+        columns[name] = pa.array(data.tolist() if data.dtype.kind in "OU" else data, mask=mask, from_pandas=True)
+    return pa.table(columns)
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [s.lower() for s in path.suffixes]
+    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else suffixes[-1] if suffixes else ""
+
+
+def _first_line(path: Path) -> str:
+    return next((line for line in read_text(path).splitlines() if line.strip()), "")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def _flux_factor(unit: str) -> float:
+    return 1.0 if unit == "mJy" else _factor(unit, u.mJy, "light_curves.flux_unit")
+
+
+def _factor(unit: str, target: u.UnitBase, key: str) -> float:
+    try:
+        return float(u.Unit(unit).to(target))
+    except (ValueError, u.UnitConversionError):
+        raise UserError(f"{key}={unit} is no unit that can be converted to {target}.") from None
+
+
+def vacuum_wavelength(air: np.ndarray) -> np.ndarray:
+    """Wavelengths [Angstrom] in air -> vacuum, Ciddor 1996 (Applied Optics 35, 1566) at the measured wavelength."""
+    wavenumber2 = (1e4 / air) ** 2  # 1/micron^2
+    index = 1 + 0.05792105 / (238.0185 - wavenumber2) + 0.00167917 / (57.362 - wavenumber2)
+    return np.where(air > 2000, air * index, air)
