@@ -102,7 +102,7 @@ class Hub:
             raise UserError(
                 f"The hub at {endpoint} cannot be reached and {self.repo} is not in the local cache; {WAYS_OUT}."
             ) from error
-        except (OSError, ValueError) as error:
+        except Exception as error:  # httpx, OSError, ...: whatever fails between here and the files
             what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise UserError(
                 f"Fetching {self.repo} from {endpoint} failed ({what}); try again, or {WAYS_OUT}."

@@ -58,11 +58,12 @@ class Piece:
     rows: np.ndarray
     data: LightCurves | Spectra
     repairs: np.ndarray | None
+    unreadable: tuple[Decision, ...] = ()  # files of these objects that could not be read
 
     def decisions(self, ids: Sequence[str] | np.ndarray | Mapping[int, str]) -> list[Decision]:
         """Rows of rejected.csv for this piece; `ids` by row of the table."""
         names = [ids[row] for row in self.rows.tolist()]
-        return list_decisions(self.modality, names, self.data.verdict, self.repairs)
+        return [*self.unreadable, *list_decisions(self.modality, names, self.data.verdict, self.repairs)]
 
 
 @dataclass(frozen=True)

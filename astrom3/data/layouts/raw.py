@@ -1,0 +1,103 @@
+"""The files of AstroM3Dataset used in place: CSV splits, .dat light curves, LAMOST FITS (see `data.readers.raw`).
+
+A file that cannot be read is a rejected modality of its object. Reading 40,000 small files is slow; it happens once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astrom3.data.fingerprint import fingerprint
+from astrom3.data.layouts.ours import label_ids
+from astrom3.data.layouts.parquet import ROWS_AT_ONCE, prepare
+from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
+from astrom3.data.normalise import Normaliser
+from astrom3.data.quality import Decision
+from astrom3.data.readers import ReadError
+from astrom3.data.readers.raw import SPLIT_FILES, RawDataset, RawSplit
+from astrom3.data.schema import SPLITS
+
+
+class RawTable(Table):
+    """One split, in the order of its CSV."""
+
+    def __init__(self, dataset: RawDataset, split: str) -> None:
+        self.dataset, self.split = dataset, split
+
+    @cached_property
+    def _objects(self) -> RawSplit:
+        return self.dataset.split(self.split)
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        n = len(self._objects.ids)
+        starts = range(0, n, ROWS_AT_ONCE)
+        return [Group(i, first, min(ROWS_AT_ONCE, n - first)) for i, first in enumerate(starts)]
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        objects = self._objects
+        labels, unknown, names = label_ids(objects.labels, self.dataset.classes)
+        there = np.ones(len(labels), dtype=bool)
+        return Catalogue(np.array(objects.ids, dtype=object), labels, objects.values, unknown, names, False, there)
+
+    def catalogue(self) -> Catalogue:
+        return self._catalogue
+
+    def pieces(self, group: Group, modality: str, rows: np.ndarray | None = None) -> Iterator[Piece]:
+        chosen = np.arange(group.first, group.first + group.rows)
+        if rows is not None:
+            chosen = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
+        if not len(chosen):
+            return
+        read, empty = self._reader(modality), (np.empty(0), np.empty(0), np.empty(0))
+        observations, unreadable = [], []
+        for row in chosen.tolist():
+            try:
+                observations.append((read(row) or empty)[:3])
+            except ReadError as error:
+                observations.append(empty)
+                unreadable.append(Decision(self._objects.ids[row], modality, "rejected", str(error)))
+        lengths = np.array([[len(column) for column in o] for o in observations], dtype=np.int64)
+        bad = (lengths != lengths[:, :1]).any(axis=1)
+        kept = [empty if b else o for o, b in zip(observations, bad, strict=True)]
+        columns = [np.concatenate([o[i] for o in kept]) for i in range(3)]
+        data, repairs = prepare(modality, np.where(bad, 0, lengths[:, 0]), columns, bad)
+        yield Piece(modality, chosen, data, repairs, tuple(unreadable))
+
+    def _reader(self, modality: str) -> Callable[[int], Any]:
+        """Row -> three columns, or None where the CSV names no file."""
+        objects, dataset = self._objects, self.dataset
+        if modality == "photometry":
+            return lambda row: dataset.light_curve(objects.names[row]) if objects.names[row] else None
+        return lambda row: (
+            dataset.spectrum(objects.spec_filenames[row], objects.labels[row]) if objects.spec_filenames[row] else None
+        )
+
+    def fingerprint(self, cache: Path) -> str:
+        """From the content of the CSV and photometry.zip, and the names, sizes and times of all other files."""
+        root = self.dataset.path
+        whole = [self.dataset.folder / SPLIT_FILES[self.split], *sorted(root.glob("**/photometry.zip"))]
+        key = hashlib.blake2b(fingerprint(whole, cache, "RawTable").encode(), digest_size=16)
+        for folder in ("spectra", "vardb_files", "photometry"):
+            for path in sorted((root / folder).glob("**/*")):
+                info = path.stat()
+                key.update(f"{path.relative_to(root)} {info.st_size} {info.st_mtime_ns}\n".encode())
+        return key.hexdigest()
+
+
+def open_raw(root: Path, sub: str, seed: int) -> Source:
+    """Source of a folder with splits/{sub}/{seed}/info.json."""
+    dataset = RawDataset(root, sub, seed)
+    path = dataset.folder / "info.json"
+    normaliser = Normaliser.from_dict(dataset.info, str(path))
+    splits = [split for split in SPLITS if (dataset.folder / SPLIT_FILES[split]).is_file()]
+    tables: dict[str, Table] = {split: RawTable(dataset, split) for split in splits}
+    rows = {split: np.arange(len(table), dtype=np.int64) for split, table in tables.items()}
+    return Source("raw", root, sub, seed, dataset.classes, tables, rows, normaliser)
