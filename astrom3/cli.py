@@ -57,7 +57,7 @@ def _run(name: str, function: Verb, arguments: list[str]) -> None:
     task.__module__ = function.__module__
     main = hydra.main(version_base="1.3", config_path=str(config.CONFIG_DIR), config_name=name)(task)
     before = sys.argv
-    sys.argv = [f"astrom3 {name}", *(q if not a.startswith("-") else a for a, q in _zip_back(arguments, overrides))]
+    sys.argv = [before[0], *(q if not a.startswith("-") else a for a, q in _zip_back(arguments, overrides))]
     try:
         main()
     finally:

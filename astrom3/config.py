@@ -119,7 +119,7 @@ def _owners(key: str, groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]
     group, _, rest = key.partition(".")
     for option in groups.get(group, []):
         loaded = OmegaConf.load(CONFIG_DIR / group / f"{option}.yaml")
-        if rest and isinstance(loaded, DictConfig) and rest in loaded:
+        if isinstance(loaded, DictConfig) and rest in list(loaded):  # `in` alone is false for ???
             yield group, option
 
 

@@ -19,6 +19,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
 
     from astrom3.training import evaluation
+    from astrom3.training.callbacks import on_terminal
     from astrom3.training.hardware import precision, quieten
     from astrom3.training.run import METRICS, read_run, write_json
 
@@ -33,8 +34,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     )  # fmt: skip
     evaluation.load_best(module, run)
     trainer = instantiate(
-        trained.trainer | {"devices": 1, "strategy": "auto"}, precision=precision(trained.trainer), logger=False
-    )
+        trained.trainer, devices=1, strategy="auto", precision=precision(trained.trainer), logger=False,
+        enable_progress_bar=on_terminal(), enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
     scores = evaluation.test_best(trainer, module, data, trained.seed)
     write_json(run / "evaluation.json", scores)
     log.info("%s: %s", run, evaluation.headline(scores))

@@ -18,9 +18,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
     import lightning as L
     from hydra.utils import instantiate
+    from lightning.pytorch.utilities import rank_zero_only
 
     from astrom3.training import evaluation
-    from astrom3.training.callbacks import standard_callbacks
+    from astrom3.training.callbacks import on_terminal, standard_callbacks
     from astrom3.training.hardware import precision, quieten
     from astrom3.training.run import INFO, METRICS, describe_run, open_run, write_json
 
@@ -39,16 +40,17 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     )  # fmt: skip
     if state == "start":
         instantiate(cfg.init.start).apply(module.model)
-    write_json(run / INFO, describe_run(cfg, data.summary()))
-    data.write_rejected(run / "rejected.csv")
+    log.info("%s: %s with %s parameters", run, state, f"{sum(p.numel() for p in module.parameters()):,}")
+    if rank_zero_only.rank == 0:
+        write_json(run / INFO, describe_run(cfg, data))
 
-    callbacks = standard_callbacks(
-        run, module.best_metric, cfg.early_stopping.patience, cfg.trainer.enable_progress_bar
-    )
+    progress = cfg.trainer.enable_progress_bar and on_terminal()
+    callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress)
     logger = instantiate(cfg.logger)
     trainer = instantiate(
-        cfg.trainer, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger, default_root_dir=str(run)
-    )
+        cfg.trainer, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger, default_root_dir=str(run),
+        enable_progress_bar=progress, enable_model_summary=progress,
+    )  # fmt: skip
     try:
         last = str(run / "checkpoints" / "last.ckpt") if state == "resume" else None
         trainer.fit(module, datamodule=data, ckpt_path=last)
@@ -56,7 +58,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             raise KeyboardInterrupt
         evaluation.load_best(module, run)
         scores = evaluation.test_best(trainer, module, data, cfg.seed)
-        evaluation.save_results(run, module, data, scores, run.name)
+        if trainer.is_global_zero:
+            evaluation.save_results(run, module, data, scores, run.name)
     finally:
         if logger:
             logger.experiment.finish()

@@ -41,6 +41,8 @@ class Position:
 class PackedLoader:
     """Batches of one rank. train=True: order and windows drawn afresh each epoch; else in order, windows centred."""
 
+    batch_sampler = None  # Lightning asks every loader that has a sampler for it
+
     def __init__(self, split: PackedSplit, sampler: EpochSampler, seed: int = 0, train: bool = True) -> None:
         self.split, self.batches, self.seed, self.train = split, sampler, seed, train
         self.position = Position()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ModelSummary, RichProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichModelSummary, RichProgressBar
 
 from astrom3.errors import UserError
 from astrom3.training.module import MONITOR
 
 BEST, LAST = "best", "last"
+SAID = ("train/loss", "val/loss", "val/accuracy")  # of an epoch, where there is no progress bar
+log = logging.getLogger(__name__)
+
+
+def on_terminal() -> bool:
+    return os.isatty(1)
 
 
 class EpochTable(Callback):
@@ -25,10 +31,13 @@ class EpochTable(Callback):
         self.path, self.rows = path, []  # type: Path, list[dict[str, Any]]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        values = {k: float(f"{float(v):.7g}") for k, v in trainer.callback_metrics.items()}  # what float32 knows
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **dict(sorted(values.items()))})
         if trainer.is_global_zero:
             write_table(self.path, self.rows)
+            if not on_terminal():
+                said = ", ".join(f"{k} {values[k]:.4g}" for k in SAID if k in values)
+                log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, said)
         loss = values.get("train/loss", 0.0)
         if not torch.isfinite(torch.tensor(loss)):
             raise UserError(
@@ -76,12 +85,9 @@ def early_stopping(patience: int) -> EarlyStopping:
 
 def standard_callbacks(run: Path, monitor: str, patience: int, progress: bool = True) -> list[Callback]:
     """In this order: the table and the early stopping are in the state that the checkpoints save."""
-    bars: list[Callback] = []
-    if progress:
-        bars = [RichProgressBar(leave=False) if os.isatty(1) else TQDMProgressBar(refresh_rate=20)]
+    bars = [RichProgressBar(), RichModelSummary(max_depth=2)] if progress else []
     return [
         *bars,
-        ModelSummary(max_depth=2),
         EpochTable(run / "metrics.csv"),
         early_stopping(patience),
         *checkpoints(run / "checkpoints", monitor),

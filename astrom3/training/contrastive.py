@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from astrom3.models.multimodal import MultimodalModel
+from astrom3.training.distributed import gather_all, gather_rows
 from astrom3.training.losses import contrastive_loss, matching_accuracy
 from astrom3.training.metrics import centroid_accuracy, classification_scores
 from astrom3.training.module import TrainingModule
@@ -41,7 +42,8 @@ class ContrastiveModule(TrainingModule):
         return {m: e.float() for m, e in self.model(batch).items()}
 
     def _losses(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-        embeddings, present = self(batch), batch.get("present", {})
+        """Over the global batch: every rank has the same numbers."""
+        embeddings, present = gather_all(self(batch), batch.get("present", {}))
         scales = {pair: self.model.scale(*pair) for pair in self.model.pairs}
         losses = contrastive_loss(embeddings, present, scales)
         return losses, None if self.training else matching_accuracy(embeddings, present, scales)
@@ -68,30 +70,31 @@ class ContrastiveModule(TrainingModule):
         self.matched[stage][0] += int(matched[0])
         self.matched[stage][1] += int(matched[1])
 
-    def _finish(self, stage: str) -> None:
-        counts = torch.tensor(self.matched[stage], device=self.device)
-        right, of = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+    def _finish(self, stage: str) -> float:
+        right, of = self.matched[stage]
         self.matched[stage] = [0, 0]
-        self.log(f"{stage}/accuracy", right / max(of, 1), prog_bar=True)
+        accuracy = right / max(of, 1)
+        self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
+        return accuracy
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        self._finish("test")
+        accuracy = self._finish("test")
         metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("test/")}
         per_pair = {k.removeprefix("test/loss/"): v for k, v in metrics.items() if k.startswith("test/loss/")}
         self.results = {
             "loss": metrics["test/loss"],
             "loss_per_pair": per_pair,
-            "clip_accuracy": metrics["test/accuracy"],
+            "clip_accuracy": accuracy,
             "logit_scales": {f"{a}_{b}": float(self.model.scale(a, b)) for a, b in self.model.pairs},
         } | self._centroids()
 
     def _centroids(self) -> dict[str, Any]:
         """Class centroids of the training embeddings, and how often a test object's nearest one is its own class's."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        train, test = self.embed(data.evaluation_dataloader("train")), self.embed(data.test_dataloader())
+        train, test = self.embed(data.split_dataloader("train")), self.embed(data.test_dataloader())
         out: dict[str, Any] = {"centroid_accuracy": {}}
         for name in [*self.model.modalities, "mean"]:
             confusion = centroid_accuracy(train, test, name, len(self.classes))
@@ -113,6 +116,6 @@ class ContrastiveModule(TrainingModule):
             for m, e in embeddings.items():
                 parts.setdefault(m, []).append(e.cpu())
                 there = present.get(m, torch.ones(len(e), dtype=torch.bool))
-                parts.setdefault(f"present/{m}", []).append(there.cpu())
+                parts.setdefault(f"present/{m}", []).append(there.cpu().to(torch.uint8))
             parts.setdefault("label", []).append(batch["label"].cpu())
-        return {k: torch.cat(v) for k, v in parts.items()}
+        return {k: gather_rows(torch.cat(v).to(self.device)).cpu() for k, v in parts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from astrom3.errors import UserError
 from astrom3.models import published
 from astrom3.training import plots
-from astrom3.training.run import METRICS, write_json
+from astrom3.training.run import INFO, METRICS, describe_data, write_json
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,13 @@ def test_best(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDa
 def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[str, Any], title: str) -> None:
     """model/, plots and, last because it marks the run as finished, metrics.json."""
     published.save(module.model, run / "model")  # type: ignore[arg-type]
-    write_json(run / "model" / "preprocessing.json", {"classes": list(data.classes), **data.normaliser.to_dict()})
+    statistics = data.normaliser.to_dict() if data.normaliser is not None else None  # None: normalised already
+    write_json(run / "model" / "preprocessing.json", {"classes": list(data.classes), "normaliser": statistics})
     plots.curves(run / "metrics.csv", run / "curves.png", title)
     if "confusion" in scores:
         plots.confusion(scores, run / "confusion.png", title)
+    write_json(run / INFO, json.loads((run / INFO).read_text()) | {"data": describe_data(data)})  # the test split too
+    data.write_rejected(run / "rejected.csv")
     write_json(run / METRICS, scores)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from typing import Any
 
@@ -32,7 +33,12 @@ def fast_bfloat16(accelerator: str) -> bool:
 def quieten() -> None:
     """Lightning's advice that does not apply here (our loaders fill whole batches; they need no workers)."""
     for pattern in (".*does not have many workers.*", ".*The number of training batches.*", ".*lr_scheduler.step.*",
-                    ".*Checkpoint directory .* exists.*", ".*LeafSpec.*", ".*treespec.*"):  # fmt: skip
+                    ".*Checkpoint directory .* exists.*", ".*recommended to use .self.log.*sync_dist.*", ".*LeafSpec.*", ".*treespec.*"):  # fmt: skip
         warnings.filterwarnings("ignore", pattern)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage().lower())
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()  # the root logger says it already
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not re.search(r"litlogger|TPU available|GPU available: False|used: False|Tip:", record.getMessage())

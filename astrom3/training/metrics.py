@@ -51,7 +51,7 @@ def centroid_accuracy(
 
     def pick(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         values, there = mean_embedding(parts) if name == "mean" else (parts[name], parts[f"present/{name}"])
-        rows = there & (parts["label"] >= 0)
+        rows = there.bool() & (parts["label"] >= 0)
         return values[rows], parts["label"][rows]
 
     (x, y), (queries, truth) = pick(train), pick(test)

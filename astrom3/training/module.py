@@ -61,5 +61,5 @@ class TrainingModule(L.LightningModule):
         self._schedule_state = checkpoint.get("schedule")
 
     def log_training_loss(self, loss: Tensor, n: int) -> None:
-        """Logged per epoch; a loss that is not finite ends the run with the reason (checked once per epoch)."""
-        self.log("train/loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=n)
+        """Logged per epoch; one that is not finite ends the run with the reason (callbacks.EpochTable)."""
+        self.log("train/loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=n, sync_dist=True)

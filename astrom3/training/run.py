@@ -20,7 +20,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,18 +79,24 @@ def _flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def describe_run(cfg: DictConfig, data: Mapping[str, Any]) -> dict[str, Any]:
-    """run.json: what a reader, a later fine-tuning and a report need to know."""
+def describe_run(cfg: DictConfig, data: Any) -> dict[str, Any]:
+    """run.json: what a reader, a later fine-tuning and a report need to know. data: the data module, set up."""
     return {
         "mode": cfg.mode,
         "sub": cfg.sub,
         "seed": cfg.seed,
         "init": cfg.init.name,
-        "data": dict(data),
+        "data": describe_data(data),
         "versions": {p: version(p) for p in PACKAGES} | {"python": platform.python_version()},
         "git_commit": git_commit(),
         "command": " ".join(["python -m astrom3.train", *_overrides(sys.argv[1:])]),
     }
+
+
+def describe_data(data: Any) -> dict[str, Any]:
+    """What was found, and how many objects of each split were used, left out, rejected and repaired."""
+    source = data.source
+    return {"layout": source.layout, "note": source.note, "classes": list(data.classes), "splits": data.counts}
 
 
 def _overrides(arguments: list[str]) -> list[str]:

@@ -1,0 +1,125 @@
+"""Every published run is composed by (mode, sub, init); mistakes are answered in one sentence, quickly."""
+
+import json
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from astrom3.config import compose, config_groups
+from astrom3.errors import UserError
+
+FACTS = json.loads((Path(__file__).parent / "facts" / "hyperparameters.json").read_text())
+ENCODER_KEYS = {
+    "p": ("photometry", {"enc_in", "d_model", "dropout", "factor", "output_attention", "n_heads", "d_ff", "activation",
+                         "e_layers"}),
+    "s": ("spectra", {"dropout", "conv_channels", "kernel_size", "mp_kernel_size"}),
+    "m": ("metadata", {"input_dim", "hidden_dim", "dropout"}),
+}  # fmt: skip
+
+
+def as_published(cfg):
+    """Our nested configuration under the names of the published one."""
+    out = {
+        "mode": cfg.mode, "sub": cfg.sub, "init": cfg.init.name, "epochs": cfg.trainer.max_epochs, "lr": cfg.optim.lr,
+        "beta1": cfg.optim.beta1, "weight_decay": cfg.optim.weight_decay, "scheduler_factor": cfg.schedule.factor,
+        "clip_grad": cfg.trainer.gradient_clip_val is not None,
+    }  # fmt: skip
+    if cfg.trainer.gradient_clip_val is not None:
+        out["clip_value"] = cfg.trainer.gradient_clip_val
+    for prefix, (modality, keys) in ENCODER_KEYS.items():
+        if modality in cfg.encoders:
+            out |= {f"{prefix}_{k}": cfg.encoders[modality][k] for k in keys}
+    if len(cfg.encoders) > 1:
+        backbone = cfg.model.get("backbone", cfg.model)
+        out |= {"hidden_dim": backbone.hidden_dim, "fusion": cfg.model.get("fusion", "avg")}
+    return {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in out.items()}
+
+
+@pytest.mark.parametrize("name", FACTS["runs"])
+def test_published_run(name):
+    facts = FACTS["runs"][name]
+    cfg = compose([f"mode={facts['mode']}", f"sub={facts['sub']}", f"init={facts['init']}"])
+    assert as_published(cfg) == facts
+    common = FACTS["_common"]
+    assert cfg.early_stopping.patience == common["early_stopping_patience"]
+    assert cfg.schedule.warmup_epochs == common["warmup_epochs"]
+    assert cfg.schedule.patience == common["scheduler_patience"]
+    assert cfg.optim.beta2 == common["beta2"]
+    assert cfg.datamodule.batch_size == common["batch_size"]
+
+
+def test_there_are_33_published_runs():
+    assert len(FACTS["runs"]) == 33
+
+
+def test_every_combination_composes():
+    groups = config_groups()
+    assert set(groups["mode"]) == {"clip", "photo", "spectra", "meta", "all"}
+    assert set(groups["seed"]) == {"42", "0", "66", "12", "123"}
+    for mode, sub, init, size in product(groups["mode"], ["full", "sub10"], ["scratch", "clip", "hub"], groups["size"]):
+        if (mode, init) != ("clip", "clip"):
+            cfg = compose([f"mode={mode}", f"sub={sub}", f"init={init}", f"size={size}", "seed=66"])
+            assert cfg.run == f"runs/{mode}-{sub}-{init}-66"
+            assert cfg.datamodule.seed == 66
+
+
+def test_options_of_data_trainer_and_logger_compose():
+    groups = config_groups()
+    for trainer, logger in product(groups["trainer"], groups["logger"]):
+        compose([f"trainer={trainer}", f"logger={logger}", "data=local", "data.path=x"])
+    assert compose(["data=simulated", "data.objects=100"]).datamodule.origin.n_objects == 100
+
+
+def test_hub_is_the_default_and_simulated_is_never_implied():
+    assert compose().datamodule.origin._target_ == "astrom3.data.origins.Hub"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optm.lr=1"], "there is no key optm.lr: did you mean optim.lr?"),
+        (["optim.lr=abc"], "optim.lr=abc is not a number"),
+        (["optim.lr=-1"], "optim.lr=-1 must be greater than 0"),
+        (["mode=foto"], "mode=foto does not exist: mode is one of all, clip, meta, photo, spectra"),
+        (["seed=7"], "seed=7 does not exist"),
+        (["mode=clip", "init=clip"], "mode=clip init=clip starts a pre-training from the pre-training it would write"),
+        (["mode=photo", "init=file"], "init.path is not given"),
+        (["data=local"], "data.path is not given"),
+        (["data.path=x"], "data.path belongs to data=local"),
+        (["encoders.photometry.head_merge=x"], "head_merge=x does not exist: it is one of published, usual"),
+        (["encoders.photometry.dropout=2"], "dropout=2 must be at least 0 and less than 1"),
+        (["data.streaming=3"], "data.streaming=3 is not true or false"),
+        (["trainer.devces=2"], "there is no key trainer.devces: did you mean trainer.devices"),
+        (["foo"], "'foo' is not of the form key=value"),
+    ],
+)
+def test_mistake_is_named(overrides, message):
+    with pytest.raises(UserError) as error:
+        compose(overrides)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("arguments", [["optm.lr=1"], ["mode=clip", "init=clip"], ["-m", "mode=photo,foto"]])
+def test_command_line_answers_in_five_seconds_without_a_traceback(arguments, tmp_path):
+    start = time.monotonic()
+    command = [sys.executable, "-m", "astrom3.train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert time.monotonic() - start < 5
+    assert done.stderr.startswith("astrom3 train: ") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_the_package_and_the_models_needs_neither_hydra_nor_lightning():
+    code = (
+        "import sys, astrom3, astrom3.models.published, astrom3.training.losses\n"
+        "heavy = {'hydra', 'lightning', 'wandb', 'omegaconf'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
