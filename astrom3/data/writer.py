@@ -152,11 +152,12 @@ class DatasetWriter:
         *,
         fractions: Sequence[float] = FRACTIONS,
         published: Mapping[tuple[str, int], PublishedSplit] | None = None,
+        summary: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write splits and summary, give the folder its name, return it.
 
         published: splits to keep as they are, by (sub, seed); then `seeds`, `subs` and `fractions` are not used.
-        Subsets need labels: a data set without any gets the full splits only.
+        summary: further entries of summary.json. Subsets need labels: a data set without any gets full splits only.
         """
         check_fractions(fractions)
         if not self._ids:
@@ -192,7 +193,8 @@ class DatasetWriter:
             "counts": counts,
         }
         _write_json(self._temp / "dataset.json", dataset)
-        _write_json(self._temp / "summary.json", {**counts, "decisions": self._decision_counts(), "splits": splits})
+        content = {**counts, **(summary or {}), "decisions": self._decision_counts(), "splits": splits}
+        _write_json(self._temp / "summary.json", content)
         self._publish()
         return self.root
 

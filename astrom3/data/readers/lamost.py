@@ -22,6 +22,17 @@ from astropy.utils.exceptions import AstropyWarning
 from astrom3.data.readers import ColumnError, ReadError, Spectrum
 
 
+def is_lamost(path: Path) -> bool:
+    """Whether a file looks like a LAMOST spectrum: FITS, with an image or a table that has IVAR. Never raises."""
+    try:
+        with warnings.catch_warnings(), fits.open(path, memmap=False) as hdus:
+            warnings.simplefilter("ignore")
+            columns = [n.upper() for h in hdus if isinstance(h, fits.BinTableHDU) for n in h.columns.names]
+            return hdus[0].header.get("NAXIS") == 2 or {"FLUX", "IVAR", "WAVELENGTH"} <= set(columns)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error):
+        return ".fits" in Path(path).suffixes  # corrupt: read_lamost says how
+
+
 def read_lamost(path: Path | str) -> Spectrum:
     """Wavelength, flux, inverse variance of a LAMOST file, (N,) float64 each."""
     path = Path(path)

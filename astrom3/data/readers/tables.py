@@ -145,8 +145,8 @@ class Columns:
 
 def read_columns(path: Path) -> Columns:
     """All columns of a table of numbers; a text file may lack a header, then names are positions 0, 1, 2 ..."""
-    suffix = _suffix(path)
-    if suffix in ASTROPY_FORMATS or suffix == ".parquet":
+    kind = suffix(path)
+    if kind in ASTROPY_FORMATS or kind == ".parquet":
         table = read_table(path)
         return Columns(path, table.column_names, [table[name].to_numpy() for name in table.column_names])
     lines = [line for line in read_text(path).splitlines() if line.strip()]
@@ -174,19 +174,20 @@ def read_columns(path: Path) -> Columns:
 
 def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
     """A table with a header, whole; `strings` are read as text (an id 007 stays 007)."""
-    path, suffix = Path(path), _suffix(Path(path))
+    path = Path(path)
+    kind = suffix(path)
     if not path.is_file():
         raise ReadError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise ReadError(f"{path}: file is empty")
     try:
-        if suffix == ".parquet":
+        if kind == ".parquet":
             return pq.read_table(path)
-        if suffix in ASTROPY_FORMATS:
+        if kind in ASTROPY_FORMATS:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _from_astropy(Table.read(path, format=ASTROPY_FORMATS[suffix]))
-        if suffix == ".csv" or "," in _first_line(path):
+                return _from_astropy(Table.read(path, format=ASTROPY_FORMATS[kind]))
+        if kind == ".csv" or "," in _first_line(path):
             types = {name: pa.string() for name in strings}
             return pacsv.read_csv(
                 path, convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True)
@@ -217,7 +218,8 @@ def _from_astropy(table: Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _suffix(path: Path) -> str:
+def suffix(path: Path) -> str:
+    """Last suffix in lower case, before any .gz."""
     suffixes = [s.lower() for s in path.suffixes]
     return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else suffixes[-1] if suffixes else ""
 

@@ -1,0 +1,200 @@
+"""The user's table of objects: ids, labels, paths of light curves and spectra, catalogue columns."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from astrom3.data.quality import Decision
+from astrom3.data.readers.tables import read_table
+from astrom3.data.schema import ALL_COLS, CLASSES
+from astrom3.errors import UserError
+
+# Columns that follow from others where a table does not give them: name -> (of which, how).
+DERIVED = {
+    "bp_rp": (("phot_bp_mean_mag", "phot_rp_mean_mag"), np.subtract),
+    "j_k": (("j_mag", "k_mag"), np.subtract),
+    "w1_w2": (("w1_mag", "w2_mag"), np.subtract),
+    "w3_w4": (("w3_mag", "w4_mag"), np.subtract),
+    "parallax_over_error": (("parallax", "parallax_error"), np.divide),
+    "pm": (("pmra", "pmdec"), np.hypot),
+}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """n objects to convert. References are paths (or what the reader takes), None where there is none."""
+
+    ids: list[str]
+    labels: list[str | None]
+    values: np.ndarray  # (n, 38) float64 in the order of ALL_COLS, NaN where unknown
+    light_curves: list[Any]
+    spectra: list[Any]
+    classes: tuple[str, ...]
+    decisions: list[Decision] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def slice(self, start: int, stop: int) -> Objects:
+        """Objects start:stop, without the decisions."""
+        part = slice(start, stop)
+        return Objects(
+            self.ids[part],
+            self.labels[part],
+            self.values[part],
+            self.light_curves[part],
+            self.spectra[part],
+            self.classes,
+        )
+
+
+def read_objects(
+    path: Path | str,
+    *,
+    id: str,
+    label: str | None = None,
+    light_curve: str | None = None,
+    spectrum: str | None = None,
+    root: Path | str | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    labels: Mapping[str, str] | None = None,
+    classes: Sequence[str] | str | None = None,
+    unknown: str = "reject",
+) -> Objects:
+    """Read a table with one row per object.
+
+    id, label, light_curve, spectrum: names of columns; the last two may also be patterns of columns, such as
+    "curves/{id}.dat". Relative paths start at `root`, by default the table's folder. columns: catalogue column -> name
+    in the table (default: the same name). labels: label in the table -> class. classes: default the ten of AstroM3;
+    "all": those found. unknown: labels that are no class are kept for the writer to "reject", or "unlabelled".
+    """
+    path = Path(path)
+    if unknown not in ("reject", "unlabelled"):
+        raise UserError(f"unknown={unknown} is neither reject nor unlabelled.")
+    if light_curve is None and spectrum is None and not columns:
+        raise UserError(
+            f"give light_curve=<column>, spectrum=<column> or catalogue columns: {path} is not used otherwise."
+        )
+    patterns = {"id": id, "label": label, "light_curve": light_curve, "spectrum": spectrum}
+    used = [name for pattern in patterns.values() if pattern for name in _fields(pattern)]
+    table = read_table(path, strings=used)
+    for key, pattern in patterns.items():
+        for name in _fields(pattern) if pattern else []:
+            if name not in table.column_names:
+                raise UserError(
+                    f"{path} has no column {name} ({key}={pattern}); it has {', '.join(table.column_names)}."
+                )
+
+    folder = Path(root) if root is not None else path.parent
+    text = {name: [_text(value) for value in table[name].to_pylist()] for name in dict.fromkeys(used)}
+    ids = [value or "" for value in text[id]]
+    raw_labels = text[label] if label else [None] * len(ids)
+    mapped = [None if value is None else (labels or {}).get(value, value) for value in raw_labels]
+    known = _classes(classes, mapped)
+    decisions = []
+    if unknown == "unlabelled":
+        for i, value in enumerate(mapped):
+            if value is not None and value not in known:
+                decisions.append(Decision(ids[i], "object", "repaired", f"kept without label, unknown class: {value}"))
+                mapped[i] = None
+    return Objects(
+        ids, mapped, _catalogue(path, table, columns or {}), _paths(text, light_curve, folder),
+        _paths(text, spectrum, folder), known, decisions,
+    )  # fmt: skip
+
+
+def _text(value: object) -> str | None:
+    """A cell as text; None where it is empty, null or NaN."""
+    text = "" if value is None or value != value else str(value).strip()
+    return text or None
+
+
+def _classes(classes: Sequence[str] | str | None, labels: Sequence[str | None]) -> tuple[str, ...]:
+    if classes is None:
+        return CLASSES
+    if classes == "all":
+        return tuple(sorted({label for label in labels if label is not None}))
+    if isinstance(classes, str):
+        raise UserError(f"classes={classes} is neither a list of names nor `all`.")
+    return tuple(str(c) for c in classes)
+
+
+def _fields(pattern: str) -> list[str]:
+    """Columns of a pattern such as "curves/{id}.dat"; a string without braces is a column itself."""
+    if "{" not in pattern:
+        return [pattern]
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
+    except ValueError as error:
+        raise UserError(f"{pattern!r} is not a pattern like curves/{{id}}.dat: {error}.") from None
+
+
+def _paths(text: Mapping[str, list[str | None]], pattern: str | None, folder: Path) -> list[Path | None]:
+    n = len(next(iter(text.values())))
+    if pattern is None:
+        return [None] * n
+    names = _fields(pattern)
+    paths: list[Path | None] = []
+    for i in range(n):
+        cells = {name: text[name][i] for name in names}
+        if any(cell is None for cell in cells.values()):
+            paths.append(None)
+        else:
+            paths.append(folder / (pattern.format(**cells) if "{" in pattern else str(cells[pattern])))
+    return paths
+
+
+def _catalogue(path: Path, table: pa.Table, columns: Mapping[str, str | None]) -> np.ndarray:
+    """Catalogue values (n, 38); galactic coordinates from ra and dec [degree] where l and b are not given."""
+    surplus = sorted(set(columns) - set(ALL_COLS) - {"ra", "dec"})
+    if surplus:
+        raise UserError(f"columns.{surplus[0]} is no catalogue column; there are ra, dec, {', '.join(ALL_COLS)}.")
+    values = np.full((table.num_rows, len(ALL_COLS)), np.nan)
+    at = {name: i for i, name in enumerate(ALL_COLS)}
+    sky = {}
+    for name in (*ALL_COLS, "ra", "dec"):
+        asked = columns.get(name)
+        if asked is not None and asked not in table.column_names:
+            raise UserError(
+                f"{path} has no column {asked} (columns.{name}={asked}); it has {', '.join(table.column_names)}."
+            )
+        column = asked if asked is not None else name
+        if column not in table.column_names:
+            continue
+        numbers = _floats(path, table[column], column)
+        if name in at:
+            values[:, at[name]] = numbers
+        else:
+            sky[name] = numbers
+    with np.errstate(all="ignore"):
+        for name, (parts, how) in DERIVED.items():
+            given = values[:, at[name]]
+            values[:, at[name]] = np.where(np.isfinite(given), given, how(*(values[:, at[p]] for p in parts)))
+    if len(sky) == 2 and np.isnan(values[:, [at["l"], at["b"]]]).any():
+        values = _galactic(values, at, sky["ra"], sky["dec"])
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _floats(path: Path, column: pa.ChunkedArray, name: str) -> np.ndarray:
+    try:
+        return np.array([np.nan if v is None or v == "" else float(v) for v in column.to_pylist()])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: column {name} is not all numbers ({error}); map another one with columns.") from None
+
+
+def _galactic(values: np.ndarray, at: Mapping[str, int], ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    from astropy.coordinates import SkyCoord
+
+    good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    good &= np.isnan(values[:, at["l"]]) | np.isnan(values[:, at["b"]])
+    sky = SkyCoord(ra[good], dec[good], unit="deg").galactic
+    values[good, at["l"]], values[good, at["b"]] = sky.l.deg, sky.b.deg
+    return values
