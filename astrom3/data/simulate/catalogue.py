@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from astrom3.data.schema import CLASSES
 from astrom3.data.simulate.populations import Stars
 
 # Intrinsic colours [mag] by effective temperature [K].
@@ -22,7 +23,18 @@ GIANT_VK = np.array([10.2, 9.0, 7.8, 6.8, 5.9, 4.8, 3.8, 3.0, 2.25, 1.85, 1.35, 
 GIANT_BPRP = np.array([6.0, 5.3, 4.7, 4.1, 3.4, 2.6, 1.95, 1.5, 1.13, 0.94, 0.72, 0.45])
 GIANT_JK = np.array([1.48, 1.42, 1.36, 1.3, 1.22, 1.12, 1.0, 0.82, 0.6, 0.5, 0.35, 0.19])
 
-EXTINCTION = {"bp": 1.0, "g": 0.79, "rp": 0.59, "j": 0.243, "h": 0.131, "k": 0.078, "w1": 0.039, "w2": 0.026, "w3": 0.04, "w4": 0.03}
+EXTINCTION = {
+    "bp": 1.0,
+    "g": 0.79,
+    "rp": 0.59,
+    "j": 0.243,
+    "h": 0.131,
+    "k": 0.078,
+    "w1": 0.039,
+    "w2": 0.026,
+    "w3": 0.04,
+    "w4": 0.03,
+}
 
 # Unit vectors of the equatorial axes' galactic frame: rows are the galactic x, y, z axes in ICRS (Hipparcos, vol. 1).
 TO_GALACTIC = np.array([[-0.0548755604, -0.8734370902, -0.4838350155],
@@ -45,7 +57,11 @@ def _positions(rng: np.random.Generator, stars: Stars) -> tuple[np.ndarray, np.n
         trial_b = rng.normal(0.08, SIN_B_WIDTH[stars.population[todo]])
         angle = np.radians(trial_l)
         cos_b = np.sqrt(np.maximum(1 - trial_b**2, 0))
-        sin_dec = TO_GALACTIC[0, 2] * cos_b * np.cos(angle) + TO_GALACTIC[1, 2] * cos_b * np.sin(angle) + TO_GALACTIC[2, 2] * trial_b
+        sin_dec = (
+            TO_GALACTIC[0, 2] * cos_b * np.cos(angle)
+            + TO_GALACTIC[1, 2] * cos_b * np.sin(angle)
+            + TO_GALACTIC[2, 2] * trial_b
+        )
         chance = (0.35 + 0.65 * (1 - np.cos(angle)) / 2) * np.where(sin_dec > np.sin(np.radians(60)), 0.3, 1.0)
         good = (np.abs(trial_b) < 0.995) & (sin_dec > np.sin(np.radians(-10))) & (rng.random(len(todo)) < chance)
         l[todo[good]], sin_b[todo[good]] = trial_l[good], trial_b[good]
@@ -104,20 +120,30 @@ def _intrinsic(stars: Stars) -> dict[str, np.ndarray]:
             "w1": w1, "w2": w2, "w3": w3, "w4": w3 - 0.05 - 0.5 * dust}  # fmt: skip
 
 
-RUWE_TAIL = {"DSCT": 0.08, "EA": 0.14, "EB": 0.14, "EW": 0.13, "HADS": 0.05, "M": 0.35, "ROT": 0.3, "RRAB": 0.05, "RRC": 0.05, "SR": 0.16}
+RUWE_TAIL = {
+    "DSCT": 0.08,
+    "EA": 0.14,
+    "EB": 0.14,
+    "EW": 0.13,
+    "HADS": 0.05,
+    "M": 0.35,
+    "ROT": 0.3,
+    "RRAB": 0.05,
+    "RRC": 0.05,
+    "SR": 0.16,
+}
 
 
 def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The 33 columns of META_COLS beside mean_vmag, and what the other modalities share: a_v, distance, radial velocity."""
-    from astrom3.data.schema import CLASSES
-
     n = len(stars.label)
     l, b = _positions(rng, stars)
     d, a_v = _distances(rng, stars, b)
     pmra, pmdec, rv = _velocities(rng, stars, l, b, d)
     modulus = 5 * np.log10(d) + 10
     m = {band: value + modulus + EXTINCTION[band] * a_v for band, value in _intrinsic(stars).items()}
-    spread = stars.amplitude / 3.0  # deviation of a single observation [mag]: the surveys see other epochs
+    # Deviation of a single observation [mag]; a detached binary is seen outside its eclipses most of the time.
+    spread = stars.amplitude * np.where(stars.label == CLASSES.index("EA"), 0.18, 0.34)
     scatter = rng.normal(0, 0.025, (3, n))
     # Gaia: the error of a mean magnitude is the scatter over the square root of the visits.
     visits = np.sqrt(rng.uniform(150, 450, n))
@@ -145,7 +171,9 @@ def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.n
     e_w2 = 0.0205 * rng.lognormal(0, 0.08, n) + np.clip(6.9 - w2, 0, 3.5) * 0.075 * rng.lognormal(0, 0.3, n)
     w1 = w1 + np.clip(7.5 - w1, 0, 3) * rng.normal(0, 0.09, n)
     w2 = w2 + np.clip(7 - w2, 0, 3) * rng.normal(0, 0.08, n)
-    w3 = np.minimum(m["w3"] + rng.normal(0, 0.03, n) + 0.15 * rng.normal(size=n) * (m["w3"] > 11), rng.normal(12.2, 0.35, n))
+    w3 = np.minimum(
+        m["w3"] + rng.normal(0, 0.03, n) + 0.15 * rng.normal(size=n) * (m["w3"] > 11), rng.normal(12.2, 0.35, n)
+    )
     w4 = np.minimum(m["w4"] + rng.normal(0, 0.06, n), rng.normal(8.85, 0.35, n))
     columns = {
         "phot_g_mean_mag": m["g"] + scatter[2] * 0.4, "e_phot_g_mean_mag": e_g, "phot_bp_mean_mag": bp, "e_phot_bp_mean_mag": e_bp,

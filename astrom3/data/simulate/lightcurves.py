@@ -1,16 +1,16 @@
 """ASAS-SN-like V-band light curves: cadence, shape of each class, errors by magnitude; and their four features.
 
-Sources: ASAS-SN cadence, depth and errors Kochanek et al. 2017 and Jayasinghe et al. 2018; features (amplitude, string
-length, score of a smooth fit) Jayasinghe et al. 2018, 2019 and Lafler & Kinman 1965; shapes of RR Lyrae (fast rise,
-Blazhko effect) Smith 1995, of Mira and semi-regular variables (cycles that differ, long secondary periods) Wood et al. 2004,
-of spots that evolve from season to season Strassmeier 2009.
+Sources: ASAS-SN cadence, depth and errors Kochanek et al. 2017 and Jayasinghe et al. 2018; features see astrom3.data.features;
+shapes of RR Lyrae (fast rise, Blazhko effect) Smith 1995, of Mira and semi-regular variables (cycles that differ, long
+secondary periods) Wood et al. 2004, of spots that evolve from season to season Strassmeier 2009.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from astrom3.data.schema import CLASSES
+from astrom3.data.features import light_curve_features
+from astrom3.data.schema import CLASSES, PHOTO_COLS
 
 ZERO_POINT = 3.836e6  # mJy of V = 0 in ASAS-SN
 YEAR = 365.25
@@ -30,8 +30,10 @@ def observing_times(rng: np.random.Generator) -> np.ndarray:
     ends = np.flatnonzero(up & (days >= SPAN[0]))
     nights = np.flatnonzero(up[: rng.choice(ends) + 1])
     n = int(np.clip(rng.lognormal(5.5, 0.38), POINTS[0], POINTS[1]))
-    visits = int(round(n / rng.uniform(1.0, 1.35)))  # some nights are visited twice
-    keep = np.concatenate([[0, len(nights) - 1], 1 + rng.choice(len(nights) - 2, min(visits, len(nights)) - 2, replace=False)])
+    visits = round(n / rng.uniform(1.0, 1.35))  # some nights are visited twice
+    keep = np.concatenate(
+        [[0, len(nights) - 1], 1 + rng.choice(len(nights) - 2, min(visits, len(nights)) - 2, replace=False)]
+    )
     chosen = nights[keep]
     chosen = np.concatenate([chosen, rng.choice(chosen[2:], n - len(chosen))]) if n > len(chosen) else chosen
     # The star culminates four minutes earlier each night: observed in the dark hours of one site, or of a second one.
@@ -91,7 +93,9 @@ def _pulsating(rng, name, phase, time, period, amplitude):
     curve = size * _sawtooth(phase, rise, flat)
     if name == "DSCT":  # other modes
         for share in rng.uniform(0.0, 0.35, 2):
-            curve = curve + 0.5 * share * amplitude * np.sin(TURN * (time / (period * rng.uniform(0.7, 1.1)) + rng.random()))
+            curve = curve + 0.5 * share * amplitude * np.sin(
+                TURN * (time / (period * rng.uniform(0.7, 1.1)) + rng.random())
+            )
     return curve
 
 
@@ -152,10 +156,10 @@ def light_curve(rng: np.random.Generator, label: int, period: float, amplitude: 
 
 
 # Share of stars whose catalogue period is not the true one: half of it (two like eclipses), twice, or a one-day alias.
-HALF = {"EA": 0.08, "EB": 0.08, "EW": 0.06, "ROT": 0.08}
+HALF = {"EA": 0.05, "EB": 0.04, "EW": 0.03, "ROT": 0.06}
 TWICE = {"RRC": 0.03, "DSCT": 0.03, "HADS": 0.02, "ROT": 0.04, "SR": 0.04}
 ALIAS = {"M": 0.0, "SR": 0.02, "RRAB": 0.01}
-ALIAS_OTHER = 0.03
+ALIAS_OTHER = 0.02
 
 
 def catalogue_period(rng: np.random.Generator, label: int, period: float) -> float:
@@ -170,22 +174,7 @@ def catalogue_period(rng: np.random.Generator, label: int, period: float) -> flo
     return period
 
 
-def string_length(phase_order: np.ndarray) -> float:
-    """Lafler-Kinman T of magnitudes in order of phase: about 1 for noise, 0 for a smooth curve."""
-    m = phase_order
-    steps = np.square(np.diff(m, append=m[0])).sum()
-    return float(steps / np.square(m - m.mean()).sum() * (len(m) - 1) / (2 * len(m)))
-
-
-# Weights of the neighbours in phase: what a bagged regression tree with about two points per leaf does in one dimension.
-SMOOTH = np.array([0.29, 0.42, 0.29])
-
-
-def features(time: np.ndarray, flux: np.ndarray, period: float) -> tuple[float, float, float, float]:
-    """mean V [mag], amplitude [mag], lksl_statistic and rfr_score of a light curve folded at `period`."""
-    v = -2.5 * np.log10(flux / ZERO_POINT)
-    m = v[np.argsort((time - time[0]) / period % 1.0, kind="stable")]
-    smooth = SMOOTH[0] * np.roll(m, 1) + SMOOTH[1] * m + SMOOTH[2] * np.roll(m, -1)
-    score = 1 - np.square(m - smooth).sum() / np.square(m - m.mean()).sum()
-    low, high = np.percentile(smooth, [2.5, 97.5])
-    return float(v.mean()), float(high - low), string_length(m), float(score)
+def features(time: np.ndarray, flux: np.ndarray, error: np.ndarray, period: float) -> tuple[float, ...]:
+    """mean V [mag], then PHOTO_COLS, of a light curve folded at `period`: the converter's definitions."""
+    measured = light_curve_features(time, flux, error, period)
+    return (float(np.mean(-2.5 * np.log10(flux / ZERO_POINT))), *(measured[name] for name in PHOTO_COLS))

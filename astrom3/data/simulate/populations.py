@@ -24,7 +24,9 @@ THIN, THICK, HALO = 0, 1, 2
 SUN = 5772.0  # K
 
 # Main sequence, Pecaut & Mamajek 2013 (rounded): effective temperature [K] and M_V [mag].
-DWARF_TEFF = np.array([2900, 3200, 3550, 3850, 4100, 4440, 4830, 5270, 5660, 5930, 6240, 6550, 7220, 8080, 9700, 12500.0])
+DWARF_TEFF = np.array(
+    [2900, 3200, 3550, 3850, 4100, 4440, 4830, 5270, 5660, 5930, 6240, 6550, 7220, 8080, 9700, 12500.0]
+)
 DWARF_MV = np.array([15.0, 12.8, 10.3, 8.8, 8.1, 7.3, 6.5, 5.9, 5.0, 4.4, 3.9, 3.4, 2.7, 1.9, 1.0, -0.2])
 
 
@@ -70,23 +72,23 @@ def main_sequence_mv(teff: np.ndarray) -> np.ndarray:
 def _contact(rng, n, kind):
     """EW: period, temperature and luminosity are tied (contact); EB: a wider, hotter and longer mixture."""
     if kind == "EW":
-        log_p = _normal(rng, n, -0.43, 0.11, -0.66, 0.05)
+        log_p = _normal(rng, n, -0.44, 0.09, -0.66, 0.0)
         teff = 5750 * 10 ** (0.42 * (log_p + 0.44) + rng.normal(0, 0.022, n))
         m_v = -9.0 * (log_p + 0.44) * np.where(log_p > -0.25, 0.85, 1.0) + 4.1 + rng.normal(0, 0.35, n)
-        amplitude = 10 ** _normal(rng, n, -0.38, 0.15, -0.9, 0.0)
+        amplitude = 10 ** _normal(rng, n, -0.43, 0.15, -0.95, 0.0)
     else:
-        log_p = _normal(rng, n, -0.22, 0.22, -0.55, 1.2)
-        teff = 10 ** (3.82 + 0.12 * (log_p + 0.2) + rng.normal(0, 0.065, n))
+        log_p = _normal(rng, n, -0.05, 0.19, -0.42, 1.2)
+        teff = 10 ** (3.80 + 0.12 * (log_p + 0.05) + rng.normal(0, 0.05, n))
         m_v = main_sequence_mv(teff) - 0.5 - rng.exponential(0.5, n)
-        amplitude = 10 ** _normal(rng, n, -0.33, 0.18, -0.9, 0.2)
+        amplitude = 10 ** _normal(rng, n, -0.38, 0.18, -0.95, 0.2)
     return log_p, amplitude, teff, m_v, np.full(n, 0.1), THIN
 
 
 def _detached(rng, n, kind):
-    log_p = _normal(rng, n, 0.28, 0.36, -0.55, 1.9)
-    teff = 10 ** _normal(rng, n, 3.825, 0.065, 3.58, 4.05)
+    log_p = _normal(rng, n, 0.33, 0.33, -0.5, 1.9)
+    teff = 10 ** _normal(rng, n, 3.85, 0.06, 3.58, 4.05)
     m_v = main_sequence_mv(teff) - 0.4 - rng.exponential(0.6, n)
-    amplitude = 10 ** _normal(rng, n, -0.33, 0.22, -1.0, 0.3)
+    amplitude = 10 ** _normal(rng, n, -0.37, 0.21, -1.0, 0.3)
     return log_p, amplitude, teff, m_v, np.full(n, 0.15), THIN
 
 
@@ -105,7 +107,7 @@ def _rr_lyrae(rng, n, kind):
     feh = _normal(rng, n, -1.4, 0.45, -2.6, -0.1)
     if kind == "RRAB":
         log_p = -0.25 - 0.03 * (feh + 1.4) + rng.normal(0, 0.055, n)
-        amplitude = np.clip(0.85 - 3.2 * (log_p + 0.25) + rng.normal(0, 0.17, n), 0.25, 1.4)  # Bailey diagram
+        amplitude = np.clip(0.84 - 3.2 * (log_p + 0.25) + rng.normal(0, 0.17, n), 0.25, 1.4)  # Bailey diagram
         teff = _normal(rng, n, 6550, 220, 5900, 7200)
     else:
         log_p = _normal(rng, n, -0.485, 0.055, -0.7, -0.3)
@@ -120,7 +122,9 @@ def _delta_scuti(rng, n, kind):
     log_p = _normal(rng, n, -1.02 if hads else -1.0, 0.13, -1.35, -0.62)
     teff = _normal(rng, n, 7250, 330, 6400, 8400)
     m_v = -2.94 * log_p - 1.34 + rng.normal(0, 0.3, n)
-    amplitude = 10 ** (_normal(rng, n, -0.36, 0.11, -0.62, -0.05) if hads else _normal(rng, n, -0.85, 0.16, -1.25, -0.5))
+    amplitude = 10 ** (
+        _normal(rng, n, -0.36, 0.11, -0.62, -0.05) if hads else _normal(rng, n, -0.85, 0.16, -1.25, -0.5)
+    )
     return log_p, amplitude, teff, m_v, np.full(n, 0.2), THICK if hads else THIN
 
 
@@ -134,7 +138,7 @@ def _long_period(rng, n, kind):
         teff = 3050 - 700 * (log_p - 2.43) + rng.normal(0, 130, n)
         m_k = -3.51 * (log_p - 2.38) - 7.15 + rng.normal(0, 0.3, n)
     else:
-        log_p = _normal(rng, n, 2.08, 0.42, 1.0, 2.95)
+        log_p = _normal(rng, n, 2.12, 0.36, 1.2, 2.95)
         amplitude = 10 ** _normal(rng, n, -0.45 + 0.25 * (log_p - 2.08), 0.25, -1.1, 0.4)
         teff = 3420 - 180 * (log_p - 2.08) + rng.normal(0, 150, n) - 120 * np.log10(amplitude / 0.35)
         m_k = -1.5 * (log_p - 2.08) - 6.6 + rng.normal(0, 0.6, n)

@@ -129,17 +129,23 @@ def emission(rng: np.random.Generator, label: int, teff: float) -> np.ndarray:
 
 def signal_to_noise(rng: np.random.Generator, v_mag: float) -> float:
     """Per pixel in the red arm: brighter stars are exposed for a shorter time, so the slope is shallow."""
-    return float(np.clip(45 * 10 ** (-0.16 * (v_mag - 14)) * rng.lognormal(0, 0.65), 3, 300))
+    return float(np.clip(30 * 10 ** (-0.16 * (v_mag - 14)) * rng.lognormal(0, 0.75), 2.5, 300))
 
 
-def spectrum(rng: np.random.Generator, label: int, teff: float, giant: float, feh: float, a_v: float, rv: float, v_mag: float):
+def spectrum(
+    rng: np.random.Generator, label: int, teff: float, giant: float, feh: float, a_v: float, rv: float, v_mag: float
+):
     """Flux and inverse variance of one star, each (PIXELS,) float32, on WAVELENGTH."""
     teff = float(np.clip(teff * rng.lognormal(0, 0.03), 2600, 15000))  # phase of the pulsation, companion
     flux = template(teff, giant, feh) * (1 + emission(rng, label, teff))
     pixels = (rv + rng.normal(0, 8)) / KMS_PER_PIXEL
     flux = np.interp(np.arange(PIXELS) - pixels, np.arange(PIXELS), flux)
     # Relative flux calibration: a standard star's wrong reddening, a slow wave, a step between the two arms.
-    curve = rng.normal(0, 0.10) * SCALED + rng.normal(0, 0.05) * (SCALED**2 - 0.33) + rng.normal(0, 0.03) * np.sin(6 * SCALED + rng.uniform(0, 6.28))
+    curve = (
+        rng.normal(0, 0.15) * SCALED
+        + rng.normal(0, 0.07) * (SCALED**2 - 0.33)
+        + rng.normal(0, 0.03) * np.sin(6 * SCALED + rng.uniform(0, 6.28))
+    )
     flux = flux * 10 ** (-0.4 * a_v * REDDENING) * np.exp(curve + rng.normal(0, 0.03) * JOIN)
     flux = flux / flux.mean()
     snr = signal_to_noise(rng, v_mag)

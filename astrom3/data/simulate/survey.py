@@ -64,7 +64,9 @@ def plan(n_objects: int = populations.TOTAL, seed: int = 0, *, missing_spectra: 
          missing_light_curves: float = 0.0, swapped_labels: float = 0.0) -> Survey:  # fmt: skip
     """Draw the stars and their catalogue; n_objects >= 30, shares in [0, 1]."""
     if n_objects < populations.LEAST * len(CLASSES):
-        raise UserError(f"n_objects={n_objects} of the simulated survey is too few for {len(CLASSES)} classes; give 30 or more.")
+        raise UserError(
+            f"n_objects={n_objects} of the simulated survey is too few for {len(CLASSES)} classes; give 30 or more."
+        )
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, n_objects])))
     labels = rng.permutation(np.repeat(np.arange(len(CLASSES)), populations.class_counts(n_objects)))
     stars = populations.draw_stars(rng, labels)
@@ -88,11 +90,12 @@ def light_curves(survey: Survey, first: int) -> tuple[list[tuple[np.ndarray, ...
     for i in range(len(stars.label)):
         rng = _generator(survey.seed, first + i, 0)
         label, period = int(stars.label[i]), float(stars.period[i])
-        time, flux, error = lightcurves.light_curve(rng, label, period, float(stars.amplitude[i]), float(stars.v_mag[i]))
+        time, flux, error = lightcurves.light_curve(
+            rng, label, period, float(stars.amplitude[i]), float(stars.v_mag[i])
+        )
         period = lightcurves.catalogue_period(rng, label, period)
-        mean, amplitude, lksl, score = lightcurves.features(time, flux, period)
         curves.append((time, flux, error))
-        rows.append((mean, amplitude, period, lksl, score))
+        rows.append(lightcurves.features(time, flux, error, period))
     return curves, dict(zip(("mean_vmag", *PHOTO_COLS), np.array(rows).T, strict=True))
 
 
@@ -106,7 +109,9 @@ def catalogue_columns(n_objects: int = populations.TOTAL, seed: int = 0) -> tupl
 def _ragged(arrays: list[np.ndarray | None], kind: pa.DataType) -> pa.ListArray:
     lengths = [0 if a is None else len(a) for a in arrays]
     flat = np.concatenate([np.empty(0), *(a for a in arrays if a is not None)]).astype(kind.to_pandas_dtype())
-    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), pa.array(flat, kind))
+    return pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), pa.array(flat, kind)
+    )
 
 
 def _struct(field: str, children: list[pa.Array], present: np.ndarray) -> pa.StructArray:
@@ -131,7 +136,10 @@ def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
     every = np.ones(len(stars.label), bool)
     wavelengths = [spectra.WAVELENGTH if has else None for has in survey.has_spectrum]
     curve_columns = [_ragged([c[k] for c in curves], pa.float64()) for k in range(3)]
-    spectrum_columns = [_ragged(wavelengths, pa.float64()), *(_ragged([f[k] for f in fluxes], pa.float32()) for k in range(2))]
+    spectrum_columns = [
+        _ragged(wavelengths, pa.float64()),
+        *(_ragged([f[k] for f in fluxes], pa.float32()) for k in range(2)),
+    ]
     return pa.record_batch([
         pa.array(survey.ids), pa.array([CLASSES[k] for k in survey.written_label]),
         _struct("light_curve", curve_columns, survey.has_light_curve),
@@ -174,7 +182,9 @@ def simulate(root: Path, n_objects: int = populations.TOTAL, seed: int = 0, work
                   "n_objects": n_objects, "missing_spectra": missing_spectra, "missing_light_curves": missing_light_curves,
                   "swapped_labels": swapped_labels,
                   "note": "simulated observations for installing, testing, benchmarks and teaching; no real star is in here"}  # fmt: skip
-    writer = DatasetWriter(Path(root), classes=CLASSES, name=f"simulated survey, seed {seed}", provenance=provenance, overwrite=overwrite)
+    writer = DatasetWriter(
+        Path(root), classes=CLASSES, name=f"simulated survey, seed {seed}", provenance=provenance, overwrite=overwrite
+    )
     with writer:
         for batch in _batches(survey, workers):
             writer.write(batch)
