@@ -44,13 +44,19 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
         )
     out = Path(options["out"])
     root = convert_objects(
-        objects, recipe, out, name=options["name"] or out.name, provenance={"converted": options}, published=published,
-        seeds=options["seeds"], fractions=options["split_fractions"], workers=options["workers"],
+        objects, recipe, out, name=options["name"] or out.name, provenance={"converted": _given(options)},
+        published=published, seeds=options["seeds"], fractions=options["split_fractions"], workers=options["workers"],
         overwrite=options["overwrite"],
     )  # fmt: skip
     summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     report(root, summary)
     return summary
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Options without those that are null."""
+    nested = {k: _given(v) if isinstance(v, dict) else v for k, v in options.items()}
+    return {k: v for k, v in nested.items() if v not in (None, {})}
 
 
 def report(root: Path, summary: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ def convert_objects(
             for decision in chunk.decisions:
                 writer.reject(*decision)
             computed += chunk.n_computed
-        summary = {"input_objects": len(objects), "features_computed": computed}
+        summary = {"input_objects": len(objects) + objects.n_left_out, "features_computed": computed}
         return writer.finish(seeds, fractions=fractions, published=published, summary=summary)
 
 

@@ -16,7 +16,9 @@ that relation. Ours is such a forest, written for one sorted variable: 50 trees 
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import astropy
 import numba
@@ -38,11 +40,13 @@ MIN_LEAF = 2
 # A shorter period than this may be half of an eclipsing binary's (longer ones are SR and M, whose cycles differ).
 MAX_DOUBLED = 20.0
 
-# Press & Rybicki's algorithm at oversampling 3: power good to 0.004, enough to find peaks, 3 times as fast as astropy
-# 8's new default; earlier releases know no other algorithm.
-_FAST = {"trig_sum_kwds": {"oversampling": 3}} | (
-    {"algorithm": "fasper"} if int(astropy.__version__.split(".")[0]) >= 8 else {}
-)
+# Press & Rybicki's algorithm, power good to 0.002: enough to find peaks, and 3 times as fast as astropy 8's new
+# default (earlier releases know no other). In blocks whose FFT stays in the cache: another factor 3.
+OVERSAMPLING = 5
+BLOCK = 2**17 // OVERSAMPLING
+_FAST: dict[str, Any] = {"trig_sum_kwds": {"oversampling": OVERSAMPLING}}
+if int(astropy.__version__.split(".")[0]) >= 8:
+    _FAST["algorithm"] = "fasper"
 
 
 def light_curve_features(
@@ -115,8 +119,7 @@ def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray) -> f
     y = magnitude - weights @ magnitude
     lowest = min(max(2.0 / baseline, 1 / MAX_PERIOD), MAX_FREQUENCY / 2)
     n_harmonics = int(np.clip((len(t) // 4 - 2) // 2, 1, MAX_HARMONICS))
-    # Just under a power of two of FFT cells where that costs little: half the time for baselines of 5 to 10 years.
-    step = 1 / (baseline * float(np.clip(2**19 / (3 * MAX_FREQUENCY * baseline), 2.0, SAMPLES_PER_PEAK)))
+    step = 1 / (SAMPLES_PER_PEAK * baseline)
 
     def fit(frequency: float, wide: int = 1) -> tuple[float, float, float]:
         """(information criterion, residual, refined frequency) of the best number of harmonics."""
@@ -157,15 +160,29 @@ def near_daily_alias(frequency: float) -> bool:
     return cycles > 0 and -0.02 < frequency - cycles < 0.02 + cycles * (SIDEREAL - 1)
 
 
+@functools.cache
+def keep_heap() -> None:
+    """Let this process keep freed memory up to 30 MB; the FFTs take a third of the time on virtual machines.
+
+    glibc returns each freed array over 128 kB to the system and fetches zeroed pages for the next one, until it has
+    seen a larger one freed (mallopt(3), M_MMAP_THRESHOLD). The array is never touched, so it costs no memory.
+    """
+    np.empty(30 * 2**20, dtype=np.uint8)
+
+
 def _peaks(
     t: np.ndarray, y: np.ndarray, weights: np.ndarray, lowest: float, step: float, baseline: float
 ) -> list[float]:
     """Frequencies [1/day] of the highest separate peaks of the periodogram, highest first."""
+    keep_heap()
     n = max(int((MAX_FREQUENCY - lowest) / step), 10)
     grid = lowest + step * np.arange(n)
     search = LombScargle(t, y, weights**-0.5)
     with np.errstate(all="ignore"):
-        power = search.power(grid, method="fast", assume_regular_frequency=True, method_kwds=_FAST)
+        power = np.concatenate([
+            search.power(grid[i : i + BLOCK], method="fast", assume_regular_frequency=True, method_kwds=_FAST)
+            for i in range(0, n, BLOCK)
+        ])  # fmt: skip
     power = np.nan_to_num(power, nan=0.0, posinf=0.0, neginf=0.0)
     inner = np.flatnonzero((power[1:-1] >= power[:-2]) & (power[1:-1] >= power[2:])) + 1
     chosen: dict[bool, list[float]] = {True: [], False: []}  # near a daily alias or not

@@ -38,6 +38,7 @@ class Objects:
     spectra: list[Any]
     classes: tuple[str, ...]
     decisions: list[Decision] = field(default_factory=list)
+    n_left_out: int = 0  # rows of the input that are not among the n
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,7 +74,7 @@ def read_objects(
     id, label, light_curve, spectrum: names of columns; the last two may also be patterns of columns, such as
     "curves/{id}.dat". Relative paths start at `root`, by default the table's folder. columns: catalogue column -> name
     in the table (default: the same name). labels: label in the table -> class. classes: default the ten of AstroM3;
-    "all": those found. unknown: labels that are no class are kept for the writer to "reject", or "unlabelled".
+    "all": those found. unknown: objects of other classes are left out ("reject") or lose their label ("unlabelled").
     """
     path = Path(path)
     if unknown not in ("reject", "unlabelled"):
@@ -98,15 +99,20 @@ def read_objects(
     raw_labels = text[label] if label else [None] * len(ids)
     mapped = [None if value is None else (labels or {}).get(value, value) for value in raw_labels]
     known = _classes(classes, mapped)
-    decisions = []
-    if unknown == "unlabelled":
-        for i, value in enumerate(mapped):
-            if value is not None and value not in known:
-                decisions.append(Decision(ids[i], "object", "repaired", f"kept without label, unknown class: {value}"))
-                mapped[i] = None
+    keep, decisions = [], []
+    for i, value in enumerate(mapped):
+        if value is not None and value not in known:
+            if unknown == "reject":  # here already: its files need not be read
+                decisions.append(Decision(ids[i], "object", "rejected", f"unknown class: {value}"))
+                continue
+            decisions.append(Decision(ids[i], "object", "repaired", f"unknown class, kept without label: {value}"))
+            mapped[i] = None
+        keep.append(i)
+    values = _catalogue(path, table, columns or {})
+    curves, spectra = _paths(text, light_curve, folder), _paths(text, spectrum, folder)
     return Objects(
-        ids, mapped, _catalogue(path, table, columns or {}), _paths(text, light_curve, folder),
-        _paths(text, spectrum, folder), known, decisions,
+        [ids[i] for i in keep], [mapped[i] for i in keep], values[keep], [curves[i] for i in keep],
+        [spectra[i] for i in keep], known, decisions, len(ids) - len(keep),
     )  # fmt: skip
 
 
