@@ -100,8 +100,11 @@ def write_first(root: Path, rows: list[Row], normalised: bool = False, row_group
 
 def triples(items: list[dict | None], names: tuple[str, ...]) -> pa.Array:
     """list<list<float32>> of rows of three, null for None."""
-    lists = [None if d is None else np.stack([np.asarray(d[n], float) for n in names], 1).tolist() for d in items]
-    return pa.array(lists, pa.list_(pa.list_(pa.float32())))
+    tables = [None if d is None else np.stack([np.asarray(d[n], np.float32) for n in names], 1) for d in items]
+    flat = np.concatenate([np.empty((0, 3), np.float32), *(t for t in tables if t is not None)])
+    inner = pa.ListArray.from_arrays(pa.array(np.arange(len(flat) + 1, dtype=np.int32) * 3), pa.array(flat.ravel()))
+    offsets = np.concatenate([[0], np.cumsum([0 if t is None else len(t) for t in tables])]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), inner, mask=pa.array([t is None for t in tables]))
 
 
 def write_current(root: Path, rows: list[Row], row_group: int = 7) -> Path:

@@ -156,10 +156,10 @@ class AstroM3DataModule(LightningDataModule):
         size = self.batch_size if train else self.eval_batch_size
         drop_last = train and self.drop_last
         if isinstance(packed, StreamSplit):
-            dataset = StreamDataset(
+            stream = StreamDataset(
                 packed, self.seed, rank, world_size, size, drop_last, train, buffer=self.shuffle_buffer
             )
-            return StreamingLoader(dataset, self.num_workers)
+            return StreamingLoader(stream, self.num_workers)
         sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train)
         return PackedLoader(packed, sampler, self.seed, train)
 

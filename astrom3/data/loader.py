@@ -65,9 +65,8 @@ class PackedLoader:
         self.position.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._iterate(self.position.begin(), self.position.epoch)
-
-    def _iterate(self, first: int, epoch: int) -> Iterator[Batch]:
+        # Runs at the first `next`: Lightning calls iter() on a resumed loader before it sets the epoch.
+        first, epoch = self.position.begin(), self.position.epoch
         self.batches.set_epoch(epoch)
         order = self.batches.order()
         for number in range(first, len(self.batches)):

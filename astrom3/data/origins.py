@@ -84,14 +84,19 @@ class Hub:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
         config = f"{sub}_{seed}"
         wanted = [f"{folder}{config}/*" for folder in ("", "data/")]
         raw = ["photometry.zip", "spectra/*", f"splits/{sub}/{seed}/*"]  # AstroM3Dataset
         cache = str(self.cache_dir) if self.cache_dir else None
         try:
             folder = snapshot_download(
-                self.repo, repo_type="dataset", revision=self.revision, cache_dir=cache, allow_patterns=[*wanted, *raw]
+                self.repo,
+                repo_type="dataset",
+                revision=self.revision,
+                cache_dir=cache,
+                allow_patterns=[*wanted, *raw],
+                endpoint=endpoint,
             )
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             where = f"{self.repo}" + (f" at revision {self.revision}" if self.revision else "")
@@ -107,6 +112,8 @@ class Hub:
             raise UserError(
                 f"Fetching {self.repo} from {endpoint} failed ({what}); try again, or {WAYS_OUT}."
             ) from error
+        if not any(path.is_file() for path in Path(folder).rglob("*")):
+            raise UserError(f"{self.repo} at {endpoint} has no {config}; choose another sub or seed, or {WAYS_OUT}.")
         try:
             return open_source(folder, sub, seed)
         except UserError as error:

@@ -307,8 +307,10 @@ def buffered(keys, buffer):
 class StreamingLoader:
     """Batches of one rank, prepared while they are read, by `num_workers` processes or in this one."""
 
-    def __init__(self, dataset: StreamDataset, num_workers: int = 0) -> None:
-        self.dataset, self.num_workers, self.position = dataset, num_workers, Position()
+    batch_sampler = None  # Lightning asks every loader that has a sampler for it
+
+    def __init__(self, stream: StreamDataset, num_workers: int = 0) -> None:
+        self.stream, self.num_workers, self.position = stream, num_workers, Position()
 
     @property
     def sampler(self) -> StreamingLoader:
@@ -316,13 +318,13 @@ class StreamingLoader:
         return self
 
     def __len__(self) -> int:
-        return len(self.dataset.sizes)
+        return len(self.stream.sizes)
 
     def set_epoch(self, epoch: int) -> None:
         self.position.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, int]:
-        shape = {"workers": max(self.num_workers, 1), "world_size": self.dataset.world_size}
+        shape = {"workers": max(self.num_workers, 1), "world_size": self.stream.world_size}
         return self.position.state_dict() | shape
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -336,15 +338,14 @@ class StreamingLoader:
         self.position.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._iterate(self.position.begin())
-
-    def _iterate(self, first: int) -> Iterator[Batch]:
-        self.dataset.epoch, self.dataset.first = self.position.epoch, first
-        batches: Any = self.dataset
+        # Runs at the first `next`: Lightning calls iter() on a resumed loader before it sets the epoch.
+        first = self.position.begin()
+        self.stream.epoch, self.stream.first = self.position.epoch, first
+        batches: Any = self.stream  # not called `dataset`: Lightning would take this for a DataLoader
         if self.num_workers:
-            batches = DataLoader(self.dataset, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is)
+            batches = DataLoader(self.stream, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is)
         for number, (batch, decisions) in enumerate(batches, start=first):
-            self.dataset.split.found.update(dict.fromkeys(decisions))
+            self.stream.split.found.update(dict.fromkeys(decisions))
             self.position.done = number + 1
             yield batch
 
