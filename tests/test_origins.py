@@ -161,6 +161,15 @@ def test_a_configuration_that_does_not_exist_is_said_so(hub, tmp_path):
         Hub(cache_dir=tmp_path / "cache").open("sub25", 66)
 
 
+def test_the_raw_data_set_comes_from_the_hub_too(hub, tmp_path):
+    build_raw(hub.folder / "AstroMLCore" / "AstroM3Dataset", n=30, subs=("full", "sub10"))
+    origin = Hub(repo="AstroMLCore/AstroM3Dataset", cache_dir=tmp_path / "cache")
+    module = AstroM3DataModule(origin, batch_size=4, cache=tmp_path / "store")
+    module.setup("fit")
+    assert module.source.layout == "raw" and module.counts["train"]["used"] == 24
+    assert not [path for _, path in hub.requests if "splits/sub10" in path]
+
+
 def test_local_data_need_a_path():
     with pytest.raises(UserError, match=r"data\.path=<folder>"):
         Local("").open("full", 42)

@@ -92,3 +92,28 @@ def test_a_constant_column_becomes_zero():
     values = np.random.default_rng(0).uniform(1, 20, (50, 38))
     values[:, ALL_COLS.index("ruwe")] = 1.1
     assert abs(Normaliser.fit(values).apply(values)[:, ALL_COLS.index("ruwe")]).max() < 1e-12
+
+
+@pytest.mark.real
+def test_real_spectra_are_usable(real_dir):
+    from astrom3.data.readers.lamost import read_lamost
+
+    files = sorted((real_dir / "lamost-dr7").glob("**/*.fits*")) + sorted((real_dir / "lamost-formats").glob("*.fits*"))
+    assert len(files) >= 102
+    for path in files:
+        found = read_lamost(path)
+        prepared = preprocess.spectrum(found.wavelength, found.flux, found.ivar)
+        assert prepared.shape == (3, 2575) and np.isfinite(prepared).all()
+
+
+@pytest.mark.real
+def test_real_light_curves_are_usable(real_dir):
+    import tarfile
+
+    with tarfile.open(real_dir / "asas-v" / "asas_training_set.tar.gz") as archive:
+        names = [name for name in archive.getnames() if name.endswith(".dat")][:60]
+        for name in names:
+            table = np.loadtxt(archive.extractfile(name), delimiter=",")
+            flux = 3.836e6 * 10 ** (-0.4 * table[:, 1])
+            x, mask = preprocess.light_curve(table[:, 0], flux, flux * table[:, 2] / 1.0857, np.zeros(4))
+            assert np.isfinite(x).all() and mask.sum() == min(len(np.unique(table, axis=0)), 200)

@@ -27,10 +27,10 @@ class Origin(Protocol):
 class Local:
     """A folder in any of the known layouts."""
 
-    path: str | Path
+    path: str | Path | None
 
     def open(self, sub: str, seed: int) -> Source:
-        if not str(self.path):
+        if self.path is None or not str(self.path):
             raise UserError("data=local needs the folder of a data set: data.path=<folder>.")
         return open_source(self.path, sub, seed)
 

@@ -101,7 +101,9 @@ def select(
     keep = ~catalogue.unknown & (has >= min_modalities)
     if labelled_only:
         keep &= ~unlabelled
-    rows = list(decisions)
+    # What was repaired of a modality that is not there anyhow (say, the period without a light curve) is no news.
+    absent = {m: set(catalogue.ids[~present[m]]) for m in present}
+    rows = [d for d in decisions if d.decision != "repaired" or d.object_id not in absent.get(d.modality, ())]
     for i in np.flatnonzero(~keep).tolist():
         if catalogue.unknown[i]:
             reason = f"unknown class {catalogue.unknown_names.get(i, '')}".rstrip()
