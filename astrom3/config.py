@@ -221,7 +221,7 @@ def _check_combination(cfg: DictConfig) -> None:
         value = None if node is None else OmegaConf.select(cfg, key)
         if allowed and isinstance(value, str) and value not in allowed:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
-        if key.endswith("dropout") and isinstance(value, int | float) and not 0 <= value < 1:
+        if key.endswith(".dropout") and isinstance(value, int | float) and not 0 <= value < 1:
             raise UserError(f"{key}={value} must be at least 0 and less than 1")
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(

@@ -31,6 +31,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     module = instantiate(
         trained.module, model=instantiate(trained.model), classes=list(data.classes),
         optim=OmegaConf.to_container(trained.optim), schedule=OmegaConf.to_container(trained.schedule),
+        seed=trained.seed,
     )  # fmt: skip
     evaluation.load_best(module, run)
     trainer = instantiate(

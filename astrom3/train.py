@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +19,6 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
     import lightning as L
     from hydra.utils import instantiate
-    from lightning.pytorch.utilities import rank_zero_only
 
     from astrom3.training import evaluation
     from astrom3.training.callbacks import on_terminal, standard_callbacks
@@ -37,11 +37,12 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     module = instantiate(
         cfg.module, model=instantiate(cfg.model), classes=list(data.classes),
         optim=OmegaConf.to_container(cfg.optim), schedule=OmegaConf.to_container(cfg.schedule),
+        seed=cfg.seed,
     )  # fmt: skip
     if state == "start":
         instantiate(cfg.init.start).apply(module.model)
     log.info("%s: %s with %s parameters", run, state, f"{sum(p.numel() for p in module.parameters()):,}")
-    if rank_zero_only.rank == 0:
+    if not int(os.environ.get("LOCAL_RANK", 0)):
         write_json(run / INFO, describe_run(cfg, data))
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()

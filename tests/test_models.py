@@ -196,3 +196,13 @@ def test_a_fourth_modality_is_one_encoder():
     embeddings = model({"image": torch.randn(2, 3, 2, 2), "metadata": torch.randn(2, 34)})
     assert {k: v.shape for k, v in embeddings.items()} == {"image": (2, 6), "metadata": (2, 6)}
     assert Classifier(ImageEncoder(), 4)({"image": torch.randn(2, 3, 2, 2)}).shape == (2, 4)
+
+
+def test_dropout_passes_gradients_through_what_it_kept():
+    torch.manual_seed(0)
+    x = torch.randn(50, 7, dtype=torch.float64, requires_grad=True)
+    y = Dropout(0.4)(x)
+    y.sum().backward()
+    kept = y != 0
+    torch.testing.assert_close(y[kept], x[kept] / 0.6)
+    torch.testing.assert_close(x.grad, kept.double() / 0.6)

@@ -6,6 +6,8 @@ comparing 16-bit pieces with a threshold, so the probability is p rounded to a m
 the CPU it is `F.dropout`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +21,21 @@ def keep_mask(shape: torch.Size, p: float) -> Tensor:
     words = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None)  # all 64 bits
     threshold = round(p * 2**BITS) - 2 ** (BITS - 1)  # of a signed 16-bit number
     return words.view(torch.int16)[:n].view(shape) >= threshold
+
+
+class _Masked(torch.autograd.Function):
+    """x where the mask is true, times a factor; a product with a boolean mask would take four times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor, factor: float) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.factor = factor
+        return torch.where(mask, x, 0).mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (mask,) = ctx.saved_tensors
+        return torch.where(mask, gradient, 0).mul_(ctx.factor), None, None
 
 
 class Dropout(nn.Module):
@@ -35,7 +52,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        return x * keep_mask(x.shape, self.p) * (1 / (1 - self.p))
+        return _Masked.apply(x, keep_mask(x.shape, self.p), 1 / (1 - self.p))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -54,7 +54,8 @@ class MultimodalModel(nn.Module):
             raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}, not {clamp!r}")
         self.hidden_dim, self.clamp = hidden_dim, clamp
         self.encoders = nn.ModuleDict(encoders)
-        self.projections = nn.ModuleDict({m: nn.Linear(e.out_features, hidden_dim) for m, e in encoders.items()})
+        widths: dict[str, int] = {m: e.out_features for m, e in encoders.items()}  # type: ignore[misc]
+        self.projections = nn.ModuleDict({m: nn.Linear(width, hidden_dim) for m, width in widths.items()})
         self.logit_scales = nn.ParameterDict(
             {f"{a}_{b}": nn.Parameter(torch.tensor(math.log(LOGIT_SCALE_RANGE[1]))) for a, b in self.pairs}
         )

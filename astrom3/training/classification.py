@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from astrom3.data.schema import UNLABELLED
 from astrom3.training.metrics import classification_scores
-from astrom3.training.module import TrainingModule
+from astrom3.training.module import TrainingModule, at_least_float32
 
 
 class ClassificationModule(TrainingModule):
@@ -25,15 +25,16 @@ class ClassificationModule(TrainingModule):
         classes: Sequence[str],
         optim: Mapping[str, float],
         schedule: Mapping[str, Any],
+        seed: int = 0,
     ):
-        super().__init__(model(num_classes=len(classes)), optim, schedule)
+        super().__init__(model(num_classes=len(classes)), optim, schedule, seed)
         self.classes = tuple(classes)
         self.confusion = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
         self.results: dict[str, Any] = {}
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """Logits (B, num_classes), float32."""
-        return self.model(batch).float()
+        return at_least_float32(self.model(batch))
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         loss = F.cross_entropy(self(batch), batch["label"], ignore_index=UNLABELLED)

@@ -16,7 +16,7 @@ from astrom3.models.multimodal import MultimodalModel
 from astrom3.training.distributed import gather_all, gather_rows
 from astrom3.training.losses import contrastive_loss, matching_accuracy
 from astrom3.training.metrics import centroid_accuracy, classification_scores
-from astrom3.training.module import TrainingModule
+from astrom3.training.module import TrainingModule, at_least_float32
 
 
 class ContrastiveModule(TrainingModule):
@@ -31,15 +31,16 @@ class ContrastiveModule(TrainingModule):
         classes: Sequence[str],
         optim: Mapping[str, float],
         schedule: Mapping[str, Any],
+        seed: int = 0,
     ):
-        super().__init__(model, optim, schedule)
+        super().__init__(model, optim, schedule, seed)
         self.classes = tuple(classes)
         self.matched = {"val": [0, 0], "test": [0, 0]}  # right, of
         self.results: dict[str, Any] = {}
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Unit embeddings, modality -> (B, hidden_dim), float32; zero rows where a modality is absent."""
-        return {m: e.float() for m, e in self.model(batch).items()}
+        return {m: at_least_float32(e) for m, e in self.model(batch).items()}
 
     def _losses(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
         """Over the global batch: every rank has the same numbers."""
@@ -110,6 +111,7 @@ class ContrastiveModule(TrainingModule):
         parts: dict[str, list[Tensor]] = {}
         for batch in loader:
             batch = self.trainer.strategy.batch_to_device(batch, self.device, 0)
+            batch = self.trainer.precision_plugin.convert_input(batch)
             with self.trainer.precision_plugin.forward_context():
                 embeddings = self(batch)
             present = batch.get("present", {})

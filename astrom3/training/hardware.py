@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from typing import Any
@@ -30,10 +31,22 @@ def fast_bfloat16(accelerator: str) -> bool:
     )
 
 
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*The number of training batches.*",
+    ".*lr_scheduler.step.*",
+    ".*Checkpoint directory .* exists.*",
+    ".*recommended to use .self.log.*sync_dist.*",
+    ".*LeafSpec.*",
+    ".*treespec.*",
+)
+
+
 def quieten() -> None:
     """Lightning's advice that does not apply here (our loaders fill whole batches; they need no workers)."""
-    for pattern in (".*does not have many workers.*", ".*The number of training batches.*", ".*lr_scheduler.step.*",
-                    ".*Checkpoint directory .* exists.*", ".*recommended to use .self.log.*sync_dist.*", ".*LeafSpec.*", ".*treespec.*"):  # fmt: skip
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        logging.getLogger().setLevel(logging.WARNING)  # one process of a node speaks
+    for pattern in ADVICE:
         warnings.filterwarnings("ignore", pattern)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # the root logger says it already

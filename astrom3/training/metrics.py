@@ -57,7 +57,7 @@ def centroid_accuracy(
     (x, y), (queries, truth) = pick(train), pick(test)
     if not len(x) or not len(queries):
         return None
-    sums = torch.zeros(num_classes, x.shape[1]).index_add_(0, y, x)
+    sums = torch.zeros(num_classes, x.shape[1], dtype=x.dtype).index_add_(0, y, x)
     similarity = F.normalize(queries, dim=-1) @ F.normalize(sums, dim=-1).T
     known = torch.bincount(y, minlength=num_classes) > 0
     predicted = similarity.masked_fill(~known, -2.0).argmax(-1)

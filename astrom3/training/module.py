@@ -20,11 +20,18 @@ from astrom3.training.schedule import WarmupThenPlateau
 MONITOR = "val/loss"
 
 
-class TrainingModule(L.LightningModule):
-    """model: takes a batch dict. optim: lr, beta1, beta2, weight_decay. schedule: warmup_epochs, factor, patience."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """Losses are computed in float32 whatever the precision of the network."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def __init__(self, model: nn.Module, optim: Mapping[str, float], schedule: Mapping[str, Any]):
+
+class TrainingModule(L.LightningModule):
+    """model: takes a batch dict. optim: lr, beta1, beta2, weight_decay. schedule: warmup_epochs, factor, patience.
+    seed: of the dropout masks and drawn keys, which each epoch draws from (seed, epoch, rank) alone."""
+
+    def __init__(self, model: nn.Module, optim: Mapping[str, float], schedule: Mapping[str, Any], seed: int = 0):
         super().__init__()
+        self.seed = seed
         self.model, self.optim, self.schedule_options = model, dict(optim), dict(schedule)
         self.schedule: WarmupThenPlateau | None = None
         self._schedule_state: dict[str, Any] | None = None
@@ -44,6 +51,8 @@ class TrainingModule(L.LightningModule):
         return optimizer
 
     def on_train_epoch_start(self) -> None:
+        # So that a run that goes on from the end of an epoch draws what it would have drawn, on every rank.
+        torch.manual_seed((self.seed * 100_003 + self.current_epoch) * 1009 + self.global_rank)
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
     def on_train_epoch_end(self) -> None:

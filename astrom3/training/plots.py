@@ -54,10 +54,23 @@ def confusion(scores: Mapping[str, Any], path: Path, title: str) -> Path:
         if counts[i, j]:
             colour = "white" if share[i, j] > 0.55 else "black"
             axis.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)
-            axis.text(j, i + 0.32, counts[i, j], ha="center", va="center", color=colour, fontsize=5)
+            axis.text(j, i + 0.32, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=5)
     axis.set_xticks(range(len(order)), order, rotation=60)
     axis.set_yticks(range(len(order)), order)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     axis.set_title(f"{title}\naccuracy {100 * scores['accuracy']:.1f} %, macro F1 {100 * scores['macro_f1']:.1f} %")
+    return save(figure, path)
+
+
+def bars(heights: Mapping[str, float], path: Path, title: str, label: str) -> Path:
+    """One horizontal bar per name, between 0 and 1."""
+    figure = Figure(figsize=(7, 0.6 + 0.4 * len(heights)))
+    axis = figure.subplots()
+    axis.barh(list(heights)[::-1], list(heights.values())[::-1], color="#4477aa")
+    for row, value in enumerate(list(heights.values())[::-1]):
+        axis.text(value + 0.01, row, f"{value:.2f}", va="center", fontsize=8)
+    axis.set_xlim(0, 1)
+    axis.set_xlabel(label)
+    axis.set_title(title)
     return save(figure, path)

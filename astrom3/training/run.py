@@ -42,11 +42,14 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
     Raises UserError where the folder holds a run of another configuration (naming the keys), unless overwrite=true.
     """
     run = Path(cfg.run)
+    last = run / "checkpoints" / "last.ckpt"
+    if int(os.environ.get("LOCAL_RANK", 0)):  # the first process of the node has seen to the folder
+        return run, "resume" if last.is_file() and not cfg.overwrite else "start"
     if cfg.overwrite and run.exists():
         for name in ("checkpoints", "model", METRICS, "metrics.csv", CONFIG, INFO, "rejected.csv"):
             path = run / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if (run / CONFIG).is_file():
+    if (run / CONFIG).is_file() and (last.is_file() or (run / METRICS).is_file()):
         changed = differences(OmegaConf.load(run / CONFIG), cfg)
         if changed:
             raise UserError(
@@ -54,9 +57,7 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
                 f"{f'; {len(changed) - 3} more' if len(changed) > 3 else ''}): "
                 "give another root=<folder>, or overwrite=true to start afresh"
             )
-        if (run / METRICS).is_file():
-            return run, "finished"
-        return run, "resume" if (run / "checkpoints" / "last.ckpt").is_file() else "start"
+        return run, "finished" if (run / METRICS).is_file() else "resume"
     run.mkdir(parents=True, exist_ok=True)
     write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
     return run, "start"
@@ -71,7 +72,7 @@ def differences(old: Any, new: DictConfig) -> list[str]:
 
 
 def _flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    plain = OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg
+    plain: Any = OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg
     for key, value in plain.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")

@@ -1,0 +1,1 @@
+"""Experiments with astrom3: each is one command; results and failures are in LOG.md."""

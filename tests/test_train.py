@@ -1,0 +1,159 @@
+"""Real runs, small: every mode, resume, finished and changed runs, two processes, the command line."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from astrom3.config import compose
+from astrom3.errors import UserError
+from astrom3.evaluate import evaluate
+from astrom3.models import published
+from astrom3.train import train
+
+TINY = ["size=tiny", "data=simulated", "data.objects=240", "trainer=cpu", "trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    """One simulated survey and one store for all tests here, away from the user's cache."""
+    import os
+
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("ASTROM3_CACHE")
+    os.environ["ASTROM3_CACHE"] = str(folder)
+    yield folder
+    os.environ.pop("ASTROM3_CACHE")
+    if before is not None:
+        os.environ["ASTROM3_CACHE"] = before
+
+
+def run(tmp_path, *overrides):
+    cfg = compose([*TINY, f"root={tmp_path}", *overrides])
+    return cfg, train(cfg)
+
+
+@pytest.mark.parametrize("mode", ["photo", "spectra", "meta", "all", "clip"])
+def test_every_mode_trains_tests_and_is_evaluated_again_with_the_same_numbers(mode, tmp_path):
+    cfg, scores = run(tmp_path, f"mode={mode}")
+    folder = tmp_path / f"{mode}-full-scratch-42"
+    wanted = {"config.yaml", "run.json", "metrics.csv", "metrics.json", "rejected.csv", "curves.png", "model"}
+    assert wanted <= {p.name for p in folder.iterdir()}
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(scores))
+    info = json.loads((folder / "run.json").read_text())
+    assert info["data"]["layout"] == "astrom3" and "simulated" in info["data"]["note"]
+    assert set(info["data"]["splits"]) == {"train", "validation", "test"}
+    assert info["versions"]["torch"] == torch.__version__
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [r["epoch"] for r in rows] == ["0", "1"]
+    assert all(float(r["train/loss"]) > 0 for r in rows)
+    published.load(folder)  # the run folder is a published model
+    again = evaluate(compose([f"run={folder}"], "evaluate"))
+    assert json.dumps(again) == json.dumps(scores)
+    if mode == "clip":
+        assert len(scores["loss_per_pair"]) == 3 and set(scores["centroid_accuracy"]) == {*cfg.modalities, "mean"}
+    else:
+        assert sum(map(sum, scores["confusion"])) == scores["n"] > 0
+
+
+def test_fine_tuning_starts_from_the_clip_run_of_the_same_seed(tmp_path):
+    with pytest.raises(UserError, match=r"holds no finished CLIP run.*mode=clip seed=42"):
+        run(tmp_path, "mode=spectra", "init=clip")
+    run(tmp_path, "mode=clip")
+    run(tmp_path, "mode=spectra", "init=clip", "epochs=1", "optim.lr=1e-12")
+    clip, tuned = (published.load(tmp_path / n) for n in ("clip-full-scratch-42", "spectra-full-clip-42"))
+    torch.testing.assert_close(clip.encoders["spectra"].state_dict(), tuned.encoder.state_dict())
+    with pytest.raises(UserError, match=r"trained with seed=42, this run has seed=0"):
+        run(tmp_path, "mode=spectra", "init=clip", "seed=0", f"init.path={tmp_path}/clip-full-scratch-42")
+
+
+def test_a_finished_run_is_not_repeated_and_a_changed_one_refused(tmp_path):
+    _, scores = run(tmp_path, "mode=meta")
+    best = tmp_path / "meta-full-scratch-42" / "checkpoints" / "best.ckpt"
+    before = best.stat().st_mtime_ns
+    assert run(tmp_path, "mode=meta")[1] == json.loads(json.dumps(scores))
+    assert best.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"another configuration \(optim\.lr: .* -> 0\.5\).*overwrite=true"):
+        run(tmp_path, "mode=meta", "optim.lr=0.5")
+    run(tmp_path, "mode=meta", "optim.lr=0.5", "overwrite=true")
+    assert best.stat().st_mtime_ns != before
+
+
+def test_resume_after_an_interrupted_epoch_gives_the_same_rates_order_and_weights(tmp_path):
+    """Stopped by an exception in the middle of epoch 4 of 6, started again: bit for bit the run never stopped."""
+    from astrom3.training.classification import ClassificationModule
+
+    options = ["mode=meta", "epochs=6", "optim.lr=0.01", "schedule.warmup_epochs=2", "schedule.patience=0"]
+    run(tmp_path / "whole", *options)
+    step, stop_at = ClassificationModule.training_step, 4
+
+    def failing(self, batch, i):
+        if self.current_epoch == stop_at and i == 1:
+            raise RuntimeError("the lights went out")
+        return step(self, batch, i)
+
+    ClassificationModule.training_step = failing
+    try:
+        with pytest.raises(RuntimeError, match="lights"):
+            run(tmp_path / "broken", *options)
+    finally:
+        ClassificationModule.training_step = step
+    run(tmp_path / "broken", *options)
+    whole, broken = (tmp_path / n / "meta-full-scratch-42" for n in ("whole", "broken"))
+    assert (whole / "metrics.csv").read_text() == (broken / "metrics.csv").read_text()
+    assert (whole / "model" / "model.safetensors").read_bytes() == (broken / "model" / "model.safetensors").read_bytes()
+    assert (whole / "metrics.json").read_text() == (broken / "metrics.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_with_the_same_command(tmp_path):
+    command = [sys.executable, "-m", "astrom3.train", *TINY, f"root={tmp_path}", "mode=meta", "epochs=400",
+               "early_stopping.patience=400"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    table = tmp_path / "meta-full-scratch-42" / "metrics.csv"
+    while not table.exists() or len(table.read_text().splitlines()) < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run([*command[:-2], "epochs=400", "early_stopping.patience=400"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resume" in done.stdout + done.stderr
+    epochs = [int(r["epoch"]) for r in csv.DictReader(table.open())]
+    assert epochs == list(range(400))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    """Contrastive loss and validation over the global batch; dropout and drawn keys off, so that only sums differ."""
+    same = [*TINY, "mode=clip", "encoders.photometry.evaluation=full", "encoders.photometry.honour_dropout=true",
+            "encoders.photometry.factor=40", "trainer.precision=64-true",
+            *(f"encoders.{m}.dropout=0.0" for m in ("photometry", "spectra", "metadata"))]  # fmt: skip
+    for name, extra in (("one", []), ("two", ["trainer=ddp", "trainer.accelerator=cpu"])):
+        command = [sys.executable, "-m", "astrom3.train", *same, *extra, f"root={tmp_path / name}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    folders = [tmp_path / n / "clip-full-scratch-42" for n in ("one", "two")]
+    tables = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in folders]
+    for one, two in zip(*tables, strict=True):
+        for key in ("train/loss", "val/loss", "val/accuracy"):
+            assert float(one[key]) == pytest.approx(float(two[key]), rel=1e-6), key
+    scores = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert scores[0]["centroid_accuracy"] == pytest.approx(scores[1]["centroid_accuracy"])
+
+
+def test_unreachable_hub_names_the_two_ways_out_and_never_simulates(tmp_path):
+    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin",
+                   "ASTROM3_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}  # fmt: skip
+    command = [sys.executable, "-m", "astrom3.train", "mode=clip", "sub=full"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "data=local data.path=" in last and "data=simulated" in last
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.parquet"))
