@@ -34,7 +34,7 @@ N_PEAKS = 8
 MAX_HARMONICS = 8
 ALIAS_RESIDUAL = 0.6  # see find_period
 PART_RESIDUAL = 0.85
-ECLIPSE_SKEWNESS = 0.3
+ECLIPSE_SKEWNESS = 0.25  # of the ASAS sample 85% of EW and all EB lie above, all but one RRC and DSCT below
 N_TREES = 50
 MIN_LEAF = 2
 # A shorter period than this may be half of an eclipsing binary's (longer ones are SR and M, whose cycles differ).
