@@ -1,9 +1,10 @@
 """Catalogue columns of the simulated stars, each from luminosity, temperature, distance and extinction.
 
-Sources: colours of dwarfs Pecaut & Mamajek 2013, of giants Worthey & Lee 2011 and van Belle et al. 1999 (rounded); V to G
-Riello et al. 2021 (Gaia EDR3); extinction coefficients Wang & Chen 2019; dust disc with scale height 100 pc after Jones
-et al. 2011; kinematics of thin disc, thick disc and halo Bensby et al. 2003, solar motion Schoenrich et al. 2010; errors of Gaia EDR3
-after Lindegren et al. 2021; saturation and depth of 2MASS (Skrutskie et al. 2006) and AllWISE (Cutri et al. 2013).
+Sources: colours of dwarfs Pecaut & Mamajek 2013, of giants Worthey & Lee 2011 and van Belle et al. 1999 (rounded);
+V to G Riello et al. 2021 (Gaia EDR3); extinction coefficients Wang & Chen 2019; dust disc with scale height 100 pc
+after Jones et al. 2011; kinematics of thin disc, thick disc and halo Bensby et al. 2003, solar motion Schoenrich et
+al. 2010; errors of Gaia EDR3 after Lindegren et al. 2021; saturation and depth of 2MASS (Skrutskie et al. 2006) and
+AllWISE (Cutri et al. 2013).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ KMS_PER_MASYR_KPC = 4.740470
 def _positions(rng: np.random.Generator, stars: Stars) -> tuple[np.ndarray, np.ndarray]:
     """Galactic l, b [degree] in the footprint of LAMOST: north of declination -10, denser toward the anticentre."""
     n = len(stars.label)
-    l, sin_b, todo = np.empty(n), np.empty(n), np.arange(n)
+    lon, sin_b, todo = np.empty(n), np.empty(n), np.arange(n)
     while len(todo):
         trial_l = rng.uniform(0, 360, len(todo))
         trial_b = rng.normal(0.08, SIN_B_WIDTH[stars.population[todo]])
@@ -64,9 +65,9 @@ def _positions(rng: np.random.Generator, stars: Stars) -> tuple[np.ndarray, np.n
         )
         chance = (0.35 + 0.65 * (1 - np.cos(angle)) / 2) * np.where(sin_dec > np.sin(np.radians(60)), 0.3, 1.0)
         good = (np.abs(trial_b) < 0.995) & (sin_dec > np.sin(np.radians(-10))) & (rng.random(len(todo)) < chance)
-        l[todo[good]], sin_b[todo[good]] = trial_l[good], trial_b[good]
+        lon[todo[good]], sin_b[todo[good]] = trial_l[good], trial_b[good]
         todo = todo[~good]
-    return l, np.degrees(np.arcsin(sin_b))
+    return lon, np.degrees(np.arcsin(sin_b))
 
 
 def _distances(rng: np.random.Generator, stars: Stars, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,11 +83,11 @@ def _distances(rng: np.random.Generator, stars: Stars, b: np.ndarray) -> tuple[n
     return 10**middle, a_v
 
 
-def _velocities(rng: np.random.Generator, stars: Stars, l: np.ndarray, b: np.ndarray, d: np.ndarray):
+def _velocities(rng: np.random.Generator, stars: Stars, lon: np.ndarray, b: np.ndarray, d: np.ndarray):
     """Proper motion in right ascension and declination [mas/yr] and radial velocity [km/s]."""
-    n = len(l)
-    l, b = np.radians(l), np.radians(b)
-    toward = np.stack([np.cos(b) * np.cos(l), np.cos(b) * np.sin(l), np.sin(b)], 1)  # (n, 3)
+    n = len(lon)
+    lon, b = np.radians(lon), np.radians(b)
+    toward = np.stack([np.cos(b) * np.cos(lon), np.cos(b) * np.sin(lon), np.sin(b)], 1)  # (n, 3)
     place = toward * d[:, None] - np.array([R_SUN, 0, 0])
     radius = np.hypot(place[:, 0], place[:, 1])
     turning = (V_CIRCULAR - DRIFT[stars.population])[:, None] * np.stack([place[:, 1], -place[:, 0], 0 * radius], 1)
@@ -120,26 +121,17 @@ def _intrinsic(stars: Stars) -> dict[str, np.ndarray]:
             "w1": w1, "w2": w2, "w3": w3, "w4": w3 - 0.05 - 0.5 * dust}  # fmt: skip
 
 
-RUWE_TAIL = {
-    "DSCT": 0.08,
-    "EA": 0.14,
-    "EB": 0.14,
-    "EW": 0.13,
-    "HADS": 0.05,
-    "M": 0.35,
-    "ROT": 0.3,
-    "RRAB": 0.05,
-    "RRC": 0.05,
-    "SR": 0.16,
-}
+# Share of stars whose astrometry is disturbed (companions, colour and brightness changes of Miras).
+RUWE_TAIL = {"DSCT": 0.08, "EA": 0.14, "EB": 0.14, "EW": 0.13, "HADS": 0.05, "M": 0.35, "ROT": 0.3, "RRAB": 0.05,
+             "RRC": 0.05, "SR": 0.16}  # fmt: skip
 
 
 def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The 33 columns of META_COLS beside mean_vmag, and what the other modalities share: a_v, distance, radial velocity."""
+    """The 33 columns of META_COLS beside mean_vmag; and a_v [mag], distance [kpc], rv [km/s] for other modalities."""
     n = len(stars.label)
-    l, b = _positions(rng, stars)
+    lon, b = _positions(rng, stars)
     d, a_v = _distances(rng, stars, b)
-    pmra, pmdec, rv = _velocities(rng, stars, l, b, d)
+    pmra, pmdec, rv = _velocities(rng, stars, lon, b, d)
     modulus = 5 * np.log10(d) + 10
     m = {band: value + modulus + EXTINCTION[band] * a_v for band, value in _intrinsic(stars).items()}
     # Deviation of a single observation [mag]; a detached binary is seen outside its eclipses most of the time.
@@ -176,11 +168,13 @@ def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.n
     )
     w4 = np.minimum(m["w4"] + rng.normal(0, 0.06, n), rng.normal(8.85, 0.35, n))
     columns = {
-        "phot_g_mean_mag": m["g"] + scatter[2] * 0.4, "e_phot_g_mean_mag": e_g, "phot_bp_mean_mag": bp, "e_phot_bp_mean_mag": e_bp,
-        "phot_rp_mean_mag": rp, "e_phot_rp_mean_mag": e_rp, "bp_rp": bp - rp, "parallax": plx, "parallax_error": plx_error,
-        "parallax_over_error": plx / plx_error, "pmra": pmra, "pmra_error": pmra_error, "pmdec": pmdec, "pmdec_error": pmdec_error,
-        "j_mag": j, "e_j_mag": e_j, "h_mag": h, "e_h_mag": e_h, "k_mag": k, "e_k_mag": e_k, "w1_mag": w1, "e_w1_mag": e_w1,
-        "w2_mag": w2, "e_w2_mag": e_w2, "w3_mag": w3, "w4_mag": w4, "j_k": j - k, "w1_w2": w1 - w2, "w3_w4": w3 - w4,
-        "pm": np.hypot(pmra, pmdec), "ruwe": ruwe, "l": l, "b": b,
+        "phot_g_mean_mag": m["g"] + scatter[2] * 0.4, "e_phot_g_mean_mag": e_g, "bp_rp": bp - rp,
+        "phot_bp_mean_mag": bp, "e_phot_bp_mean_mag": e_bp, "phot_rp_mean_mag": rp, "e_phot_rp_mean_mag": e_rp,
+        "parallax": plx, "parallax_error": plx_error, "parallax_over_error": plx / plx_error,
+        "pmra": pmra, "pmra_error": pmra_error, "pmdec": pmdec, "pmdec_error": pmdec_error,
+        "j_mag": j, "e_j_mag": e_j, "h_mag": h, "e_h_mag": e_h, "k_mag": k, "e_k_mag": e_k,
+        "w1_mag": w1, "e_w1_mag": e_w1, "w2_mag": w2, "e_w2_mag": e_w2, "w3_mag": w3, "w4_mag": w4,
+        "j_k": j - k, "w1_w2": w1 - w2, "w3_w4": w3 - w4,
+        "pm": np.hypot(pmra, pmdec), "ruwe": ruwe, "l": lon, "b": b,
     }  # fmt: skip
     return columns, {"a_v": a_v, "distance": d, "rv": rv}

@@ -1,8 +1,9 @@
 """ASAS-SN-like V-band light curves: cadence, shape of each class, errors by magnitude; and their four features.
 
-Sources: ASAS-SN cadence, depth and errors Kochanek et al. 2017 and Jayasinghe et al. 2018; features see astrom3.data.features;
-shapes of RR Lyrae (fast rise, Blazhko effect) Smith 1995, of Mira and semi-regular variables (cycles that differ, long
-secondary periods) Wood et al. 2004, of spots that evolve from season to season Strassmeier 2009.
+Sources: ASAS-SN cadence, depth and errors Kochanek et al. 2017 and Jayasinghe et al. 2018; features see
+astrom3.data.features; shapes of RR Lyrae (fast rise, Blazhko effect) Smith 1995, of Mira and semi-regular variables
+(cycles that differ, long secondary periods) Wood et al. 2004, of spots that evolve from season to season
+Strassmeier 2009.
 """
 
 from __future__ import annotations
@@ -84,9 +85,13 @@ def _eclipsing(rng, name, phase, amplitude):
     return amplitude * ((1 - tidal) * deep + tidal * tide) + 0.02 * amplitude * np.cos(TURN * phase)
 
 
+# Share of the cycle from minimum to maximum (from, to), and how much longer the minimum may be than a sine's.
+RISE = {"RRAB": (0.13, 0.24, 1.6), "RRC": (0.38, 0.46, 1.0), "HADS": (0.26, 0.40, 1.3), "DSCT": (0.42, 0.50, 1.0)}
+
+
 def _pulsating(rng, name, phase, time, period, amplitude):
-    rise, flat = {"RRAB": (rng.uniform(0.13, 0.24), rng.uniform(1.1, 1.6)), "RRC": (rng.uniform(0.38, 0.46), 1.0),
-                  "HADS": (rng.uniform(0.26, 0.4), rng.uniform(1.0, 1.3)), "DSCT": (rng.uniform(0.42, 0.5), 1.0)}[name]  # fmt: skip
+    fastest, slowest, longest = RISE[name]
+    rise, flat = rng.uniform(fastest, slowest), rng.uniform(1.0, longest)
     size = amplitude
     if name == "RRAB" and rng.random() < 0.2:  # Blazhko
         size = amplitude * (1 + rng.uniform(0.1, 0.3) * np.sin(TURN * (time / rng.uniform(20, 120) + rng.random())))

@@ -1,11 +1,11 @@
 """Who is in the simulated survey: per class the period, amplitude, temperature, luminosity and apparent magnitude.
 
-Sources of the numbers (rounded, and broadened where real catalogues are contaminated):
-class counts Rizhko & Bloom 2024; periods and amplitudes per class the ASAS-SN catalogue of variable stars (Jayasinghe et
-al. 2018, 2019); main sequence M_V(T) Pecaut & Mamajek 2013; contact binaries Rucinski & Duerbeck 1997 and Chen et al.
-2018 (period, colour, luminosity); RR Lyrae Smith 1995 and Muraveva et al. 2018; delta Scuti Ziaali et al. 2019 and
-McNamara 2011; long-period variables Whitelock et al. 2008 (M_K and period), van Belle et al. 1999 (temperatures);
-spotted stars and RS CVn Strassmeier 2009.
+Sources of the numbers (rounded, and broadened where real catalogues are contaminated): class counts Rizhko & Bloom
+2024; periods and amplitudes per class the ASAS-SN catalogue of variable stars (Jayasinghe et al. 2018, 2019); main
+sequence M_V(T) Pecaut & Mamajek 2013; contact binaries Rucinski & Duerbeck 1997 and Chen et al. 2018 (period,
+colour, luminosity); RR Lyrae Smith 1995 and Muraveva et al. 2018; delta Scuti Ziaali et al. 2019 and McNamara 2011;
+long-period variables Whitelock et al. 2008 (M_K and period), van Belle et al. 1999 (temperatures); spotted stars
+and RS CVn Strassmeier 2009.
 """
 
 from __future__ import annotations
@@ -167,8 +167,9 @@ def draw_stars(rng: np.random.Generator, labels: np.ndarray) -> Stars:
         old = rng.random(len(where)) < 0.15
         population = np.where(old & (population == THIN), THICK, population)
         metals = feh[0] if feh else np.choose(population, [0.0, -0.45, -1.4]) + rng.normal(0, 0.22, len(where))
+        v_mag = _normal(rng, len(where), *V_MAG[name], *V_LIMITS)
         values = {"period": 10**log_p, "amplitude": amplitude, "teff": teff, "giant": giant, "feh": metals,
-                  "population": population, "m_v": m_v, "v_mag": _normal(rng, len(where), *V_MAG[name], *V_LIMITS)}  # fmt: skip
+                  "population": population, "m_v": m_v, "v_mag": v_mag}  # fmt: skip
         for key, value in values.items():
             columns[key][where] = value
     return Stars(**columns)

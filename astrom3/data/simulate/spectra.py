@@ -1,16 +1,17 @@
-"""LAMOST-like low-resolution spectra: continuum, lines and bands of the temperature, sky, noise and calibration errors.
+"""LAMOST-like low-resolution spectra: continuum, lines and bands of the temperature, sky, noise, calibration errors.
 
-3909 pixels, log10(wavelength) from 3.5682 in steps of 0.0001 (3700 to 9100 Angstrom, vacuum), R about 1800. The spectrum
-is a black body times exp(-sum of optical depths), one profile per group of lines or bands, each with a strength by
-temperature, gravity and metallicity. Sources: LAMOST Luo et al. 2015 (format, relative flux calibration good to about
-10%); line strengths along the spectral sequence Gray & Corbally 2009; TiO, VO and CaH bands Kirkpatrick et al. 1991;
-emission of Miras Yao et al. 2017, of active stars Strassmeier 2009; extinction law Cardelli, Clayton & Mathis 1989
-(as a power of wavelength).
+3909 pixels, log10(wavelength) from 3.5682 in steps of 0.0001 (3700 to 9100 Angstrom, vacuum), R about 1800. A
+spectrum is a black body times exp(-sum of optical depths), one profile per group of lines or bands, each with a
+strength by temperature, gravity and metallicity. Sources: LAMOST Luo et al. 2015 (format, relative flux calibration
+good to about 10%); line strengths along the spectral sequence Gray & Corbally 2009; TiO, VO and CaH bands
+Kirkpatrick et al. 1991; emission of Miras Yao et al. 2017, of active stars Strassmeier 2009; extinction law
+Cardelli, Clayton & Mathis 1989 (as a power of wavelength).
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from astrom3.data.schema import CLASSES
 from astrom3.data.simulate.populations import SUN
@@ -30,14 +31,16 @@ IRON = np.array([3748, 3758, 3820, 3860, 3878, 3905, 4046, 4064, 4072, 4133, 414
                  4385, 4406, 4416, 4457, 4530, 4669, 4873, 4893, 4922, 4959, 5043, 5081, 5210, 5229, 5272, 5330,
                  5373, 5399, 5407, 5431, 5457, 5588, 5618, 5710, 6103, 6123, 6138, 6163, 6193, 6232, 6394, 6432,
                  6496, 6680, 6719, 7391, 7447, 8390, 8470, 8516, 8690, 8826.0])  # fmt: skip
-TITANIUM_OXIDE = {4586: 1.0, 4763: 1.3, 4956: 1.5, 5169: 1.6, 5450: 1.2, 5599: 0.9, 5849: 1.3, 6160: 1.8, 6323: 0.6,
+TITANIUM_OXIDE: dict[float, float] = {4586: 1.0, 4763: 1.3, 4956: 1.5, 5169: 1.6, 5450: 1.2, 5599: 0.9, 5849: 1.3, 6160: 1.8, 6323: 0.6,
                   6653: 1.2, 7055: 2.2, 7127: 0.8, 7591: 0.8, 7668: 1.2, 8207: 0.5, 8434: 1.4, 8861: 1.0}  # fmt: skip
 SKY_LINES = {5578.9: 6.0, 5891.5: 1.5, 6302.0: 2.5, 6365.5: 1.2, 6865.0: 0.8, 6925.0: 0.8, 7278.0: 1.2, 7318.0: 1.3,
-             7343.0: 1.4, 7753.0: 1.5, 7796.0: 1.5, 7823.0: 1.2, 7966.0: 1.3, 7996.0: 1.4, 8028.0: 1.2, 8346.0: 1.8, 8401.0: 2.0,
-             8432.0: 1.8, 8467.0: 1.5, 8507.0: 1.2, 8780.0: 1.8, 8829.0: 1.8, 8888.0: 2.0, 8922.0: 1.6, 8960.0: 1.4, 9004.0: 1.2}  # fmt: skip
+             7343.0: 1.4, 7753.0: 1.5, 7796.0: 1.5, 7823.0: 1.2, 7966.0: 1.3, 7996.0: 1.4, 8028.0: 1.2, 8346.0: 1.8,
+             8401.0: 2.0, 8432.0: 1.8, 8467.0: 1.5, 8507.0: 1.2, 8780.0: 1.8, 8829.0: 1.8, 8888.0: 2.0, 8922.0: 1.6,
+             8960.0: 1.4, 9004.0: 1.2}  # fmt: skip
+TELLURIC = {7610.0: 0.5, 7630.0: 0.4, 6874.0: 0.2, 7190.0: 0.12, 7250.0: 0.1, 8180.0: 0.12, 8250.0: 0.08}
 
 
-def _lines(centres: np.ndarray, strengths: np.ndarray | float, width: float = 0.0, wings: float = 0.0) -> np.ndarray:
+def _lines(centres: np.ndarray, strengths: ArrayLike, width: float = 0.0, wings: float = 0.0) -> np.ndarray:
     """Sum of line profiles (PIXELS,): Gaussian of the resolution and `width` [Angstrom], Lorentz `wings` beside it."""
     profile = np.zeros(PIXELS)
     for centre, strength in zip(centres, np.broadcast_to(strengths, len(centres)), strict=True):
@@ -72,7 +75,7 @@ PROFILES = np.stack([
     _bands(TITANIUM_OXIDE, 130.0),
     _bands({7380: 1.0, 7865: 1.2, 8521: 0.8}, 110.0),  # VO
     _lines(np.array([6385.0, 6830.0, 6930.0]), [0.4, 0.8, 1.0], 28.0),  # CaH
-    _lines(np.array([7610.0, 7630.0, 6874.0, 7190.0, 7250.0, 8180.0, 8250.0]), [0.5, 0.4, 0.2, 0.12, 0.1, 0.12, 0.08], 14.0),  # telluric
+    _lines(np.array(list(TELLURIC)), list(TELLURIC.values()), 14.0),
 ])  # fmt: skip
 EMISSION = np.stack([_lines(BALMER[:1], 1.0), _lines(BALMER[1:4], [0.5, 1.0, 1.4]), _lines(CALCIUM_HK, 1.0)])
 SKY = _lines(np.array(list(SKY_LINES)), np.array(list(SKY_LINES.values())))

@@ -26,6 +26,7 @@ from astrom3.data.simulate import catalogue, lightcurves, populations, spectra
 from astrom3.errors import UserError
 
 VERSION = 1  # raise it when any simulated number changes
+LightCurve = tuple[np.ndarray, np.ndarray, np.ndarray]  # time [HJD], flux and error [mJy], each (n,)
 CHUNK = 256  # objects a worker makes at a time
 LARGEST_IN_PROCESS = 600  # smaller surveys are made without worker processes
 
@@ -84,8 +85,8 @@ def _generator(seed: int, row: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, row, stream])))
 
 
-def light_curves(survey: Survey, first: int) -> tuple[list[tuple[np.ndarray, ...]], dict[str, np.ndarray]]:
-    """Light curves of a slice that begins at row `first`, and the columns computed from them (mean_vmag, PHOTO_COLS)."""
+def light_curves(survey: Survey, first: int) -> tuple[list[LightCurve], dict[str, np.ndarray]]:
+    """Light curves of a slice that begins at row `first`, and the columns of them: mean_vmag and PHOTO_COLS."""
     stars, curves, rows = survey.stars, [], []
     for i in range(len(stars.label)):
         rng = _generator(survey.seed, first + i, 0)
@@ -122,7 +123,6 @@ def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
     """Objects of a slice that begins at row `first`, as rows of OBJECT_SCHEMA."""
     stars, shared = survey.stars, survey.shared
     curves, measured = light_curves(survey, first)
-    curves = [c if has else (None,) * 3 for c, has in zip(curves, survey.has_light_curve, strict=True)]
     fluxes: list[tuple] = []
     for i in range(len(stars.label)):
         if not survey.has_spectrum[i]:
@@ -135,7 +135,10 @@ def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
     columns = {**survey.columns, **measured}
     every = np.ones(len(stars.label), bool)
     wavelengths = [spectra.WAVELENGTH if has else None for has in survey.has_spectrum]
-    curve_columns = [_ragged([c[k] for c in curves], pa.float64()) for k in range(3)]
+    curve_columns = [
+        _ragged([c[k] if has else None for c, has in zip(curves, survey.has_light_curve, strict=True)], pa.float64())
+        for k in range(3)
+    ]
     spectrum_columns = [
         _ragged(wavelengths, pa.float64()),
         *(_ragged([f[k] for f in fluxes], pa.float32()) for k in range(2)),
@@ -179,9 +182,9 @@ def simulate(root: Path, n_objects: int = populations.TOTAL, seed: int = 0, work
     survey = plan(n_objects, seed, missing_spectra=missing_spectra, missing_light_curves=missing_light_curves,
                   swapped_labels=swapped_labels)  # fmt: skip
     provenance = {"simulated": True, "generator": "astrom3.data.simulate", "generator_version": VERSION, "seed": seed,
-                  "n_objects": n_objects, "missing_spectra": missing_spectra, "missing_light_curves": missing_light_curves,
-                  "swapped_labels": swapped_labels,
-                  "note": "simulated observations for installing, testing, benchmarks and teaching; no real star is in here"}  # fmt: skip
+                  "n_objects": n_objects, "missing_spectra": missing_spectra,
+                  "missing_light_curves": missing_light_curves, "swapped_labels": swapped_labels,
+                  "note": "for installing, testing, benchmarks and teaching; no real star is in here"}  # fmt: skip
     writer = DatasetWriter(
         Path(root), classes=CLASSES, name=f"simulated survey, seed {seed}", provenance=provenance, overwrite=overwrite
     )
