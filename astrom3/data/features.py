@@ -122,13 +122,13 @@ def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray) -> f
     step = 1 / (SAMPLES_PER_PEAK * baseline)
 
     def fit(frequency: float, wide: int = 1) -> tuple[float, float, float]:
-        """(information criterion, residual, refined frequency) of the best number of harmonics."""
+        """(information criterion, residual variance, refined frequency) of the best number of harmonics."""
         refined = _refine(t, y, weights, frequency, min(2 * wide, n_harmonics), step)
         rss = np.maximum(_residuals(t, y, weights, refined, n_harmonics), 1e-9 * (weights @ y**2))
         n_free = 2 * np.arange(1, n_harmonics + 1) + 2
         criterion = len(t) * np.log(rss) + n_free * math.log(len(t))
         best = int(np.argmin(criterion))
-        return float(criterion[best]), float(rss[best]), refined
+        return float(criterion[best]), float(rss[best] / (len(t) - n_free[best])), refined
 
     peaks = _peaks(t, y, weights, lowest, step, baseline)
     fits = [fit(f) for f in peaks]
@@ -140,7 +140,7 @@ def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray) -> f
         return 1 / best[2]
     parts = [fit(f / k, k) for f in dict.fromkeys([best[2], *peaks[:3]]) for k in (2, 3) if f / k > lowest]
     parts = [p for p in parts if not near_daily_alias(p[2])]
-    if parts and min(parts)[1] < PART_RESIDUAL * best[1]:
+    if parts and min(parts) < best and min(parts)[1] < PART_RESIDUAL * best[1]:
         best = min(parts)
     frequency = best[2]
     if frequency / 2 > lowest and _eclipses(t, y, weights, frequency, min(n_harmonics, 4)):

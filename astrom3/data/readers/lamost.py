@@ -25,10 +25,11 @@ from astrom3.data.readers import ColumnError, ReadError, Spectrum
 def is_lamost(path: Path) -> bool:
     """Whether a file looks like a LAMOST spectrum: FITS, with an image or a table that has IVAR. Never raises."""
     try:
-        with warnings.catch_warnings(), fits.open(path, memmap=False) as hdus:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            columns = [n.upper() for h in hdus if isinstance(h, fits.BinTableHDU) for n in h.columns.names]
-            return hdus[0].header.get("NAXIS") == 2 or {"FLUX", "IVAR", "WAVELENGTH"} <= set(columns)
+            with fits.open(path, memmap=False) as hdus:
+                columns = [n.upper() for h in hdus if isinstance(h, fits.BinTableHDU) for n in h.columns.names]
+                return hdus[0].header.get("NAXIS") == 2 or {"FLUX", "IVAR", "WAVELENGTH"} <= set(columns)
     except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error):
         return ".fits" in Path(path).suffixes  # corrupt: read_lamost says how
 

@@ -118,6 +118,8 @@ class RawDataset:
                 return path, path.read_bytes()
         archive = next((p for p in self._archives if p.is_file()), None)
         if archive is None:
+            if (self.path / "vardb_files").is_dir() or (self.path / "photometry" / "vardb_files").is_dir():
+                raise ReadError(f"{self.path / member}: no such file")
             raise UserError(f"{self.path} has neither photometry.zip nor vardb_files/; download the light curves.")
         try:
             if self._zip is None or self._zip[0] != os.getpid():  # a handle must not be shared by forked processes

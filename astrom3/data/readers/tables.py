@@ -188,10 +188,8 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
                 warnings.simplefilter("ignore")
                 return _from_astropy(Table.read(path, format=ASTROPY_FORMATS[kind]))
         if kind == ".csv" or "," in _first_line(path):
-            types = {name: pa.string() for name in strings}
-            return pacsv.read_csv(
-                path, convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True)
-            )
+            types = {name: pa.string() for name in strings}  # in which only an empty cell is null, not an id "nan"
+            return pacsv.read_csv(path, convert_options=pacsv.ConvertOptions(column_types=types))
         return _from_astropy(Table.read(path, format="ascii", converters={name: str for name in strings}))
     except ReadError:
         raise
