@@ -1,5 +1,9 @@
 """Batches: who is in them, which window, how ranks share them, how an interrupted epoch continues."""
 
+import json
+import subprocess
+import sys
+
 import lightning
 import numpy as np
 import pytest
@@ -295,3 +299,51 @@ def test_the_module_prepares_before_it_is_set_up(root, tmp_path):
     assert len([p for p in tmp_path.iterdir() if p.is_dir() and p.name != "hashes"]) == 2
     module.setup("test")
     assert list(module.counts) == ["test"] and len(module.test_dataloader()) == 1
+
+
+DDP = """
+import json, sys
+from pathlib import Path
+import lightning, torch
+from astrom3.data.datamodule import AstroM3DataModule
+from astrom3.data.origins import Local
+
+class Model(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(1)), {"train": [], "validation": []}
+    def training_step(self, batch, batch_idx):
+        self.seen["train"].append(batch["index"].tolist())
+        return (self.weight * batch["metadata"].sum()).sum()
+    def validation_step(self, batch, batch_idx):
+        self.seen["validation"].append(batch["index"].tolist())
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-3)
+
+if __name__ == "__main__":
+    root, cache, streaming, out = sys.argv[1:5]
+    data = AstroM3DataModule(Local(root), batch_size=8, eval_batch_size=5, cache=cache, streaming=streaming == "True")
+    trainer = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )
+    model = Model()
+    trainer.fit(model, data)
+    Path(out, f"{trainer.global_rank}.json").write_text(json.dumps(model.seen))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_two_ranks_under_lightning_see_every_object_once(root, tmp_path, streaming):
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP)
+    command = [sys.executable, str(script), str(root), str(tmp_path / "cache"), str(streaming), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    left, right = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    for epoch in (0, 1):
+        train = [i for part in (left, right) for batch in part["train"][4 * epoch : 4 * epoch + 4] for i in batch]
+        assert len(train) == len(set(train)) == 32  # 36 objects, 4 global batches of 8
+        validation = [i for part in (left, right) for b in part["validation"][3 * epoch : 3 * epoch + 3] for i in b]
+        assert sorted(validation) == list(range(12))
+    assert left["train"][:4] != left["train"][4:]

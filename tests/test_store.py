@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import time
@@ -176,6 +177,18 @@ def test_a_store_that_cannot_be_written_is_one_sentence(root, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written to .*data\.cache=<folder>"):
         open_store(table(root), "photometry", tmp_path / "file")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(root, tmp_path):
+    table(root).fingerprint(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the largest file this process may write
+    try:
+        with pytest.raises(UserError, match=r"cannot be written to .*make room there"):
+            open_store(table(root), "spectra", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stores(tmp_path) == []
 
 
 def test_the_cache_folder_is_given_or_from_the_environment(tmp_path, monkeypatch):

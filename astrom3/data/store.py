@@ -189,8 +189,11 @@ def _build(table: Table, modality: str, folder: Path, progress: Progress | None,
 
 
 def prepared_pieces(table: Table, modality: str, threads: int | None = None) -> Iterator[Piece]:
-    """All pieces of a table in order, row groups prepared side by side by `threads` (default: the cores we may use)."""
-    threads = threads or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 8)
+    """All pieces of a table in order, row groups prepared side by side by `threads`.
+
+    The default is the cores we may use, at most 4: each holds about 100 MB.
+    """
+    threads = threads or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
     groups = list(table.groups)
     if threads < 2 or len(groups) < 2 or max(group.rows for group in groups) > SMALL_GROUP:
         for group in groups:

@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from astrom3.data.kernel import kernel
+from astrom3.data.layouts.parquet import ROWS_AT_ONCE
 from astrom3.data.layouts.table import Group, Piece, Source
 from astrom3.data.loader import Position
 from astrom3.data.packed import Batch, Selection, catalogue_inputs, select, window_starts
@@ -149,15 +150,17 @@ class StreamDataset(IterableDataset):
         worker = (number + self.first) % workers  # a resumed epoch begins with the worker whose turn it was
         done = len(range(worker, self.first, workers))
         plan = self.plan(worker, workers)
-        yield from _Reader(self.split, plan, self.seed, self.epoch if self.train else None).batches(done)
+        epoch = self.epoch if self.train else None
+        yield from _Reader(self.split, plan, self.seed, epoch, max(self.buffer, 1)).batches(done)
 
 
 class _Reader:
     """Reads the objects of a plan into a pool of batch rows and hands out the batches."""
 
-    def __init__(self, split: StreamSplit, plan: Plan, seed: int, epoch: int | None) -> None:
+    def __init__(self, split: StreamSplit, plan: Plan, seed: int, epoch: int | None, buffer: int) -> None:
         self.split, self.plan, self.seed, self.epoch = split, plan, seed, epoch
         self.slot = np.full(len(plan.reads), -1, dtype=np.int64)  # place in the pool, -1 = not read or rejected
+        self.buffer = buffer
         self.free: list[int] = []
         self.pool: dict[str, np.ndarray] = {}
         self.decisions: list[Decision] = []
@@ -252,14 +255,11 @@ class _Reader:
         return {"photometry": x, "mask": mask}
 
     def _put(self, places: np.ndarray, values: dict[str, np.ndarray]) -> None:
-        while len(self.free) < len(places):  # the pool grows to buffer + batch + piece and no further
-            old = len(self.pool["member"]) if self.pool else 0
-            size = max(2 * old, 256)
-            for name, array in values.items():
-                grown = np.empty((size, *array.shape[1:]), array.dtype)
-                grown[:old] = self.pool[name] if old else 0
-                self.pool[name] = grown
-            self.free += range(old, size)
+        if not self.pool:
+            # What was read and not used yet: the buffer, the batch being filled, and the last piece.
+            size = min(len(self.plan.reads), self.buffer + max(self.plan.sizes) + ROWS_AT_ONCE)
+            self.pool = {name: np.empty((size, *array.shape[1:]), array.dtype) for name, array in values.items()}
+            self.free = list(range(size))
         slots = np.array([self.free.pop() for _ in places], dtype=np.int64)
         for name, array in values.items():
             self.pool[name][slots] = array

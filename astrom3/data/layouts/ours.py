@@ -96,6 +96,8 @@ def open_ours(root: Path, sub: str, seed: int) -> Source:
     if not {"object_id", "split"} <= set(assigned.column_names):
         raise UserError(f"{splits} must have the columns object_id and split; write the data set again.")
     row_of = {object_id: row for row, object_id in enumerate(table.catalogue().ids)}
+    if len(row_of) < len(table):
+        raise UserError(f"{root}/objects: {len(table) - len(row_of)} object_id occur twice; write the data set again.")
     names = np.array(assigned["split"].to_pylist(), dtype=object)
     ids = assigned["object_id"].to_pylist()
     absent = [object_id for object_id in ids if object_id not in row_of]
