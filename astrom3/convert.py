@@ -24,6 +24,8 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.errors import UserError
 
     options: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    for key in ("table", "raw", "root", "out"):
+        options[key] = options[key] and str(Path(options[key]).expanduser())
     if (options["table"] is None) == (options["raw"] is None):
         raise UserError("give either table=<file with one row per object> or raw=<folder of AstroM3Dataset>.")
     light_curves, spectra = options["light_curves"], options["spectra"]

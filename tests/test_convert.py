@@ -221,6 +221,33 @@ def test_a_column_named_wrongly_stops_the_run_and_names_those_there_are(tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
+def test_options_of_the_command_line(tmp_path):
+    """Patterns of paths, label mapping, own classes, columns by position, seeds."""
+    rows = survey(tmp_path / "in", n=6)
+    save(tmp_path / "in", [{"n": i, "type": ("W UMa", "RRab")[i % 2]} for i in range(len(rows))])
+    options = [
+        f"table={tmp_path}/in/stars.csv",
+        f"out={tmp_path}/out",
+        "id=n",
+        "label=type",
+        "seeds=[7]",
+        "features=none",
+    ]
+    options += [
+        "light_curve='lc{n}.csv'",
+        "light_curves.columns={time:0,flux:1,flux_err:2}",
+        "light_curves.flux_unit=uJy",
+    ]
+    summary = run(*options, "labels={W UMa: EW}", "unknown=unlabelled")
+    assert summary["classes"]["EW"] == 3 and summary["unlabelled"] == 3
+    assert [p.stem for p in (tmp_path / "out/splits").glob("full*.json")] == ["full_7"]
+    star = objects(tmp_path / "out")["4"]
+    first = (tmp_path / "in/lc4.csv").read_text().splitlines()[1].split(",")
+    assert star["light_curve"]["flux"][0] == pytest.approx(float(first[1]) / 1000)
+    summary = run(*options, "classes=[RRab]", "overwrite=true")
+    assert summary["classes"] == {"RRab": 3} and summary["decisions"]["rejected"]["object"] == {"unknown class": 3}
+
+
 def test_several_processes_write_the_same_as_one(tmp_path):
     rows = survey(tmp_path / "in", n=4)
     rows = [rows[i % 4] | {"object_id": f"star{i}"} for i in range(100)]
@@ -283,7 +310,7 @@ def test_raw_objects_with_bad_files_lose_that_modality(tmp_path):
 def test_an_interrupted_conversion_leaves_nothing(tmp_path, number):
     rows = survey(tmp_path / "in", n=4)
     save(tmp_path / "in", [rows[i % 4] | {"object_id": f"star{i}"} for i in range(20000)])
-    command = [sys.executable, "-m", "astrom3.convert", *columns(tmp_path), "workers=2"]
+    command = [sys.executable, "-m", "astrom3.convert", *columns(tmp_path), "workers=2", "features=none"]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tmp_path / "in", text=True
     )

@@ -108,7 +108,7 @@ def probe(read: Callable[[Any], Any], references: Sequence[Any]) -> None:
 def convert_chunks(objects: Objects, recipe: Recipe, workers: int | None = None) -> Iterator[Chunk]:
     """Chunks in the order of the objects, made by `workers` processes (default: one for each core), or in this one."""
     starts = range(0, len(objects), CHUNK)
-    workers = min(workers or len(os.sched_getaffinity(0)), len(starts))
+    workers = min(workers or available_cores(), len(starts))
     parts = (objects.slice(start, start + CHUNK) for start in starts)
     with progress(len(objects)) as advance:
         for chunk in (
@@ -116,6 +116,11 @@ def convert_chunks(objects: Objects, recipe: Recipe, workers: int | None = None)
         ):
             advance(min(CHUNK, len(objects)))
             yield chunk
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_processes(parts: Iterator[Objects], recipe: Recipe, workers: int) -> Iterator[Chunk]:

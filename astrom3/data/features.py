@@ -1,7 +1,7 @@
 """The four photometric features of a light curve: period, amplitude, lksl_statistic, rfr_score.
 
-Definitions of the ASAS-SN variable star catalogue (Jayasinghe et al. 2018, MNRAS 477, 3145, sections 3 and 4;
-2019, MNRAS 486, 1907), of the curve in magnitudes:
+Definitions of the ASAS-SN variable star catalogue (Jayasinghe et al. 2018, MNRAS 477, 3145; 2019, MNRAS 486, 1907),
+of the curve in magnitudes:
 
 period          [day]  Lomb-Scargle (astropy, fast method); candidates compared by Fourier fits; doubled for eclipses
 lksl_statistic         Lafler-Kinman string length T(phi|P) of the folded curve, Clarke 2002 (A&A 386, 763)
@@ -29,7 +29,7 @@ MIN_POINTS = 10
 MAX_FREQUENCY = 24.0  # 1/day: periods from 1 hour (DSCT and HADS have 0.02 to 0.3 d)
 SAMPLES_PER_PEAK = 2.5  # grid step 1 / (2.5 T): every peak is refined afterwards
 SIDEREAL = 1.0027379  # cycles per solar day
-MAX_PERIOD = 1000.0  # day; longer ones are trends (99.9% of the catalogue's are shorter)
+MAX_PERIOD = 1000.0  # day; longer ones are trends more often than periods
 N_PEAKS = 8
 MAX_HARMONICS = 8
 ALIAS_RESIDUAL = 0.6  # see find_period
@@ -85,7 +85,7 @@ def light_curve_features(
 
 
 def string_length(values: np.ndarray) -> float:
-    """Clarke 2002, eq. 2: T of values in order of phase, closed to a ring; 1 for noise, near 0 for a smooth curve."""
+    """Clarke 2002: T of values in order of phase, closed to a ring; 1 for noise, near 0 for a smooth curve."""
     n = len(values)
     steps = ((np.roll(values, -1) - values) ** 2).sum()
     return float(steps / ((values - values.mean()) ** 2).sum() * (n - 1) / (2 * n))

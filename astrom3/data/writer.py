@@ -76,6 +76,7 @@ class DatasetWriter:
         if len(set(classes)) != len(classes):
             raise UserError(f"classes {list(classes)} of {self.root} name a class twice; name each once.")
         self.classes, self.name, self.provenance = list(classes), name, dict(provenance)
+        self.overwrite = overwrite
         self.rows_per_file = max(rows_per_file // ROW_GROUP, 1) * ROW_GROUP
         self._labels: list[str | None] = []
         self._ids: dict[str, None] = {}  # in order, and a set
@@ -142,7 +143,7 @@ class DatasetWriter:
             raise ValueError(f"decision {decision!r} is none of {DECISIONS}")
         self._rejected_csv.writerow((object_id, modality, decision, reason))
         # Counted by kind: what stands before a colon, without numbers ("3 points ..." and "5 points ..." are one kind).
-        kind = re.sub(r"\s+", " ", re.sub(r"\b[\d.]+\b", "", reason.split(":")[0])).strip()
+        kind = re.sub(r"\s+", " ", re.sub(r"\b[\d.]+\b|\(\d+\)", "", reason.split(":")[0])).strip()
         self._decisions[modality, decision, kind] += 1
 
     def finish(
@@ -271,6 +272,8 @@ class DatasetWriter:
         """Give the finished folder its name; an older data set there is moved away first and then removed."""
         old = self._temp.with_suffix(".old")
         if self.root.is_dir() and any(self.root.iterdir()):
+            if not self.overwrite:
+                raise UserError(f"{self.root} was written by somebody else in the meantime; give another folder.")
             os.replace(self.root, old)
         os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
         self._done = True
