@@ -30,7 +30,12 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
         raise UserError("give either table=<file with one row per object> or raw=<folder of AstroM3Dataset>.")
     light_curves, spectra = options["light_curves"], options["spectra"]
     if options["raw"] is not None:
-        objects, recipe, published = read_raw(options["raw"])
+        surplus = [
+            k for k in ("label", "light_curve", "spectrum", "labels", "classes", "band") if options[k] is not None
+        ]
+        if surplus:
+            raise UserError(f"{surplus[0]} is for table=...; the files of AstroM3Dataset (raw=...) say it themselves.")
+        objects, recipe, published = read_raw(options["raw"], options["features"])
     else:
         keys = ("id", "label", "light_curve", "spectrum", "root", "columns", "labels", "classes", "unknown")
         objects, published = read_objects(options["table"], **{k: options[k] for k in keys}), None

@@ -20,6 +20,7 @@ from sklearn.metrics import recall_score
 
 from astrom3.config import compose
 from astrom3.convert import convert
+from astrom3.data.layouts import open_source
 from astrom3.data.schema import META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.errors import UserError
 
@@ -274,6 +275,11 @@ def test_raw_data_set_converts_with_its_published_splits(tmp_path):
         star = found[row["id"]]
         assert star["label"] == row["target"] and star["photo_cols"] == {c: row["values"][c] for c in PHOTO_COLS}
         np.testing.assert_allclose(star["light_curve"]["flux"], row["light_curve"][1])
+    ours, theirs = open_source(tmp_path / "out", "full", 0), open_source(tmp_path / "raw", "full", 0)
+    for split in ("train", "validation", "test"):
+        one, other = ours.catalogue(split), theirs.catalogue(split)
+        assert sorted(one.ids) == sorted(other.ids)
+        np.testing.assert_array_equal(one.values[np.argsort(one.ids)], other.values[np.argsort(other.ids)])
     for where in ("full/0", "sub10/42"):
         split = pq.read_table(tmp_path / f"out/splits/{where.replace('/', '_')}.parquet").to_pydict()
         ours = dict(zip(split["object_id"], split["split"], strict=True))
@@ -301,6 +307,8 @@ def test_raw_objects_with_bad_files_lose_that_modality(tmp_path):
     assert found[given[0]["id"]]["light_curve"] is None and found[given[1]["id"]]["spectrum"] is None
     assert found[given[2]["id"]]["spectrum"] is not None  # another folder than its class: still found
     assert {r[0] for r in rejected(tmp_path / "out") if r[2] == "rejected"} == {given[0]["id"], given[1]["id"]}
+    with pytest.raises(UserError, match="label is for table="):
+        run(f"raw={tmp_path}/raw", f"out={tmp_path}/again", "label=target")
     with pytest.raises(UserError, match="it is not the raw AstroM3Dataset"):
         run(f"raw={tmp_path}/out", f"out={tmp_path}/again")
 

@@ -303,7 +303,9 @@ class RawReader:
         return self.dataset.spectrum(*reference)
 
 
-def read_raw(path: Path | str) -> tuple[Objects, Recipe, dict[tuple[str, int], PublishedSplit]]:
+def read_raw(
+    path: Path | str, features: str = "missing"
+) -> tuple[Objects, Recipe, dict[tuple[str, int], PublishedSplit]]:
     """All objects of a raw AstroM3Dataset folder, how to read them, and its published splits as they are.
 
     An object in several CSVs is taken from the first; Gaia ids that name two objects get the spectrum's name added.
@@ -340,4 +342,4 @@ def read_raw(path: Path | str) -> tuple[Objects, Recipe, dict[tuple[str, int], P
         tuple(sorted(classes)),
     )  # fmt: skip
     reader = RawReader(dataset)
-    return objects, Recipe(reader.light_curve, reader.spectrum), published
+    return objects, Recipe(reader.light_curve, reader.spectrum, features), published
