@@ -74,7 +74,7 @@ def _eclipsing(rng, name, phase, amplitude):
         return amplitude * wave * np.where(np.abs((phase + 0.5) % 1 - 0.5) < 0.25, 1.0, second)
     if name == "EB":
         width, second = rng.uniform(0.06, 0.10), rng.uniform(0.25, 0.85)
-        tidal = rng.uniform(0.25, 0.5)
+        tidal = rng.uniform(0.15, 0.4)
     else:
         width, second = rng.uniform(0.02, 0.07), rng.uniform(0.05, 0.9)
         tidal = rng.uniform(0.0, 0.12)
@@ -85,13 +85,18 @@ def _eclipsing(rng, name, phase, amplitude):
     return amplitude * ((1 - tidal) * deep + tidal * tide) + 0.02 * amplitude * np.cos(TURN * phase)
 
 
-# Share of the cycle from minimum to maximum (from, to), and how much longer the minimum may be than a sine's.
-RISE = {"RRAB": (0.13, 0.24, 1.6), "RRC": (0.38, 0.46, 1.0), "HADS": (0.26, 0.40, 1.3), "DSCT": (0.42, 0.50, 1.0)}
+# Share of the cycle from minimum to maximum (from, to), and the power that lengthens the minimum (from, to).
+RISE = {
+    "RRAB": (0.13, 0.24, 1.5, 2.8),
+    "RRC": (0.38, 0.46, 0.9, 1.2),
+    "HADS": (0.26, 0.40, 1.1, 1.8),
+    "DSCT": (0.42, 0.50, 0.9, 1.2),
+}
 
 
 def _pulsating(rng, name, phase, time, period, amplitude):
-    fastest, slowest, longest = RISE[name]
-    rise, flat = rng.uniform(fastest, slowest), rng.uniform(1.0, longest)
+    fastest, slowest, shortest, longest = RISE[name]
+    rise, flat = rng.uniform(fastest, slowest), rng.uniform(shortest, longest)
     size = amplitude
     if name == "RRAB" and rng.random() < 0.2:  # Blazhko
         size = amplitude * (1 + rng.uniform(0.1, 0.3) * np.sin(TURN * (time / rng.uniform(20, 120) + rng.random())))
@@ -115,7 +120,7 @@ def _long_period(rng, name, phase, time, period, amplitude):
         phase = phase + 0.02 * _slow_wave(rng, time, 4 * period)
         size = amplitude * (1 + 0.08 * _slow_wave(rng, time, 2.5 * period))
         return size * _sawtooth(phase, rng.uniform(0.36, 0.5), rng.uniform(0.8, 1.2))
-    regular = rng.beta(2.0, 1.5)  # 1 keeps its period, 0 is almost irregular
+    regular = rng.beta(1.4, 1.8)  # 1 keeps its period, 0 is almost irregular
     phase = phase + (1 - regular) * 0.16 * _slow_wave(rng, time, 4 * period)
     size = 1 + (1 - regular) * 0.5 * _slow_wave(rng, time, 3 * period)
     curve = 0.5 * np.cos(TURN * phase) * size

@@ -77,8 +77,8 @@ def _contact(rng, n, kind):
         m_v = -9.0 * (log_p + 0.44) * np.where(log_p > -0.25, 0.85, 1.0) + 4.1 + rng.normal(0, 0.35, n)
         amplitude = 10 ** _normal(rng, n, -0.43, 0.15, -0.95, 0.0)
     else:
-        log_p = _normal(rng, n, -0.05, 0.19, -0.42, 1.2)
-        teff = 10 ** (3.80 + 0.12 * (log_p + 0.05) + rng.normal(0, 0.05, n))
+        log_p = _normal(rng, n, 0.0, 0.2, -0.42, 1.2)
+        teff = 10 ** (3.80 + 0.12 * log_p + rng.normal(0, 0.05, n))
         m_v = main_sequence_mv(teff) - 0.5 - rng.exponential(0.5, n)
         amplitude = 10 ** _normal(rng, n, -0.38, 0.18, -0.95, 0.2)
     return log_p, amplitude, teff, m_v, np.full(n, 0.1), THIN
@@ -133,13 +133,13 @@ def _long_period(rng, n, kind):
     from astrom3.data.simulate.catalogue import GIANT_TEFF, GIANT_VK
 
     if kind == "M":
-        log_p = _normal(rng, n, 2.43, 0.12, 1.95, 2.8)
+        log_p = _normal(rng, n, 2.47, 0.13, 1.95, 2.85)
         amplitude = 10 ** _normal(rng, n, 0.47, 0.12, 0.2, 0.75)
-        teff = 3050 - 700 * (log_p - 2.43) + rng.normal(0, 130, n)
+        teff = 3050 - 700 * (log_p - 2.47) + rng.normal(0, 130, n)
         m_k = -3.51 * (log_p - 2.38) - 7.15 + rng.normal(0, 0.3, n)
     else:
         log_p = _normal(rng, n, 2.12, 0.36, 1.2, 2.95)
-        amplitude = 10 ** _normal(rng, n, -0.45 + 0.25 * (log_p - 2.08), 0.25, -1.1, 0.4)
+        amplitude = 10 ** _normal(rng, n, -0.4 + 0.25 * (log_p - 2.08), 0.22, -1.0, 0.4)
         teff = 3420 - 180 * (log_p - 2.08) + rng.normal(0, 150, n) - 120 * np.log10(amplitude / 0.35)
         m_k = -1.5 * (log_p - 2.08) - 6.6 + rng.normal(0, 0.6, n)
     teff = np.clip(teff, 2650, 4100)
