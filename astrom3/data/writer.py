@@ -94,7 +94,7 @@ class DatasetWriter:
         except OSError as error:
             raise UserError(f"cannot write to {self.root.parent}: {error.strerror}; choose another folder.") from error
         self._rejected = (self._temp / "rejected.csv").open("w", newline="", encoding="utf-8")
-        self._rejected_csv = csv.writer(self._rejected)
+        self._rejected_csv = csv.writer(self._rejected, lineterminator="\n")
         self._rejected_csv.writerow(REJECTED_COLUMNS)
 
     def __enter__(self) -> DatasetWriter:
