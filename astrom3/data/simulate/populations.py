@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from astrom3.data.schema import CLASSES
+from astrom3.data.simulate.colours import v_minus_k_of_giants
 
 COUNTS = {"EW": 6168, "SR": 4590, "EA": 2916, "RRAB": 2351, "EB": 1976,
           "ROT": 1839, "RRC": 796, "HADS": 281, "M": 268, "DSCT": 255}  # fmt: skip
@@ -129,9 +130,7 @@ def _delta_scuti(rng, n, kind):
 
 
 def _long_period(rng, n, kind):
-    """M and SR: M_K from the period, M_V from the V-K of the temperature (catalogue.py holds the colours)."""
-    from astrom3.data.simulate.catalogue import GIANT_TEFF, GIANT_VK
-
+    """M and SR: M_K from the period, M_V from the V-K of the temperature."""
     if kind == "M":
         log_p = _normal(rng, n, 2.47, 0.13, 1.95, 2.85)
         amplitude = 10 ** _normal(rng, n, 0.47, 0.12, 0.2, 0.75)
@@ -143,7 +142,7 @@ def _long_period(rng, n, kind):
         teff = 3420 - 180 * (log_p - 2.08) + rng.normal(0, 150, n) - 120 * np.log10(amplitude / 0.35)
         m_k = -1.5 * (log_p - 2.08) - 6.6 + rng.normal(0, 0.6, n)
     teff = np.clip(teff, 2650, 4100)
-    m_v = m_k + np.interp(teff, GIANT_TEFF, GIANT_VK)
+    m_v = m_k + v_minus_k_of_giants(teff)
     return log_p, amplitude, teff, m_v, np.ones(n), THICK
 
 
