@@ -5,10 +5,12 @@ Works without a Trainer too: `module.setup("fit"); for batch in module.train_dat
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +40,8 @@ class AstroM3DataModule(LightningDataModule):
     labelled_only: objects without label are left out (classification). require: "all" leaves out objects that lack any
     of the modalities, "any" those with fewer than min_modalities (1 for classification, 2 for the contrastive loss).
     streaming: parquet is read through every epoch, nothing is stored. pad_constants: the six constants stand in padded
-    rows too (default: as the layout has it).
+    rows too (default: as the layout has it). statistics: a run folder whose mean and deviation of the catalogue columns
+    are used instead of those of this train split; weights that start from that run know its units.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class AstroM3DataModule(LightningDataModule):
         shuffle_buffer: int = 4096,
         drop_last: bool = True,
         pad_constants: bool | None = None,
+        statistics: str | Path | None = None,
     ) -> None:
         super().__init__()
         unknown = [m for m in modalities if m not in MODALITIES]
@@ -72,14 +76,19 @@ class AstroM3DataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.streaming, self.cache, self.num_workers = streaming, cache, num_workers
         self.shuffle_buffer, self.drop_last, self.pad_constants = shuffle_buffer, drop_last, pad_constants
-        self.labelled_only = labelled_only
+        self.labelled_only, self.statistics = labelled_only, statistics
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
         self.splits: dict[str, PackedSplit | StreamSplit] = {}
 
     @cached_property
     def source(self) -> Source:
         """Opened on first use: fetches, simulates or finds the data."""
-        return self.origin.open(self.sub, self.seed)
+        source = self.origin.open(self.sub, self.seed)
+        if self.statistics is None:
+            return source
+        if source.normaliser is None:
+            raise UserError(f"{source.root} is normalised already ({source.layout}): leave data.statistics away.")
+        return replace(source, normaliser=read_statistics(Path(self.statistics)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -92,7 +101,7 @@ class AstroM3DataModule(LightningDataModule):
 
     @property
     def normaliser(self) -> Normaliser | None:
-        """Statistics of the train split; None where the layout is normalised already."""
+        """Statistics of the train split, or those of `statistics`; None where the layout is normalised already."""
         return self.source.normaliser
 
     @property
@@ -194,6 +203,20 @@ class AstroM3DataModule(LightningDataModule):
             some = {m: k for m, k in counts[key].items() if k}
             text += f"; {key} " + ", ".join(f"{m} {k}" for m, k in some.items()) if some else ""
         log.info("%s", text)
+
+
+def read_statistics(run: Path) -> Normaliser:
+    """The normaliser in the run folder's model/preprocessing.json; UserError where there is none."""
+    path = run / "model" / "preprocessing.json"
+    try:
+        found = json.loads(path.read_text())["normaliser"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"{path} is missing or damaged: data.statistics must be the folder of a finished run."
+        ) from None
+    if found is None:
+        raise UserError(f"{run} was trained on data normalised beforehand: it has no statistics to use.")
+    return Normaliser.from_dict(found, str(path))
 
 
 @contextmanager

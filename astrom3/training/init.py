@@ -33,12 +33,13 @@ class FromWeights:
 
     source: str
     seed: int | None = None  # refuse a run that was trained on the split of another seed
+    head: bool = False  # the class head too: for data sets that share their classes
 
     def apply(self, model: nn.Module) -> None:
         if self.seed is not None:
             check_seed(Path(self.source), self.seed)
         folder = published.find(self.source)
-        taken = adopt(model, published.read_tensors(folder), str(self.source))
+        taken = adopt(model, published.read_tensors(folder), str(self.source), self.head)
         log.info("%d tensors taken from %s", taken, self.source)
 
 
@@ -73,13 +74,13 @@ def check_seed(run: Path, seed: int) -> None:
         )
 
 
-def adopt(model: nn.Module, state: dict[str, Tensor], source: str) -> int:
-    """Put published tensors into `model`, all but its class head; returns how many.
+def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = False) -> int:
+    """Put published tensors into `model`, its class head only if `head`; returns how many.
 
     A single encoder finds its part in a trimodal model; every tensor that the model needs must be there.
     """
     renamed = published.names(model)
-    wanted = {ours: theirs for ours, theirs in renamed.items() if not theirs.startswith("fc.")}
+    wanted = {ours: theirs for ours, theirs in renamed.items() if head or not theirs.startswith("fc.")}
     encoder = getattr(model, "encoder", None)
     if encoder is not None and (part := published.encoder_state(state, encoder)):
         state = part
