@@ -20,10 +20,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     from astrom3.training import evaluation
     from astrom3.training.callbacks import on_terminal
-    from astrom3.training.hardware import precision, quieten
+    from astrom3.training.hardware import keep_memory, precision, quieten
     from astrom3.training.run import METRICS, read_run, write_json
 
     quieten()
+    keep_memory()
     run, trained, _ = read_run(cfg.run)
     data = instantiate(trained.datamodule)
     data.prepare_data()

@@ -22,10 +22,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
     from astrom3.training import evaluation
     from astrom3.training.callbacks import on_terminal, standard_callbacks
-    from astrom3.training.hardware import precision, quieten
+    from astrom3.training.hardware import keep_memory, precision, quieten
     from astrom3.training.run import INFO, METRICS, describe_run, open_run, write_json
 
     quieten()
+    keep_memory()
     run, state = open_run(cfg)
     if state == "finished":
         log.info("%s is finished; overwrite=true trains it again", run)

@@ -1,4 +1,4 @@
-"""The demo: make demo, or python -m experiments.demo
+"""The demo: make demo, or python -m experiments.demo [key=value ...]
 
 On the simulated survey: contrastive pre-training of small encoders, then spectra classified with few labels, from
 scratch and from the pre-training; the pictures are in runs/demo/. Shows the way through the program, not science.
@@ -21,23 +21,25 @@ RUNS = [
 ]
 
 
-def main() -> None:
+def main(*extra: str) -> None:
+    """extra: overrides for all three runs, behind the demo's own."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     from astrom3.train import train
     from astrom3.training.plots import bars
 
     scores = {}
     for overrides in RUNS:
-        print(f"\n== python -m astrom3.train {' '.join(overrides + COMMON)}", flush=True)
-        cfg = compose([*COMMON, *overrides])
+        chosen = [*COMMON, *overrides, *extra]
+        print(f"\n== python -m astrom3.train {' '.join(chosen)}", flush=True)
+        cfg = compose(chosen)
         scores[cfg.init.name if cfg.mode != "clip" else "pre-training"] = train(cfg)
     clip = scores.pop("pre-training")
     heights = {f"spectra, {name}": s["accuracy"] for name, s in scores.items()}
     heights |= {f"centroids, {m}": a for m, a in clip["centroid_accuracy"].items()}
-    picture = bars(heights, Path(ROOT) / "demo.png", "simulated survey: test accuracy", "accuracy")
+    picture = bars(heights, Path(cfg.root) / "demo.png", "simulated survey: test accuracy", "accuracy")
     print("\nSimulated data. Test accuracy: " + ", ".join(f"{k} {100 * v:.1f} %" for k, v in heights.items()))
-    print(f"Pictures: {picture}, and curves.png and confusion.png in each folder of {ROOT}/")
+    print(f"Pictures: {picture}, and curves.png and confusion.png in each folder of {cfg.root}/")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,89 +1,18 @@
 """Where data come from: a folder, the simulated survey, and a hub that is a real HTTP server on this machine."""
 
-import hashlib
-import http.server
-import json
 import logging
 import socket
-import threading
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 from data_files import make_rows, write_current, write_first
+from hub_server import serve
 from raw_layout import build_raw
 
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
 from astrom3.data.origins import Hub, Local, Simulated
 from astrom3.errors import UserError
-
-COMMIT = hashlib.sha1(b"one").hexdigest()
-
-
-class HubServer(http.server.ThreadingHTTPServer):
-    """The part of the hub's HTTP interface that huggingface_hub uses to download data sets; folder/<owner>/<name>."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.folder, self.requests, self.broken = folder, [], False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class HubHandler(http.server.BaseHTTPRequestHandler):
-    server: HubServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.answer()
-
-    def do_GET(self):
-        self.answer()
-
-    def answer(self):
-        path = unquote(urlsplit(self.path).path)
-        self.server.requests.append((self.command, path))
-        parts = path.strip("/").split("/")
-        if self.server.broken:
-            self.reply(503, b"{}")
-        elif parts[:2] == ["api", "datasets"] and (self.server.folder / parts[2] / parts[3]).is_dir():
-            root = self.server.folder / parts[2] / parts[3]
-            files = sorted(p for p in root.rglob("*") if p.is_file())
-            if "tree" in parts:
-                tree = [
-                    {"type": "file", "path": str(p.relative_to(root)), "size": p.stat().st_size, "oid": self.etag(p)}
-                    for p in files
-                ]
-                self.reply(200, json.dumps(tree).encode())
-            else:
-                siblings = [{"rfilename": str(p.relative_to(root))} for p in files]
-                about = {"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": siblings, "private": False}
-                self.reply(200, json.dumps(about | {"gated": False, "disabled": False, "tags": []}).encode())
-        elif parts[0] == "datasets" and "resolve" in parts:
-            file = self.server.folder / parts[1] / parts[2] / Path(*parts[5:])
-            headers = {"ETag": f'"{self.etag(file)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-            self.reply(200, file.read_bytes(), headers)
-        else:
-            self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-
-    @staticmethod
-    def etag(path: Path) -> str:
-        return hashlib.sha1(path.read_bytes()).hexdigest()
-
-    def reply(self, status, body, headers=None):
-        self.send_response(status)
-        for key, value in {"Content-Type": "application/json", "Content-Length": len(body), **(headers or {})}.items():
-            self.send_header(key, str(value))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +28,9 @@ def hub(rows, tmp_path, monkeypatch):
     (repo / "sub10_0").mkdir()
     (repo / "sub10_0" / "train-00000-of-00001.parquet").write_bytes(b"another configuration")
     write_first(tmp_path / "hub" / "MeriDK" / "AstroM3Processed", rows)
-    server = HubServer(tmp_path / "hub")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serve(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
 
 
 def test_the_hub_is_asked_for_one_configuration_only(hub, tmp_path, caplog):

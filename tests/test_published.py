@@ -2,8 +2,10 @@
 
 import json
 
+import huggingface_hub.constants as constants
 import pytest
 import torch
+from hub_server import serve
 from safetensors.torch import load_file, save_file
 
 from astrom3.errors import UserError
@@ -122,10 +124,20 @@ def test_damaged_and_absent_files(tmp_path):
         published.load(tmp_path / "nowhere" / "at" / "all")
 
 
-def test_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
-    import huggingface_hub.constants as constants
+def test_loads_by_hub_id_from_a_server(monkeypatch, tmp_path):
+    published.save(models()["meta"], tmp_path / "hub" / "AstroMLCore" / "AstroM3-CLIP-meta")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        model = published.load("AstroMLCore/AstroM3-CLIP-meta")
+        with pytest.raises(UserError, match="hub has no model AstroMLCore/AstroM3-CLIP-7"):
+            published.load("AstroMLCore/AstroM3-CLIP-7")
+    for name, tensor in models()["meta"].state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
 
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+def test_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"hub cannot be reached for nobody/nothing.*give the folder"):
         published.load("nobody/nothing")

@@ -9,6 +9,7 @@ Hub: AstroMLCore/AstroM3-CLIP, -CLIP-{42,0,66,12,123}, -CLIP-{photo,spectra,meta
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -313,7 +314,9 @@ def find(source: Path | str, *, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=[CONFIG, WEIGHTS, "*.json"]))
+        endpoint = os.environ.get("HF_ENDPOINT")  # read now: huggingface_hub reads it when it is imported
+        files = [CONFIG, WEIGHTS, "*.json"]
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=files, endpoint=endpoint))
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no model {source} (and there is no such folder): check the name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
@@ -9,6 +10,8 @@ import warnings
 from typing import Any
 
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 
 
 def precision(trainer: Any) -> str:
@@ -29,6 +32,20 @@ def fast_bfloat16(accelerator: str) -> bool:
         getattr(cpu, "_is_avx512_bf16_supported", lambda: False)()
         or getattr(cpu, "_is_amx_tile_supported", lambda: False)()
     )
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory it has freed (glibc).
+
+    Otherwise every tensor over 32 MB is given back to the system and its successor comes as pages to be zeroed: a
+    quarter of a training step of the light-curve encoder on the CPU (measured: 22 against 30 objects/s and core).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
 
 
 ADVICE = (
