@@ -73,12 +73,12 @@ def main_sequence_mv(teff: np.ndarray) -> np.ndarray:
 def _contact(rng, n, kind):
     """EW: period, temperature and luminosity are tied (contact); EB: a wider, hotter and longer mixture."""
     if kind == "EW":
-        log_p = _normal(rng, n, -0.44, 0.09, -0.66, 0.0)
+        log_p = _normal(rng, n, -0.42, 0.105, -0.66, 0.05)
         teff = 5750 * 10 ** (0.42 * (log_p + 0.44) + rng.normal(0, 0.022, n))
         m_v = -9.0 * (log_p + 0.44) * np.where(log_p > -0.25, 0.85, 1.0) + 4.1 + rng.normal(0, 0.35, n)
         amplitude = 10 ** _normal(rng, n, -0.43, 0.15, -0.95, 0.0)
     else:
-        log_p = _normal(rng, n, 0.0, 0.2, -0.42, 1.2)
+        log_p = _normal(rng, n, 0.02, 0.18, -0.42, 1.2)
         teff = 10 ** (3.80 + 0.12 * log_p + rng.normal(0, 0.05, n))
         m_v = main_sequence_mv(teff) - 0.5 - rng.exponential(0.5, n)
         amplitude = 10 ** _normal(rng, n, -0.38, 0.18, -0.95, 0.2)
@@ -111,7 +111,7 @@ def _rr_lyrae(rng, n, kind):
         amplitude = np.clip(0.84 - 3.2 * (log_p + 0.25) + rng.normal(0, 0.17, n), 0.25, 1.4)  # Bailey diagram
         teff = _normal(rng, n, 6550, 220, 5900, 7200)
     else:
-        log_p = _normal(rng, n, -0.485, 0.055, -0.7, -0.3)
+        log_p = _normal(rng, n, -0.495, 0.05, -0.7, -0.32)
         amplitude = _normal(rng, n, 0.42, 0.08, 0.15, 0.65)
         teff = _normal(rng, n, 7050, 200, 6500, 7600)
     m_v = 1.04 + 0.29 * (feh + 0.2) + 0.15 + rng.normal(0, 0.15, n)
@@ -150,8 +150,8 @@ DRAW = {"EW": _contact, "EB": _contact, "EA": _detached, "ROT": _rotating, "RRAB
         "HADS": _delta_scuti, "DSCT": _delta_scuti, "M": _long_period, "SR": _long_period}  # fmt: skip
 
 # Apparent V: mean and deviation [mag] of a normal folded at the survey's limits (LAMOST stars in ASAS-SN, V < 17).
-V_MAG = {"EW": (14.3, 1.1), "EB": (13.7, 1.2), "EA": (13.6, 1.2), "ROT": (13.3, 1.0), "RRAB": (15.1, 1.1),
-         "RRC": (14.8, 1.1), "HADS": (13.8, 1.2), "DSCT": (12.4, 1.0), "M": (13.2, 1.2), "SR": (13.6, 1.2)}  # fmt: skip
+V_MAG = {"EW": (14.1, 1.1), "EB": (13.7, 1.2), "EA": (13.6, 1.2), "ROT": (13.3, 1.0), "RRAB": (15.1, 1.1),
+         "RRC": (15.1, 1.0), "HADS": (13.8, 1.2), "DSCT": (12.4, 1.0), "M": (13.2, 1.2), "SR": (13.6, 1.2)}  # fmt: skip
 V_LIMITS = (10.5, 16.8)
 
 
