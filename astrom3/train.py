@@ -17,20 +17,25 @@ log = logging.getLogger(__name__)
 
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
-    import lightning as L
     from hydra.utils import instantiate
 
-    from astrom3.training import evaluation
-    from astrom3.training.callbacks import on_terminal, standard_callbacks
-    from astrom3.training.hardware import keep_memory, precision, quieten
     from astrom3.training.run import INFO, METRICS, describe_run, open_run, write_json
 
-    quieten()
-    keep_memory()
     run, state = open_run(cfg)
     if state == "finished":
         log.info("%s is finished; overwrite=true trains it again", run)
         return json.loads((run / METRICS).read_text())
+    start = instantiate(cfg.init.start)
+    start.check()
+
+    import lightning as L  # takes seconds: what can be refused was refused before
+
+    from astrom3.training import evaluation
+    from astrom3.training.callbacks import on_terminal, standard_callbacks
+    from astrom3.training.hardware import keep_memory, precision, quieten
+
+    quieten()
+    keep_memory()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = instantiate(cfg.datamodule)
     data.prepare_data()
@@ -41,7 +46,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         seed=cfg.seed,
     )  # fmt: skip
     if state == "start":
-        instantiate(cfg.init.start).apply(module.model)
+        start.apply(module.model)
     log.info("%s: %s with %s parameters", run, state, f"{sum(p.numel() for p in module.parameters()):,}")
     if not int(os.environ.get("LOCAL_RANK", 0)):
         write_json(run / INFO, describe_run(cfg, data))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,45 @@ def test_fine_tuning_starts_from_the_clip_run_of_the_same_seed(tmp_path):
     torch.testing.assert_close(clip.encoders["spectra"].state_dict(), tuned.encoder.state_dict())
     with pytest.raises(UserError, match=r"trained with seed=42, this run has seed=0"):
         run(tmp_path, "mode=spectra", "init=clip", "seed=0", f"init.path={tmp_path}/clip-full-scratch-42")
+
+
+def test_a_missing_clip_run_is_said_before_anything_heavy_is_imported(tmp_path):
+    command = [sys.executable, "-m", "astrom3.train", "mode=photo", "init=clip", "seed=0"]
+    start = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "runs/clip-full-scratch-0 holds no finished CLIP run" in done.stderr
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("mode", ["clip", "all"])
+def test_objects_with_missing_modalities_take_part(mode, tmp_path):
+    options = ["data.missing_spectra=0.5", "data.missing_light_curves=0.3"]
+    _, scores = run(tmp_path, f"mode={mode}", "epochs=1", *options)
+    info = json.loads((tmp_path / f"{mode}-full-scratch-42" / "run.json").read_text())["data"]["splits"]["train"]
+    assert info["missing"]["spectra"] > 50 and info["missing"]["photometry"] > 30
+    assert info["used"] == info["objects"] - (0 if mode == "all" else info["left_out"])
+    assert all(v == v for v in scores.values() if isinstance(v, float))
+
+
+def test_published_weights_of_the_hub_start_a_run(tmp_path, monkeypatch):
+    import huggingface_hub.constants as constants
+    from hub_server import serve
+
+    run(tmp_path / "ours", "mode=clip", "epochs=1")
+    model = tmp_path / "ours" / "clip-full-scratch-42" / "model"
+    shutil.copytree(model, tmp_path / "hub" / "AstroMLCore" / "AstroM3-CLIP-42")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        run(tmp_path, "mode=meta", "init=hub", "epochs=1", "optim.lr=1e-12")
+    tuned, clip = published.load(tmp_path / "meta-full-hub-42"), published.load(model)
+    torch.testing.assert_close(clip.encoders["metadata"].state_dict(), tuned.encoder.state_dict())
+
+
+def test_wandb_offline_writes_beside_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run(tmp_path, "mode=meta", "logger=wandb_offline")
+    assert list((tmp_path / "meta-full-scratch-42" / "wandb").glob("offline-run-*"))
 
 
 def test_a_finished_run_is_not_repeated_and_a_changed_one_refused(tmp_path):

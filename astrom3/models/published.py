@@ -216,14 +216,15 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
     renamed = names(model)
     state = {renamed[k]: v.detach().cpu() for k, v in model.state_dict().items()}
     for name, tensor in state.items():
-        if _is_pointwise(name):
+        if is_pointwise(name):
             state[name] = tensor.unsqueeze(-1)  # (out, in) -> (out, in, 1)
     for prefix, encoder in _informers(model).items():
         state[prefix + POSITIONS] = encoder.positions.detach().cpu().unsqueeze(0)  # type: ignore[operator]
     return {k: v.contiguous().clone() for k, v in state.items()}
 
 
-def _is_pointwise(name: str) -> bool:
+def is_pointwise(name: str) -> bool:
+    """Feed-forward weights, published as convolutions of width 1: (out, in, 1), ours (out, in)."""
     return re.search(r"attn_layers\.\d+\.conv[12]\.weight$", name) is not None
 
 
@@ -241,7 +242,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
         raise UserError(f"{source} does not fit its configuration: it {' and '.join(parts)}")
     ours: dict[str, Tensor] = {}
     for name, published in renamed.items():
-        tensor = state[published].squeeze(-1) if _is_pointwise(published) else state[published]
+        tensor = state[published].squeeze(-1) if is_pointwise(published) else state[published]
         if tensor.shape != own[name].shape:
             raise UserError(
                 f"{source}: tensor {published} has shape {tuple(state[published].shape)}, the configuration asks for "

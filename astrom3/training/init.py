@@ -1,7 +1,8 @@
 """Where a run's weights start from; the group `init` chooses one of these.
 
 Fine-tuning one modality from CLIP takes that encoder's tensors only (no projection, fresh head); fine-tuning all of
-them takes everything but the head; a pre-training goes on with everything.
+them takes everything but the head; a pre-training goes on with everything. `check()` is called before data are read
+and needs no torch; `apply(model)` puts the weights in.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from astrom3.errors import UserError
-from astrom3.models import published
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
@@ -22,6 +24,9 @@ RUN_FILE = "run.json"
 
 class Scratch:
     """Weights as drawn."""
+
+    def check(self) -> None:
+        return None
 
     def apply(self, model: nn.Module) -> None:
         return None
@@ -32,12 +37,14 @@ class FromWeights:
     """A published model or run folder: `source` is a folder or a hub id."""
 
     source: str
-    seed: int | None = None  # refuse a run that was trained on the split of another seed
     head: bool = False  # the class head too: for data sets that share their classes
 
+    def check(self) -> None:
+        return None
+
     def apply(self, model: nn.Module) -> None:
-        if self.seed is not None:
-            check_seed(Path(self.source), self.seed)
+        from astrom3.models import published
+
         folder = published.find(self.source)
         taken = adopt(model, published.read_tensors(folder), str(self.source), self.head)
         log.info("%d tensors taken from %s", taken, self.source)
@@ -50,13 +57,16 @@ class FromRun:
     path: str
     seed: int
 
-    def apply(self, model: nn.Module) -> None:
+    def check(self) -> None:
         if not (Path(self.path) / "model").is_dir():
             raise UserError(
                 f"{self.path} holds no finished CLIP run to start from: run `python -m astrom3.train mode=clip "
                 f"seed={self.seed}` first (with the same root and data), or give init.path=<run folder>"
             )
-        FromWeights(self.path, self.seed).apply(model)
+        check_seed(Path(self.path), self.seed)
+
+    def apply(self, model: nn.Module) -> None:
+        FromWeights(self.path).apply(model)
 
 
 def check_seed(run: Path, seed: int) -> None:
@@ -79,6 +89,8 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
 
     A single encoder finds its part in a trimodal model; every tensor that the model needs must be there.
     """
+    from astrom3.models import published
+
     renamed = published.names(model)
     wanted = {ours: theirs for ours, theirs in renamed.items() if head or not theirs.startswith("fc.")}
     encoder = getattr(model, "encoder", None)
@@ -92,7 +104,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
         )
     own = model.state_dict()
     for ours, theirs in wanted.items():
-        tensor = state[theirs].reshape(own[ours].shape) if state[theirs].numel() == own[ours].numel() else state[theirs]
+        tensor = state[theirs].squeeze(-1) if published.is_pointwise(theirs) else state[theirs]
         if tensor.shape != own[ours].shape:
             raise UserError(
                 f"{source}: {theirs} has shape {tuple(state[theirs].shape)}, this model's {tuple(own[ours].shape)}: "

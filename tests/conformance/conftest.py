@@ -26,8 +26,8 @@ def pytest_collection_modifyitems(config, items):
     """A vector that no test claims is a failure, not a silence."""
     folder = Path(config.getoption("--vectors", default=str(DEFAULT)))
     manifest = json.loads((folder / "manifest.json").read_text())
-    claimed = {item.callspec.id for item in items if "vector" in getattr(item, "fixturenames", ())}
     mine = [item for item in items if "vector" in getattr(item, "fixturenames", ())]
+    claimed = {item.callspec.id for item in mine if item.cls.__name__ != "TestManifest"}  # which takes every vector
     whole_run = len({item.cls for item in mine}) == 6  # not when -k or a node id selects some
     if whole_run and (unclaimed := set(manifest) - claimed):
         raise pytest.UsageError(f"no conformance test knows what to do with {', '.join(sorted(unclaimed))}")

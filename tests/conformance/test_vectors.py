@@ -41,7 +41,7 @@ def gradients(model):
     out = {}
     for name, parameter in model.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        out[names[name]] = gradient.unsqueeze(-1) if published._is_pointwise(names[name]) else gradient
+        out[names[name]] = gradient.unsqueeze(-1) if published.is_pointwise(names[name]) else gradient
     return out
 
 

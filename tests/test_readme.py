@@ -1,0 +1,88 @@
+"""Every shell and Python snippet of the README runs, in its order, in one folder, against a local stand-in of the hub.
+
+Training commands get `size=tiny trainer=cpu` behind them, so that they take seconds; `make` targets are checked to
+exist (`make -n`), and the demo is run for real with a smaller survey.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data_files import make_rows, write_current
+from hub_server import serve
+
+ROOT = Path(__file__).resolve().parents[1]
+SNIPPETS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.fixture(scope="module")
+def environment(folder):
+    """The hub's own layout for the configurations that the README names, on a local server."""
+    repo = folder / "hub" / "AstroMLCore" / "AstroM3Processed"
+    write_current(repo, make_rows(60))
+    for name in ("sub10_42", "full_0"):
+        shutil.copytree(repo / "full_42", repo / name)
+    with serve(folder / "hub") as server:
+        yield os.environ | {
+            "HF_ENDPOINT": server.url, "HF_HOME": str(folder / "hf"), "ASTROM3_CACHE": str(folder / "cache"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }  # fmt: skip
+
+
+def commands(text):
+    return [line.split("  #")[0].strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def shrink(command):
+    return f"{command} size=tiny trainer=cpu" if "astrom3.train" in command else command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(SNIPPETS)), ids=[f"{i}-{kind}" for i, (kind, _) in enumerate(SNIPPETS)])
+def test_snippet(number, folder, environment):
+    kind, text = SNIPPETS[number]
+    if kind == "python":
+        subprocess.run([sys.executable, "-c", text], check=True, cwd=folder, env=environment)
+        return
+    for command in commands(text):
+        if command.startswith("make "):
+            assert subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, capture_output=True).returncode == 0
+            continue
+        done = subprocess.run(shrink(command), shell=True, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.slow
+def test_the_demo_runs_and_draws(tmp_path):
+    command = [sys.executable, "-m", "experiments.demo", "data.objects=300", "epochs=1", f"root={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Simulated data" in done.stdout and (tmp_path / "demo.png").stat().st_size > 5000
+
+
+def test_readme_is_short_and_names_every_verb_and_group():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 200
+    for group in ("mode", "sub", "seed", "init", "data", "size", "trainer", "logger"):
+        options = {p.stem for p in (ROOT / "conf" / group).glob("*.yaml")} - {"base"}
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{group}`"))
+        assert options == set(row.split("|")[2].split()), group
+    for verb in ("train", "evaluate", "convert", "simulate"):
+        assert f"{verb}.py" in text
+
+
+def test_every_file_of_the_tree_in_the_readme_exists():
+    text = (ROOT / "README.md").read_text()
+    for name in re.findall(r"\b(\w+\.py)\b", text.split("## The tree")[1]):
+        assert list(ROOT.rglob(name)), name
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert shown and all((ROOT / path).is_file() for path in shown)
