@@ -9,7 +9,7 @@ import json
 import logging
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
 
     from astrom3.training import evaluation
+    from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal
     from astrom3.training.hardware import keep_memory, precision, quieten
     from astrom3.training.run import METRICS, read_run, write_json
@@ -26,14 +27,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     quieten()
     keep_memory()
     run, trained, _ = read_run(cfg.run)
-    data = instantiate(trained.datamodule)
-    data.prepare_data()
-    data.setup("fit")
-    module = instantiate(
-        trained.module, model=instantiate(trained.model), classes=list(data.classes),
-        optim=OmegaConf.to_container(trained.optim), schedule=OmegaConf.to_container(trained.schedule),
-        seed=trained.seed,
-    )  # fmt: skip
+    data, module = build(trained)
     evaluation.load_best(module, run)
     trainer = instantiate(
         trained.trainer, devices=1, strategy="auto", precision=precision(trained.trainer), logger=False,

@@ -10,7 +10,7 @@ import logging
 import os
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +31,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     import lightning as L  # takes seconds: what can be refused was refused before
 
     from astrom3.training import evaluation
+    from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal, standard_callbacks
     from astrom3.training.hardware import keep_memory, precision, quieten
 
     quieten()
     keep_memory()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = instantiate(cfg.datamodule)
-    data.prepare_data()
-    data.setup("fit")
-    module = instantiate(
-        cfg.module, model=instantiate(cfg.model), classes=list(data.classes),
-        optim=OmegaConf.to_container(cfg.optim), schedule=OmegaConf.to_container(cfg.schedule),
-        seed=cfg.seed,
-    )  # fmt: skip
+    data, module = build(cfg)
     if state == "start":
         start.apply(module.model)
     log.info("%s: %s with %s parameters", run, state, f"{sum(p.numel() for p in module.parameters()):,}")

@@ -1,0 +1,24 @@
+"""From a run's configuration to its data module and its training module; `train` and `evaluate` start here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+
+def build(cfg: DictConfig) -> tuple[Any, Any]:
+    """The data, prepared and set up for fitting, and the module, made for the classes that the data have."""
+    data = instantiate(cfg.datamodule)
+    data.prepare_data()
+    data.setup("fit")
+    module = instantiate(
+        cfg.module,
+        model=instantiate(cfg.model),
+        classes=list(data.classes),
+        optim=OmegaConf.to_container(cfg.optim),
+        schedule=OmegaConf.to_container(cfg.schedule),
+        seed=cfg.seed,
+    )
+    return data, module
