@@ -4,6 +4,17 @@ Its message is one sentence: which file, object or key; what is wrong; what to d
 traceback and exit with status 2 (`astrom3.cli`).
 """
 
+from pathlib import Path
+
+
+def shown(path: Path | str) -> str:
+    """A path as logs show it: relative where it lies below this folder, with ~ for the home folder."""
+    path = Path(path)
+    for base, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_absolute() and path.is_relative_to(base):
+            return prefix + str(path.relative_to(base))
+    return str(path)
+
 
 class UserError(Exception):
     """Bad input, bad configuration or an unreachable resource; the message is written for the user."""

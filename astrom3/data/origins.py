@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from astrom3.data.layouts import Source, open_source
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
 
 log = logging.getLogger(__name__)
 WAYS_OUT = "use a local copy with data=local data.path=<folder>, or the simulated survey with data=simulated"
@@ -63,7 +63,7 @@ class Simulated:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):  # the writer renames a finished folder: what is there is whole
             if not (folder / "dataset.json").is_file():
-                log.info("Simulating a survey of %d objects into %s", self.n_objects, folder)
+                log.info("Simulating a survey of %d objects into %s", self.n_objects, shown(folder))
                 simulate(folder, n_objects=self.n_objects, seed=self.seed, **shares)
         return open_source(folder, sub, seed)
 

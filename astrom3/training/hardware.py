@@ -70,5 +70,10 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
 
 
+NOT_NEWS = re.compile(
+    "litlogger|TPU available|GPU available: False|used: False|Tip:|checkpoint path|checkpoint at|already configured"
+)
+
+
 def _is_news(record: logging.LogRecord) -> bool:
-    return not re.search(r"litlogger|TPU available|GPU available: False|used: False|Tip:", record.getMessage())
+    return not NOT_NEWS.search(record.getMessage())

@@ -16,7 +16,7 @@ import numpy as np
 from astrom3.data.normalise import Normaliser
 from astrom3.data.preprocess import LightCurves, Spectra
 from astrom3.data.quality import Decision, list_decisions
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,6 @@ class Source:
         state = "normalised" if self.normaliser is None else "raw"
         note = f"; {self.note}" if self.note else ""
         return (
-            f"layout {self.layout} at {self.root}, {self.sub}_{self.seed}: {counts}; {len(self.classes)} classes, "
-            f"catalogue values {state}{note}"
+            f"layout {self.layout} at {shown(self.root)}, {self.sub}_{self.seed}: {counts}; "
+            f"{len(self.classes)} classes, catalogue values {state}{note}"
         )
