@@ -106,6 +106,12 @@ def test_published_weights_of_the_hub_start_a_run(tmp_path, monkeypatch):
     torch.testing.assert_close(clip.encoders["metadata"].state_dict(), tuned.encoder.state_dict())
 
 
+@pytest.mark.parametrize("mode", ["clip", "meta"])  # with and without gradient clipping
+def test_bfloat16_trains(mode, tmp_path):
+    _, scores = run(tmp_path, f"mode={mode}", "epochs=1", "trainer.precision=bf16-mixed")
+    assert scores["loss"] > 0 if mode == "clip" else scores["n"] > 0
+
+
 def test_wandb_offline_writes_beside_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     run(tmp_path, "mode=meta", "logger=wandb_offline")

@@ -37,14 +37,11 @@ class TrainingModule(L.LightningModule):
         self._schedule_state: dict[str, Any] | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        o = self.optim
-        optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=o["lr"],
-            betas=(o["beta1"], o["beta2"]),
-            weight_decay=o["weight_decay"],
-            fused=True,
-        )
+        lr, decay = self.optim["lr"], self.optim["weight_decay"]
+        betas = (self.optim["beta1"], self.optim["beta2"])
+        # Lightning refuses to clip gradients of a fused optimiser in mixed precision.
+        fused = not self.trainer.gradient_clip_val or "mixed" not in str(self.trainer.precision)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=lr, betas=betas, weight_decay=decay, fused=fused)
         self.schedule = WarmupThenPlateau(optimizer, **self.schedule_options)
         if self._schedule_state is not None:
             self.schedule.load_state_dict(self._schedule_state)
