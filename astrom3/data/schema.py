@@ -50,7 +50,7 @@ SPECTRUM_CHANNELS = 3  # flux, third column (LAMOST inverse variance), log10(MAD
 
 # Our own parquet layout ("astrom3"): objects/*.parquet hold every object once, splits/{sub}_{seed}.parquet say who
 # is in which split, dataset.json says what it is. Raw observations, never normalised:
-#   time [day, HJD or any zero point]  float64 (float32 has a step of 0.25 d at HJD 2,457,000)
+#   time [day, HJD or any zero point]  float64 (float32, as in the hub's first layout, has steps of 0.25 d at 2457000)
 #   flux, flux_err [mJy]               float64
 #   wavelength [Angstrom, vacuum]      float64; flux [any]; ivar [1/flux^2], LAMOST inverse variance: float32
 #   photo_cols, meta_cols              struct of float64, null where unknown
