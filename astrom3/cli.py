@@ -38,7 +38,9 @@ def _run(name: str, function: Verb, arguments: list[str]) -> None:
     sweep = "-m" in flags or "--multirun" in flags
     if not {"--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"} & set(flags):
         for choice in config.sweep_choices(overrides) if sweep else [overrides]:
-            config.compose(choice, name)
+            cfg = config.compose(choice, name)
+            if sweep:
+                config.check_sweep(cfg)
 
     failures: list[UserError] = []
 

@@ -230,6 +230,16 @@ def _check_combination(cfg: DictConfig) -> None:
         )
 
 
+def check_sweep(cfg: DictConfig) -> None:
+    """Several devices in a sweep: Lightning would start every process with the whole command line, sweep and all."""
+    devices = OmegaConf.select(cfg, "trainer.devices")
+    if devices not in (None, 1, "1"):
+        raise UserError(
+            f"a sweep (-m) with trainer.devices={devices} cannot work: each of its processes would start the sweep "
+            "again; use one device per run, or start the runs one after the other without -m"
+        )
+
+
 def sweep_choices(overrides: Sequence[str]) -> list[list[str]]:
     """Lists of overrides in which every value of every sweep stands once, beside the first of the others."""
     parsed = _parse(overrides)

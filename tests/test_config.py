@@ -104,7 +104,10 @@ def test_mistake_is_named(overrides, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("arguments", [["optm.lr=1"], ["mode=clip", "init=clip"], ["-m", "mode=photo,foto"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["optm.lr=1"], ["mode=clip", "init=clip"], ["-m", "mode=photo,foto"], ["-m", "mode=photo,meta", "trainer=ddp"]],
+)
 def test_command_line_answers_in_five_seconds_without_a_traceback(arguments, tmp_path):
     start = time.monotonic()
     command = [sys.executable, "-m", "astrom3.train", *arguments]
