@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -246,13 +247,13 @@ class _Column:
         return shape, self.dtype.str
 
 
-class _Writer:
+class _Writer(ABC):
     """Columns of one store."""
 
     columns: list[_Column]
 
-    def write(self, piece: Piece) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, piece: Piece) -> None: ...
 
     def close(self) -> dict[str, tuple[tuple[int, ...], str]]:
         return {column.name: column.close() for column in self.columns}
