@@ -1,7 +1,7 @@
 """The demo: make demo, or python -m experiments.demo [key=value ...]
 
 On the simulated survey: one object of each class, contrastive pre-training of small encoders, then spectra classified
-with a quarter of the labels, from scratch and from the pre-training; the pictures are in runs/demo/. Shows the way
+with a tenth of the labels, from scratch and from the pre-training; the pictures are in runs/demo/. Shows the way
 through the program, not science.
 """
 
@@ -20,11 +20,11 @@ from astrom3.config import compose
 from astrom3.data.schema import PAPER_ORDER
 
 ROOT = "runs/demo"
-COMMON = [f"root={ROOT}", "size=small", "data=simulated", "data.objects=4000", "seed=42"]
+COMMON = [f"root={ROOT}", "size=small", "data=simulated", "data.objects=6000", "seed=42"]
 RUNS = [
-    ["mode=clip", "epochs=6"],
-    ["mode=spectra", "sub=sub25", "epochs=25"],
-    ["mode=spectra", "sub=sub25", "epochs=25", "init=clip"],
+    ["mode=clip", "epochs=10"],
+    ["mode=spectra", "sub=sub10", "epochs=40"],
+    ["mode=spectra", "sub=sub10", "epochs=40", "init=clip"],
 ]
 
 
