@@ -23,8 +23,8 @@ ROOT = "runs/demo"
 COMMON = [f"root={ROOT}", "size=small", "data=simulated", "data.objects=6000", "seed=42"]
 RUNS = [
     ["mode=clip", "epochs=10"],
-    ["mode=spectra", "sub=sub10", "epochs=40"],
-    ["mode=spectra", "sub=sub10", "epochs=40", "init=clip"],
+    ["mode=spectra", "sub=sub10", "epochs=40", "optim.lr=0.001"],
+    ["mode=spectra", "sub=sub10", "epochs=40", "optim.lr=0.001", "init=clip"],
 ]
 
 
