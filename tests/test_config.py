@@ -128,6 +128,6 @@ def test_importing_the_package_and_the_models_needs_neither_hydra_nor_lightning(
 
 
 def test_a_verb_leaves_nothing_behind_but_what_it_was_asked_for(tmp_path):
-    command = [sys.executable, "-m", "astrom3.simulate", "out=survey", "objects=20", "workers=1"]
+    command = [sys.executable, "-m", "astrom3.simulate", "out=survey", "objects=40", "workers=1"]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     assert [p.name for p in tmp_path.iterdir()] == ["survey"]
