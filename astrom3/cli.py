@@ -59,16 +59,10 @@ def _run(name: str, function: Verb, arguments: list[str]) -> None:
     task.__module__ = function.__module__
     main = hydra.main(version_base="1.3", config_path=str(config.CONFIG_DIR), config_name=name)(task)
     before = sys.argv
-    sys.argv = [before[0], *(q if not a.startswith("-") else a for a, q in _zip_back(arguments, overrides))]
+    sys.argv = [before[0], *config.quote_groups(arguments)]
     try:
         main()
     finally:
         sys.argv = before
     if failures:
         raise failures[0]
-
-
-def _zip_back(arguments: list[str], overrides: list[str]) -> list[tuple[str, str]]:
-    """The arguments in their order, each with its quoted form."""
-    quoted = iter(overrides)
-    return [(a, a if a.startswith("-") else next(quoted)) for a in arguments]

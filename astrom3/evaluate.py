@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """The same numbers as at the end of training, on one device. Another data set: data.path=<folder>."""
+    """The same numbers as at the end of training, on one device."""
     from hydra.utils import instantiate
 
     from astrom3.training import evaluation

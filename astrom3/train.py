@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from typing import Any
 
 from omegaconf import DictConfig
@@ -19,7 +18,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
     from hydra.utils import instantiate
 
-    from astrom3.training.run import INFO, METRICS, describe_run, open_run, write_json
+    from astrom3.training.run import INFO, METRICS, describe_run, first_process, open_run, write_json
 
     run, state = open_run(cfg)
     if state == "finished":
@@ -42,7 +41,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if state == "start":
         start.apply(module.model)
     log.info("%s: %s with %s parameters", run, state, f"{sum(p.numel() for p in module.parameters()):,}")
-    if not int(os.environ.get("LOCAL_RANK", 0)):
+    if first_process():
         write_json(run / INFO, describe_run(cfg, data))
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from astrom3.errors import UserError
 from astrom3.training.module import MONITOR
+from astrom3.training.run import write_atomically
 
 BEST, LAST = "best", "last"
 SAID = ("train/loss", "val/loss", "val/accuracy")  # of an epoch, where there is no progress bar
@@ -53,14 +55,13 @@ class EpochTable(Callback):
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rewrite the whole csv beside itself and rename it, so that a reader never sees half of it."""
+    """Rewrite the whole csv; a reader never sees half of it."""
     columns = list(dict.fromkeys(k for row in rows for k in row))
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
 
 
 def checkpoints(folder: Path, monitor: str) -> list[ModelCheckpoint]:

@@ -17,8 +17,6 @@ from astrom3.training.module import TrainingModule, at_least_float32
 class ClassificationModule(TrainingModule):
     """model: makes the network for a number of classes; classes: their names, label id = position."""
 
-    best_metric = "val/accuracy"
-
     def __init__(
         self,
         model: Callable[..., nn.Module],

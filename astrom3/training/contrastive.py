@@ -22,7 +22,6 @@ from astrom3.training.module import TrainingModule, at_least_float32
 class ContrastiveModule(TrainingModule):
     """model: encoders in one space; classes: names of the labels, used for measuring only."""
 
-    best_metric = "val/accuracy"  # "CLIP accuracy"
     model: MultimodalModel
 
     def __init__(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import re
 import warnings
 from typing import Any
 
 import torch
+
+from astrom3.training.run import first_process
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 
@@ -61,7 +62,7 @@ ADVICE = (
 
 def quieten() -> None:
     """Lightning's advice that does not apply here (our loaders fill whole batches; they need no workers)."""
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+    if not first_process():
         logging.getLogger().setLevel(logging.WARNING)  # one process of a node speaks
     for pattern in ADVICE:
         warnings.filterwarnings("ignore", pattern)

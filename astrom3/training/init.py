@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astrom3.errors import UserError
+from astrom3.training.run import INFO
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
-RUN_FILE = "run.json"
 
 
 class Scratch:
@@ -72,11 +72,9 @@ class FromRun:
 def check_seed(run: Path, seed: int) -> None:
     """Pre-training and fine-tuning must share the split, else test objects leak."""
     try:
-        found = json.loads((run / RUN_FILE).read_text())["seed"]
+        found = json.loads((run / INFO).read_text())["seed"]
     except FileNotFoundError:
-        raise UserError(
-            f"{run} holds no {RUN_FILE}, so its seed is not known: give it with init=file instead"
-        ) from None
+        raise UserError(f"{run} holds no {INFO}, so its seed is not known: give it with init=file instead") from None
     if found != seed:
         raise UserError(
             f"{run} was trained with seed={found}, this run has seed={seed}: its training objects would be among the "

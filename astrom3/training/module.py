@@ -29,6 +29,8 @@ class TrainingModule(L.LightningModule):
     """model: takes a batch dict. optim: lr, beta1, beta2, weight_decay. schedule: warmup_epochs, factor, patience.
     seed: of the dropout masks and drawn keys, which each epoch draws from (seed, epoch, rank) alone."""
 
+    best_metric = "val/accuracy"  # the kept weights are those of its highest value; "CLIP accuracy" in pre-training
+
     def __init__(self, model: nn.Module, optim: Mapping[str, float], schedule: Mapping[str, Any], seed: int = 0):
         super().__init__()
         self.seed = seed

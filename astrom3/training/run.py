@@ -43,7 +43,7 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
     """
     run = Path(cfg.run)
     last = run / "checkpoints" / "last.ckpt"
-    if int(os.environ.get("LOCAL_RANK", 0)):  # the first process of the node has seen to the folder
+    if not first_process():  # which has seen to the folder
         return run, "resume" if last.is_file() and not cfg.overwrite else "start"
     if cfg.overwrite and run.exists():
         for name in ("checkpoints", "model", METRICS, "metrics.csv", CONFIG, INFO, "rejected.csv"):
@@ -61,6 +61,11 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
     run.mkdir(parents=True, exist_ok=True)
     write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
     return run, "start"
+
+
+def first_process() -> bool:
+    """Whether this is the first of a node's processes (Lightning sets LOCAL_RANK for the others before they start)."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def differences(old: Any, new: DictConfig) -> list[str]:
