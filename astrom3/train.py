@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -16,14 +18,24 @@ log = logging.getLogger(__name__)
 
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
-    from hydra.utils import instantiate
+    from astrom3.training import cluster
+    from astrom3.training.run import METRICS, failure_recorded, open_run
 
-    from astrom3.training.run import INFO, METRICS, describe_run, first_process, open_run, write_json
-
+    plugins = cluster.plugins()
     run, state = open_run(cfg)
     if state == "finished":
         log.info("%s is finished; overwrite=true trains it again", run)
         return json.loads((run / METRICS).read_text())
+    with failure_recorded(run):
+        return fit_and_test(cfg, run, state, plugins)
+
+
+def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any]) -> dict[str, Any]:
+    """The run itself. plugins: what a cluster's job needs to say to the Trainer."""
+    from hydra.utils import instantiate
+
+    from astrom3.training.run import INFO, describe_run, first_process, write_json
+
     start = instantiate(cfg.init.start)
     start.check()
 
@@ -32,13 +44,15 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.training import evaluation
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal, standard_callbacks
+    from astrom3.training.checkpoints import AtomicCheckpointIO, newest_sound
     from astrom3.training.hardware import keep_memory, precision, quieten
 
     quieten()
     keep_memory()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data, module = build(cfg)
-    if state == "start":
+    checkpoint = newest_sound(run) if state == "resume" else None
+    if checkpoint is None:
         start.apply(module.model)
     log.info("%s: %s with %s parameters", run, state, f"{sum(p.numel() for p in module.parameters()):,}")
     if first_process():
@@ -50,10 +64,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     trainer = instantiate(
         cfg.trainer, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger, default_root_dir=str(run),
         enable_progress_bar=progress, enable_model_summary=progress,
+        plugins=[AtomicCheckpointIO(), *plugins],
     )  # fmt: skip
     try:
-        last = str(run / "checkpoints" / "last.ckpt") if state == "resume" else None
-        trainer.fit(module, datamodule=data, ckpt_path=last)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         if trainer.interrupted:
             raise KeyboardInterrupt
         evaluation.load_best(module, run)

@@ -15,9 +15,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from astrom3.errors import UserError
 from astrom3.training.module import MONITOR
-from astrom3.training.run import write_atomically
+from astrom3.training.run import BEST, LAST, write_atomically
 
-BEST, LAST = "best", "last"
 SAID = ("train/loss", "val/loss", "val/accuracy")  # of an epoch, where there is no progress bar
 log = logging.getLogger(__name__)
 
@@ -70,18 +69,33 @@ def checkpoints(folder: Path, monitor: str) -> list[ModelCheckpoint]:
     Both are written at the end of the training epoch, after the schedule's step.
     """
     best = ModelCheckpoint(
-        folder, BEST, monitor=monitor, mode="max", save_top_k=1, save_weights_only=True, save_on_train_epoch_end=True,
+        folder, Path(BEST).stem, monitor=monitor, mode="max", save_top_k=1, save_weights_only=True, save_on_train_epoch_end=True,
         enable_version_counter=False,
     )  # fmt: skip
     last = ModelCheckpoint(
-        folder, LAST, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False, every_n_epochs=1
+        folder,
+        Path(LAST).stem,
+        save_top_k=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+        every_n_epochs=1,
     )
     return [best, last]
 
 
-def early_stopping(patience: int) -> EarlyStopping:
-    """Stops after `patience` epochs in a row without a lower validation loss, from the first epoch on."""
-    return EarlyStopping(MONITOR, patience=patience, min_delta=0.0, mode="min", check_on_train_epoch_end=True)
+class PatientStopping(EarlyStopping):
+    """Stops after `patience` epochs in a row without a lower validation loss, from the first epoch on.
+
+    A run killed between its last epoch and its test knows from its checkpoint that it had stopped (Lightning's own
+    would train one epoch more).
+    """
+
+    def __init__(self, patience: int):
+        super().__init__(MONITOR, patience=patience, min_delta=0.0, mode="min", check_on_train_epoch_end=True)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 def standard_callbacks(run: Path, monitor: str, patience: int, progress: bool = True) -> list[Callback]:
@@ -90,6 +104,6 @@ def standard_callbacks(run: Path, monitor: str, patience: int, progress: bool = 
     return [
         *bars,
         EpochTable(run / "metrics.csv"),
-        early_stopping(patience),
+        PatientStopping(patience),
         *checkpoints(run / "checkpoints", monitor),
     ]

@@ -8,28 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
-from astrom3.errors import UserError
 from astrom3.models import published
 from astrom3.training import plots
-from astrom3.training.run import INFO, METRICS, describe_data, write_json
+from astrom3.training.checkpoints import load_weights
+from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
 
 log = logging.getLogger(__name__)
 
 
 def load_best(module: L.LightningModule, run: Path) -> None:
     """Put the weights of the best validation accuracy into `module`."""
-    path = run / "checkpoints" / "best.ckpt"
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{run} has no best.ckpt: the run ended before its first epoch did") from None
-    except Exception as error:  # torch raises several kinds for a damaged file
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}): train the run again with overwrite=true"
-        ) from None
-    module.load_state_dict(checkpoint["state_dict"])
+    module.load_state_dict(load_weights(run / "checkpoints" / BEST))
 
 
 def test_best(trainer: L.Trainer, module: Any, data: L.LightningDataModule, seed: int) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 config.yaml        the resolved configuration
 run.json           mode, sub, seed, init, versions, git commit, what the data were
 train.log          the log
-checkpoints/       best.ckpt (weights of the best validation accuracy), last.ckpt (to go on from)
+checkpoints/       best.ckpt (weights of the best validation accuracy), last.ckpt (to go on from), previous.ckpt (the
+                   epoch before, should last.ckpt be damaged)
 metrics.csv        one row per epoch
 metrics.json       the test of the best weights; its presence means that the run is finished
+failure.json       why the run failed, until it is started again
 rejected.csv       objects that could not be used, with the reason
 model/             the best weights in published form, and preprocessing.json (classes, normalisation)
 curves.png, confusion.png
@@ -21,6 +23,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,42 +34,85 @@ from omegaconf import DictConfig, OmegaConf
 from astrom3.errors import UserError
 
 log = logging.getLogger(__name__)
-CONFIG, INFO, METRICS = "config.yaml", "run.json", "metrics.json"
-KEPT_ON_RESUME = ("overwrite", "trainer", "logger", "root", "run", "data.cache", "datamodule.cache", "data.num_workers",
-                  "datamodule.num_workers")  # fmt: skip
+CONFIG, INFO, METRICS, FAILURE = "config.yaml", "run.json", "metrics.json", "failure.json"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+KEPT_ON_RESUME = ("overwrite", "accept_changes", "logger", "root", "run", "data.cache", "datamodule.cache",
+                  "data.num_workers", "datamodule.num_workers", "trainer.accelerator", "trainer.devices",
+                  "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
+                  "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 
 def open_run(cfg: DictConfig) -> tuple[Path, str]:
     """The folder and what is to be done: "start", "resume" an unfinished run, or nothing, it is "finished".
 
-    Raises UserError where the folder holds a run of another configuration (naming the keys), unless overwrite=true.
+    Raises UserError where the folder holds a run of another configuration (naming the keys), unless overwrite=true, or
+    accept_changes=true for an unfinished one. Every process comes to the same answer; the first one writes.
     """
-    run = Path(cfg.run)
-    last = run / "checkpoints" / "last.ckpt"
-    if not first_process():  # which has seen to the folder
-        return run, "resume" if last.is_file() and not cfg.overwrite else "start"
-    if cfg.overwrite and run.exists():
-        for name in ("checkpoints", "model", METRICS, "metrics.csv", CONFIG, INFO, "rejected.csv"):
-            path = run / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if (run / CONFIG).is_file() and (last.is_file() or (run / METRICS).is_file()):
+    run, first = Path(cfg.run), first_process()
+    if cfg.overwrite:
+        if first:
+            clear(run)
+    elif (run / CONFIG).is_file() and (begun(run) or (run / METRICS).is_file()):
+        finished = (run / METRICS).is_file()
         changed = differences(OmegaConf.load(run / CONFIG), cfg)
-        if changed:
+        if changed and (finished or not cfg.accept_changes):
             raise UserError(
                 f"{run} holds a run with another configuration ({'; '.join(changed[:3])}"
-                f"{f'; {len(changed) - 3} more' if len(changed) > 3 else ''}): "
-                "give another root=<folder>, or overwrite=true to start afresh"
+                f"{f'; {len(changed) - 3} more' if len(changed) > 3 else ''}): give another root=<folder>, or "
+                f"overwrite=true to start afresh{'' if finished else ', or accept_changes=true to go on all the same'}"
             )
-        return run, "finished" if (run / METRICS).is_file() else "resume"
-    run.mkdir(parents=True, exist_ok=True)
-    write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
+        if changed:
+            log.warning("%s goes on with another configuration: %s", run, "; ".join(changed))
+        if first and not finished:
+            (run / FAILURE).unlink(missing_ok=True)
+            write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
+        return run, "finished" if finished else "resume"
+    if first:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / FAILURE).unlink(missing_ok=True)
+        write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
     return run, "start"
 
 
+def begun(run: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
+
+
+def clear(run: Path) -> None:
+    """Remove what another run has left in the folder."""
+    for name in ("checkpoints", "model", METRICS, FAILURE, "metrics.csv", CONFIG, INFO, "rejected.csv"):
+        path = run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def failure_recorded(run: Path) -> Iterator[None]:
+    """An error that ends the run is written to failure.json too, for the report and the sweep; Ctrl-C is none."""
+    try:
+        yield
+    except Exception as error:
+        if first_process():
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+            with suppress(OSError):  # a full disk, most likely: the error itself says so
+                write_json(run / FAILURE, {"reason": reason, "when": datetime.now(UTC).isoformat(timespec="seconds")})
+        raise
+
+
+def first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+
+
 def first_process() -> bool:
-    """Whether this is the first of a node's processes (Lightning sets LOCAL_RANK for the others before they start)."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+    """Whether this is the first of a run's processes, over all nodes.
+
+    torchrun and the launcher set RANK; Lightning sets LOCAL_RANK for the processes that it starts itself.
+    """
+    env = os.environ
+    if "RANK" in env:
+        return int(env["RANK"]) == 0
+    return int(env.get("LOCAL_RANK", 0)) == 0 and int(env.get("NODE_RANK", 0)) == 0
 
 
 def differences(old: Any, new: DictConfig) -> list[str]:
@@ -139,7 +186,7 @@ def write_atomically(path: Path, text: str) -> None:
 def read_run(folder: str | Path) -> tuple[Path, DictConfig, dict[str, Any]]:
     """Folder, configuration and run.json of a run with trained weights."""
     run = Path(folder)
-    for name in (CONFIG, INFO, "checkpoints/best.ckpt"):
+    for name in (CONFIG, INFO, f"checkpoints/{BEST}"):
         if not (run / name).is_file():
             raise UserError(f"{run} is not a run folder with trained weights: it lacks {name}")
     cfg = OmegaConf.load(run / CONFIG)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from astrom3.models import published
-from astrom3.training.callbacks import early_stopping
+from astrom3.training.callbacks import PatientStopping
 from astrom3.training.losses import contrastive_loss, pair_logits
 from astrom3.training.module import TrainingModule
 
@@ -157,7 +157,7 @@ class TestSchedule:
         patience = config["early_stopping_patience"]
         rates, _ = follow(config, losses, [])
         assert_close(torch.tensor(rates, dtype=torch.float64), tensors["lr"], 1e-9, "learning rates")
-        _, last_epoch = follow(config, losses, [early_stopping(patience)])
+        _, last_epoch = follow(config, losses, [PatientStopping(patience)])
         assert last_epoch == int(tensors["stop_epoch"])
 
 
