@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ log = logging.getLogger(__name__)
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
     from astrom3.training import cluster
-    from astrom3.training.run import METRICS, failure_recorded, open_run
+    from astrom3.training.run import METRICS, check_processes, failure_recorded, open_run
 
+    check_processes(cfg.trainer)
     plugins = cluster.plugins()
     run, state = open_run(cfg)
     if state == "finished":
@@ -40,6 +42,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     start.check()
 
     import lightning as L  # takes seconds: what can be refused was refused before
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from astrom3.training import evaluation
     from astrom3.training.build import build
@@ -68,12 +71,16 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     )  # fmt: skip
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         evaluation.load_best(module, run)
         scores = evaluation.test_best(trainer, module, data, cfg.seed)
         if trainer.is_global_zero:
             evaluation.save_results(run, module, data, scores, run.name)
+    except SIGTERMException:  # a SystemExit that says 0, as if all were done
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit as end:
+        if end.code == 1:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
     finally:
         if logger:
             logger.experiment.finish()

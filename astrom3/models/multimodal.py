@@ -111,6 +111,7 @@ class MultimodalClassifier(nn.Module):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {fusion!r}")
         self.backbone, self.num_classes, self.fusion = backbone, num_classes, fusion
+        backbone.logit_scales.requires_grad_(False)  # no part in the logits; DDP waits for gradients of what has
         width = backbone.hidden_dim * (len(backbone.modalities) if fusion == "concat" else 1)
         self.head = nn.Linear(width, num_classes)
 

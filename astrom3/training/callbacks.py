@@ -68,18 +68,9 @@ def checkpoints(folder: Path, monitor: str) -> list[ModelCheckpoint]:
 
     Both are written at the end of the training epoch, after the schedule's step.
     """
-    best = ModelCheckpoint(
-        folder, Path(BEST).stem, monitor=monitor, mode="max", save_top_k=1, save_weights_only=True, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
-    last = ModelCheckpoint(
-        folder,
-        Path(LAST).stem,
-        save_top_k=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-        every_n_epochs=1,
-    )
+    options: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(folder, Path(BEST).stem, monitor=monitor, mode="max", save_weights_only=True, **options)
+    last = ModelCheckpoint(folder, Path(LAST).stem, every_n_epochs=1, **options)
     return [best, last]
 
 

@@ -115,6 +115,18 @@ def first_process() -> bool:
     return int(env.get("LOCAL_RANK", 0)) == 0 and int(env.get("NODE_RANK", 0)) == 0
 
 
+def check_processes(trainer: Any) -> None:
+    """What torchrun started must be what the configuration says. trainer: its group of keys."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    started, devices, nodes = int(os.environ["WORLD_SIZE"]), trainer.devices, trainer.num_nodes
+    if not isinstance(devices, int) or started != devices * nodes:
+        raise UserError(
+            f"torchrun started {started} processes, but trainer.devices={devices} (of each node) and "
+            f"trainer.num_nodes={nodes} ask for another number: devices is --nproc-per-node, num_nodes is --nnodes"
+        )
+
+
 def differences(old: Any, new: DictConfig) -> list[str]:
     """`key: old -> new` for every key that changes what is trained."""
     a, b = dict(_flat(old)), dict(_flat(new))

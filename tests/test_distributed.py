@@ -1,0 +1,189 @@
+"""Several real processes (gloo) against one: losses, gradients of every parameter, metrics, two nodes by torchrun."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+from processes import CONTEXT, finish
+
+from astrom3.config import compose
+from astrom3.models.galspecnet import GalSpecNet
+from astrom3.models.informer import InformerEncoder
+from astrom3.models.mlp import MetadataMLP
+from astrom3.models.multimodal import MultimodalClassifier, MultimodalModel
+from astrom3.training.classification import ClassificationModule
+from astrom3.training.contrastive import ContrastiveModule
+
+OPTIM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
+SCHEDULE = {"warmup_epochs": 1, "factor": 0.5, "patience": 1}
+CLASSES = ("EA", "EW", "SR")
+OBJECTS, POINTS, PIXELS = 16, 20, 600
+
+
+def batch(missing, dtype):
+    """One global batch of 16 objects. "some": light curves, spectra and metadata absent here and there, and no
+    spectrum at all among the first four (the first rank of four has none)."""
+    generator = torch.Generator().manual_seed(1)
+    out = {
+        "photometry": torch.randn(OBJECTS, POINTS, 9, generator=generator, dtype=dtype),
+        "mask": torch.ones(OBJECTS, POINTS, dtype=dtype),
+        "spectra": torch.randn(OBJECTS, 3, PIXELS, generator=generator, dtype=dtype),
+        "metadata": torch.randn(OBJECTS, 34, generator=generator, dtype=dtype),
+        "label": torch.arange(OBJECTS) % 3,
+    }
+    present = {m: torch.ones(OBJECTS, dtype=torch.bool) for m in ("photometry", "spectra", "metadata")}
+    if missing == "some":
+        present["spectra"][:4] = False
+        present["spectra"][11] = False
+        present["photometry"][[6, 7, 9]] = False
+        present["metadata"][[5, 12]] = False
+    return out | {"present": present}
+
+
+def module(task, dtype):
+    """The training module with small real encoders. In evaluation mode every query attends and nothing is dropped."""
+    torch.manual_seed(0)
+    encoders = {
+        "photometry": InformerEncoder(seq_len=POINTS, d_model=16, d_ff=32, e_layers=2, evaluation="full"),
+        "spectra": GalSpecNet((3, 4, 4, 4), pixels=PIXELS),
+        "metadata": MetadataMLP(34, 16),
+    }
+    backbone = MultimodalModel(encoders, hidden_dim=8)
+    if task == "clip":
+        made = ContrastiveModule(backbone, CLASSES, OPTIM, SCHEDULE)
+        for scale in backbone.logit_scales.values():
+            scale.data.fill_(1.0)  # at ln 100 the published clamp gives no gradient
+    else:
+        model = partial(MultimodalClassifier, backbone)
+        made = ClassificationModule(model, CLASSES, OPTIM, SCHEDULE)
+    return made.to(dtype).eval()
+
+
+class Loss(torch.nn.Module):
+    """What a training step differentiates."""
+
+    def __init__(self, task, inner):
+        super().__init__()
+        self.task, self.inner = task, inner
+
+    def forward(self, part):
+        if self.task == "clip":
+            return self.inner._losses(part)[0]["loss"]
+        return torch.nn.functional.cross_entropy(self.inner(part), part["label"])
+
+
+def gradients(task, missing, dtype, rank=0, world=1):
+    loss_of, whole, share = Loss(task, module(task, dtype)), batch(missing, dtype), OBJECTS // world
+    rows = slice(rank * share, (rank + 1) * share)
+    part = {k: v[rows] for k, v in whole.items() if k != "present"}
+    part["present"] = {m: p[rows] for m, p in whole["present"].items()}
+    parameters = {k: p for k, p in loss_of.named_parameters() if p.requires_grad}
+    wrapped = torch.nn.parallel.DistributedDataParallel(loss_of) if world > 1 else loss_of
+    loss = wrapped(part)
+    loss.backward()
+    mean = loss.detach().clone()
+    if world > 1:
+        torch.distributed.all_reduce(mean)
+    return {"loss": mean / world} | {k: p.grad for k, p in parameters.items()}
+
+
+def one_rank(rank, world, meeting, cases, out):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    results = {str(case): gradients(*case, rank, world) for case in cases}
+    torch.distributed.barrier()
+    if rank == 0:
+        torch.save(results, out)
+    torch.distributed.destroy_process_group()
+
+
+CASES = [(task, missing, dtype) for task in ("clip", "all") for missing in ("none", "some")
+         for dtype in (torch.float32, torch.float64)]  # fmt: skip
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_loss_and_gradient_of_every_parameter_equal_those_of_one_process(world, tmp_path):
+    """float32 to 1e-5, float64 to 1e-10 of the largest gradient of each parameter; DDP averages over the processes."""
+    out = tmp_path / "gradients.pt"
+    ranks = [CONTEXT.Process(target=one_rank, args=(r, world, tmp_path / "meeting", CASES, out)) for r in range(world)]
+    for rank in ranks:
+        rank.start()
+    assert [finish(rank) for rank in ranks] == [0] * world
+    found = torch.load(out, weights_only=True)
+    for case in CASES:
+        alone, together = gradients(*case), found[str(case)]
+        assert set(alone) == set(together) and len(alone) > 30
+        tolerance = 1e-10 if case[2] is torch.float64 else 1e-5
+        for name, value in alone.items():
+            assert value is not None and together[name] is not None, (case, name)
+            assert value.abs().max() > 0 or "logit" not in name, (case, name)
+            difference = (value - together[name]).abs().max() / value.abs().max().clamp(min=1e-3)
+            assert difference < tolerance, (case, name, float(difference))
+
+
+TINY = ["size=tiny", "data=simulated", "data.objects=243", "data.missing_spectra=0.3", "data.missing_light_curves=0.2",
+        "data.batch_size=64", "data.eval_batch_size=10", "trainer.enable_progress_bar=false",
+        "trainer.precision=64-true", "encoders.photometry.evaluation=full", "encoders.photometry.honour_dropout=true",
+        "encoders.photometry.factor=40",
+        *(f"encoders.{m}.dropout=0.0" for m in ("photometry", "spectra", "metadata"))]  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["clip", "all"])
+def test_runs_of_two_processes_and_of_two_nodes_have_the_numbers_of_one(mode, tmp_path):
+    """Dropout and drawn keys off, so that only the order of sums differs. Evaluation batches of 10 leave ragged ends:
+    no object is doubled or padded, so counts are the same and losses agree to rounding."""
+    environment = {**os.environ, "ASTROM3_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    train = ["astrom3.train", *TINY, f"mode={mode}", "trainer=ddp", "trainer.accelerator=cpu"]
+    start = [sys.executable, "-m"]
+    meet = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=1",
+            f"--rdzv-endpoint=127.0.0.1:{free_port()}", "-m"]  # fmt: skip
+    two_nodes = [*start, *meet, *train, "trainer.devices=1", "trainer.num_nodes=2", f"root={tmp_path / 'nodes'}"]
+    commands = {
+        "one": [[*start, *train, "trainer.devices=1", f"root={tmp_path / 'one'}"]],
+        "two": [[*start, *train, f"root={tmp_path / 'two'}"]],
+        "nodes": [two_nodes, two_nodes],
+    }
+    runs = {}
+    for name, parts in commands.items():
+        logs = [(tmp_path / f"{name}-{i}.log").open("w") for i in range(len(parts))]
+        pairs = zip(parts, logs, strict=True)
+        agents = [subprocess.Popen(c, env=environment, stdout=log, stderr=log) for c, log in pairs]
+        assert [a.wait(300) for a in agents] == [0] * len(agents), (tmp_path / f"{name}-0.log").read_text()[-3000:]
+        folder = tmp_path / name / f"{mode}-full-scratch-42"
+        table = list(csv.DictReader((folder / "metrics.csv").open()))
+        runs[name] = table, json.loads((folder / "metrics.json").read_text())
+    for name in ("two", "nodes"):
+        for one, other in zip(runs["one"][0], runs[name][0], strict=True):
+            for key in ("train/loss", "val/loss", "val/accuracy", "lr"):
+                assert float(one[key]) == pytest.approx(float(other[key]), rel=1e-6), (name, key)
+        alone, together = runs["one"][1], runs[name][1]
+        if mode == "all":
+            assert alone == together  # confusion matrix, accuracy, F1: counts
+        else:
+            assert alone["clip_accuracy"] == together["clip_accuracy"]
+            assert alone["centroid_accuracy"] == together["centroid_accuracy"]
+            assert alone["loss"] == pytest.approx(together["loss"], rel=1e-6)
+
+
+def test_processes_of_another_number_than_configured_are_refused(monkeypatch, tmp_path):
+    from astrom3.errors import UserError
+    from astrom3.train import train
+
+    for key, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(key, value)
+    cfg = compose(["mode=meta", "data=simulated", f"root={tmp_path}", "trainer=ddp", "trainer.accelerator=cpu"])
+    with pytest.raises(UserError, match=r"torchrun started 4 processes.*trainer\.devices=2.*num_nodes=1"):
+        train(cfg)
