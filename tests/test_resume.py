@@ -50,19 +50,26 @@ def assert_same_run(one, two):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["photo", "clip", "all"])
 def test_kills_at_random_moments_change_nothing(mode, tmp_path):
-    """Four a mode, SIGTERM and SIGKILL in turn, at moments drawn over the length of the run."""
-    log = tmp_path / "log"
-    assert finish(training(overrides(tmp_path / "whole", mode), log)) == 0, log.read_text()
+    """Five a mode, SIGTERM and SIGKILL in turn: two at moments drawn from the start on, three within the epochs."""
+    log, options = tmp_path / "log", ["epochs=24", "early_stopping.patience=24"]
+    assert finish(training(overrides(tmp_path / "timed", mode, *options), log)) == 0, log.read_text()
     start = time.monotonic()
-    assert finish(training(overrides(tmp_path / "timed", mode), log)) == 0
+    assert finish(training(overrides(tmp_path / "whole", mode, *options), log)) == 0
     length = time.monotonic() - start
     name, draws, kills, epochs = f"{mode}-full-scratch-42", random.Random(mode), 0, []
     broken = tmp_path / "broken" / name
-    while kills < 4:
-        process = training(overrides(tmp_path / "broken", mode), log)
-        process.join(draws.uniform(0.02, 0.5) * length)
+    table = broken / "metrics.csv"
+    while kills < 5:
+        before = table.stat().st_mtime_ns if table.exists() else 0
+        process = training(overrides(tmp_path / "broken", mode, *options), log)
+        if kills % 2 == 0:  # once this process has finished an epoch
+            while process.exitcode is None and (not table.exists() or table.stat().st_mtime_ns == before):
+                time.sleep(0.002)
+            process.join(draws.uniform(0, 0.1) * length)
+        else:
+            process.join(draws.uniform(0.02, 0.5) * length)
         if process.exitcode is None:
-            os.kill(process.pid, (signal.SIGTERM, signal.SIGKILL)[kills % 2])
+            os.kill(process.pid, (signal.SIGTERM, signal.SIGKILL)[kills // 2 % 2])
             finish(process)
             assert (process.exitcode == 0) == (broken / "metrics.json").exists()
         if process.exitcode == 0:  # it was faster
@@ -70,10 +77,8 @@ def test_kills_at_random_moments_change_nothing(mode, tmp_path):
             shutil.rmtree(broken)
             continue
         kills += 1
-        epochs.append(
-            len((broken / "metrics.csv").read_text().splitlines()) if (broken / "metrics.csv").exists() else 0
-        )
-    assert finish(training(overrides(tmp_path / "broken", mode), log)) == 0, log.read_text()
+        epochs.append(len(table.read_text().splitlines()) if table.exists() else 0)
+    assert finish(training(overrides(tmp_path / "broken", mode, *options), log)) == 0, log.read_text()
     assert_same_run(tmp_path / "whole" / name, broken)
     assert len(set(epochs)) > 1, f"all kills at the same epoch: {epochs}"
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from astrom3.data.schema import PAPER_ORDER
 
@@ -35,8 +36,10 @@ def curves(table: Path, path: Path, title: str) -> Path:
         axis.set_ylabel(label)
         axis.legend(frameon=False)
     axes[2].set_yscale("log")
+    axes[2].yaxis.set_major_formatter("{x:.0e}")  # the usual powers of ten are parsed as formulae, slower than a fit
+    axes[2].yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle(title)
-    figure.tight_layout()
+    figure.subplots_adjust(wspace=0.5)
     return save(figure, path)
 
 
