@@ -8,6 +8,7 @@ Needs Hydra and OmegaConf only, so that a mistake on the command line is answere
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -62,7 +64,7 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 def config_groups() -> dict[str, list[str]]:
     """Group -> its options, read from the folder."""
     groups: dict[str, list[str]] = {}
-    for folder in sorted(p for p in CONFIG_DIR.iterdir() if p.is_dir()):
+    for folder in sorted(p for p in CONFIG_DIR.iterdir() if p.is_dir() and p.name != "hydra"):
         groups[folder.name] = sorted(p.stem for p in folder.glob("*.yaml"))
     return groups
 
@@ -230,14 +232,43 @@ def _check_combination(cfg: DictConfig) -> None:
         )
 
 
-def check_sweep(cfg: DictConfig) -> None:
-    """Several devices in a sweep: Lightning would start every process with the whole command line, sweep and all."""
-    devices = OmegaConf.select(cfg, "trainer.devices")
-    if devices not in (None, 1, "1"):
+def check_sweep(cfg: DictConfig, launcher: str | None, runs: int) -> None:
+    """Whether this launcher can do these runs. launcher: option of the group hydra/launcher, None for Hydra's own."""
+    if launcher not in (None, "basic", *LAUNCHERS):
+        raise UserError(f"hydra/launcher={launcher} does not exist: it is one of {', '.join(LAUNCHERS)}")
+    devices = OmegaConf.select(cfg, "trainer.devices", default=1)
+    several = devices not in (1, "1") or OmegaConf.select(cfg, "trainer.num_nodes", default=1) != 1
+    if several and launcher not in CLUSTERS:
         raise UserError(
-            f"a sweep (-m) with trainer.devices={devices} cannot work: each of its processes would start the sweep "
-            "again; use one device per run, or start the runs one after the other without -m"
+            f"a sweep (-m) with trainer.devices={devices} cannot work in one process: each of its processes would "
+            "start the sweep again; use one device per run, or let a launcher start the processes: "
+            "hydra/launcher=slurm, or hydra/launcher=local without a cluster"
         )
+    if launcher in CLUSTERS and not isinstance(devices, int):
+        raise UserError(
+            f"trainer.devices={devices}: a launcher starts one process per device, so it needs their number"
+        )
+    processes = runs * devices if isinstance(devices, int) else runs
+    if launcher == "local" and processes > (cores := os.cpu_count() or 1):
+        raise UserError(
+            f"hydra/launcher=local starts all {runs} runs at once, {processes} processes on {cores} cores: use "
+            f"hydra/launcher=packed hydra.launcher.n_jobs={cores}, or no launcher"
+        )
+
+
+CLUSTERS = ("slurm", "local")
+LAUNCHERS = (*CLUSTERS, "packed")
+
+
+def sweep_runs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run of a sweep, in Hydra's order."""
+    return BasicSweeper.split_arguments(_parse(overrides), None)[0]
+
+
+def launcher_of(overrides: Sequence[str]) -> str | None:
+    """The option of hydra/launcher on the command line."""
+    chosen = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "hydra/launcher"]
+    return chosen[-1] if chosen else None
 
 
 def sweep_choices(overrides: Sequence[str]) -> list[list[str]]:

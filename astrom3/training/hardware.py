@@ -57,6 +57,7 @@ ADVICE = (
     ".*recommended to use .self.log.*sync_dist.*",
     ".*LeafSpec.*",
     ".*treespec.*",
+    ".*`srun` command is available.*",
 )
 
 
