@@ -38,6 +38,11 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     return finish(cfg)
 
 
+def compose_with_hydra(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
+    """The unresolved configuration with Hydra's own node, for the settings of a launcher."""
+    return _compose(name, quote_groups(overrides), hydra=True)
+
+
 def finish(cfg: DictConfig) -> DictConfig:
     """Resolve a composed configuration, drop the tables it was looked up in, and check that it makes sense."""
     missing = [key for key, node in _leaves(cfg) if node is not None and node._value() == "???"]
@@ -232,30 +237,44 @@ def _check_combination(cfg: DictConfig) -> None:
         )
 
 
-def check_sweep(cfg: DictConfig, launcher: str | None, runs: int) -> None:
-    """Whether this launcher can do these runs. launcher: option of the group hydra/launcher, None for Hydra's own."""
+def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) -> None:
+    """Whether this launcher can do these runs. launcher: option of the group hydra/launcher, None for Hydra's own.
+
+    choices: configurations in which every value of the sweep stands once.
+    """
     if launcher not in (None, "basic", *LAUNCHERS):
         raise UserError(f"hydra/launcher={launcher} does not exist: it is one of {', '.join(LAUNCHERS)}")
-    devices = OmegaConf.select(cfg, "trainer.devices", default=1)
-    several = devices not in (1, "1") or OmegaConf.select(cfg, "trainer.num_nodes", default=1) != 1
+    found = {key: [OmegaConf.select(c, key, default=1) for c in choices] for key in PROCESSES}
+    devices, nodes = (values[0] for values in found.values())
+    several = [f"{key}={v}" for key, values in found.items() for v in values if v not in (1, "1")]
     if several and launcher not in CLUSTERS:
         raise UserError(
-            f"a sweep (-m) with trainer.devices={devices} cannot work in one process: each of its processes would "
+            f"a sweep (-m) with {several[0]} cannot work in one process: each of its processes would "
             "start the sweep again; use one device per run, or let a launcher start the processes: "
             "hydra/launcher=slurm, or hydra/launcher=local without a cluster"
         )
-    if launcher in CLUSTERS and not isinstance(devices, int):
+    if launcher not in CLUSTERS:
+        return
+    if not isinstance(devices, int):
         raise UserError(
             f"trainer.devices={devices}: a launcher starts one process per device, so it needs their number"
         )
-    processes = runs * devices if isinstance(devices, int) else runs
-    if launcher == "local" and processes > (cores := os.cpu_count() or 1):
+    for key, values in found.items():
+        if any(v != values[0] for v in values):
+            raise UserError(
+                f"{key} differs between the runs ({', '.join(dict.fromkeys(map(str, values)))}), but all jobs of a "
+                f"sweep with hydra/launcher={launcher} get the same number of processes: make it several sweeps"
+            )
+    if launcher == "local" and nodes != 1:
+        raise UserError(f"trainer.num_nodes={nodes}: hydra/launcher=local starts processes of this machine only")
+    if launcher == "local" and runs > 1 and runs * devices > (cores := os.cpu_count() or 1):
         raise UserError(
-            f"hydra/launcher=local starts all {runs} runs at once, {processes} processes on {cores} cores: use "
+            f"hydra/launcher=local starts all {runs} runs at once, {runs * devices} processes on {cores} cores: use "
             f"hydra/launcher=packed hydra.launcher.n_jobs={cores}, or no launcher"
         )
 
 
+PROCESSES = ("trainer.devices", "trainer.num_nodes")
 CLUSTERS = ("slurm", "local")
 LAUNCHERS = (*CLUSTERS, "packed")
 

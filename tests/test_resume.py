@@ -168,15 +168,15 @@ def test_a_run_killed_between_its_early_stop_and_its_test_trains_no_further(tmp_
 def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(tmp_path):
     """A real small file system: full at the third epoch, made larger, gone on with."""
     log, disk = tmp_path / "log", tmp_path / "disk"
-    assert finish(training(overrides(tmp_path / "whole", "meta"), log)) == 0
-    whole = tmp_path / "whole" / "meta-full-scratch-42"
+    assert finish(training(overrides(tmp_path / "whole", "clip"), log)) == 0
+    whole = tmp_path / "whole" / "clip-full-scratch-42"
     best, last = ((whole / "checkpoints" / f"{n}.ckpt").stat().st_size for n in ("best", "last"))
     disk.mkdir()
-    room = best + 2 * last + last // 2 + 200_000
+    room = best + 2 * last + last // 2 + 100_000
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
-        process = training(overrides(disk, "meta"), log)
+        process = training(overrides(disk, "clip"), log)
         assert finish(process) == 2, log.read_text()
         sentence = log.read_text().strip().splitlines()[-1]
         assert "last.ckpt cannot be written (No space left on device)" in sentence
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(tmp_path):
         assert checkpoints.sound(disk / whole.name / "checkpoints" / "last.ckpt")
         assert not list((disk / whole.name / "checkpoints").glob("last.ckpt.part"))
         subprocess.run(["mount", "-o", f"remount,size={20 * room}", disk], check=True)
-        assert finish(training(overrides(disk, "meta"), log)) == 0, log.read_text()
+        assert finish(training(overrides(disk, "clip"), log)) == 0, log.read_text()
         assert_same_run(whole, disk / whole.name)
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -37,8 +37,8 @@ class EpochSampler:
     batch_size is the global one. shuffle=True (training): a new order each epoch, every rank the same number of
     indices in each batch, so batch_size must be divisible by world_size; a set smaller than batch_size is one batch
     of what there is. shuffle=False (evaluation): rank r takes every world_size-th index of each global batch from r
-    on, nothing padded or doubled; the ranks have the same number of batches as long as n >= world_size (a last
-    global batch of fewer than world_size indices joins the one before).
+    on, nothing padded or doubled; the global batches are those of one process, so a rank's part of the last one may
+    be empty.
     """
 
     def __init__(
@@ -85,8 +85,7 @@ class EpochSampler:
         return whole[self.rank * share : (self.rank + 1) * share]
 
     def __len__(self) -> int:
-        # Only a set smaller than the number of ranks leaves a rank without any.
-        return sum(1 for size in self.sizes if self.shuffle or size > self.rank)
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         order = self.order()
@@ -102,8 +101,6 @@ def global_sizes(n: int, world_size: int, batch_size: int, drop_last: bool, shuf
         rest -= rest % world_size  # equal parts on all ranks
         if rest and (not drop_last or not whole):
             sizes.append(rest)
-    elif rest and rest < world_size and whole:
-        sizes[-1] += rest
     elif rest:
         sizes.append(rest)
     return sizes

@@ -129,6 +129,8 @@ class StreamDataset(IterableDataset):
     def shares(self, rank: int) -> list[int]:
         """Sizes of a rank's batches."""
         whole = global_sizes(len(self.split), self.world_size, self.batch_size, self.drop_last, self.train)
+        if not self.train and len(whole) > 1 and whole[-1] < self.world_size:
+            whole[-2:] = [sum(whole[-2:])]  # a stream hands out no empty batches, and ranks need equally many
         parts = [size // self.world_size + (rank < size % self.world_size) for size in whole]
         return [size for size in parts if size]
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from astrom3.data.schema import UNLABELLED
+from astrom3.training.distributed import sum_over_ranks
 from astrom3.training.metrics import classification_scores
 from astrom3.training.module import TrainingModule, at_least_float32
 
@@ -28,6 +29,7 @@ class ClassificationModule(TrainingModule):
         super().__init__(model(num_classes=len(classes)), optim, schedule, seed)
         self.classes = tuple(classes)
         self.confusion = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
+        self.loss_sum = 0.0  # of the evaluation that is going on
         self.results: dict[str, Any] = {}
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
@@ -48,8 +50,8 @@ class ClassificationModule(TrainingModule):
     def _evaluate(self, batch: Mapping[str, Any], stage: str) -> None:
         labelled = batch["label"] != UNLABELLED
         logits, label = self(batch)[labelled], batch["label"][labelled]
-        if len(label):
-            self.log(f"{stage}/loss", F.cross_entropy(logits, label), batch_size=len(label), sync_dist=True)
+        if len(label):  # a rank's part of the last batch may be empty
+            self.loss_sum += float(F.cross_entropy(logits, label, reduction="sum"))
             self.confusion[f"{stage}_"].update(logits.argmax(-1), label)  # type: ignore[operator]
 
     def _finish(self, stage: str) -> dict[str, Any]:
@@ -57,6 +59,8 @@ class ClassificationModule(TrainingModule):
         scores = classification_scores(metric.compute().cpu(), self.classes)  # type: ignore[operator]
         metric.reset()  # type: ignore[operator]
         # The confusion matrix is summed over ranks already.
+        self.log(f"{stage}/loss", sum_over_ranks(self.loss_sum, self.device) / max(scores["n"], 1))
+        self.loss_sum = 0.0
         self.log(f"{stage}/accuracy", scores["accuracy"], prog_bar=True)
         self.log(f"{stage}/macro_f1", scores["macro_f1"])
         return scores

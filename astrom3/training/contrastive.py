@@ -7,16 +7,40 @@ it to batches, and measures on the test split how well frozen embeddings tell th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from astrom3.models.multimodal import MultimodalModel
-from astrom3.training.distributed import gather_all, gather_rows
+from astrom3.training.distributed import gather_all, gather_rows, sum_over_ranks
 from astrom3.training.losses import contrastive_loss, matching_accuracy
 from astrom3.training.metrics import centroid_accuracy, classification_scores
 from astrom3.training.module import TrainingModule, at_least_float32
+
+
+@dataclass
+class Sums:
+    """What evaluation adds up over batches: losses, each as often as its batch has objects, and matched objects."""
+
+    losses: dict[str, float] = field(default_factory=dict)
+    objects: int = 0
+    right: int = 0
+    of: int = 0
+
+    def add(self, losses: Mapping[str, float], n: int, right: int, of: int) -> None:
+        for name, loss in losses.items():
+            self.losses[name] = self.losses.get(name, 0.0) + n * loss
+        self.objects, self.right, self.of = self.objects + n, self.right + right, self.of + of
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.objects for name, total in self.losses.items()}
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the objects with every modality that were matched with themselves."""
+        return self.right / max(self.of, 1)
 
 
 class ContrastiveModule(TrainingModule):
@@ -34,7 +58,7 @@ class ContrastiveModule(TrainingModule):
     ):
         super().__init__(model, optim, schedule, seed)
         self.classes = tuple(classes)
-        self.matched = {"val": [0, 0], "test": [0, 0]}  # right, of
+        self.sums = {"val": Sums(), "test": Sums()}
         self.results: dict[str, Any] = {}
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -64,30 +88,28 @@ class ContrastiveModule(TrainingModule):
 
     def _evaluate(self, batch: Mapping[str, Any], stage: str) -> None:
         losses, matched = self._losses(batch)
-        for name, loss in losses.items():
-            self.log(f"{stage}/{name}", loss, batch_size=len(batch["label"]), sync_dist=True)
         assert matched is not None
-        self.matched[stage][0] += int(matched[0])
-        self.matched[stage][1] += int(matched[1])
+        n = sum_over_ranks(len(batch["label"]), self.device)
+        self.sums[stage].add({k: float(v) for k, v in losses.items()}, int(n), int(matched[0]), int(matched[1]))
 
-    def _finish(self, stage: str) -> float:
-        right, of = self.matched[stage]
-        self.matched[stage] = [0, 0]
-        accuracy = right / max(of, 1)
-        self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
-        return accuracy
+    def _finish(self, stage: str) -> Sums:
+        """Means over the epoch; every rank has summed up the same numbers of the global batches."""
+        sums, self.sums[stage] = self.sums[stage], Sums()
+        for name, loss in sums.means().items():
+            self.log(f"{stage}/{name}", loss)
+        self.log(f"{stage}/accuracy", sums.accuracy, prog_bar=True)
+        return sums
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        accuracy = self._finish("test")
-        metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("test/")}
-        per_pair = {k.removeprefix("test/loss/"): v for k, v in metrics.items() if k.startswith("test/loss/")}
+        sums = self._finish("test")
+        losses = sums.means()
         self.results = {
-            "loss": metrics["test/loss"],
-            "loss_per_pair": per_pair,
-            "clip_accuracy": accuracy,
+            "loss": losses["loss"],
+            "loss_per_pair": {k.removeprefix("loss/"): v for k, v in losses.items() if k != "loss"},
+            "clip_accuracy": sums.accuracy,
             "logit_scales": {f"{a}_{b}": float(self.model.scale(a, b)) for a, b in self.model.pairs},
         } | self._centroids()
 

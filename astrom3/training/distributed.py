@@ -18,6 +18,14 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def sum_over_ranks(x: float, device: torch.device) -> float:
+    if world_size() == 1:
+        return x
+    total = torch.tensor(x, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total)
+
+
 def gather_rows(x: Tensor) -> Tensor:
     """(n_rank, ...) on each rank -> (sum of n_rank, ...), ranks in order, differentiable; n_rank may differ."""
     if world_size() == 1:

@@ -1,0 +1,225 @@
+"""From run folders to the numbers of the paper's table: means over seeds, gains from CLIP, what is missing.
+
+Standard deviations of ours are over seeds with n - 1 (ddof 1). The published ones have ddof 0 and are taken as they
+are: difference = (our mean - published mean) / published standard deviation, "in units of their scatter".
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from scipy import stats
+from yaml import YAMLError
+
+from astrom3.errors import UserError
+
+PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())["accuracy"]
+STATES = ("finished", "failed", "unfinished", "damaged")
+FRACTIONS = {"sub10": 10, "sub25": 25, "sub50": 50, "full": 100}  # percent of the labels
+# What may differ between the runs of one table: it follows from (mode, sub, init, seed), or is where things are.
+FREE = ("mode", "sub", "seed", "init", "optim", "schedule.factor", "encoders", "epochs", "module", "model",
+        "modalities", "min_modalities", "labelled_only", "run", "root", "overwrite", "accept_changes", "logger", "trainer",
+        "datamodule", "data.cache", "data.num_workers", "data.statistics")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. accuracy and macro_f1 in percent; scores: metrics.json; config: what must agree in a table."""
+
+    folder: str
+    mode: str
+    sub: str
+    init: str
+    seed: int
+    state: str
+    reason: str = ""
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    scores: dict[str, Any] = field(default_factory=dict, repr=False)
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {k: v for k, v in asdict(self).items() if k not in ("scores", "config")}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs a table expects."""
+
+    modes: tuple[str, ...]
+    subs: tuple[str, ...]
+    inits: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table: means and deviations in percent; gain: of CLIP over scratch, on the rows of "clip"."""
+
+    mode: str
+    sub: str
+    init: str
+    n: int
+    accuracy: float | None
+    accuracy_std: float | None
+    macro_f1: float | None
+    macro_f1_std: float | None
+    published: float | None
+    published_std: float | None
+    difference: float | None
+    pairs: int = 0
+    gain: float | None = None
+    gain_error: float | None = None
+    p: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """rows of every cell that has a run; runs as collected; warnings in sentences."""
+
+    rows: list[Row]
+    runs: list[Run]
+    grid: Grid
+    warnings: list[str]
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str, str], Row]:
+        return {(r.mode, r.sub, r.init): r for r in self.rows}
+
+    @property
+    def simulated(self) -> bool:
+        return any(run.config.get("data.origin._target_", "").endswith("Simulated") for run in self.runs)
+
+    @property
+    def pretrained(self) -> list[Run]:
+        return [r for r in self.runs if r.mode == "clip" and r.state == "finished"]
+
+    def missing(self) -> Iterator[tuple[str, str, str, list[int]]]:
+        """(mode, sub, init, seeds) without any folder."""
+        there = {(r.mode, r.sub, r.init, r.seed) for r in self.runs}
+        for mode, sub, init in product(self.grid.modes, self.grid.subs, self.grid.inits):
+            seeds = [s for s in self.grid.seeds if (mode, sub, init, s) not in there]
+            if seeds:
+                yield mode, sub, init, seeds
+
+
+def collect(root: Path) -> list[Run]:
+    """Every direct child of `root` that is a run folder."""
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder: name the folder that holds the runs")
+    return [read(p.parent) for p in sorted(root.glob("*/config.yaml"))]
+
+
+def read(folder: Path) -> Run:
+    """A run folder in whatever state; what cannot be read makes it "damaged"."""
+    names = folder.name.rsplit("-", 3)
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+        who: dict[str, Any] = {"folder": folder.name, "mode": str(cfg.mode), "sub": str(cfg.sub)}
+        who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
+        config = {k: v for k, v in _flat(OmegaConf.to_container(cfg)) if not _free(k)}
+    except (OSError, YAMLError, OmegaConfBaseException, AttributeError, ValueError):
+        mode, sub, init, seed = names if len(names) == 4 and names[3].isdigit() else (folder.name, "", "", "-1")
+        return Run(folder.name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
+    try:
+        if (folder / "metrics.json").is_file():
+            scores = json.loads((folder / "metrics.json").read_text())
+            percent = {k: 100 * scores[k] for k in ("accuracy", "macro_f1") if k in scores}
+            return Run(**who, **percent, state="finished", scores=scores, config=config)
+        if (folder / "failure.json").is_file():
+            reason = json.loads((folder / "failure.json").read_text())["reason"]
+            return Run(**who, state="failed", reason=reason, config=config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Run(**who, state="damaged", reason=f"{type(error).__name__} in metrics.json or failure.json")
+    return Run(**who, state="unfinished", reason=f"{epochs(folder)} epochs done", config=config)
+
+
+def epochs(folder: Path) -> int:
+    table = folder / "metrics.csv"
+    return len(list(csv.DictReader(table.open()))) if table.is_file() else 0
+
+
+def _free(key: str) -> bool:
+    return key in FREE or key.startswith(tuple(k + "." for k in FREE))
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def summarise(runs: Sequence[Run], grid: Grid) -> Summary:
+    """Means over the seeds of every cell, with its published number and, for "clip", the gain."""
+    rows = []
+    for mode, sub, init in product(grid.modes, grid.subs, grid.inits):
+        found = {r.seed: r for r in runs if (r.mode, r.sub, r.init, r.state) == (mode, sub, init, "finished")}
+        if not found:
+            continue
+        accuracy = mean_and_deviation([r.accuracy for r in found.values() if r.accuracy is not None])
+        f1 = mean_and_deviation([r.macro_f1 for r in found.values() if r.macro_f1 is not None])
+        paper = PUBLISHED.get(mode, {}).get(sub, {}).get(init, {})
+        published, scatter = paper.get("mean"), paper.get("std")
+        off = (accuracy[0] - published) / scatter if accuracy[0] is not None and scatter else None
+        row = Row(mode, sub, init, len(found), *accuracy, *f1, published, scatter, off)
+        if init == "clip":
+            base = {r.seed: r for r in runs if (r.mode, r.sub, r.init, r.state) == (mode, sub, "scratch", "finished")}
+            both = [s for s in found if s in base]
+            gains = [found[s].accuracy - base[s].accuracy for s in both]  # type: ignore[operator]
+            mean, error, p = gain(gains)
+            row = replace(row, pairs=len(both), gain=mean, gain_error=error, p=p)
+        rows.append(row)
+    return Summary(rows, list(runs), grid, disagreements(runs))
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation (ddof 1); None where there are too few."""
+    if not values:
+        return None, None
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def gain(differences: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """Mean of the paired differences, its standard error, and p of the paired t-test (two-sided)."""
+    if not differences:
+        return None, None, None
+    mean = float(np.mean(differences))
+    if len(differences) < 2:
+        return mean, None, None
+    error = float(np.std(differences, ddof=1) / np.sqrt(len(differences)))
+    if error < 1e-12:  # every pair differs by the same
+        return mean, 0.0, 1.0 if abs(mean) < 1e-12 else 0.0
+    return mean, error, float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def disagreements(runs: Sequence[Run]) -> list[str]:
+    """Keys in which the runs differ though nothing says they should: such runs must not be averaged unnoticed."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        for key, value in run.config.items():
+            values.setdefault(key, {}).setdefault(json.dumps(value), []).append(run.folder)
+    out = []
+    for key, found in values.items():
+        if len(found) > 1:
+            parts = [f"{value} in {len(who)} runs (such as {who[0]})" for value, who in found.items()]
+            out.append(f"the runs differ in {key}: {'; '.join(parts)}")
+    return out
+
+
+def by_mode(summary: Summary) -> Mapping[str, list[Row]]:
+    return {m: [r for r in summary.rows if r.mode == m] for m in summary.grid.modes}
