@@ -1,0 +1,330 @@
+"""The search: its space, its draws, and searches that are killed, shared, refused, or fail."""
+
+import csv
+import logging
+import os
+import signal
+import sys
+from itertools import chain
+
+import pytest
+from filelock import FileLock
+from omegaconf import OmegaConf
+from processes import CONTEXT, finish, wait_for
+
+from astrom3.config import CONFIG_DIR, compose
+from astrom3.errors import UserError
+from astrom3.training.run import differences
+from astrom3.training.space import Range, read_space, trial_config
+from astrom3.tune import main, tune
+
+TINY = ["mode=meta", "size=tiny", "data=simulated", "data.objects=240", "trainer=cpu"]
+MANY = [*TINY, "tune.trials=11", "epochs=3"]  # one more than the random ones
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    """One simulated survey and one store for all tests here, away from the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASTROM3_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def search(root, *overrides):
+    given = [*overrides, f"root={root}"]
+    return tune(compose(given, "tune"), given)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache):
+    """A search never interrupted."""
+    root = tmp_path_factory.mktemp("whole")
+    search(root, *MANY)
+    return study(root)
+
+
+def study(root):
+    return root / "tune" / "meta-full-scratch-42"
+
+
+def table(folder):
+    return list(csv.DictReader((folder / "trials.csv").open()))
+
+
+def command(overrides, output):
+    """`python -m astrom3.tune` with these overrides, in a process of its own."""
+    process = CONTEXT.Process(target=run_main, args=(list(overrides), str(output), dict(os.environ)))
+    process.start()
+    return process
+
+
+def run_main(overrides, output, environment):
+    import torch
+
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    torch.set_num_threads(1)
+    with open(output, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["tune", *overrides]
+    main()
+
+
+# --- space and draws --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "encoders"),
+    [
+        ("photo", ["photometry"]),
+        ("spectra", ["spectra"]),
+        ("meta", ["metadata"]),
+        ("all", ["metadata", "photometry", "spectra"]),
+        ("clip", ["metadata", "photometry", "spectra"]),
+    ],
+)
+def test_the_space_is_the_published_one(mode, encoders):
+    cfg = compose([f"mode={mode}"], "tune")
+    assert read_space(cfg) == {
+        **{f"encoders.{e}.dropout": Range("uniform", 0.0, 0.4) for e in encoders},
+        "optim.beta1": Range("uniform", 0.7, 0.99),
+        "optim.lr": Range("log", 1e-5, 1e-2),
+        "optim.weight_decay": Range("log", 1e-5, 1e-1),
+        "schedule.factor": Range("uniform", 0.1, 1.0),
+    }
+    assert (cfg.tune.trials, cfg.tune.seed) == (100, 42)
+
+
+def test_the_published_hyper_parameters_lie_in_the_space():
+    space = read_space(compose(["mode=all"], "tune"))
+    keys = {"lr": "optim.lr", "beta1": "optim.beta1", "weight_decay": "optim.weight_decay",
+            "scheduler_factor": "schedule.factor", "p_dropout": "encoders.photometry.dropout",
+            "s_dropout": "encoders.spectra.dropout", "m_dropout": "encoders.metadata.dropout"}  # fmt: skip
+    compared = 0
+    for mode in ("photo", "spectra", "meta", "all"):
+        for starts in OmegaConf.load(CONFIG_DIR / "published" / f"{mode}.yaml").values():
+            for values in starts.values():
+                for name in keys.keys() & values.keys():
+                    assert space[keys[name]].low <= values[name] <= space[keys[name]].high, (mode, name)
+                    compared += 1
+    assert compared == 4 * 2 * (3 * 5 + 7)
+
+
+def test_keys_are_added_changed_and_removed_on_the_command_line():
+    changes = ["~tune.space.optim.beta1", "tune.space.optim.lr.high=1e-3", "tune.space.encoders.each.dropout.low=0.1",
+               "+tune.space.data.batch_size={kind: int, low: 8, high: 64}",
+               "+tune.space.encoders.spectra.dropout={kind: uniform, low: 0.2, high: 0.3}"]  # fmt: skip
+    space = read_space(compose(["mode=all", *changes], "tune"))
+    assert "optim.beta1" not in space and space["optim.lr"].high == 1e-3
+    assert space["data.batch_size"] == Range("int", 8, 64)
+    assert [space[f"encoders.{e}.dropout"].low for e in ("photometry", "spectra")] == [0.1, 0.2]
+
+
+def drawn_trials(number, value, seed=42):
+    import optuna
+
+    from astrom3.training.search import draw
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = read_space(compose(["mode=photo"], "tune")) | {"data.batch_size": Range("int", 8, 64)}
+    trials = []
+    for i in range(number):
+        left = draw(space, seed, trials)
+        done = optuna.trial.create_trial(params=left.params, distributions=left.distributions, value=value(left))
+        done.number = i
+        trials.append(done)
+    return space, trials
+
+
+def test_draws_lie_between_the_bounds_and_spread_as_published():
+    space, trials = drawn_trials(60, lambda t: 1.0)
+    for key, r in space.items():
+        values = sorted(t.params[key] for t in trials)
+        assert r.low <= values[0] and values[-1] <= r.high
+        assert len(set(values)) > 20
+    rates = sorted(t.params["optim.lr"] for t in trials)
+    assert 1e-4 < rates[30] < 1.5e-3  # the middle of the logarithms, 3e-4; that of the numbers is 5e-3
+    assert all(isinstance(t.params["data.batch_size"], int) for t in trials)
+
+
+def test_a_draw_depends_on_seed_number_and_values_alone_and_learns_from_them():
+    low, again, high = (drawn_trials(30, v)[1] for v in (lambda t: t.params["optim.beta1"],) * 2 + (
+        lambda t: -t.params["optim.beta1"],))  # fmt: skip
+    assert [t.params for t in low] == [t.params for t in again]
+    assert [t.params for t in low[:10]] == [t.params for t in high[:10]]  # random ones
+    assert low[0].params != drawn_trials(1, lambda t: 1.0, seed=0)[1][0].params
+    mean = [sum(t.params["optim.beta1"] for t in trials[15:]) / 15 for trials in (low, high)]
+    assert mean[0] < 0.8 and mean[1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tune.trials=0"], "tune.trials=0 must be at least 1"),
+        (["tune.keep=none"], "tune.keep=none does not exist: it is one of best, all"),
+        (["trainer.devices=2"], "trainer.devices=2: a trial runs on one device"),
+        (["optim.lr=0.1"], "optim.lr is both given and searched"),
+        (["tune.space.optim.lr.low=1"], "tune.space.optim.lr: low=1 must be less than high=0.01"),
+        (["tune.space.optim.lr.low=0"], "tune.space.optim.lr.low=0 must be greater than 0, as kind=log"),
+        (["tune.space.optim.lr.kind=normal"], "kind=normal does not exist: it is one of uniform, log, int"),
+        (["tune.space.encoders.each.dropout.high=1.5"], "encoders.metadata.dropout=1.5 must be"),
+        (["+tune.space.optim.rate={kind: log, low: 1, high: 2}"], "there is no key optim.rate"),
+        (["+tune.space.optim.beta2={low: 0.9, high: 0.99}"], "tune.space.optim.beta2 needs kind, low and high"),
+        (["+tune.space.epochs={kind: int, low: 1.5, high: 3}"], "tune.space.epochs.low=1.5 is not a whole number"),
+        (["+tune.space.epochs=3"], "tune.space.epochs=3 is not of the form"),
+        (["~tune.space.optim", "~tune.space.schedule", "~tune.space.encoders"], "tune.space is empty"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_written(overrides, message, tmp_path):
+    with pytest.raises(UserError) as error:
+        search(tmp_path, "mode=meta", *overrides)
+    assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+# --- searches ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_search_leaves_table_picture_best_and_the_weights_of_the_best_alone(whole):
+    rows = table(whole)
+    assert [r["number"] for r in rows] == [str(i) for i in range(11)] and {r["state"] for r in rows} == {"complete"}
+    for r in rows:
+        losses = [e["val/loss"] for e in csv.DictReader((whole / f"trial-{int(r['number']):03d}/metrics.csv").open())]
+        assert len(losses) == 3 and float(r["value"]) == min(map(float, losses))
+        assert losses[int(r["best_epoch"])] == min(losses, key=float)
+    best = OmegaConf.load(whole / "best.yaml")
+    lowest = min(rows, key=lambda r: float(r["value"]))
+    assert (best.trial, best.value) == (int(lowest["number"]), float(lowest["value"]))
+    kept = {p.parent.name for name in ("checkpoints", "model") for p in whole.glob(f"trial-*/{name}")}
+    assert kept == {f"trial-{best.trial:03d}"}
+    assert (whole / "tune.png").stat().st_size > 10_000
+
+
+def test_the_printed_command_trains_the_best_trial(whole, tmp_path):
+    best = OmegaConf.load(whole / "best.yaml")
+    words = best.command.split()
+    assert words[:3] == ["python", "-m", "astrom3.train"] and str(whole.parent) not in best.command
+    assert words[-len(best.overrides) :] == best.overrides
+    trial = OmegaConf.load(whole / f"trial-{best.trial:03d}" / "config.yaml")
+    assert differences(trial, compose([*words[3:], f"root={tmp_path}"])) == []
+    info = OmegaConf.load(whole / f"trial-{best.trial:03d}" / "run.json")
+    assert info.command == best.command
+
+
+def test_a_finished_search_is_not_repeated_and_another_one_refused(whole):
+    root, before = whole.parents[1], (whole / "journal.log").read_bytes()
+    best = search(root, *MANY)
+    assert best["trial"] == OmegaConf.load(whole / "best.yaml").trial
+    assert (whole / "journal.log").read_bytes() == before
+    with pytest.raises(UserError, match=r"another configuration \(.*data.batch_size: 64 -> 32.*overwrite=true"):
+        search(root, *MANY, "data.batch_size=32")
+    with pytest.raises(UserError, match=r"\(tune.space.optim.lr.high: 0.01 -> 0.1\)"):
+        search(root, *MANY, "tune.space.optim.lr.high=0.1")
+    assert (whole / "journal.log").read_bytes() == before
+
+
+def test_more_trials_go_on_after_half_a_line_and_overwrite_starts_afresh(tmp_path, whole):
+    options = [*TINY, "epochs=3", "tune.keep=all"]
+    search(tmp_path, *options, "tune.trials=1")
+    with (study(tmp_path) / "journal.log").open("a") as file:
+        file.write('{"op_code": 5, "trial')  # the power went out
+    search(tmp_path, *options, "tune.trials=2")
+    assert table(study(tmp_path)) == table(whole)[:2]
+    assert len(list(study(tmp_path).glob("trial-*/checkpoints/best.ckpt"))) == 2
+    with FileLock(study(tmp_path) / "locks" / "001"), pytest.raises(UserError, match="another process is searching"):
+        search(tmp_path, *options, "tune.trials=1", "overwrite=true", "tune.seed=1")
+    search(tmp_path, *options, "tune.trials=1", "overwrite=true", "tune.seed=1")
+    assert len(table(study(tmp_path))) == 1 and table(study(tmp_path)) != table(whole)[:1]
+    assert not (study(tmp_path) / "trial-001").exists()
+
+
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    best = search(tmp_path, *TINY, "tune.trials=4", "tune.space.optim.lr.high=1e30")
+    rows = table(study(tmp_path))
+    failed = [r for r in rows if r["state"] == "fail"]
+    assert 0 < len(failed) < 4 and all("loss became" in r["reason"] and not r["value"] for r in failed)
+    assert rows[best["trial"]]["state"] == "complete"
+    assert sum(" failed: the training loss" in r.message for r in caplog.records) == len(failed)
+    assert not any(r.message.startswith("epoch") for r in caplog.records)  # one line per trial
+    for r in failed:
+        assert not (study(tmp_path) / f"trial-{int(r['number']):03d}" / "checkpoints").exists()
+
+
+def test_all_trials_failed_is_an_error_and_other_exceptions_are_failures_too(tmp_path, monkeypatch):
+    import astrom3.training.search as module
+
+    def broken(cfg):
+        raise RuntimeError("the lights went out")
+
+    monkeypatch.setattr(module, "train", broken)
+    with pytest.raises(UserError, match=r"all 2 trials failed, the first with: RuntimeError: the lights went out"):
+        search(tmp_path, *TINY, "tune.trials=2")
+    assert [r["reason"] for r in table(study(tmp_path))] == ["RuntimeError: the lights went out"] * 2
+
+
+def test_missing_data_are_an_error_before_the_first_trial(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        search(tmp_path, "mode=meta", "data=local", f"data.path={tmp_path}/nowhere")
+    assert not list(study(tmp_path).glob("trial-*"))
+
+
+def test_a_trial_is_composed_as_train_would_in_folders_of_any_name(tmp_path):
+    run = tmp_path / "it's a (strange) folder"
+    cfg = trial_config([*TINY, f"root={tmp_path}", "overwrite=true"], {"optim.lr": 1e-05}, run)
+    assert cfg.run == str(run) and cfg.optim.lr == 1e-5 and not cfg.overwrite
+    assert differences(cfg, compose([*TINY, "optim.lr=1e-5"])) == []
+
+
+# --- real processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_search_killed_in_the_middle_has_the_trials_of_one_never_interrupted(tmp_path, whole):
+    """Ctrl-C in trial 2, SIGKILL in trials 5 and 10 (drawn by TPE), at different moments of their lives."""
+    given, folder = [*MANY, f"root={tmp_path}"], study(tmp_path)
+    moments = [("trial-002/metrics.csv", signal.SIGINT), ("locks/005", signal.SIGKILL),
+               ("trial-010/checkpoints/last.ckpt", signal.SIGKILL)]  # fmt: skip
+    for name, how in moments:
+        process = command(given, tmp_path / "log")
+        assert wait_for(folder / name, process)
+        os.kill(process.pid, how)
+        assert finish(process) == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert finish(command(given, tmp_path / "log")) == 0
+    assert (tmp_path / "log").read_text().count("goes on") == len(moments)
+    assert (folder / "trials.csv").read_text() == (whole / "trials.csv").read_text()
+    assert OmegaConf.load(folder / "best.yaml").value == OmegaConf.load(whole / "best.yaml").value
+    for one in whole.glob("trial-*/metrics.csv"):
+        assert (folder / one.relative_to(whole)).read_text() == one.read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_trials_and_take_over_those_of_a_dead_one(tmp_path):
+    given, folder = [*TINY, "tune.trials=6", f"root={tmp_path}"], study(tmp_path)
+    first = command(given, tmp_path / "first")
+    assert wait_for(folder / "trial-000" / "config.yaml", first)
+    others = [command(given, tmp_path / name) for name in ("second", "third")]
+    assert wait_for(folder / "trial-003" / "config.yaml", others[0])
+    os.kill(first.pid, signal.SIGKILL)
+    assert finish(first) == -signal.SIGKILL
+    assert [finish(p) for p in others] == [0, 0]
+    assert {(r["number"], r["state"]) for r in table(folder)} == {(str(i), "complete") for i in range(6)}
+    took = [said(tmp_path / name) for name in ("first", "second", "third")]
+    assert sorted(chain(*took)) == list(range(6)), took  # each by one process
+    assert took[1] and took[2]
+
+
+def said(output):
+    """Numbers of the trials that a process has finished."""
+    words = [line.split() for line in output.read_text().splitlines()]
+    return [int(w[2].rstrip(":")) for w in words if w[1:2] == ["trial"] and w[2].endswith(":")]
+
+
+@pytest.mark.slow
+def test_the_command_line_answers_help_config_and_mistakes(tmp_path):
+    for flags, wanted in ((["--help"], "trials: 100"), (["--cfg", "job"], "kind: log")):
+        process = command([*TINY, *flags], tmp_path / "out")
+        assert finish(process) == 0 and wanted in (tmp_path / "out").read_text()
+    assert finish(command([*TINY, f"root={tmp_path}", "trials=0"], tmp_path / "wrong")) == 2
+    assert (tmp_path / "wrong").read_text() == "astrom3 tune: there is no key trials: did you mean tune.trials?\n"
