@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast lint clean
+.PHONY: help install demo test test-fast test-slurm lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,7 +26,10 @@ test: install  ## everything a laptop can run
 	$(BIN)/python -m pytest
 
 test-fast: install  ## without the slow tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not slurm"
+
+test-slurm: install  ## a real SLURM of one node, installed and started here (root and apt; skipped elsewhere)
+	$(BIN)/python -m pytest -m slurm -rs
 
 lint: install  ## style, format, types
 	$(BIN)/ruff check .

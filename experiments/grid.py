@@ -29,7 +29,6 @@ from omegaconf import OmegaConf
 from astrom3 import cli, config, launch
 from astrom3.errors import UserError
 
-log = logging.getLogger(__name__)
 AXES = {
     "mode": "photo,spectra,meta,all",
     "sub": "full,sub50,sub25,sub10",
@@ -52,7 +51,7 @@ def grid(arguments: list[str]) -> None:
     check(axes, rest)
     root, runs = Path(given.get("root", "runs")), all_runs(axes)
     before = [run for run in runs if finished(root, run)]
-    log.info("%d runs, %d of them finished already", len(runs), len(before))
+    say(f"{len(runs)} runs, {len(before)} of them finished already")
     if given.get("hydra/launcher") in config.CLUSTERS:
         failed = in_jobs(axes, rest, root, "wait" in words)
     else:
@@ -62,8 +61,7 @@ def grid(arguments: list[str]) -> None:
     report(root)
     failed = {**failed, **recorded(root, runs)}
     done = sum(finished(root, run) for run in runs)
-    skipped = len(before)
-    log.info("%d runs: %d finished now, %d before, %d not", len(runs), done - skipped, skipped, len(runs) - done)
+    say(f"{len(runs)} runs: {done - len(before)} finished now, {len(before)} skipped, {len(runs) - done} not finished")
     if failed:
         raise UserError("not finished:" + "".join(f"\n  {run}: {reason}" for run, reason in failed.items()))
 
@@ -92,7 +90,7 @@ def in_sweeps(axes: dict[str, list[str]], rest: list[str]) -> dict[str, str]:
 
     failed: dict[str, str] = {}
     for overrides in stages(axes):
-        log.info("== python -m astrom3.train -m %s", " ".join([*overrides, *rest]))
+        say(f"\n== python -m astrom3.train -m {' '.join([*overrides, *rest])}")
         try:
             cli.run("train", train, ["-m", *overrides, *rest])
         except cli.SweepError as error:
@@ -108,9 +106,7 @@ def in_jobs(axes: dict[str, list[str]], rest: list[str], root: Path, wait: bool)
     if launch.on_slurm(settings):
         done = launch.submit(jobs, settings, folder)
         if not wait:
-            log.info(
-                "%d jobs (squeue lists them), logs in %s; later: python -m astrom3.report %s", len(done), folder, root
-            )
+            say(f"{len(done)} jobs (squeue lists them), logs in {folder}; later: python -m astrom3.report {root}")
             return None
         launch.wait(done)
     else:
@@ -168,6 +164,10 @@ def recorded(root: Path, runs: list[Run]) -> dict[str, str]:
     """Run -> reason, from the folders of runs that failed."""
     files = {str(folder_of(root, run)): folder_of(root, run) / "failure.json" for run in runs}
     return {name: json.loads(file.read_text())["reason"] for name, file in files.items() if file.is_file()}
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 def report(root: Path) -> None:
