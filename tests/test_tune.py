@@ -263,6 +263,12 @@ def test_all_trials_failed_is_an_error_and_other_exceptions_are_failures_too(tmp
         search(tmp_path, *TINY, "tune.trials=2")
     assert [r["reason"] for r in table(study(tmp_path))] == ["RuntimeError: the lights went out"] * 2
 
+    with pytest.raises(UserError, match=r"5 trials in a row failed.*the same command goes on"):  # a full disk, perhaps
+        search(tmp_path, *TINY, "tune.trials=9")
+    assert len(table(study(tmp_path))) == 7
+    with pytest.raises(UserError, match=r"all 9 trials failed"):
+        search(tmp_path, *TINY, "tune.trials=9")
+
 
 def test_missing_data_are_an_error_before_the_first_trial(tmp_path):
     with pytest.raises(UserError, match="nowhere"):

@@ -43,7 +43,7 @@ from astrom3.training.space import Range, Space, as_overrides, trial_config
 
 log = logging.getLogger(__name__)
 JOURNAL, LOCK, LOCKS = "journal.log", "study.lock", "locks"
-MAY_CHANGE = ("study", "tune.trials", "tune.keep")
+MAY_CHANGE = ("study", "tune.trials", "tune.failures", "tune.keep")
 REDRAW = 20  # seconds: the picture is drawn again after trials that took longer
 
 
@@ -53,6 +53,7 @@ class Search:
         self.folder = Path(cfg.study)
         self.lock = FileLock(self.folder / LOCK)
         self.durations: list[float] = []
+        self.failures: list[str] = []  # in a row
 
     def run(self) -> dict[str, Any]:
         """All trials that are not taken yet; returns best.yaml. Raises UserError where none succeeded."""
@@ -67,6 +68,7 @@ class Search:
             trial, held = claimed
             with held:
                 self.finish(trial, *self.train(trial))
+            self.check_failures()
         with self.lock:
             return self.conclude()
 
@@ -117,7 +119,7 @@ class Search:
                 if held := take(self.lock_of(left.number)):
                     log.info("trial %d goes on", left.number)
                     return Trial(self.study, left._trial_id), held
-            if len(trials) >= self.cfg.tune.trials:
+            if not self.claimable():
                 return None
             number = len(trials)
             self.study.add_trial(draw(self.space, self.cfg.tune.seed, trials))  # one record: drawn whole or not at all
@@ -145,6 +147,7 @@ class Search:
             self.durations.append(time.monotonic() - start)
 
     def finish(self, trial: Trial, epoch: dict[str, Any] | None, reason: str) -> None:
+        self.failures = [*self.failures, reason] if epoch is None else []
         with self.lock:
             if epoch is None:
                 trial.set_user_attr("reason", reason)
@@ -157,6 +160,17 @@ class Search:
             self.write(picture=self.durations[-1] > REDRAW)
             log.info("trial %d: %s%s", trial.number, f"failed: {reason}" if epoch is None else f"{epoch['loss']:.5g}",
                      self.outlook())  # fmt: skip
+
+    def check_failures(self) -> None:
+        """A full disk or a lost GPU fails trial after trial: keep the rest of the study from it."""
+        if len(self.failures) == self.cfg.tune.failures and self.claimable():
+            raise UserError(
+                f"{len(self.failures)} trials in a row failed, the last with: {self.failures[-1]}; the same command "
+                "goes on with the next ones (tune.failures=null: whatever happens)"
+            )
+
+    def claimable(self) -> bool:
+        return len(self.study.get_trials(deepcopy=False)) < self.cfg.tune.trials
 
     def outlook(self) -> str:
         """`, best so far ..., ... left: about ... min`"""

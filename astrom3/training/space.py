@@ -73,6 +73,8 @@ def check_search(cfg: DictConfig, overrides: Sequence[str], space: Space) -> Non
     """What can be refused before anything is written or imported."""
     if cfg.tune.trials < 1:
         raise UserError(f"tune.trials={cfg.tune.trials} must be at least 1")
+    if cfg.tune.failures is not None and cfg.tune.failures < 1:
+        raise UserError(f"tune.failures={cfg.tune.failures} must be at least 1, or null")
     if cfg.tune.keep not in ("best", "all"):
         raise UserError(f"tune.keep={cfg.tune.keep} does not exist: it is one of best, all")
     devices = cfg.trainer.devices
