@@ -186,6 +186,7 @@ def test_mistakes_are_refused_before_anything_is_written(overrides, message, tmp
 # --- searches ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_leaves_table_picture_best_and_the_weights_of_the_best_alone(whole):
     rows = table(whole)
     assert [r["number"] for r in rows] == [str(i) for i in range(11)] and {r["state"] for r in rows} == {"complete"}
@@ -201,6 +202,7 @@ def test_a_search_leaves_table_picture_best_and_the_weights_of_the_best_alone(wh
     assert (whole / "tune.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_printed_command_trains_the_best_trial(whole, tmp_path):
     best = OmegaConf.load(whole / "best.yaml")
     words = best.command.split()
@@ -212,6 +214,7 @@ def test_the_printed_command_trains_the_best_trial(whole, tmp_path):
     assert info.command == best.command
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_not_repeated_and_another_one_refused(whole):
     root, before = whole.parents[1], (whole / "journal.log").read_bytes()
     best = search(root, *MANY)
@@ -224,6 +227,7 @@ def test_a_finished_search_is_not_repeated_and_another_one_refused(whole):
     assert (whole / "journal.log").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_after_half_a_line_and_overwrite_starts_afresh(tmp_path, whole):
     options = [*TINY, "epochs=3", "tune.keep=all"]
     search(tmp_path, *options, "tune.trials=1")
