@@ -54,13 +54,12 @@ def run(name: str, function: Verb, arguments: list[str]) -> None:
     """The same with exceptions in place of exit statuses; a sweep raises SweepError at its end where a run failed."""
     flags = {a for a in arguments if a.startswith("-")}
     overrides = config.quote_groups([a for a in arguments if not a.startswith("-")])
-    if flags & {"--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"} or not flags & {
-        "-m",
-        "--multirun",
-    }:
-        run_one(name, function, arguments, overrides)
-    else:
+    if flags & TELLING:
+        through_hydra(name, function, function, arguments)
+    elif flags & {"-m", "--multirun"}:
         run_sweep(name, function, arguments, overrides)
+    else:
+        run_one(name, function, arguments, overrides)
 
 
 def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str]) -> None:
@@ -104,7 +103,7 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
     failed = {o["run"]: o["reason"] for o in ended.values() if o["reason"] is not None}
     for number in sorted(set(range(len(runs))) - set(ended)):
         silent = str(config.compose(runs[number], name).get("run") or " ".join(runs[number]))
-        failed[silent] = "it has not come to an end: its process was killed, or its job is still going on"
+        failed[silent] = "it has not ended: its process was killed, its job goes on, or the launcher gave up"
     if failed:
         raise SweepError(failed, len(runs))
 

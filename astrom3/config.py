@@ -242,8 +242,6 @@ def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) 
 
     choices: configurations in which every value of the sweep stands once.
     """
-    if launcher not in (None, "basic", *LAUNCHERS):
-        raise UserError(f"hydra/launcher={launcher} does not exist: it is one of {', '.join(LAUNCHERS)}")
     found = {key: [OmegaConf.select(c, key, default=1) for c in choices] for key in PROCESSES}
     devices, nodes = (values[0] for values in found.values())
     several = [f"{key}={v}" for key, values in found.items() for v in values if v not in (1, "1")]
@@ -287,7 +285,10 @@ def sweep_runs(overrides: Sequence[str]) -> list[list[str]]:
 def launcher_of(overrides: Sequence[str]) -> str | None:
     """The option of hydra/launcher on the command line."""
     chosen = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "hydra/launcher"]
-    return chosen[-1] if chosen else None
+    launcher = chosen[-1] if chosen else None
+    if launcher not in (None, "basic", *LAUNCHERS):
+        raise UserError(f"hydra/launcher={launcher} does not exist: it is one of {', '.join(LAUNCHERS)}")
+    return launcher
 
 
 def sweep_choices(overrides: Sequence[str]) -> list[list[str]]:

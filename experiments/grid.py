@@ -41,18 +41,22 @@ Run = tuple[str, str, str, str]  # mode, sub, init, seed
 
 def grid(arguments: list[str]) -> None:
     """Both stages and the report. Raises UserError at the end where a run failed."""
-    words = {a for a in arguments if "=" not in a}
+    arguments = [{"tiny=true": "tiny", "wait=true": "wait"}.get(a.removeprefix("--"), a) for a in arguments]
+    words = {a.removeprefix("--") for a in arguments if "=" not in a}
     if unknown := words - {"tiny", "wait"}:
         raise UserError(f"{unknown.pop()!r} is not of the form key=value, nor `tiny` nor `wait`")
     given = dict(a.partition("=")[::2] for a in [*(TINY if "tiny" in words else []), *arguments] if "=" in a)
     axes = {name: given.pop(name, values).split(",") for name, values in AXES.items()}
     axes["mode"] = [mode for mode in axes["mode"] if mode != "clip"]  # the first stage
     rest = [f"{key}={value}" for key, value in given.items()]
+    launcher = config.launcher_of(rest)
     check(axes, rest)
     root, runs = Path(given.get("root", "runs")), all_runs(axes)
+    if not runs:
+        raise UserError("there is nothing to train: init=scratch needs no pre-training, and there is no other mode")
     before = [run for run in runs if finished(root, run)]
     say(f"{len(runs)} runs, {len(before)} of them finished already")
-    if given.get("hydra/launcher") in config.CLUSTERS:
+    if launcher in config.CLUSTERS:
         failed = in_jobs(axes, rest, root, "wait" in words)
     else:
         failed = in_sweeps(axes, rest)
@@ -122,7 +126,7 @@ def plan(axes: dict[str, list[str]], rest: list[str], root: Path) -> tuple[list[
     pre-training. With several devices a job is one run, all its processes in step.
     """
     overrides = [o for o in rest if not o.startswith("hydra")]
-    choice = [f"{name}={values[0]}" for name, values in axes.items() if values] + rest
+    choice = config.sweep_choices(config.quote_groups([*stages(axes)[-1], *rest]))[0]
     config.check_sweep([config.compose(choice)], config.launcher_of(rest), runs=1)
     settings = launcher_settings(choice)
     alone = settings["tasks_per_node"] * settings["nodes"] > 1
