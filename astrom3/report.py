@@ -43,10 +43,10 @@ def report(cfg: DictConfig) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """A bare argument is the folder of the runs."""
-    from astrom3.cli import run_verb
+    from astrom3.cli import TELLING, run_verb
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    bare = [a for a in arguments if "=" not in a and not a.startswith("-")]
+    bare = [] if TELLING & set(arguments) else [a for a in arguments if "=" not in a and not a.startswith("-")]
     given = [f"root={a.rstrip('/') or '/'}" if a in bare[:1] else a for a in arguments]
     run_verb("report", report, given)
 

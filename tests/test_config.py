@@ -131,3 +131,13 @@ def test_a_verb_leaves_nothing_behind_but_what_it_was_asked_for(tmp_path):
     command = [sys.executable, "-m", "astrom3.simulate", "out=survey", "objects=40", "workers=1"]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     assert [p.name for p in tmp_path.iterdir()] == ["survey"]
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "convert", "simulate", "report", "tune"])
+def test_every_verb_prints_its_configuration_and_its_help(verb, tmp_path):
+    for flags, answer in ((["--cfg", "job"], ": "), (["--help"], "powered by Hydra")):
+        done = subprocess.run(
+            [sys.executable, "-m", f"astrom3.{verb}", *flags], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0 and answer in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())
