@@ -1,10 +1,11 @@
 """What CLIP pre-training gives where labels are few, on the simulated survey: python -m experiments.simulated_survey
 
-10,000 simulated objects, encoders of size=small, 3 seeds. Pre-training on the training split (its labels unused), then
-each mode with 10 % and 25 % of the labels, from scratch and from CLIP. The learning rate of each mode and start is the
-one of three with the lowest validation loss (mean of the seeds, 10 % of the labels); everything else is as published.
-Then the same from scratch in bfloat16, against the scatter of the seeds. Tables and pictures are written to
-experiments/simulated_survey/. About two hours on two cores; started again it goes on where it was.
+10,000 simulated objects, networks and batches of size=small, 3 seeds. Pre-training on the training split (its labels
+unused), then each mode with 10 % and 25 % of the labels, from scratch and from CLIP. The learning rate of each mode and
+start is the one of three with the lowest validation loss (mean of the seeds, 10 % of the labels); dropouts, decay and
+the plateau are the published ones of that mode, subset and start. Then the single modalities from scratch in bfloat16,
+against the scatter of the seeds. Tables and pictures are written to experiments/simulated_survey/. About two hours on
+two cores; started again it goes on where it was.
 
 `init=scratch` or `init=clip` does that half only (two processes side by side; give each OMP_NUM_THREADS=1).
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path("runs/simulated")
+SINGLE = ("spectra", "photo", "meta")  # modes of the comparison of precisions
 OUT = Path(__file__).parent / "simulated_survey"
 MODES, SUBS, SEEDS, RATES = (
     ("spectra", "photo", "meta", "all"),
@@ -44,7 +46,7 @@ def main(*arguments: str) -> None:
             classify([mode], "sub25", init, chosen_rate(mode, init))
     if "scratch" in inits:
         sweep(
-            f"mode={','.join(MODES)}",
+            f"mode={','.join(SINGLE)}",
             "sub=sub10",
             "optim.lr=0.003",
             "trainer.precision=bf16-mixed",
@@ -113,7 +115,7 @@ def tables() -> None:
 def precision() -> list[str]:
     """Paired differences between the two precisions beside the scatter of the seeds."""
     lines = ["| mode | float32 | bfloat16 | difference, pair by pair | seed scatter of float32 |", "| --- " * 5 + "|"]
-    for mode in MODES:
+    for mode in SINGLE:
         values = []
         for folder in ("lr-0.003", "bf16"):
             runs = [ROOT / folder / f"{mode}-sub10-scratch-{s}" / "metrics.json" for s in SEEDS]
