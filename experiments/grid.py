@@ -13,12 +13,10 @@ python -m experiments.grid mode=spectra sub=sub10 seed=42,0      a part of it
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -62,7 +60,7 @@ def grid(arguments: list[str]) -> None:
         failed = in_sweeps(axes, rest)
     if failed is None:  # submitted, not waited for
         return
-    report(root)
+    table(root)
     failed = {**failed, **recorded(root, runs)}
     done = sum(finished(root, run) for run in runs)
     say(f"{len(runs)} runs: {done - len(before)} finished now, {len(before)} skipped, {len(runs) - done} not finished")
@@ -174,10 +172,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def report(root: Path) -> None:
-    """The table of what there is."""
-    if importlib.util.find_spec("astrom3.report"):
-        subprocess.run([sys.executable, "-m", "astrom3.report", str(root)])
+def table(root: Path) -> None:
+    """What there is, beside the paper."""
+    from astrom3.report import report
+
+    report(config.compose([f"root={root}"], "report"))
 
 
 if __name__ == "__main__":
