@@ -1,0 +1,188 @@
+"""Embeddings of many objects, in memory and as parquet; what `embed` writes and `analyse`, `search`, `explore` read.
+
+Columns: object_id string; label string (null: none); split string (null: not known); photometry, spectra, metadata
+and mean fixed-size lists of float32 (null: the object lacks that modality; a model of one modality has only its own);
+predicted string and probabilities fixed-size list of float32 where the model has a head. The schema's metadata hold
+`astrom3` = {"model": ..., "classes": [...]} as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from astrom3.data.schema import MODALITIES, UNLABELLED
+from astrom3.errors import UserError
+from astrom3.inference.trained import Encoded, TrainedModel
+
+KEY = b"astrom3"
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """n objects. ids (n,) str; labels (n,) int64 into `classes`, UNLABELLED where none; splits (n,) str, "" unknown;
+    present: modality -> (n,) bool; vectors: modality or "mean" -> float32 (n, D), zero rows where absent;
+    probabilities float32 (n, C) or None; model: where it was loaded from."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    splits: np.ndarray
+    present: dict[str, np.ndarray]
+    vectors: dict[str, np.ndarray]
+    probabilities: np.ndarray | None
+    classes: tuple[str, ...]
+    model: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.present)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(n,) int64 into `classes`, UNLABELLED for an object without any modality; needs probabilities."""
+        assert self.probabilities is not None
+        anything = np.logical_or.reduce(list(self.present.values()))
+        return np.where(anything, self.probabilities.argmax(1), UNLABELLED)
+
+    def take(self, rows: np.ndarray) -> Embeddings:
+        """Some objects, by number or mask."""
+        return Embeddings(
+            self.ids[rows], self.labels[rows], self.splits[rows], {m: p[rows] for m, p in self.present.items()},
+            {m: v[rows] for m, v in self.vectors.items()},
+            None if self.probabilities is None else self.probabilities[rows], self.classes, self.model,
+        )  # fmt: skip
+
+    def of_split(self, *names: str) -> Embeddings:
+        return self.take(np.isin(self.splits, names))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Embeddings]) -> Embeddings:
+        """All of one model."""
+        first = parts[0]
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(p, name) for p in parts]) for name in ("ids", "labels", "splits")
+        }
+        for name in ("present", "vectors"):
+            joined[name] = {k: np.concatenate([getattr(p, name)[k] for p in parts]) for k in getattr(first, name)}
+        all_have = all(p.probabilities is not None for p in parts)
+        joined["probabilities"] = np.concatenate([p.probabilities for p in parts]) if all_have else None
+        return cls(**joined, classes=first.classes, model=first.model)
+
+    @classmethod
+    def of_split_of(cls, model: TrainedModel, data: Any, split: str) -> Embeddings:
+        """Every usable object of a split of a data module (see `trained.data_of`), in its order."""
+        if split not in data.splits:
+            data.setup({"train": "fit", "validation": "validate", "test": "test"}[split])
+        parts = [
+            from_batch(batch, model.encode(batch), data.object_ids(split), split, model, data.classes)
+            for batch in data.split_dataloader(split)
+        ]
+        return cls.concatenate(parts)
+
+    # --- parquet ----------------------------------------------------------------------------------------------------
+
+    def to_table(self) -> pa.Table:
+        names = np.array([*self.classes, None], dtype=object)  # UNLABELLED = -1 is the last
+        columns: dict[str, Any] = {
+            "object_id": pa.array(self.ids, pa.string()),
+            "label": pa.array(names[self.labels], pa.string()),
+            "split": pa.array([s or None for s in self.splits.tolist()], pa.string()),
+        }
+        anything = np.logical_or.reduce(list(self.present.values()))
+        for name, vectors in self.vectors.items():
+            columns[name] = lists(vectors, self.present.get(name, anything))
+        if (probabilities := self.probabilities) is not None:
+            columns["predicted"] = pa.array(names[self.predicted], pa.string())
+            columns["probabilities"] = lists(probabilities, anything)
+        about = {"model": self.model, "classes": list(self.classes)}
+        return pa.table(columns).replace_schema_metadata({KEY: json.dumps(about).encode()})
+
+    @classmethod
+    def from_table(cls, table: pa.Table, source: str = "the table") -> Embeddings:
+        about = read_about(table.schema, source)
+        classes = tuple(about["classes"])
+        number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
+        present, vectors = {}, {}
+        for name in (*MODALITIES, MEAN):
+            if name in table.column_names:
+                vectors[name], present[name] = dense(table[name])
+        present.pop(MEAN, None)
+        probabilities = dense(table["probabilities"])[0] if "probabilities" in table.column_names else None
+        return cls(
+            np.array(table["object_id"].to_pylist(), dtype=str),
+            np.array([number.get(x, UNLABELLED) for x in table["label"].to_pylist()], dtype=np.int64),
+            np.array([s or "" for s in table["split"].to_pylist()], dtype=str),
+            present, vectors, probabilities, classes, about.get("model", ""),
+        )  # fmt: skip
+
+    def write(self, path: Path | str) -> Path:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.to_table(), path, compression="zstd")
+        return path
+
+    @classmethod
+    def read(cls, path: Path | str) -> Embeddings:
+        """A parquet file, or a folder of them (in the order of their names)."""
+        tables = [pq.read_table(file) for file in files_of(path)]
+        return cls.concatenate([cls.from_table(t, str(path)) for t in tables])
+
+
+def from_batch(
+    batch: dict[str, Any], found: Encoded, ids: np.ndarray, split: str, model: TrainedModel, classes: Sequence[str]
+) -> Embeddings:
+    """What a model made of a batch of a data module. ids: of the whole split; classes: of the data. Labels are kept by
+    name: a class that the model does not know is added behind its own."""
+    own = (*model.classes, *(c for c in classes if c not in model.classes))
+    number = np.array([*(own.index(c) for c in classes), UNLABELLED], dtype=np.int64)
+    index = np.asarray(batch["index"])
+    return Embeddings(
+        ids[index].astype(str), number[np.asarray(batch["label"])], np.full(len(index), split),
+        found.present, found.embeddings | {MEAN: found.mean}, found.probabilities, own, model.name,
+    )  # fmt: skip
+
+
+def files_of(path: Path | str) -> list[Path]:
+    path = Path(path)
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise UserError(f"{path} holds no embeddings: write them with python -m astrom3.embed model=... out={path}")
+    return files
+
+
+def read_about(schema: pa.Schema, source: str) -> dict[str, Any]:
+    found = (schema.metadata or {}).get(KEY)
+    if found is None or "object_id" not in schema.names:
+        raise UserError(f"{source} is not a table of embeddings: write one with python -m astrom3.embed")
+    return json.loads(found)
+
+
+def lists(values: np.ndarray, there: np.ndarray) -> pa.FixedSizeListArray:
+    """Float32 (n, D) as fixed-size lists, null where not there."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~there))
+
+
+def dense(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed-size lists -> float32 (n, D) with zero rows for null, and (n,) bool which are not null."""
+    width = column.type.list_size
+    out, there = np.zeros((len(column), width), np.float32), np.ones(len(column), bool)
+    at = 0
+    for chunk in column.chunks:
+        mask = chunk.is_valid().to_numpy(zero_copy_only=False)
+        rows = slice(at, at + len(chunk))
+        there[rows] = mask
+        out[rows][mask] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)  # flatten leaves nulls out
+        at += len(chunk)
+    return out, there

@@ -1,0 +1,221 @@
+"""A trained model, ready to use: batches (data/schema.py) in, embeddings and class probabilities out as numpy arrays.
+
+    model = TrainedModel.load("runs/clip-full-scratch-42")      # a run folder, a model folder or a hub id
+    found = model.encode(batch)                                 # Encoded
+
+What stands for an object: the L2-normalised projections of a trimodal model, one for each modality; of a model with a
+single encoder its features (light curves: the mean of the outputs over the points that are there, 128 numbers).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from astrom3.data.layouts.table import Source
+from astrom3.data.normalise import Normaliser
+from astrom3.data.origins import Origin
+from astrom3.data.schema import CLASSES, MODALITIES
+from astrom3.errors import UserError
+from astrom3.models import published
+from astrom3.models.informer import EVALUATIONS, InformerEncoder
+from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel, encode
+
+PREPROCESSING = "preprocessing.json"  # classes and statistics, beside config.json
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """B objects. present: modality -> bool (B,); embeddings: modality -> float32 (B, D), zero rows where absent;
+    mean: float32 (B, D), of the embeddings that an object has; probabilities: float32 (B, C), None without a head."""
+
+    present: dict[str, np.ndarray]
+    embeddings: dict[str, np.ndarray]
+    mean: np.ndarray
+    probabilities: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """network: in evaluation mode, on `device`. classes: names, id = position. normaliser: statistics of the training
+    objects' catalogue columns, None where they are not known (data normalised beforehand)."""
+
+    name: str
+    network: nn.Module
+    classes: tuple[str, ...]
+    normaliser: Normaliser | None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        evaluation: str = "fixed",
+        statistics: str | Path | None = None,
+    ) -> TrainedModel:
+        """source: a run folder, a model folder or a hub id. evaluation: how the light-curve encoder chooses its keys,
+        "fixed" (the same each time), "sampled" (as published, varies from call to call) or "full". statistics: a file
+        like the raw data set's info.json, where the model folder has none."""
+        if evaluation not in EVALUATIONS:
+            raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
+        folder = published.find(source, revision=revision)
+        network = published.load(folder)
+        for module in network.modules():
+            if isinstance(module, InformerEncoder):
+                module.evaluation = evaluation
+        classes, normaliser = read_preprocessing(folder, network)
+        if statistics is not None:
+            normaliser = read_info(Path(statistics))
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(str(source), network.to(device).eval(), classes, normaliser, torch.device(device))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return self.backbone.modalities if self.backbone is not None else (self.encoder.inputs[0],)
+
+    @property
+    def backbone(self) -> MultimodalModel | None:
+        """The trimodal part, None for a single encoder."""
+        if isinstance(self.network, MultimodalClassifier):
+            return self.network.backbone
+        return self.network if isinstance(self.network, MultimodalModel) else None
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder of a model of one modality."""
+        return self.network.encoder if isinstance(self.network, Classifier) else self.network
+
+    @property
+    def has_head(self) -> bool:
+        return isinstance(self.network, Classifier | MultimodalClassifier)
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding."""
+        if self.backbone is not None:
+            return self.backbone.hidden_dim
+        return self.encoder.d_model if isinstance(self.encoder, InformerEncoder) else self.encoder.out_features
+
+    @torch.inference_mode()
+    def encode(self, batch: Mapping[str, Any]) -> Encoded:
+        """A batch dict (schema.py; `present` may be missing: all there) of the model's modalities."""
+        moved = to_device({k: batch[k] for k in batch if k in self.inputs or k == "present"}, self.device)
+        size = len(moved[self.inputs[0]])
+        everyone = torch.ones(size, dtype=torch.bool, device=self.device)
+        present = {m: moved.get("present", {}).get(m, everyone) for m in self.modalities}
+        moved["present"] = present
+        logits = None
+        if self.backbone is not None:
+            found = self.backbone(moved)
+            if isinstance(self.network, MultimodalClassifier):
+                logits = self.network.head(self.network.fuse(found, present))
+        else:
+            found, logits = self._single(moved)
+            there = present[self.modalities[0]].unsqueeze(1)
+            found = {m: e * there for m, e in found.items()}
+        count = torch.stack([present[m] for m in self.modalities]).sum(0).clamp(min=1).unsqueeze(1)
+        mean = torch.stack([found[m].float() for m in self.modalities]).sum(0) / count
+        return Encoded(
+            {m: p.cpu().numpy() for m, p in present.items()},
+            {m: e.float().cpu().numpy() for m, e in found.items()},
+            mean.cpu().numpy(),
+            None if logits is None else torch.softmax(logits.float(), dim=-1).cpu().numpy(),
+        )
+
+    def _single(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
+        encoder, modality = self.encoder, self.modalities[0]
+        if isinstance(encoder, InformerEncoder):
+            sequence = encoder.sequence(batch["photometry"], batch["mask"])  # (B, L, d_model), zero where masked
+            points = batch["mask"].sum(1, keepdim=True).clamp(min=1)
+            features, found = sequence.flatten(1), sequence.sum(1) / points
+        else:
+            features = found = encode(encoder, batch)
+        logits = self.network.head(features) if isinstance(self.network, Classifier) else None
+        return {modality: found}, logits
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Keys of the batch that the model reads."""
+        encoders: Any = self.backbone.encoders.values() if self.backbone is not None else [self.encoder]
+        return tuple(key for encoder in encoders for key in encoder.inputs)
+
+
+@dataclass(frozen=True)
+class WithStatistics:
+    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own."""
+
+    origin: Origin
+    normaliser: Normaliser | None
+
+    def open(self, sub: str, seed: int) -> Source:
+        source = self.origin.open(sub, seed)
+        if source.normaliser is None:
+            return source  # normalised beforehand
+        if self.normaliser is None:
+            raise UserError(
+                f"the catalogue values in {source.root} are raw, and the model has no statistics to normalise them "
+                "with: give the info.json of the data that it was trained on as statistics=<file>"
+            )
+        return replace(source, normaliser=self.normaliser)
+
+
+def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, **options: Any) -> Any:
+    """The data module of a configuration's `data` group, for this model: its modalities, its statistics, every object
+    with at least one modality, with or without label. Prepared, not set up. options: more of AstroM3DataModule's."""
+    from hydra.utils import instantiate
+
+    from astrom3.data.datamodule import AstroM3DataModule
+
+    given = {
+        "modalities": tuple(m for m in MODALITIES if m in model.modalities),
+        "labelled_only": False, "min_modalities": 1, "cache": cfg_data.cache, "streaming": cfg_data.streaming,
+        "batch_size": cfg_data.batch_size, "eval_batch_size": cfg_data.eval_batch_size,
+    }  # fmt: skip
+    origin = WithStatistics(instantiate(cfg_data.origin), model.normaliser)
+    data = AstroM3DataModule(origin, sub, seed, **(given | options))
+    data.prepare_data()
+    return data
+
+
+def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...], Normaliser | None]:
+    """Classes and statistics beside the weights; published models have none, their classes are those of the paper."""
+    path, heads = folder / PREPROCESSING, getattr(network, "num_classes", None)
+    if not path.is_file():
+        if heads not in (None, len(CLASSES)):
+            raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
+        return CLASSES, None
+    try:
+        found = json.loads(path.read_text())
+        classes = tuple(found["classes"])
+        statistics = found["normaliser"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy or fetch it again") from None
+    if heads not in (None, len(classes)):
+        raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
+    return classes, None if statistics is None else Normaliser.from_dict(statistics, str(path))
+
+
+def read_info(path: Path) -> Normaliser:
+    """Statistics from a file in the form of the raw data set's info.json, or from a preprocessing.json."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"statistics={path} cannot be read ({error}): give the info.json of a train split") from None
+    return Normaliser.from_dict(found.get("normaliser") or found, str(path))
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {k: to_device(v, device) for k, v in value.items()}
+    return torch.as_tensor(value).to(device)
