@@ -52,7 +52,7 @@ class Embeddings:
     def predicted(self) -> np.ndarray:
         """(n,) int64 into `classes`, UNLABELLED for an object without any modality; needs probabilities."""
         assert self.probabilities is not None
-        anything = np.logical_or.reduce(list(self.present.values()))
+        anything: np.ndarray = np.logical_or.reduce(list(self.present.values()))
         return np.where(anything, self.probabilities.argmax(1), UNLABELLED)
 
     def take(self, rows: np.ndarray) -> Embeddings:
@@ -99,7 +99,7 @@ class Embeddings:
             "label": pa.array(names[self.labels], pa.string()),
             "split": pa.array([s or None for s in self.splits.tolist()], pa.string()),
         }
-        anything = np.logical_or.reduce(list(self.present.values()))
+        anything: np.ndarray = np.logical_or.reduce(list(self.present.values()))
         for name, vectors in self.vectors.items():
             columns[name] = lists(vectors, self.present.get(name, anything))
         if (probabilities := self.probabilities) is not None:
