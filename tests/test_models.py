@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from astrom3.models.dropout import Dropout, keep_mask
+from astrom3.models.dropout import Dropout, draw_key, drop
 from astrom3.models.galspecnet import GalSpecNet
 from astrom3.models.informer import InformerEncoder, ProbSparseAttention
 from astrom3.models.mlp import MetadataMLP
@@ -73,9 +73,8 @@ def test_sparse_path_with_all_queries_equals_full_attention(head_merge):
     torch.manual_seed(0)
     layer = ProbSparseAttention(16, 4, 1, head_merge).double()
     x = torch.randn(2, 30, 16, dtype=torch.float64)
-    query, key = layer._split(layer.query(x)), layer._split(layer.key(x))
     everyone = torch.arange(30).expand(2, 4, 30)
-    torch.testing.assert_close(layer._attend_some(x, query, key, everyone), layer(x, full=True))
+    torch.testing.assert_close(layer._attend_some(x, everyone), layer(x, full=True))
 
 
 def test_the_two_head_merges_differ():
@@ -117,12 +116,17 @@ def test_published_dropout_is_always_a_tenth():
     assert rates == {0.3}
 
 
+def keep_mask(n, p, key=None):
+    """Which of n elements are kept, as 0 and 1 in float64."""
+    ones = torch.ones(n)
+    return (drop(ones, draw_key() if key is None else key, p, torch.empty(n)) != 0).double()
+
+
 @pytest.mark.parametrize("p", [0.1, 0.35, 0.5])
 def test_dropout_keeps_the_share_and_the_mean(p):
     torch.manual_seed(0)
     n = 1_000_003
-    kept = keep_mask(torch.Size([n]), p).double().mean().item()
-    assert abs(kept - (1 - p)) < 5 * math.sqrt(p * (1 - p) / n) + 2**-16
+    assert abs(keep_mask(n, p).mean().item() - (1 - p)) < 5 * math.sqrt(p * (1 - p) / n)
     x = Dropout(p)(torch.ones(n))
     assert abs(x.mean().item() - 1) < 0.01
     assert torch.equal(Dropout(p).eval()(x), x)
@@ -130,10 +134,62 @@ def test_dropout_keeps_the_share_and_the_mean(p):
 
 def test_dropout_masks_of_neighbours_are_independent():
     torch.manual_seed(0)
-    mask = keep_mask(torch.Size([400_000]), 0.3).double()
-    for lag in (1, 2, 3, 4, 8):
+    mask = keep_mask(400_000, 0.3)
+    for lag in (1, 2, 3, 4, 8, 128, 200, 512):
         correlation = torch.corrcoef(torch.stack([mask[:-lag], mask[lag:]]))[0, 1]
         assert abs(correlation) < 0.01, lag
+
+
+def test_dropout_masks_of_calls_are_independent():
+    torch.manual_seed(0)
+    n, p = 200_000, 0.5
+    masks = torch.stack([keep_mask(n, p) for _ in range(8)] + [keep_mask(n, p, (k, 7)) for k in range(4)])
+    masks = torch.cat([masks, torch.stack([keep_mask(n, p, (0, k)) for k in range(4)])])
+    correlation = torch.corrcoef(masks).fill_diagonal_(0).abs()
+    assert torch.equal(keep_mask(n, p, (0, 7)), masks[8])
+    assert correlation.max() < 5 / math.sqrt(n)
+    # Runs of four elements: all sixteen patterns as often as they should be (chi-square with 15 degrees of freedom).
+    patterns = (masks.view(len(masks), -1, 4) * torch.tensor([8.0, 4.0, 2.0, 1.0])).sum(-1).long()
+    for row in patterns:
+        counts = torch.bincount(row, minlength=16).double()
+        assert ((counts - n / 64) ** 2 / (n / 64)).sum() < 50
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_dropout_scales_as_torch_does_in_every_precision(dtype):
+    x = torch.cat([torch.randn(300_000), torch.tensor([math.inf, -math.inf, 0.0, -0.0, 1e-39])]).to(dtype)
+    key = (5, 6)
+    kept = drop(torch.ones(x.shape), key, 0.3, torch.empty(x.shape)) != 0
+    wide = x if dtype == torch.float64 else x.float()
+    expected = (wide * (1 / 0.7 if dtype == torch.float64 else torch.tensor(1 / 0.7))).to(dtype)
+    torch.testing.assert_close(
+        drop(x, key, 0.3, torch.empty_like(x)), torch.where(kept, expected, 0), rtol=0, atol=0, equal_nan=True
+    )
+    assert torch.equal(drop(again := x.clone(), key, 0.3, again), drop(x, key, 0.3, torch.empty_like(x)))
+    nan = drop(torch.full((9,), math.nan, dtype=dtype), key, 0.0, torch.empty(9, dtype=dtype))
+    assert nan.isnan().all()
+
+
+def test_dropout_does_not_depend_on_the_number_of_threads():
+    x, threads = torch.randn(1_000_000), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = drop(x, (1, 2), 0.2, torch.empty_like(x))
+        torch.set_num_threads(4)
+        assert torch.equal(drop(x, (1, 2), 0.2, torch.empty_like(x)), alone)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_dropout_in_place_has_the_gradients_of_dropout():
+    def run(inplace):
+        torch.manual_seed(1)
+        x = torch.linspace(-2, 2, 4000, dtype=torch.float64).view(40, 100).requires_grad_()
+        y = torch.nn.functional.gelu(x.mT)  # not contiguous
+        (Dropout(0.3, inplace)(y) ** 2).sum().backward()
+        return x.grad
+
+    torch.testing.assert_close(run(True), run(False))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -49,6 +49,6 @@ class GalSpecNet(nn.Module):
     def forward(self, spectra: Tensor) -> Tensor:
         x = spectra
         for convolution in self.convolutions[:-1]:
-            x = self.pool(convolution(x).relu())  # (B, C, pixels)
+            x = self.pool(convolution(x)).relu()  # (B, C, pixels); the maximum of ReLUs is the ReLU of the maximum
         x = self.convolutions[-1](x).relu()
         return self.dropout(x.flatten(1))

@@ -82,64 +82,87 @@ class ProbSparseAttention(nn.Module):
         attend. Returns (B, L, d_model)."""
         length = x.shape[1]
         u = length if full else self.sample_size(length)
-        query, key = self._split(self.query(x)), self._split(self.key(x))  # (B, H, L, D)
         if u == length:
-            return self._attend_all(x, query, key)
+            return self._attend_all(x)
         if keys is None:
             keys = torch.randint(length, (length, u), device=x.device)
-        with torch.no_grad():
-            scores = query @ key.transpose(-2, -1)  # (B, H, L, L)
-            drawn = scores.gather(-1, keys.expand(*scores.shape[:2], -1, -1))  # (B, H, L, U)
-            distinct = drawn.amax(-1) - drawn.sum(-1) / length
-            top = distinct.topk(u, sorted=False).indices  # (B, H, u)
-        return self._attend_some(x, query, key, top)
+        return self._attend_some(x, self._select(x, keys))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, L, H D) -> (B, H, L, D)
 
-    def _attend_all(self, x: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        context = F.scaled_dot_product_attention(query, key, self._split(self.value(x)))  # (B, H, L, D)
+    @torch.no_grad()
+    def _select(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Positions (B, H, u) of the queries that attend."""
+        length, u = keys.shape
+        query, key = self._split(self.query(x)), self._split(self.key(x))  # (B, H, L, D)
+        scores = query @ key.transpose(-2, -1)  # (B, H, L, L)
+        drawn = scores.gather(-1, keys.expand(*scores.shape[:2], -1, -1))  # (B, H, L, U)
+        return (drawn.amax(-1) - drawn.sum(-1) / length).topk(u, sorted=False).indices
+
+    def _attend_all(self, x: Tensor) -> Tensor:
+        query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
+        context = F.scaled_dot_product_attention(query, key, value)  # (B, H, L, D)
         if self.head_merge == "published":
             merged = context.contiguous().view(x.shape)
         else:
             merged = context.transpose(1, 2).reshape(x.shape)
         return self.out(merged)
 
-    def _attend_some(self, x: Tensor, query: Tensor, key: Tensor, top: Tensor) -> Tensor:
+    def _attend_some(self, x: Tensor, top: Tensor) -> Tensor:
         """Attention of the selected queries `top` (B, H, u) and the mean for all others.
 
-        All but u rows of each head's context equal the mean of the values. So neither values nor outputs are
-        projected point by point: the attention weights average the inputs, which are then projected, and the output
-        is that of the mean plus the difference the selected rows make.
+        All but u rows of each head's context equal the mean of the values, and no gradient goes through the selection.
+        So nothing is projected point by point: only the selected queries are, the key weights are applied to them
+        instead of to all points, the attention weights average the inputs, which are then projected to values, and the
+        output is that of the mean plus the difference the selected rows make.
         """
         batch, length, d_model = x.shape
         heads, u, dim = self.n_heads, top.shape[-1], d_model // self.n_heads
-        chosen = query.gather(2, top.unsqueeze(-1).expand(-1, -1, -1, dim))  # (B, H, u, D)
-        weights = torch.softmax((chosen @ key.transpose(-2, -1)) * dim**-0.5, dim=-1)  # (B, H, u, L)
+        flat = top.flatten(1)  # (B, H u)
+        chosen = x.gather(1, flat.unsqueeze(-1).expand(-1, -1, d_model)).unflatten(1, (heads, u))  # (B, H, u, d_model)
+        query = self._project(self.query, chosen)  # (B, H, u, D)
+        key_weight, key_bias = self._per_head(self.key)
+        towards = torch.einsum("bhud,hdm->bhum", query, key_weight.to(query.dtype))  # (B, H, u, d_model)
+        offset = torch.einsum("bhud,hd->bhu", query, key_bias.to(query.dtype))  # changes no weight, only rounding
+        scores = (towards.flatten(1, 2) @ x.transpose(1, 2)).unflatten(1, (heads, u)) + offset.unsqueeze(-1)
+        weights = torch.softmax(scores * dim**-0.5, dim=-1)  # (B, H, u, L)
         inputs = (weights.to(x.dtype).flatten(1, 2) @ x).unflatten(1, (heads, u))  # (B, H, u, d_model)
         mean = self._split(self.value(x.mean(1, keepdim=True)))  # (B, H, 1, D)
-        per_head = self.value.weight.unflatten(0, (heads, dim))  # (H, D, d_model)
-        bias = self.value.bias.view(heads, 1, dim)
-        context = torch.einsum("bhum,hdm->bhud", inputs, per_head.to(inputs.dtype)) + bias
-        difference = (context - mean).to(x.dtype)  # (B, H, u, D)
+        difference = (self._project(self.value, inputs) - mean).to(x.dtype)  # (B, H, u, D)
 
         head = torch.arange(heads, device=x.device).view(1, heads, 1)
         if self.head_merge == "published":  # (head, time) in memory order, H at a time, make one output row
             row, slot = (head * length + top) // heads, (head * length + top) % heads
-            head_of = torch.arange(length * heads, device=x.device).view(length, heads) // length
         else:
             row, slot = top, head.expand_as(top)
-            head_of = torch.arange(heads, device=x.device).expand(length, heads)
-        # The rows that the mean alone gives: one per distinct tuple of heads, H of them when H divides L.
-        kinds, kind_of = torch.unique_consecutive(head_of, dim=0, return_inverse=True)
-        base = self.out(mean.squeeze(2)[:, kinds].flatten(2))  # (B, kinds, H, D) -> (B, kinds, d_model)
-        out = base[:, kind_of]  # (B, L, d_model)
         # What each selected row changes: its D numbers times the slice of the output weights at its slot.
         spread = difference.new_zeros(batch, heads * u, heads, dim)
         index = slot.flatten(1)[:, :, None, None].expand(-1, -1, 1, dim)
         spread = spread.scatter(2, index, difference.flatten(1, 2).unsqueeze(2)).flatten(2)  # (B, H u, d_model)
+        out = self._of_mean(mean.squeeze(2), length)
         change = F.linear(spread, self.out.weight).to(out.dtype)
         return out.scatter_add(1, row.flatten(1).unsqueeze(-1).expand_as(change), change)
+
+    def _per_head(self, layer: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight (H, D, d_model) and bias (H, D) of a projection."""
+        return layer.weight.unflatten(0, (self.n_heads, -1)), layer.bias.unflatten(0, (self.n_heads, -1))
+
+    def _project(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        """x (B, H, u, d_model), each head through its own part of `layer` -> (B, H, u, D)."""
+        weight, bias = self._per_head(layer)
+        return torch.einsum("bhum,hdm->bhud", x, weight.to(x.dtype)) + bias.unsqueeze(1)
+
+    def _of_mean(self, mean: Tensor, length: int) -> Tensor:
+        """The output where all rows are the mean: mean (B, H, D) -> (B, length, d_model)."""
+        heads = self.n_heads
+        if self.head_merge == "usual":
+            return self.out(mean.flatten(1)).unsqueeze(1).expand(-1, length, -1)
+        if length % heads == 0:  # one distinct row per head, the same for length / heads rows
+            rows = self.out(mean.repeat(1, 1, heads))  # (B, H, d_model)
+            return rows.repeat_interleave(length // heads, dim=1)
+        head_of = torch.arange(length * heads, device=mean.device).view(length, heads) // length
+        return self.out(mean[:, head_of].flatten(2))
 
 
 class EncoderLayer(nn.Module):
@@ -155,7 +178,7 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
         self.expand, self.contract = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.activation = F.gelu if activation == "gelu" else F.relu
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout, inplace=True)
 
     def forward(self, x: Tensor, keys: Tensor | None = None, full: bool = False) -> Tensor:
         x = self.norm1(x + self.dropout(self.attention(x, keys, full)))
@@ -207,7 +230,7 @@ class InformerEncoder(nn.Module):
             EncoderLayer(d_model, n_heads, d_ff, factor, p, activation, head_merge) for _ in range(e_layers)
         )
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = Dropout(p)
+        self.dropout = Dropout(p, inplace=True)
 
     def forward(self, photometry: Tensor, mask: Tensor, keys: Sequence[Tensor] | None = None) -> Tensor:
         """keys: one (L, U) int64 tensor of drawn key positions per layer, else they are drawn here."""
