@@ -46,7 +46,7 @@ def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
     if x is not out and x.numel() and x.data_ptr() == out.data_ptr():
         raise ValueError("to overwrite x, give x itself as out")
     functions, number = KERNELS[x.dtype]
-    function = functions[x is out]
+    function: Callable[..., None] = functions[x is out]
     tensors = (x,) if x is out else (x, out)
     arrays = [(t.view(torch.uint16) if t.dtype == torch.bfloat16 else t).detach().view(-1).numpy() for t in tensors]
     a, b, threshold, factor = np.uint32(key[0]), np.uint32(key[1]), np.uint32(round(p * 2**BITS)), number(1 / (1 - p))
@@ -93,18 +93,20 @@ def _kept(i, a, b, threshold):  # Wellons' lowbias32, keyed before and between i
     return uint32(h ^ uint32(h >> uint32(16))) >= threshold
 
 
-@intrinsic
-def _float_of(context, bits):  # uint32 -> the float32 with these bits
-    return types.float32(types.uint32), lambda context, builder, signature, args: builder.bitcast(
-        args[0], context.get_value_type(types.float32)
-    )
+def _reinterpreted(source: Any, target: Any) -> Any:
+    """A numba function that reads the bits of one type as those of another."""
+
+    def bitcast(context: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], context.get_value_type(target))
+
+        return target(source), generate
+
+    return intrinsic(bitcast)
 
 
-@intrinsic
-def _bits_of(context, number):  # float32 -> its bits
-    return types.uint32(types.float32), lambda context, builder, signature, args: builder.bitcast(
-        args[0], context.get_value_type(types.uint32)
-    )
+_float_of = _reinterpreted(types.uint32, types.float32)
+_bits_of = _reinterpreted(types.float32, types.uint32)
 
 
 @kernel
