@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from astrom3.models.distinctive import _by_product, distinctive
 from astrom3.models.dropout import Dropout, draw_key, drop
 from astrom3.models.galspecnet import GalSpecNet
 from astrom3.models.informer import InformerEncoder, ProbSparseAttention
@@ -66,6 +67,17 @@ def test_attention_equals_the_naive_one(head_merge, length):
     ours = layer(x, keys)
     reference = torch.stack([naive_attention(layer, one, keys) for one in x])
     torch.testing.assert_close(ours, reference)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 50, 32), (9, 7, 8), (1, 200, 128)])
+def test_drawn_scores_are_those_of_the_whole_product(dtype, shape):
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2))
+    keys = torch.randint(shape[1], (shape[1], 5), generator=generator)
+    found = distinctive(query, key, keys, 4)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(found, _by_product(query.to(found.dtype), key.to(found.dtype), keys, 4))
 
 
 @pytest.mark.parametrize("head_merge", ["published", "usual"])

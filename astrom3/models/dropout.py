@@ -9,11 +9,7 @@ Elsewhere than on the CPU it is `F.dropout`.
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from astrom3.data.kernel import kernel
+from astrom3.models.threads import share
 
 BITS = 32
 CHUNK = 1 << 18  # elements a thread takes at a time
@@ -54,32 +51,8 @@ def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
     def part(start: int, stop: int) -> None:
         function(*(array[start:stop] for array in arrays), np.uint32(start), a, b, threshold, factor)
 
-    share(part, x.numel())
+    share(part, x.numel(), CHUNK)
     return out
-
-
-def share(part: Callable[[int, int], None], n: int) -> None:
-    """Call part(start, stop) over the chunks of range(n), on as many threads as torch uses; the first free takes the
-    next, since torch's own threads still spin for a while after their work."""
-    starts = itertools.count(0, CHUNK)  # next() is atomic
-
-    def work() -> None:
-        while (start := next(starts)) < n:
-            part(start, min(n, start + CHUNK))
-
-    helpers = min(torch.get_num_threads(), -(-n // CHUNK)) - 1
-    futures = [pool().submit(work) for _ in range(helpers)]
-    work()
-    for future in futures:
-        future.result()
-
-
-@cache
-def pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(torch.get_num_threads(), 1), "dropout")
-
-
-os.register_at_fork(after_in_child=pool.cache_clear)  # threads do not survive a fork
 
 
 @kernel

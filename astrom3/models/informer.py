@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from astrom3.models.distinctive import distinctive
 from astrom3.models.dropout import Dropout
 
 PUBLISHED_DROPOUT = 0.1  # what the published network applies, whatever its configuration says
@@ -94,11 +95,7 @@ class ProbSparseAttention(nn.Module):
     @torch.no_grad()
     def _select(self, x: Tensor, keys: Tensor) -> Tensor:
         """Positions (B, H, u) of the queries that attend."""
-        length, u = keys.shape
-        query, key = self._split(self.query(x)), self._split(self.key(x))  # (B, H, L, D)
-        scores = query @ key.transpose(-2, -1)  # (B, H, L, L)
-        drawn = scores.gather(-1, keys.expand(*scores.shape[:2], -1, -1))  # (B, H, L, U)
-        return (drawn.amax(-1) - drawn.sum(-1) / length).topk(u, sorted=False).indices
+        return distinctive(self.query(x), self.key(x), keys, self.n_heads).topk(keys.shape[1], sorted=False).indices
 
     def _attend_all(self, x: Tensor) -> Tensor:
         query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))

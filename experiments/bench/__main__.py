@@ -1,0 +1,51 @@
+"""How fast we are, and against what: python -m experiments.bench [small|full] [gpu] [only=<part of a name>] [out=..]
+
+Every ratio is measured in one run against the plain variant (plain.py): two processes take turns, one repetition each,
+so that both see the same noise; the median of the ratios pair by pair counts. Written are bench-<device>-<size>.json
+and .md (default: experiments/bench/results). small takes some minutes, full about forty on two cores; `gpu` measures a
+CUDA device, the pre-training and the grid, and needs nothing but the package: one call for a machine lent for an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from astrom3.errors import UserError
+from experiments.bench import measure, runs
+from experiments.bench.machine import describe
+from experiments.bench.rows import data_rows, network_rows
+from experiments.bench.table import markdown
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: list[str]) -> None:
+    words = {a for a in arguments if "=" not in a}
+    options = dict(a.split("=", 1) for a in arguments if "=" in a)
+    if unknown := sorted((words - {"small", "full", "gpu"}) | (set(options) - {"only", "out"})):
+        raise UserError(f"{unknown[0]} is not known: say small or full, gpu, only=<part of a name>, out=<folder>")
+    size, device = "full" if "full" in words else "small", "cuda" if "gpu" in words else "cpu"
+    only, out = options.get("only", ""), Path(options.get("out", RESULTS))
+    results: dict[str, Any] = {"size": size, "device": device, "machine": describe(device), "rows": []}
+    rates = {p: measure.matmul_rate(p, device) for p in ("f32", "bf16")}
+    results["matmul_gflops"] = {p: r / 1e9 for p, r in rates.items()}
+    path = out / f"bench-{device}-{size}.json"
+    rows = [*(data_rows(size == "full") if device == "cpu" else []), *network_rows(size == "full", device)]
+    for found in chain((measure.row(r, rates) for r in rows if only in r.name), runs.rows(size, device, only)):
+        results["rows"].append(found)
+        print(markdown({**results, "rows": [found]}, head=False), flush=True)
+        out.mkdir(parents=True, exist_ok=True)  # what was measured is kept, should the machine be taken away
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        path.with_suffix(".md").write_text(markdown(results))
+    print(f"written to {path} and {path.with_suffix('.md').name}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"bench: {error}")

@@ -1,0 +1,90 @@
+"""Two processes that take turns, ours and the plain variant, and what comes out of it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from experiments.bench.rows import Row
+
+
+class Worker:
+    """One case in a process of its own."""
+
+    def __init__(self, **spec: Any) -> None:
+        command = [sys.executable, "-m", "experiments.bench.worker", json.dumps(spec)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.case = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the worker ended with status {self.process.wait()}")
+        return json.loads(line)
+
+    def once(self) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def row(row: Row, matmul: dict[str, float]) -> dict[str, Any]:
+    """Median and spread of objects/s, of the ratio, and what share of the matrix-product rate (operations/s) it is."""
+    ours = Worker(case=row.case, ours=True, **row.options)
+    plain = (
+        None
+        if row.plain is None
+        else Worker(case=row.case, ours=False, **(row.options | {"compiled": False} | row.plain))
+    )
+    mine, theirs = [], []
+    for _ in range(row.repetitions):
+        mine.append(ours.once())
+        if plain is not None:
+            theirs.append(plain.once())
+    rates = [ours.case["objects"] / m["seconds"] for m in mine]
+    found: dict[str, Any] = {"name": row.name, "rate": spread(rates), "peak_gb": round(mine[-1]["peak_gb"], 2)}
+    if plain is not None:
+        plain_rates = [plain.case["objects"] / t["seconds"] for t in theirs]
+        found |= {"plain_rate": spread(plain_rates), "plain_peak_gb": round(theirs[-1]["peak_gb"], 2)}
+        found["ratio"] = spread([a / b for a, b in zip(rates, plain_rates, strict=True)])
+        plain.close()
+    if ours.case["flops"] is not None:
+        found["gflop_per_object"] = ours.case["flops"] / 1e9
+        found["gflops"] = found["gflop_per_object"] * found["rate"]["median"]
+        found["share_of_matmul"] = 1e9 * found["gflops"] / matmul[row.options["precision"]]
+    if plain is not None and plain.case["flops"] is not None:
+        found["plain_gflop_per_object"] = plain.case["flops"] / 1e9
+    ours.close()
+    return found | verdict(row, found)
+
+
+def verdict(row: Row, found: dict[str, Any]) -> dict[str, Any]:
+    """The targets of the row, and whether any is reached."""
+    aims = {"ratio": row.ratio, "rate": row.rate, "share_of_matmul": row.matmul}
+    aims = {k: v for k, v in aims.items() if v is not None}
+    if not aims:
+        return {}
+    value = {k: found[k]["median"] if isinstance(found.get(k), dict) else found.get(k, 0.0) for k in aims}
+    return {"target": aims, "reached": any(value[k] >= v for k, v in aims.items())}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def matmul_rate(precision: str, device: str) -> float:
+    """Operations per second of a square matrix product: the best of five, the rate everything is held against."""
+    worker = Worker(case="matmul", ours=True, precision=precision, device=device)
+    best = max(worker.case["flops"] / worker.once()["seconds"] for _ in range(5))
+    worker.close()
+    return best

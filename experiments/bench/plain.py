@@ -1,0 +1,168 @@
+"""The plain variant: the published algorithm written in the plainest way, to measure against.
+
+Networks: ProbSparse attention that gathers every drawn key (Zhou et al. 2021, section 3), stock `nn.Dropout`, 1x1
+convolutions, eager. Data: one object at a time, out of nested lists, preprocessed whenever it is asked for. `adopt`
+takes over the weights of our networks; tests/test_bench.py checks that both compute the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import datasets
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from astrom3.data.normalise import transform
+from astrom3.data.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS
+from astrom3.data.store import cache_root
+from astrom3.models.informer import sinusoidal_positions
+
+
+class PlainAttention(nn.Module):
+    def __init__(self, width, heads, factor=1):
+        super().__init__()
+        self.heads, self.factor = heads, factor
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x, drawn=None):
+        batch, length, width = x.shape
+        split = (batch, length, self.heads, width // self.heads)
+        query, key, value = (layer(x).view(split).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        u = min(self.factor * math.ceil(math.log(length)), length)
+        if drawn is None:
+            drawn = torch.randint(length, (length, u), device=x.device)
+        copies = key.unsqueeze(2).expand(-1, -1, length, -1, -1)  # (B, H, L, L, D)
+        sampled = copies[:, :, torch.arange(length, device=x.device).unsqueeze(1), drawn]  # (B, H, L, U, D)
+        scores = (query.unsqueeze(3) @ sampled.transpose(3, 4)).squeeze(3)  # (B, H, L, U)
+        top = (scores.max(-1).values - scores.sum(-1) / length).topk(u, sorted=False).indices
+        b, h = torch.arange(batch)[:, None, None], torch.arange(self.heads)[None, :, None]
+        weights = torch.softmax(query[b, h, top] @ key.transpose(2, 3) / math.sqrt(split[-1]), -1)
+        context = value.mean(2, keepdim=True).expand(-1, -1, length, -1).clone()
+        context[b, h, top] = (weights @ value).to(context.dtype)
+        return self.out(context.contiguous().view(batch, length, width))
+
+
+class PlainLayer(nn.Module):
+    def __init__(self, width, heads, hidden, p):
+        super().__init__()
+        self.attention = PlainAttention(width, heads)
+        self.expand, self.contract = nn.Conv1d(width, hidden, 1), nn.Conv1d(hidden, width, 1)
+        self.norm1, self.norm2, self.dropout = nn.LayerNorm(width), nn.LayerNorm(width), nn.Dropout(p)
+
+    def forward(self, x, drawn=None):
+        x = self.norm1(x + self.dropout(self.attention(x, drawn)))
+        y = self.dropout(F.gelu(self.expand(x.transpose(1, 2))))
+        return self.norm2(x + self.dropout(self.contract(y).transpose(1, 2)))
+
+
+class PlainInformer(nn.Module):
+    inputs = ("photometry", "mask")
+
+    def __init__(self, channels=9, length=200, width=128, heads=4, hidden=512, layers=8, p=0.1):
+        super().__init__()
+        self.out_features = length * width
+        self.embedding = nn.Conv1d(channels, width, 3, padding=1, padding_mode="circular", bias=False)
+        self.register_buffer("positions", sinusoidal_positions(length, width))
+        self.layers = nn.ModuleList(PlainLayer(width, heads, hidden, p) for _ in range(layers))
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(p)
+
+    def forward(self, photometry, mask, keys=None):
+        x = self.embedding(photometry.transpose(1, 2)).transpose(1, 2)
+        x = self.dropout(x + self.positions)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, None if keys is None else keys[i])
+        return (self.dropout(self.norm(x)) * mask.unsqueeze(-1)).flatten(1)
+
+
+class PlainGalSpecNet(nn.Module):
+    inputs = ("spectra",)
+
+    def __init__(self, channels=(3, 64, 64, 32, 32), p=0.0):
+        super().__init__()
+        self.out_features = 1184
+        self.convolutions = nn.ModuleList(nn.Conv1d(a, b, 3) for a, b in itertools.pairwise(channels))
+        self.dropout = nn.Dropout(p)
+
+    def forward(self, x):
+        for convolution in self.convolutions[:-1]:
+            x = F.max_pool1d(F.relu(convolution(x)), 4)
+        return self.dropout(F.relu(self.convolutions[-1](x)).flatten(1))
+
+
+class PlainMLP(nn.Module):
+    inputs = ("metadata",)
+
+    def __init__(self, columns=34, width=512, p=0.0):
+        super().__init__()
+        self.out_features = width
+        self.first, self.second, self.dropout = nn.Linear(columns, width), nn.Linear(width, width), nn.Dropout(p)
+
+    def forward(self, x):
+        return self.dropout(F.relu(self.second(self.dropout(F.relu(self.first(x))))))
+
+
+def adopt(plain: nn.Module, ours: nn.Module) -> nn.Module:
+    """The weights of our network in the plain one of the same kind."""
+    state = {
+        name: tensor.unsqueeze(-1) if name.endswith(("expand.weight", "contract.weight")) else tensor
+        for name, tensor in ours.state_dict().items()
+    }
+    plain.load_state_dict(state, strict=False)
+    return plain
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def light_curve(rows: list[list[float]], features: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Nested lists [time, flux, error] -> x (200, 9), mask (200,)."""
+    curve = np.unique(np.array(rows, dtype=np.float64), axis=0)
+    curve = curve[np.argsort(curve[:, 0])]
+    time, flux, error = curve.T
+    mean, mad = flux.mean(), np.median(np.abs(flux - np.median(flux)))
+    span = (time[-1] - time[0]) / 365
+    values = np.stack([(time - time[0]) / (time[-1] - time[0]), (flux - mean) / mad, error / mad], axis=1)
+    start = max(len(values) - 200, 0) // 2
+    values = values[start : start + 200]
+    constants = np.tile([*features, np.log10(mad), span], (len(values), 1))
+    x, mask = np.zeros((200, 9), np.float32), np.zeros(200, np.float32)
+    x[: len(values)], mask[: len(values)] = np.hstack([values, constants]), 1
+    return x, mask
+
+
+def spectrum(rows: list[list[float]]) -> np.ndarray:
+    """Nested lists [wavelength, flux, ivar] -> (3, 2575)."""
+    wavelength, flux, third = np.array(rows, dtype=np.float64).T
+    grid = np.arange(3850, 9000, 2)
+    flux, third = np.interp(grid, wavelength, flux), np.interp(grid, wavelength, third)
+    light = flux[flux != 0]
+    mad = np.median(np.abs(light - np.median(light)))
+    return np.stack([(flux - flux.mean()) / mad, third / mad, np.full(len(grid), np.log10(mad))]).astype(np.float32)
+
+
+class PlainObjects(Dataset):
+    """The objects of a parquet file in the first hub layout, one at a time, as the `datasets` library gives them."""
+
+    def __init__(self, path: str, statistics: dict):
+        self.table = datasets.Dataset.from_parquet(path, cache_dir=str(cache_root() / "bench" / "datasets"))
+        self.mean, self.std = (np.array([statistics[k][c] for c in ALL_COLS]) for k in ("mean", "std"))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, i: int) -> dict:
+        row = self.table[i]  # nested lists
+        values = {**row["metadata"]["photo_cols"], **row["metadata"]["meta_cols"]}
+        scaled = (transform(np.array([values[c] for c in ALL_COLS], dtype=np.float64))[0] - self.mean) / self.std
+        features, metadata = scaled[: len(PHOTO_COLS)], scaled[-len(META_COLS) :]
+        x, mask = light_curve(row["photometry"], features.tolist())
+        return {
+            "photometry": x, "mask": mask, "spectra": spectrum(row["spectra"]),
+            "metadata": metadata.astype(np.float32), "label": CLASSES.index(row["label"]),
+        }  # fmt: skip

@@ -1,0 +1,69 @@
+"""The rows of the table: what is measured, on how much, and what was aimed at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MODELS = ("photo", "spectra", "meta", "all", "clip")
+PRECISIONS = ("f32", "bf16")
+
+
+@dataclass(frozen=True)
+class Row:
+    """options: of the case in cases.py; plain: other options for the plain variant, None without one; ratio, rate,
+    matmul: targets (times the plain variant, objects/s, share of the matrix-product rate; any one is enough)."""
+
+    name: str
+    case: str
+    options: dict[str, Any]
+    plain: dict[str, Any] | None = field(default_factory=dict)
+    repetitions: int = 5
+    ratio: float | None = None
+    rate: float | None = None
+    matmul: float | None = None
+
+
+def data_rows(full: bool) -> list[Row]:
+    n = 4000 if full else 1000
+    rows = [
+        Row("preparing, one thread", "prepare", {"objects": n, "threads": 1}, ratio=30, rate=2000),
+        Row("filling batches", "filling", {"objects": n}, rate=20_000),
+        Row("streaming from parquet", "streaming", {"objects": n}, rate=1500),
+    ]
+    for size in (1000, 4000, 16000) if full else ():
+        rows += [
+            Row(f"preparing {size} objects", "prepare", {"objects": size, "threads": 1}, None, 3),
+            Row(f"filling from {size} objects", "filling", {"objects": size}, None, 3),
+        ]
+    return rows
+
+
+def network_rows(full: bool, device: str) -> list[Row]:
+    batch = 512 if device != "cpu" else 256 if full else 64
+    targets = {
+        ("step", "clip", "f32"): {"ratio": 2.0}, ("step", "clip", "bf16"): {"ratio": 5.0},
+        ("inference", "photo", "f32"): {"ratio": 2.0}, ("inference", "photo", "bf16"): {"ratio": 5.0},
+        ("step", "spectra", "f32"): {"ratio": 1.5, "matmul": 0.5},
+        ("step", "meta", "f32"): {"ratio": 1.5, "matmul": 0.5},
+    }  # fmt: skip
+    gpu = {("step", "clip", "bf16"): {"rate": 40_000}}
+    rows = []
+    for case in ("step", "inference"):
+        for model in MODELS if full or device != "cpu" else ("clip", "photo", "spectra", "meta"):
+            for precision in PRECISIONS:
+                small = {"spectra": 1, "meta": 16}.get(model, 1)  # cheap ones get more objects
+                options = {"model": model, "precision": precision, "batch": batch * small, "device": device}
+                aim = (targets if device == "cpu" else gpu).get((case, model, precision), {})
+                verb = "training step" if case == "step" else "inference"
+                # The plain variant is always float32: that is what the reference trains in.
+                plain = {"precision": "f32", "batch": min(batch, 64) * small if device == "cpu" else batch * small}
+                rows.append(Row(f"{model} {verb}, {precision}", case, options, plain, 5, **aim))
+                if device != "cpu":
+                    rows.append(Row(f"{model} {verb}, {precision}, compiled", case, options | {"compiled": True}, plain,
+                                    5, **aim))  # fmt: skip
+    sizes = (64, 256, 512) if device == "cpu" else (128, 512, 2048)
+    for size in sizes if full else ():
+        options = {"model": "clip", "precision": "bf16", "batch": size, "device": device}
+        rows.append(Row(f"clip training step, bf16, batch {size}", "step", options, None, 3))
+    return rows

@@ -1,0 +1,38 @@
+"""`python -m astrom3.train ...` that writes the clock at the end of every training step to a file, and may stop early.
+
+python -m experiments.bench.stamp <file> <steps, 0 = all> <arguments of astrom3.train>
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+
+def main() -> None:
+    path, steps, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    sys.argv = ["astrom3.train", *arguments]
+    from astrom3 import cli
+    from astrom3.train import train
+
+    def stamped(cfg: Any) -> Any:
+        from astrom3.training.module import TrainingModule
+
+        def on_train_batch_end(self: Any, outputs: Any, batch: Any, number: int) -> None:
+            if self.global_rank == 0:
+                with open(path, "a") as file:
+                    file.write(f"{time.time()}\n")
+                if steps and number + 1 >= steps:
+                    os._exit(0)
+
+        TrainingModule.on_train_batch_end = on_train_batch_end  # type: ignore[method-assign]
+        return train(cfg)
+
+    stamped.__module__ = train.__module__
+    cli.run_verb("train", stamped, arguments)
+
+
+if __name__ == "__main__":
+    main()

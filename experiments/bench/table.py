@@ -1,0 +1,70 @@
+"""The results as markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS = (
+    "what",
+    "times plain",
+    "objects/s",
+    "plain",
+    "GFLOP/object",
+    "GFLOP/s",
+    "of matmul rate",
+    "peak GB",
+    "target",
+)
+
+
+def markdown(results: dict[str, Any], head: bool = True) -> str:
+    lines = [*heading(results), "| " + " | ".join(COLUMNS) + " |", "| --- " * len(COLUMNS) + "|"] if head else []
+    return "\n".join([*lines, *(line(row) for row in results["rows"])]) + ("\n" if head else "")
+
+
+def heading(results: dict[str, Any]) -> list[str]:
+    m, rates = results["machine"], results["matmul_gflops"]
+    versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+    return [
+        f"# Benchmark, {results['device']}, {results['size']}",
+        "",
+        f"{m['gpu'] or m['cpu']}, {m['cores']} cores, {m['threads']} threads; Python {m['python']}, {versions}; commit "
+        f"{(m['commit'] or '?')[:9]}; {m['date']}; load before {m['load_before']}.",
+        f"Matrix products of this machine: {rates['f32']:.0f} GFLOP/s in float32, {rates['bf16']:.0f} in bfloat16. "
+        "Medians (smallest to largest); plain is always float32.",
+        "",
+    ]
+
+
+def line(row: dict[str, Any]) -> str:
+    aims = {
+        "ratio": "{:g} x",
+        "rate": "{:g}/s",
+        "share_of_matmul": "{:.0%} of matmul",
+        "seconds": "{:g} s",
+        "gb": "{:g} GB",
+    }
+    target = " or ".join(aims[k].format(v) for k, v in row.get("target", {}).items())
+    if target:
+        target += " reached" if row["reached"] else " MISSED"
+    cells = [
+        row["name"], span(row.get("ratio")), row.get("text") or span(row.get("rate"), 0),
+        span(row.get("plain_rate"), 0),
+        number(row.get("gflop_per_object")), number(row.get("gflops")), percent(row.get("share_of_matmul")),
+        number(row.get("peak_gb")), target,
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def span(value: dict[str, float] | None, digits: int = 2) -> str:
+    if value is None:
+        return "-"
+    return f"{value['median']:,.{digits}f} ({value['min']:,.{digits}f} to {value['max']:,.{digits}f})"
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
