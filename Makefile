@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast test-slurm lint clean
+.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -30,6 +30,15 @@ test-fast: install  ## without the slow tests
 
 test-slurm: install  ## a real SLURM of one node, installed and started here (root and apt; skipped elsewhere)
 	$(BIN)/python -m pytest -m slurm -rs
+
+test-gpu: install  ## what only a CUDA device can show
+	$(BIN)/python -m pytest -m gpu -rs
+
+bench: install  ## speed against a plain variant (minutes; `python -m experiments.bench full` for all of it)
+	$(BIN)/python -m experiments.bench small
+
+bench-gpu: install  ## the same on a CUDA device, with the whole pre-training and the whole grid
+	$(BIN)/python -m experiments.bench full gpu
 
 lint: install  ## style, format, types
 	$(BIN)/ruff check .

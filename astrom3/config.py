@@ -206,7 +206,7 @@ def _show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-SEVERAL_KINDS = ("trainer.devices",)  # a number, a list of them or "auto"
+SEVERAL_KINDS = ("trainer.devices", "data.on_device")  # a number or true, a list of numbers, "auto"
 POSITIVE = ("optim.lr", "data.batch_size", "data.eval_batch_size", "epochs", "schedule.factor", "hidden_dim")
 CHOICES = {
     "head_merge": ("published", "usual"),

@@ -15,3 +15,15 @@ def real_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no folder of real observations at {path} (set ASTROM3_REAL)")
     return path
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked gpu are skipped, with the reason, where there is no CUDA device."""
+    marked = [item for item in items if "gpu" in item.keywords]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

@@ -203,3 +203,20 @@ def test_unreachable_hub_names_the_two_ways_out_and_never_simulates(tmp_path):
     assert "data=local data.path=" in last and "data=simulated" in last
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_data_that_stay_on_the_device_give_the_same_run(tmp_path):
+    _, host = run(tmp_path / "host", "mode=clip", "epochs=1")
+    _, device = run(tmp_path / "device", "mode=clip", "epochs=1", "data.on_device=true")
+    assert json.dumps(host) == json.dumps(device)
+    name = "clip-full-scratch-42/metrics.csv"
+    assert (tmp_path / "host" / name).read_text() == (tmp_path / "device" / name).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_encoders_train_and_keep_the_names_of_their_tensors(tmp_path):
+    _, compiled = run(tmp_path / "compiled", "mode=spectra", "epochs=1", "compile=true", "optim.lr=1e-9")
+    _, eager = run(tmp_path / "eager", "mode=spectra", "epochs=1", "optim.lr=1e-9")
+    assert compiled["accuracy"] == eager["accuracy"]  # the weights have hardly moved
+    published.load(tmp_path / "compiled" / "spectra-full-scratch-42")

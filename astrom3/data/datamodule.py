@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from lightning import LightningDataModule
 
 from astrom3.data.layouts import Source
@@ -24,6 +25,7 @@ from astrom3.data.normalise import Normaliser
 from astrom3.data.origins import Origin
 from astrom3.data.packed import PackedSplit
 from astrom3.data.quality import Decision, write_decisions
+from astrom3.data.resident import ResidentSplit, fits
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.schema import MODALITIES, SPLITS
 from astrom3.data.store import STORED, Progress, Store, open_store
@@ -41,7 +43,8 @@ class AstroM3DataModule(LightningDataModule):
     of the modalities, "any" those with fewer than min_modalities (1 for classification, 2 for the contrastive loss).
     streaming: parquet is read through every epoch, nothing is stored. pad_constants: the six constants stand in padded
     rows too (default: as the layout has it). statistics: a run folder whose mean and deviation of the catalogue columns
-    are used instead of those of this train split; weights that start from that run know its units.
+    are used instead of those of this train split; weights that start from that run know its units. on_device: the
+    prepared splits stay on the device of the trainer, "auto" where they fit on a GPU.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class AstroM3DataModule(LightningDataModule):
         drop_last: bool = True,
         pad_constants: bool | None = None,
         statistics: str | Path | None = None,
+        on_device: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
         unknown = [m for m in modalities if m not in MODALITIES]
@@ -77,6 +81,11 @@ class AstroM3DataModule(LightningDataModule):
         self.streaming, self.cache, self.num_workers = streaming, cache, num_workers
         self.shuffle_buffer, self.drop_last, self.pad_constants = shuffle_buffer, drop_last, pad_constants
         self.labelled_only, self.statistics = labelled_only, statistics
+        if on_device not in (True, False, "auto"):
+            raise UserError(f"data.on_device={on_device} does not exist: it is true, false or auto")
+        if on_device is True and streaming:
+            raise UserError("data.on_device=true keeps prepared data on the device: leave data.streaming=true away")
+        self.on_device, self.resident = on_device, {}  # type: bool | str, dict[str, ResidentSplit]
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
         self.splits: dict[str, PackedSplit | StreamSplit] = {}
 
@@ -170,7 +179,17 @@ class AstroM3DataModule(LightningDataModule):
             )
             return StreamingLoader(stream, self.num_workers)
         sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train)
-        return PackedLoader(packed, sampler, self.seed, train)
+        return PackedLoader(self._on_device(split, packed), sampler, self.seed, train)
+
+    def _on_device(self, name: str, split: PackedSplit) -> PackedSplit | ResidentSplit:
+        """The split itself, or its copy on the trainer's device."""
+        trainer = getattr(self, "trainer", None)
+        device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
+        if self.on_device is False or (self.on_device == "auto" and not fits(split, device)):
+            return split
+        if name not in self.resident or self.resident[name].device != device:
+            self.resident[name] = ResidentSplit(split, device)
+        return self.resident[name]
 
     def _ranks(self) -> tuple[int, int]:
         trainer = getattr(self, "trainer", None)

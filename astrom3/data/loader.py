@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from astrom3.data.packed import Batch, PackedSplit
+from astrom3.data.resident import ResidentSplit
 from astrom3.data.sampler import EpochSampler
 
 
@@ -43,7 +44,9 @@ class PackedLoader:
 
     batch_sampler = None  # Lightning asks every loader that has a sampler for it
 
-    def __init__(self, split: PackedSplit, sampler: EpochSampler, seed: int = 0, train: bool = True) -> None:
+    def __init__(
+        self, split: PackedSplit | ResidentSplit, sampler: EpochSampler, seed: int = 0, train: bool = True
+    ) -> None:
         self.split, self.batches, self.seed, self.train = split, sampler, seed, train
         self.position = Position()
 

@@ -28,6 +28,13 @@ def encode(encoder: nn.Module, batch: Batch) -> Tensor:
     return encoder(*(batch[key] for key in encoder.inputs))  # type: ignore[union-attr]
 
 
+def compile_encoders(model: nn.Module) -> None:
+    """torch.compile of every encoder, in place: the names of the tensors stay."""
+    inner: Any = getattr(model, "backbone", model)
+    for encoder in inner.encoders.values() if isinstance(inner, MultimodalModel) else [inner.encoder]:
+        encoder.compile()
+
+
 class Classifier(nn.Module):
     """One encoder and a linear head on its features: batch -> logits (B, num_classes)."""
 

@@ -7,6 +7,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from astrom3.models.multimodal import compile_encoders
+
 
 def build(cfg: DictConfig) -> tuple[Any, Any]:
     """The data, prepared and set up for fitting, and the module, made for the classes that the data have."""
@@ -21,4 +23,6 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
         schedule=OmegaConf.to_container(cfg.schedule),
         seed=cfg.seed,
     )
+    if cfg.get("compile"):  # runs of before had no such key
+        compile_encoders(module.model)
     return data, module

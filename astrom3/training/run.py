@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 CONFIG, INFO, METRICS, FAILURE = "config.yaml", "run.json", "metrics.json", "failure.json"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 KEPT_ON_RESUME = ("overwrite", "accept_changes", "logger", "root", "run", "data.cache", "datamodule.cache",
-                  "data.num_workers", "datamodule.num_workers", "trainer.accelerator", "trainer.devices",
+                  "data.num_workers", "datamodule.num_workers", "data.on_device",
+                  "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
