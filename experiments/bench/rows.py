@@ -42,7 +42,7 @@ def data_rows(full: bool) -> list[Row]:
 def network_rows(full: bool, device: str) -> list[Row]:
     batch = 512 if device != "cpu" else 256 if full else 64
     targets = {
-        ("step", "clip", "f32"): {"ratio": 2.0}, ("step", "clip", "bf16"): {"ratio": 5.0},
+        ("step", "clip", "f32"): {"ratio": 2.0, "rate": 65}, ("step", "clip", "bf16"): {"ratio": 5.0, "rate": 160},
         ("inference", "photo", "f32"): {"ratio": 2.0}, ("inference", "photo", "bf16"): {"ratio": 5.0},
         ("step", "spectra", "f32"): {"ratio": 1.5, "matmul": 0.5},
         ("step", "meta", "f32"): {"ratio": 1.5, "matmul": 0.5},
