@@ -163,9 +163,9 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
     decisions: list[Decision] = []
     curves = _read_all("photometry", recipe.read_light_curve, objects.ids, objects.light_curves, decisions)
     spectra = _read_all("spectra", recipe.read_spectrum, objects.ids, objects.spectra, decisions)
-    light = check_light_curves(*_ragged(curves))
+    light = check_light_curves(*ragged(curves))
     light_decisions = light.decisions(objects.ids)
-    spectrum = check_spectra(*_ragged(spectra))
+    spectrum = check_spectra(*ragged(spectra))
     decisions += light_decisions + spectrum.decisions(objects.ids)
 
     values, n_computed = objects.values.copy(), 0
@@ -177,7 +177,7 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
             time, flux, error = (c[light.offsets[i] : light.offsets[i + 1]] for c in light.columns)
             row["light_curve"] = {"time": time, "flux": flux, "flux_err": error}
             if recipe.features == "all" or (recipe.features == "missing" and np.isnan(values[i, photo]).any()):
-                values[i, photo] = _features(values[i, photo], time, flux, error, recipe.features)
+                values[i, photo] = given_or_computed(values[i, photo], time, flux, error, recipe.features)
                 n_computed += 1
         if spectrum.accepted[i]:
             wavelength, flux, ivar = (c[spectrum.offsets[i] : spectrum.offsets[i + 1]] for c in spectrum.columns)
@@ -227,13 +227,15 @@ def _read_all(
     return columns
 
 
-def _ragged(columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+def ragged(columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
     """Offsets (n + 1,) and three flat columns."""
     offsets = np.concatenate([[0], np.cumsum([len(c[0]) for c in columns])]).astype(np.int64)
     return offsets, *(np.concatenate([np.empty(0), *(c[k] for c in columns)]) for k in range(3))
 
 
-def _features(given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, which: str) -> np.ndarray:
+def given_or_computed(
+    given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, which: str
+) -> np.ndarray:
     """The four features (PHOTO_COLS) of a curve; given ones are kept unless `which` is all, a given period is used."""
     period = given[PHOTO_COLS.index("period")]
     use = period if which == "missing" and period > 0 else None

@@ -10,6 +10,8 @@ single encoder its features (light curves: the mean of the outputs over the poin
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +24,15 @@ from torch import Tensor, nn
 from astrom3.data.layouts.table import Source
 from astrom3.data.normalise import Normaliser
 from astrom3.data.origins import Origin
-from astrom3.data.schema import CLASSES, MODALITIES
+from astrom3.data.quality import Decision
+from astrom3.data.schema import CLASSES, MODALITIES, PHOTO_COLS
 from astrom3.errors import UserError
 from astrom3.models import published
 from astrom3.models.informer import EVALUATIONS, InformerEncoder
 from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel, encode
 
+DATASET = "AstroMLCore/AstroM3Dataset"
+CHUNK = 256  # raw objects that go through the network at once
 PREPROCESSING = "preprocessing.json"  # classes and statistics, beside config.json
 
 
@@ -43,6 +48,32 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class Embedded(Encoded):
+    """Raw observations, embedded. decisions: what was repaired or rejected; object_id is the place in the list."""
+
+    decisions: list[Decision] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Classified:
+    """classes: names; probabilities: float32 (n, C), NaN for an object that has nothing usable; decisions as above."""
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    decisions: list[Decision]
+
+    @property
+    def labels(self) -> list[str | None]:
+        """Most probable class of each object, None where nothing could be said."""
+        return [None if np.isnan(p).any() else self.classes[int(p.argmax())] for p in self.probabilities]
+
+    def as_dicts(self) -> list[dict[str, float]]:
+        """Class -> probability of each object, the most probable first."""
+        order = np.argsort(-self.probabilities, axis=1)
+        return [{self.classes[j]: float(p[j]) for j in row} for p, row in zip(self.probabilities, order, strict=True)]
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """network: in evaluation mode, on `device`. classes: names, id = position. normaliser: statistics of the training
     objects' catalogue columns, None where they are not known (data normalised beforehand)."""
@@ -52,6 +83,7 @@ class TrainedModel:
     classes: tuple[str, ...]
     normaliser: Normaliser | None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    pad_constants: bool = True  # the six constants stand in padded rows too, as in the data it was trained on
 
     @classmethod
     def load(
@@ -73,12 +105,12 @@ class TrainedModel:
         for module in network.modules():
             if isinstance(module, InformerEncoder):
                 module.evaluation = evaluation
-        classes, normaliser = read_preprocessing(folder, network)
+        classes, normaliser, pad_constants = read_preprocessing(folder, network)
         if statistics is not None:
             normaliser = read_info(Path(statistics))
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(str(source), network.to(device).eval(), classes, normaliser, torch.device(device))
+        return cls(str(source), network.to(device).eval(), classes, normaliser, torch.device(device), pad_constants)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -132,6 +164,60 @@ class TrainedModel:
             mean.cpu().numpy(),
             None if logits is None else torch.softmax(logits.float(), dim=-1).cpu().numpy(),
         )
+
+    def embed(self, light_curve: Any = None, spectrum: Any = None, metadata: Any = None, **options: Any) -> Embedded:
+        """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given,
+        and its Options for system, zero_point, air and features.
+
+        Raises UserError for units, columns and values that do not fit, for a modality that the model does not have,
+        and where the only object cannot be used; of many, those are listed in `decisions`.
+        """
+        return self._raw(light_curve, spectrum, metadata, options)
+
+    def classify(
+        self, light_curve: Any = None, spectrum: Any = None, metadata: Any = None, **options: Any
+    ) -> Classified:
+        """Class probabilities of raw observations; needs a model with a class head. As `embed` otherwise."""
+        if not self.has_head:
+            raise UserError(
+                f"{self.name} has no class head: load a fine-tuned model (mode photo, spectra, meta or all), or "
+                "compare its embeddings with those of labelled objects (python -m astrom3.analyse)"
+            )
+        found = self._raw(light_curve, spectrum, metadata, options)
+        assert found.probabilities is not None
+        return Classified(self.classes, found.probabilities, found.decisions)
+
+    def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
+        from astrom3.inference.observations import Options, listed_rows, prepare, reason_of
+
+        rows = listed_rows(metadata)
+        given = {"photometry": light_curve, "spectra": spectrum, "metadata": rows}
+        features_only = rows is not None and all(r is None or set(r) <= set(PHOTO_COLS) for r in rows)
+        for name, value in given.items():
+            if value is not None and name not in self.modalities and not (name == "metadata" and features_only):
+                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
+        normaliser = self.normaliser or hub_statistics(self.name)
+        try:
+            chosen = Options(**options)
+        except TypeError:
+            raise UserError(f"{', '.join(options)}: the options are system, zero_point, air and features") from None
+        prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen)
+        present = {m: prepared.batch["present"][m].numpy() for m in self.modalities}
+        size = len(next(iter(present.values())))
+        if size == 1:
+            for m in self.modalities:
+                if prepared.given[m][0] and not present[m][0]:
+                    raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
+        parts = [self.encode(rows_of(prepared.batch, slice(i, i + CHUNK))) for i in range(0, size, CHUNK)]
+        there = np.logical_or.reduce(list(present.values()))
+        probabilities = None
+        if self.has_head:  # nothing can be said of an object without any modality
+            probabilities = np.concatenate([p.probabilities for p in parts])  # type: ignore[misc]
+            probabilities[~there] = np.nan
+        return Embedded(
+            present, {m: np.concatenate([p.embeddings[m] for p in parts]) for m in self.modalities},
+            np.concatenate([p.mean for p in parts]), probabilities, prepared.decisions,
+        )  # fmt: skip
 
     def _single(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
         encoder, modality = self.encoder, self.modalities[0]
@@ -188,13 +274,14 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, **options: 
     return data
 
 
-def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...], Normaliser | None]:
-    """Classes and statistics beside the weights; published models have none, their classes are those of the paper."""
+def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...], Normaliser | None, bool]:
+    """Classes, statistics and pad_constants beside the weights; published models have none, their classes are those of
+    the paper."""
     path, heads = folder / PREPROCESSING, getattr(network, "num_classes", None)
     if not path.is_file():
         if heads not in (None, len(CLASSES)):
             raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
-        return CLASSES, None
+        return CLASSES, None, True
     try:
         found = json.loads(path.read_text())
         classes = tuple(found["classes"])
@@ -203,7 +290,28 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy or fetch it again") from None
     if heads not in (None, len(classes)):
         raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
-    return classes, None if statistics is None else Normaliser.from_dict(statistics, str(path))
+    normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
+    return classes, normaliser, bool(found.get("pad_constants", True))
+
+
+def hub_statistics(source: str) -> Normaliser | None:
+    """Statistics of a published model: the info.json of the raw data set on the hub, of the split with the seed that
+    the model's name ends in (42 without one). None where `source` is no published model."""
+    found = re.fullmatch(r"AstroMLCore/AstroM3-CLIP(?:-(\d+|photo|spectra|meta|all))?", source)
+    if found is None:
+        return None
+    seed = found[1] if found[1] and found[1].isdigit() else "42"
+    from huggingface_hub import hf_hub_download
+
+    name = f"splits/full/{seed}/info.json"
+    try:
+        path = hf_hub_download(DATASET, name, repo_type="dataset", endpoint=os.environ.get("HF_ENDPOINT"))
+    except Exception as error:  # whatever fails between here and the file
+        raise UserError(
+            f"the statistics of {source} are in {name} of {DATASET}, which the hub did not give "
+            f"({type(error).__name__}): fetch it on a machine that can, and load the model with statistics=<that file>"
+        ) from None
+    return read_info(Path(path))
 
 
 def read_info(path: Path) -> Normaliser:
@@ -219,3 +327,7 @@ def to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {k: to_device(v, device) for k, v in value.items()}
     return torch.as_tensor(value).to(device)
+
+
+def rows_of(batch: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    return {k: rows_of(v, rows) if isinstance(v, dict) else v[rows] for k, v in batch.items()}

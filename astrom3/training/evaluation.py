@@ -33,7 +33,12 @@ def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[s
     """model/, plots and, last because it marks the run as finished, metrics.json."""
     published.save(module.model, run / "model")  # type: ignore[arg-type]
     statistics = data.normaliser.to_dict() if data.normaliser is not None else None  # None: normalised already
-    write_json(run / "model" / "preprocessing.json", {"classes": list(data.classes), "normaliser": statistics})
+    known = {
+        "classes": list(data.classes),
+        "normaliser": statistics,
+        "pad_constants": data.splits["train"].pad_constants,
+    }
+    write_json(run / "model" / "preprocessing.json", known)
     plots.curves(run / "metrics.csv", run / "curves.png", title)
     if "confusion" in scores:
         plots.confusion(scores, run / "confusion.png", title)

@@ -108,7 +108,7 @@ def read_objects(
             decisions.append(Decision(ids[i], "object", "repaired", f"unknown class, kept without label: {value}"))
             mapped[i] = None
         keep.append(i)
-    values = _catalogue(path, table, columns or {})
+    values = catalogue_values(path, table, columns or {})
     curves, spectra = _paths(text, light_curve, folder), _paths(text, spectrum, folder)
     return Objects(
         [ids[i] for i in keep], [mapped[i] for i in keep], values[keep], [curves[i] for i in keep],
@@ -157,7 +157,7 @@ def _paths(text: Mapping[str, list[str | None]], pattern: str | None, folder: Pa
     return paths
 
 
-def _catalogue(path: Path, table: pa.Table, columns: Mapping[str, str | None]) -> np.ndarray:
+def catalogue_values(path: Path, table: pa.Table, columns: Mapping[str, str | None]) -> np.ndarray:
     """Catalogue values (n, 38); galactic coordinates from ra and dec [degree] where l and b are not given."""
     surplus = sorted(set(columns) - set(ALL_COLS) - {"ra", "dec"})
     if surplus:

@@ -1,0 +1,342 @@
+"""Raw observations in, a batch out: what users hold in their hands, cleaned and prepared as a data set would be.
+
+A light curve is a file, (time, flux, error) or columns by name (dict, astropy Table, DataFrame): time in days (or an
+astropy Time), flux in mJy or any unit that converts, or magnitudes with `system` or `zero_point`. A spectrum is a
+file, (wavelength, flux, ivar) or columns: Angstrom in vacuum or any unit that converts. Metadata are catalogue columns
+by name (schema.py: META_COLS, and PHOTO_COLS where known; ra and dec stand in for l and b). A list means many objects.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from astrom3.data.conversion import given_or_computed, ragged
+from astrom3.data.normalise import Normaliser
+from astrom3.data.packed import Batch, window_starts
+from astrom3.data.preprocess import fill_windows, prepare_light_curves, prepare_spectra
+from astrom3.data.quality import (
+    Checked,
+    Decision,
+    check_catalogue,
+    check_light_curves,
+    check_spectra,
+    list_decisions,
+)
+from astrom3.data.readers import LightCurve, ReadError, Spectrum
+from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
+from astrom3.data.readers.objects import catalogue_values
+from astrom3.data.readers.systems import flux_of_magnitude, zero_point
+from astrom3.data.readers.tables import USUAL, LightCurveColumns, SpectrumColumns, vacuum_wavelength
+from astrom3.data.schema import (
+    ALL_COLS,
+    META_COLS,
+    PHOTO_CHANNELS,
+    PHOTO_COLS,
+    SEQ_LEN,
+    SPECTRUM_CHANNELS,
+    WAVELENGTH_COUNT,
+)
+from astrom3.errors import UserError
+
+FEATURES = ("missing", "all", "none")
+ANGLES = {c: "mas/yr" if c.startswith("pm") else "mas" for c in META_COLS if c.startswith(("pm", "parallax"))}
+UNITS = {c: "mag" for c in META_COLS} | ANGLES | {"l": "deg", "b": "deg", "ra": "deg", "dec": "deg", "period": "day",
+         "amplitude": "mag", "parallax_over_error": "", "ruwe": "", "lksl_statistic": "", "rfr_score": ""}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """system or zero_point (mJy of magnitude 0): of light curves in magnitudes. air: wavelengths are those in air.
+    features: PHOTO_COLS are computed from the light curve where "missing" in the metadata, "all" always, "none"."""
+
+    system: str | None = None
+    zero_point: float | None = None
+    air: bool = False
+    features: str = "missing"
+
+    def __post_init__(self) -> None:
+        if self.features not in FEATURES:
+            raise UserError(f"features={self.features!r} does not exist: it is one of {', '.join(FEATURES)}")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """batch: as in schema.py without labels, n objects; decisions: what was repaired or rejected, by place in the list.
+    given: modality -> bool (n,), what was handed in at all."""
+
+    batch: Batch
+    decisions: list[Decision]
+    given: dict[str, np.ndarray]
+
+
+def prepare(
+    light_curves: Any, spectra: Any, metadata: Any, normaliser: Normaliser | None, pad_constants: bool, options: Options
+) -> Prepared:
+    """Each argument: None, one object or a list of objects (None where an object lacks it)."""
+    items = {"photometry": listed(light_curves), "spectra": listed(spectra), "metadata": listed_rows(metadata)}
+    lengths = {m: len(x) for m, x in items.items() if x is not None}
+    if not lengths:
+        raise UserError("nothing to work on: give light_curve=, spectrum= or metadata=")
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"lists of unequal length ({', '.join(f'{m}: {n}' for m, n in lengths.items())}): give None "
+                        "where an object lacks one")  # fmt: skip
+    n = next(iter(lengths.values()))
+    ids, decisions = [str(i) for i in range(n)], list[Decision]()
+    read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}
+    curves = read_all("photometry", read["photometry"], lambda x: light_curve_of(x, options), decisions)
+    pixels = read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options), decisions)
+    light, light_spectra = check_light_curves(*ragged(curves)), check_spectra(*ragged(pixels))
+    values = catalogue_of(read["metadata"])
+    complete_features(values, light, options.features)
+    has_metadata, notes = check_catalogue(values, ids)
+    given = {m: np.array([x is not None for x in read[m]]) for m in read}
+    own = {*META_COLS, "ra", "dec"}  # a dict with nothing but PHOTO_COLS goes with a light curve
+    given["metadata"] = np.array([x is not None and bool(own & set(x)) for x in read["metadata"]])
+    photo_wanted, meta_wanted = given["photometry"], given["metadata"]
+    decisions += [d for d in notes if (photo_wanted if d.modality == "photometry" else meta_wanted)[int(d.object_id)]]
+    if normaliser is None and (photo_wanted.any() or meta_wanted.any()):
+        raise UserError(
+            "this model has no statistics to normalise catalogue columns with: load it with statistics=<the info.json "
+            "of the data that it was trained on>"
+        )
+    scaled = normaliser.apply(values) if normaliser is not None else np.zeros((n, len(ALL_COLS)), np.float32)
+    photometry, mask, there, more = windows(light, scaled[:, : len(PHOTO_COLS)], pad_constants, ids)
+    spectrum, visible, rest = grid(light_spectra, ids)
+    has_metadata &= meta_wanted
+    batch = {
+        "photometry": torch.from_numpy(photometry), "mask": torch.from_numpy(mask),
+        "spectra": torch.from_numpy(spectrum),
+        "metadata": torch.from_numpy(np.where(has_metadata[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))),
+        "present": {m: torch.from_numpy(p) for m, p in
+                    (("photometry", there), ("spectra", visible), ("metadata", has_metadata))},
+    }  # fmt: skip
+    return Prepared(batch, [*decisions, *more, *rest], given)
+
+
+def windows(
+    checked: Checked, photo: np.ndarray, pad_constants: bool, ids: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Decision]]:
+    """Central windows (n, 200, 9), masks (n, 200), who has one (n,) bool, and what was decided."""
+    curves, n = prepare_light_curves(checked), len(photo)
+    lengths = np.diff(curves.offsets)
+    x, mask = np.empty((n, SEQ_LEN, PHOTO_CHANNELS), np.float32), np.empty((n, SEQ_LEN), np.float32)
+    starts = window_starts(lengths, np.arange(n), 0, None)
+    constants = np.concatenate([photo, curves.constants], axis=1)
+    fill_windows(curves.values, curves.offsets, np.arange(n), starts, constants, pad_constants, x, mask)
+    return x, mask, lengths > 0, list_decisions("photometry", ids, curves.verdict, checked.repairs)
+
+
+def grid(checked: Checked, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[Decision]]:
+    """Spectra on the common grid (n, 3, 2575), who has one (n,) bool, and what was decided."""
+    spectra = prepare_spectra(checked)
+    out = np.zeros((len(ids), SPECTRUM_CHANNELS, WAVELENGTH_COUNT), np.float32)
+    out[:, :2], out[:, 2] = spectra.values, np.where(spectra.present, spectra.log_mad, 0)[:, None]
+    return out, spectra.present, list_decisions("spectra", ids, spectra.verdict, checked.repairs)
+
+
+def complete_features(values: np.ndarray, light: Checked, which: str) -> None:
+    """Compute PHOTO_COLS in `values` (n, 38) from the accepted light curves."""
+    photo = slice(0, len(PHOTO_COLS))
+    for i in np.flatnonzero(light.accepted):
+        if which == "all" or (which == "missing" and np.isnan(values[i, photo]).any()):
+            time, flux, error = (c[light.offsets[i] : light.offsets[i + 1]] for c in light.columns)
+            values[i, photo] = given_or_computed(values[i, photo], time, flux, error, which)
+
+
+# --- one object -----------------------------------------------------------------------------------------------------
+
+
+def listed(given: Any) -> list[Any] | None:
+    """A list is many objects, anything else is one."""
+    return None if given is None else list(given) if isinstance(given, list) else [given]
+
+
+def listed_rows(given: Any) -> list[Any] | None:
+    """Metadata: a list of dicts, or a table whose rows are the objects."""
+    if given is None or isinstance(given, Mapping | list):
+        return listed(given)
+    names = getattr(given, "colnames", None) or list(getattr(given, "columns", ()))  # astropy, pandas
+    if not len(names):
+        raise UserError(f"metadata is a {type(given).__name__}: give a dict of catalogue columns, a list or a table")
+    if type(given).__name__ == "Row":
+        return [{name: given[name] for name in names}]
+    return [{name: given[name][i] if hasattr(given, "colnames") else given[name].iloc[i] for name in names}
+            for i in range(len(given))]  # fmt: skip
+
+
+def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[tuple[Any, Any, Any]]:
+    """Three columns of every object. Of many, one that cannot be read is listed; a single one raises."""
+    columns = []
+    for i, item in enumerate(items):
+        empty = (np.empty(0), np.empty(0), np.empty(0))
+        try:
+            found = read(item) if item is not None else (*empty, ())
+        except ReadError as error:
+            if len(items) == 1:
+                raise
+            decisions.append(Decision(str(i), modality, "rejected", str(error)))
+            found = (*empty, ())
+        decisions += [Decision(str(i), modality, "repaired", note) for note in found[3]]
+        columns.append(tuple(found[:3]))
+    return columns
+
+
+def light_curve_of(given: Any, options: Options) -> LightCurve:
+    """Time [day], flux and error [mJy], (N,) each. Raises UserError for units and columns that do not fit."""
+    columns = LightCurveColumns(system=options.system, zero_point=options.zero_point)
+    if isinstance(given, str | os.PathLike):
+        return LightCurveReader(columns=columns)(Path(given))
+    if isinstance(given, tuple):
+        if len(given) != 3:
+            raise UserError(f"a light curve is (time, flux, error), three arrays, not {len(given)}")
+        time, flux, error = given
+        magnitudes = unit_of(flux) is not None and "mag" in str(unit_of(flux))
+    else:
+        names = columns_of(given, "light curve")
+        time = pick(names, "time", "light curve")
+        magnitudes = find(names, "flux") is None
+        kinds = ("mag", "mag_err") if magnitudes else ("flux", "flux_err")
+        flux, error = (pick(names, kind, "light curve") for kind in kinds)
+    if magnitudes:
+        magnitude, sigma = numbers(flux, "mag", "magnitude"), numbers(error, "mag", "magnitude error")
+        if options.zero_point is None and options.system is None:
+            raise UserError("a light curve in magnitudes needs system= (asas-sn-V, asas-sn-g, AB or Johnson-V) or "
+                            "zero_point= (mJy of magnitude 0)")  # fmt: skip
+        zero = options.zero_point if options.zero_point is not None else zero_point(options.system or "")
+        values = flux_of_magnitude(magnitude, sigma, zero)
+    else:
+        values = numbers(flux, "mJy", "flux"), numbers(error, "mJy", "flux error")
+    return LightCurve(*same_length("light curve", days(time), *values))
+
+
+def spectrum_of(given: Any, options: Options) -> Spectrum:
+    """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each."""
+    if isinstance(given, str | os.PathLike):
+        return SpectrumReader(columns=SpectrumColumns(air=options.air))(Path(given))
+    if isinstance(given, tuple):
+        if len(given) != 3:
+            raise UserError(f"a spectrum is (wavelength, flux, ivar), three arrays, not {len(given)}")
+        wavelength, flux, ivar = given
+    else:
+        names = columns_of(given, "spectrum")
+        wavelength, flux = pick(names, "wavelength", "spectrum"), pick(names, "flux", "spectrum")
+        if find(names, "ivar") is None and (sigma := find(names, "flux_err")) is not None:
+            error = numbers(sigma, None, "flux error")
+            with np.errstate(divide="ignore"):
+                ivar = np.where(error > 0, error**-2.0, np.where(np.isfinite(error), 0.0, np.nan))
+        else:
+            ivar = pick(names, "ivar", "spectrum")
+    grid = numbers(wavelength, "Angstrom", "wavelength")
+    grid = vacuum_wavelength(grid) if options.air else grid
+    return Spectrum(
+        *same_length("spectrum", grid, numbers(flux, None, "flux"), numbers(ivar, None, "inverse variance"))
+    )
+
+
+def catalogue_of(rows: Sequence[Any]) -> np.ndarray:
+    """Catalogue values (n, 38) of dicts of columns, NaN unknown."""
+    known = (*ALL_COLS, "ra", "dec")
+    for row in rows:
+        if row is not None and not isinstance(row, Mapping):
+            raise UserError(f"metadata of an object is a dict of catalogue columns, not a {type(row).__name__}")
+        for name in row or ():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 2, 0.6)
+                hint = f": did you mean {' or '.join(near)}?" if near else f" (there are {', '.join(known)})"
+                raise UserError(f"{name} is no catalogue column{hint}")
+    names = [c for c in known if any(row and c in row for row in rows)]
+    columns = {
+        c: pa.array([scalar((row or {}).get(c), UNITS[c], c) for row in rows], pa.float64(), from_pandas=True)
+        for c in names
+    }
+    if not columns:
+        return np.full((len(rows), len(ALL_COLS)), np.nan)
+    return catalogue_values(Path("metadata"), pa.table(columns), {})
+
+
+# --- columns, units ---------------------------------------------------------------------------------------------------
+
+
+def columns_of(given: Any, what: str) -> dict[str, Any]:
+    """Columns of a mapping, an astropy table or a data frame, by lower-case name."""
+    names = getattr(given, "colnames", None) or list(getattr(given, "columns", ())) or list(given)
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"a {what} is a file, three arrays in a tuple, or columns by name, not {type(given).__name__}")
+    return {name.lower(): given[name] for name in names}
+
+
+def find(columns: Mapping[str, Any], kind: str) -> Any:
+    """The column of a kind under any of its usual names, or None."""
+    return next((columns[name] for name in (kind, *USUAL[kind]) if name in columns), None)
+
+
+def pick(columns: Mapping[str, Any], kind: str, what: str) -> Any:
+    found = find(columns, kind)
+    if found is None:
+        raise UserError(f"the {what} has no column {kind} (nor {', '.join(USUAL[kind])}); it has {', '.join(columns)}")
+    return found
+
+
+def unit_of(values: Any) -> Any:
+    return getattr(values, "unit", None)
+
+
+def days(time: Any) -> np.ndarray:
+    """Days, from numbers, a Quantity or an astropy Time."""
+    if type(time).__name__ == "Time":
+        return np.atleast_1d(np.asarray(time.jd, dtype=np.float64))
+    return numbers(time, "day", "time")
+
+
+def numbers(values: Any, unit: str | None, what: str) -> np.ndarray:
+    """Float64 (N,) in `unit` (None: as it is); masked values are NaN. Numbers without a unit are taken to be in it."""
+    from astropy import units as u
+
+    own = unit_of(values)
+    if hasattr(values, "filled"):  # masked
+        values = values.filled(np.nan) if np.ma.is_masked(values) else values
+    try:
+        plain = np.array(getattr(values, "value", values), dtype=np.float64, ndmin=1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} is not all numbers ({error})") from None
+    if plain.ndim != 1:
+        raise UserError(f"{what} has shape {plain.shape}: one number for each point is needed")
+    if own is None or unit is None or str(own) in ("", "dimensionless"):
+        return plain
+    try:
+        if unit == "mag":
+            if "mag" not in str(own):
+                raise u.UnitConversionError
+            return plain
+        return np.asarray(u.Quantity(plain, own).to_value(unit, equivalencies=u.spectral()))
+    except (u.UnitConversionError, u.UnitTypeError, ValueError):
+        raise UserError(f"{what} is in {own}, which cannot be converted to {unit}") from None
+
+
+def scalar(value: Any, unit: str, name: str) -> float | None:
+    """One catalogue value in its unit, None where missing."""
+    if value is None or value is np.ma.masked:
+        return None
+    return float(numbers(value, unit or None, name)[0])
+
+
+def same_length(what: str, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if len({len(c) for c in columns}) > 1:
+        raise UserError(f"the columns of the {what} have unequal lengths: {', '.join(str(len(c)) for c in columns)}")
+    first, second, third = columns
+    return first, second, third
+
+
+def reason_of(decisions: Sequence[Decision], modality: str) -> str:
+    """Why the only object lacks a modality that was handed in."""
+    reasons = [d.reason for d in decisions if d.modality == modality and d.decision == "rejected"]
+    return reasons[0] if reasons else "nothing usable is left of it"
