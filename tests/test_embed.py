@@ -173,7 +173,7 @@ def test_a_folder_of_something_else_is_refused_by_name(place, whole):
     (["splits=[train,everything]"], "there are train, validation, test"),
     (["shard=2", "shards=2"], "shard from 0 to shards - 1"),
     (["engine=spark"], "engine=spark does not exist"),
-    (["modle=x"], "did you mean model"),
+    (["modle=x"], "there is no key modle: did you mean"),
 ])  # fmt: skip
 def test_mistakes_are_answered_in_a_sentence(options, message, place):
     done = subprocess.run(command(place, place / "none", *options), capture_output=True, text=True)

@@ -29,7 +29,7 @@ def environment(folder):
     """The hub's own layout for the configurations that the README names, on a local server."""
     repo = folder / "hub" / "AstroMLCore" / "AstroM3Processed"
     write_current(repo, make_rows(60))
-    for name in ("sub10_42", "full_0"):
+    for name in ("sub10_42", "full_0", "full_66"):
         shutil.copytree(repo / "full_42", repo / name)
     with serve(folder / "hub") as server:
         yield os.environ | {
@@ -52,6 +52,8 @@ def shrink(command):
         command = " ".join("hydra/launcher=local" if w == "hydra/launcher=slurm" else w for w in words if w != "tiny")
         root = "" if "tiny" in words else f"root=runs/grid-{len(words)}-{'slurm' in command}"
         return f"{command} tiny seed=42 mode=meta sub=sub10 init=scratch {root}"
+    if "astrom3.analyse" in command:
+        return f"{command} what=[retrieval,outliers]"
     if "astrom3.tune" in command:
         return f"{command} {TINY} tune.trials=2"
     devices = "trainer.accelerator=cpu size=tiny" if "trainer=ddp" in command else TINY
