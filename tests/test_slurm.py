@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 import slurm_cluster
 from slurm_cluster import ask, wait_until
 
@@ -99,6 +100,7 @@ def test_the_grid_goes_through_slurm_and_a_requeued_job_ends_with_the_same_weigh
     assert restarts(jobs["meta-clip-42"]) == 0
     assert max(reached) < 40 and epochs(clip) == epochs(plain) == list(range(40))
 
+    torch.set_num_threads(1)  # as the jobs (OMP_NUM_THREADS above): another number of threads rounds otherwise
     for name in ("mode=clip", "mode=meta", "mode=meta init=clip"):  # never interrupted
         shared = [*TINY, *options, f"root={tmp_path / 'whole'}", *name.split()]
         train(compose(shared))
