@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
 import slurm_cluster
+import torch
 from slurm_cluster import ask, wait_until
 
 from astrom3.config import compose
