@@ -1,7 +1,9 @@
 """What a model has learnt: python -m astrom3.analyse model=runs/clip-full-scratch-42 data=... out=analysis
 
-Few labels on frozen embeddings, cross-modal retrieval, modality ablation, outliers, map, calibration, a second model
-compared (other=<run>), kinds of attention: what=[...] chooses. Numbers in analysis.json, tables in report.md, pictures.
+Few labels on frozen embeddings, cross-modal retrieval, modality ablation, outliers and suspicious labels, map,
+calibration, a second model compared (other=<run>), kinds of attention, sensitivity to catalogue features: what=[...]
+chooses, without it all that the model allows. Embeddings are kept in the folder (or read: embeddings=<folder of
+astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
 """
 
 from __future__ import annotations
@@ -15,78 +17,94 @@ from omegaconf import DictConfig
 from astrom3.errors import UserError
 
 log = logging.getLogger(__name__)
-SPLITS = ("train", "validation", "test")
+NAMES = ("fewshot", "retrieval", "ablation", "outliers", "map", "calibration", "compare", "attention", "sensitivity")
 
 
 def analyse(cfg: DictConfig) -> dict[str, Any]:
     """The numbers of every analysis; those that are not possible are left out with the reason."""
-    from astrom3.analysis.sections import SECTIONS, NotPossible
+    chosen = check(cfg)
+    from astrom3.analysis.embedded import gather, other_seed
     from astrom3.training.hardware import keep_memory, quieten
-    from astrom3.training.run import write_json
 
-    if unknown := [w for w in cfg.what if w not in SECTIONS]:
-        raise UserError(f"what=[{unknown[0]}] does not exist: there are {', '.join(SECTIONS)}")
     quieten()
     keep_memory()
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
-    context = gather(cfg, out)
-    lines = [f"# Analysis of {context.splits['test'].model}", ""]
-    numbers: dict[str, Any] = {"model": context.splits["test"].model, "left_out": {}}
-    for name in cfg.what:
-        log.info("%s", name)
-        try:
-            section = SECTIONS[name](context)
-        except NotPossible as reason:
-            numbers["left_out"][name] = str(reason)
-            log.info("  left out: %s", reason)
-            continue
-        numbers[name] = section.numbers
-        picture = [f"![{section.title}]({name}.png)", ""] if (out / f"{name}.png").is_file() else []
-        lines += [f"## {section.title}", "", *section.lines, "", *picture]
-    lines += (
-        ["## Left out", "", *(f"- {k}: {v}" for k, v in numbers["left_out"].items())] if numbers["left_out"] else []
-    )
-    (out / "report.md").write_text("\n".join(lines).rstrip() + "\n")
-    write_json(out / "analysis.json", numbers)
-    log.info("%s", "\n".join(lines))
-    log.info("Written to %s: report.md, analysis.json and pictures", out)
+    sources = [] if cfg.embeddings is not None else [cfg.model]
+    warnings = [w for s in (*sources, cfg.other) if s is not None and (w := other_seed(s, cfg.seed))]
+    for warning in warnings:
+        log.warning("%s", warning)
+    context = gather(cfg)
+    numbers: dict[str, Any] = {"model": context.splits["test"].model, "warnings": warnings, "left_out": {}}
+    sections = {}
+    for name in chosen:
+        section = one(name, context, numbers, all_asked=cfg.what is None)
+        if section is not None:
+            sections[name] = section
+    text = write(out, numbers, sections, {s: len(e) for s, e in context.splits.items()})
+    log.info("%s\nWritten to %s: report.md, analysis.json, pictures and lists", text, out)
+    if not sections:
+        raise UserError("nothing of what was asked is possible: " + listed(numbers["left_out"]))
     return numbers
 
 
-def gather(cfg: DictConfig, out: Path) -> Any:
-    """The embeddings of all splits, made here or read, and what else the sections need."""
-    from astrom3.analysis.sections import Context
-    from astrom3.inference.embeddings import Embeddings
-    from astrom3.inference.trained import TrainedModel, data_of
+def check(cfg: DictConfig) -> list[str]:
+    """The analyses to make, in the order of the report; refuses before anything heavy is imported."""
+    chosen = list(NAMES if cfg.what is None else cfg.what)
+    if unknown := [w for w in chosen if w not in NAMES]:
+        raise UserError(f"what=[{unknown[0]}] does not exist: there are {', '.join(NAMES)}")
+    if cfg.model is None and cfg.embeddings is None:
+        raise UserError("give model=<run folder, model folder or hub id>, or embeddings=<folder of astrom3.embed>")
+    if "map" in chosen and cfg.what is not None:  # now, not after the embedding
+        from astrom3.extras import need
 
-    model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics)
-    if cfg.embeddings is not None:
-        found = Embeddings.read(cfg.embeddings)
-        splits = {s: found.of_split(s) for s in SPLITS}
-        if empty := [s for s in ("train", "test") if not len(splits[s])]:
-            raise UserError(f"{cfg.embeddings} has no objects of the {empty[0]} split: embed all splits")
-        return Context(model, splits, out)
-    data = data_of(model, cfg.data, cfg.sub, cfg.seed)
-    splits = {s: Embeddings.of_split_of(model, data, s) for s in SPLITS}
-    other = None
-    if cfg.other is not None:
-        second = TrainedModel.load(cfg.other, device=cfg.device, statistics=cfg.statistics)
-        other = Embeddings.of_split_of(second, data_of(second, cfg.data, cfg.sub, cfg.seed), "test")
-    return Context(
-        model, splits, out, lambda m: Embeddings.of_split_of(m, data, "test"), other, swapped_ids(data.source.root)
-    )
+        need("umap", "analyse", "what=[map]")
+    return [name for name in NAMES if name in chosen]
 
 
-def swapped_ids(root: Path) -> frozenset[str]:
-    """Objects of a simulated survey whose label was swapped on purpose."""
-    import csv
+def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> Any:
+    """A section, or None with the reason in numbers["left_out"]; where all that is possible was asked, that includes a
+    missing package."""
+    from astrom3.analysis.section import NotPossible
+    from astrom3.analysis.sections import SECTIONS
 
-    path = Path(root) / "swapped.csv"
-    if not path.is_file():
-        return frozenset()
-    with open(path, newline="") as file:
-        return frozenset(row["object_id"] for row in csv.DictReader(file))
+    log.info("%s", name)
+    try:
+        if name == "map" and all_asked:
+            from astrom3.extras import need
+
+            try:
+                need("umap", "analyse", "the map")
+            except UserError as missing:
+                raise NotPossible(str(missing)) from None
+        section = SECTIONS[name](context)
+    except NotPossible as reason:
+        numbers["left_out"][name] = str(reason)
+        log.info("  left out: %s", reason)
+        return None
+    numbers[name] = section.numbers
+    return section
+
+
+def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects: dict[str, int]) -> str:
+    """report.md and analysis.json; the text of the first."""
+    from astrom3.training.run import write_atomically, write_json
+
+    count = ", ".join(f"{split} {n}" for split, n in objects.items())
+    lines = [f"# Analysis of {numbers['model']}", "", f"Objects: {count}.", ""]
+    lines += [line for w in numbers["warnings"] for line in (f"**Careful:** {w}.", "")]
+    for name, section in sections.items():
+        lines += [f"## {section.title}", "", *section.lines, "", f"![{section.title}]({name}.png)", ""]
+    if numbers["left_out"]:
+        lines += ["## Left out", "", *(f"- {name}: {reason}" for name, reason in numbers["left_out"].items()), ""]
+    text = "\n".join(lines)
+    write_atomically(out / "report.md", text)
+    write_json(out / "analysis.json", numbers | {"objects": objects})
+    return text
+
+
+def listed(reasons: dict[str, str]) -> str:
+    return "; ".join(f"{name} {reason}" for name, reason in reasons.items())
 
 
 def main() -> None:

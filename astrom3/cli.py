@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import sys
 import tempfile
@@ -26,12 +27,14 @@ from astrom3.errors import UserError
 
 Verb = Callable[[DictConfig], Any]
 log = logging.getLogger(__name__)
+SPINS = "20000"  # of an idle OpenMP thread (GNU's default 300,000) before it sleeps
 TELLING = {"--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}  # flags with which nothing is run
 
 
 def run_verb(name: str, function: Verb, argv: Sequence[str] | None = None) -> None:
     """Compose conf/<name>.yaml with the command line's overrides, check it, and call `function` with it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    calm_threads()
     try:
         run(name, function, arguments)
     except UserError as error:
@@ -40,6 +43,12 @@ def run_verb(name: str, function: Verb, argv: Sequence[str] | None = None) -> No
     except KeyboardInterrupt:
         print(f"astrom3 {name}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def calm_threads() -> None:
+    """Before torch is imported: its idle threads soon sleep, so that our own (models/threads.py) and those of runs side
+    by side find a free core: inference of the light-curve encoder in bfloat16 is 10 % faster on two cores."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 class SweepError(UserError):

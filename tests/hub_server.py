@@ -1,5 +1,6 @@
 """A local stand-in of the Hugging Face hub: a real HTTP server over folders `<owner>/<name>`, data sets and models."""
 
+import base64
 import hashlib
 import http.server
 import json
@@ -12,7 +13,10 @@ COMMIT = hashlib.sha1(b"one").hexdigest()
 
 
 class HubServer(http.server.ThreadingHTTPServer):
-    """The part of the hub's HTTP interface that huggingface_hub uses to download; folder/<owner>/<name>."""
+    """The part of the hub's HTTP interface that huggingface_hub uses to download; folder/<owner>/<name>. With a token
+    it takes uploads from who knows it: small files in the commit, large ones (LFS) before."""
+
+    token = None
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
@@ -29,6 +33,61 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def do_POST(self):
+        self.upload()
+
+    def do_PUT(self):
+        self.upload()
+
+    def upload(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = unquote(urlsplit(self.path).path)
+        self.server.requests.append((self.command, path))
+        parts = path.strip("/").split("/")
+        stored = self.server.folder / ".lfs"
+        if self.server.broken:
+            self.reply(503, b"{}")
+        elif parts[0] == "store":  # where the answer about LFS files points; needs no token, as on the hub
+            stored.mkdir(exist_ok=True)
+            (stored / parts[1]).write_bytes(body)
+            self.reply(200, b"")
+        elif self.server.token is None or self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            self.reply(401, b'{"error": "Invalid username or password."}')
+        elif parts[:3] == ["api", "repos", "create"]:
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+            (self.server.folder / name).mkdir(parents=True, exist_ok=True)
+            self.reply(200, json.dumps({"url": f"{self.server.url}/{name}", "name": name}).encode())
+        elif "preupload" in parts:
+            files = [{"path": f["path"], "shouldIgnore": False, "oid": None,
+                      "uploadMode": "lfs" if f["path"].endswith((".safetensors", ".onnx")) else "regular"}
+                     for f in json.loads(body)["files"]]  # fmt: skip
+            self.reply(200, json.dumps({"files": files}).encode())
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = [{"oid": o["oid"], "size": o["size"],
+                        "actions": {"upload": {"href": f"{self.server.url}/store/{o['oid']}"}}}
+                       for o in json.loads(body)["objects"]]  # fmt: skip
+            self.reply(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+        elif "commit" in parts:
+            root = self.server.folder / parts[2] / parts[3]
+            for line in map(json.loads, body.splitlines()):
+                self.commit(root, line["key"], line["value"], stored)
+            url = f"{self.server.url}/{parts[2]}/{parts[3]}/commit/{COMMIT}"
+            self.reply(200, json.dumps({"commitUrl": url, "commitOid": COMMIT}).encode())
+        else:
+            self.reply(404, b"{}")
+
+    @staticmethod
+    def commit(root, key, value, stored):
+        if key == "header":
+            return
+        file = root / value["path"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = base64.b64decode(value["content"]) if key == "file" else (stored / value["oid"]).read_bytes()
+        if key == "lfsFile":
+            assert hashlib.sha256(content).hexdigest() == value["oid"]
+        file.write_bytes(content)
 
     def do_HEAD(self):
         self.answer()
@@ -72,7 +131,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         for key, value in {"Content-Type": "application/json", "Content-Length": len(body), **(headers or {})}.items():
             self.send_header(key, str(value))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
 

@@ -7,15 +7,25 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 
+from astrom3.analysis.ablation import ablation, check, published_column, scores, through_head
+from astrom3.analysis.attention import attending, measure, outputs
 from astrom3.analysis.calibration import calibration, reliability, temperature, tempered
-from astrom3.analysis.comparison import compare
-from astrom3.analysis.fewshot import by_centroid, by_neighbours, by_probe, drawn, few_shot
-from astrom3.analysis.outliers import average_precision, distances, recall_of_swapped, suspicion
+from astrom3.analysis.comparison import compare, holm, predicted_names
+from astrom3.analysis.embedded import swapped_labels
+from astrom3.analysis.fewshot import by_centroid, by_nearest, by_neighbours, by_probe, drawn, few_shot, zero_shot
+from astrom3.analysis.outliers import average_precision, disagreement, distances, found_swapped, suspicion
 from astrom3.analysis.retrieval import ranks, retrieval
 from astrom3.data.schema import UNLABELLED
+from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
+from astrom3.inference.trained import TrainedModel
+from astrom3.models.informer import InformerEncoder
+from astrom3.models.mlp import MetadataMLP
+from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
 
 
 def embeddings(vectors, labels, present=None, probabilities=None, classes=("a", "b", "c")):
@@ -39,7 +49,7 @@ def test_nearest_centroid_and_neighbours_by_hand():
     labels = np.array([0, 0, 2, 2])
     queries = np.array([[5, 1.0], [0.2, 0.3]])
     assert by_centroid(vectors, labels, queries).tolist() == [0, 2]
-    assert by_neighbours(vectors, labels, queries, k=1).tolist() == [0, 2]
+    assert by_nearest(vectors, labels, queries).tolist() == [0, 2]
     # Two of each class among four neighbours: the nearest decides.
     assert by_neighbours(vectors, labels, queries, k=4).tolist() == [0, 2]
     assert by_probe(vectors, labels, queries).tolist() == [0, 2]
@@ -58,7 +68,7 @@ def test_more_labels_help_and_unlabelled_objects_take_no_part():
     test, truth = clusters(noise=1.2, seed=1)
     one = few_shot(train, labels, test, truth, 1)
     everything = few_shot(train, labels, test, truth, None)
-    for method in ("centroid", "neighbours", "probe"):
+    for method in ("centroid", "nearest", "5 neighbours", "linear probe"):
         assert one[method]["accuracy"] < everything[method]["accuracy"]
         assert everything[method]["accuracy_sd"] == 0 < one[method]["accuracy_sd"]
     hidden = np.where(np.arange(len(labels)) % 2, labels, UNLABELLED)
@@ -99,16 +109,47 @@ def test_distances_and_swapped_labels():
     found = distances(objects, "photometry")
     assert (found["own"][swapped] > found["other"][swapped]).all()
     assert (found["nearest"][swapped] == labels[swapped]).all()
-    scores = suspicion(objects)
-    assert recall_of_swapped(scores, swapped)["recall@k"] == 1 and average_precision(scores, swapped) == 1
-    worst = recall_of_swapped(-scores, swapped)
-    assert worst["recall@k"] == 0 and worst["average_precision"] < 0.1
+    for score in suspicion(objects, "mean").values():
+        found = found_swapped(score, swapped)
+        assert found["recall@n"] == 1 and found["average_precision"] == 1 and found["chance"] == 3 / 120
+        worst = found_swapped(-score, swapped)
+        assert worst["recall@n"] == 0 and worst["average_precision"] < 0.1
     lacking = embeddings({"photometry": vectors}, wrong, {"photometry": np.arange(len(labels)) != 3})
     assert np.isnan(distances(lacking, "photometry")["own"][3])
+    assert np.isnan(suspicion(lacking, "photometry")["neighbours"]).tolist() == [i == 3 for i in range(len(labels))]
+
+
+def test_swapped_labels_are_found_better_than_by_chance_where_classes_overlap():
+    vectors, labels = clusters(noise=1.0)
+    swapped = np.random.default_rng(3).random(len(labels)) < 0.1
+    objects = embeddings({"photometry": vectors}, np.where(swapped, (labels + 1) % 3, labels))
+    for score in suspicion(objects, "photometry").values():
+        found = found_swapped(score, swapped)
+        assert found["average_precision"] > 3 * found["chance"] and found["recall@n"] > 3 * found["chance"]
 
 
 def test_average_precision_by_hand():
     assert average_precision(np.array([3.0, 2, 1, 0]), np.array([True, False, True, False])) == pytest.approx(5 / 6)
+    assert average_precision(np.array([1.0, 1, 1, 1]), np.array([True, False, False, False])) == 0.25  # no luck in ties
+    last = average_precision(np.array([3.0, np.nan]), np.array([False, True]))
+    assert last == 0.5 and np.isnan(average_precision(np.array([1.0]), np.array([False])))
+
+
+def test_distances_by_hand():
+    vectors = np.array([[1, 0], [0, 1], [3, 0], [0, 2.0]])
+    found = distances(embeddings({"photometry": vectors}, [0, 0, 1, 2]), "photometry")
+    # The centroid of class 0 is along (1, 1): cosine 0.7071 with both of its objects.
+    np.testing.assert_allclose(found["own"], [1 - 0.5**0.5, 1 - 0.5**0.5, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(found["other"], [0, 0, 1 - 0.5**0.5, 1 - 0.5**0.5], atol=1e-12)
+    assert found["nearest"].tolist() == [1, 2, 0, 0]
+
+
+def test_disagreement_by_hand():
+    angles = np.radians([0, 10, 20, 90, 100])
+    objects = embeddings({"photometry": np.column_stack([np.cos(angles), np.sin(angles)])}, [0, 1, 0, 1, UNLABELLED])
+    # The two nearest others, the object itself and the one without label left out.
+    found = disagreement(objects, "photometry", k=2)
+    np.testing.assert_array_equal(found, [0.5, 1.0, 0.5, 0.5, np.nan])
 
 
 def test_calibration_by_hand():
@@ -143,18 +184,139 @@ def test_comparison_by_hand():
     assert compare(first, first, labels)["p"] == 1
 
 
+def test_predictions_without_a_head_are_by_centroids():
+    vectors, labels = clusters()
+    train = embeddings({"photometry": vectors}, labels)
+    query, truth = clusters(seed=4)
+    there = {"photometry": np.arange(len(truth)) != 0}
+    found = predicted_names(embeddings({"photometry": query}, truth, there), train)
+    assert found[0] == "" and (found[1:] == np.array(["a", "b", "c"])[truth[1:]]).all()
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_zero_shot_is_as_good_as_the_spaces_are_aligned():
+    a, labels = clusters()
+    rng = np.random.default_rng(1)
+    turned = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    aligned = embeddings({"photometry": a, "spectra": a + 0.01 * rng.normal(size=a.shape)}, labels)
+    apart = embeddings({"photometry": a, "spectra": -a @ turned}, labels)
+    assert zero_shot(aligned, aligned)["photometry"]["spectra"]["accuracy"] > 0.95
+    assert zero_shot(apart, apart)["photometry"]["spectra"]["accuracy"] < 0.8
+    assert zero_shot(apart, apart)["spectra"]["spectra"]["accuracy"] > 0.95
+
+
+def trimodal(seed=0):
+    torch.manual_seed(seed)
+    encoders = {m: MetadataMLP(input_dim=3, hidden_dim=4, dropout=0.0) for m in ("photometry", "spectra")}
+    return MultimodalClassifier(MultimodalModel(encoders, hidden_dim=6), num_classes=3).eval()
+
+
+def test_the_head_is_given_the_mean_of_the_chosen_modalities():
+    network = trimodal()
+    rng = np.random.default_rng(0)
+    vectors = {m: rng.normal(size=(9, 6)).astype(np.float32) for m in ("photometry", "spectra")}
+    there = {"photometry": np.ones(9, bool), "spectra": np.arange(9) > 2}
+    vectors["spectra"][:3] = 0
+    objects = embeddings(vectors, np.arange(9) % 3, there)
+    weight, bias = (p.detach().numpy() for p in network.head.parameters())
+
+    def by_hand(means):
+        logits = means @ weight.T + bias
+        return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+    both = np.where(there["spectra"][:, None], (vectors["photometry"] + vectors["spectra"]) / 2, vectors["photometry"])
+    np.testing.assert_allclose(
+        through_head(network, objects, ["photometry"]), by_hand(vectors["photometry"]), atol=1e-6
+    )
+    np.testing.assert_allclose(through_head(network, objects, list(there)), by_hand(both), atol=1e-6)
+    found = ablation(network, objects)
+    assert {k: v["n"] for k, v in found.items()} == {"photometry": 9, "spectra": 6, "photometry + spectra": 9}
+    right = by_hand(vectors["spectra"])[3:].argmax(1) == np.arange(3, 9) % 3
+    assert found["spectra"]["accuracy"] == pytest.approx(right.mean())
+    own = embeddings(vectors, np.arange(9) % 3, there, through_head(network, objects, list(there)))
+    check(network, own)
+    with pytest.raises(UserError, match="not made by this model"):
+        check(trimodal(seed=1), own)
+
+
+def test_scores_and_columns_of_the_published_ablation():
+    found = scores(np.array([0, 0, 1, 2]), np.array([0, 0, 0, 2]), ("a", "b", "c"))
+    assert found["accuracy"] == 0.75 and found["recall"] == pytest.approx({"a": 2 / 3, "c": 1.0})
+    assert found["macro_recall"] == pytest.approx(5 / 6)
+    assert [published_column(c) for c in ("photometry", "spectra + metadata", "photometry + metadata")] == [0, 4, 5]
+    assert published_column("photometry + spectra + metadata") == 6 and published_column("images") is None
+
+
+def test_attention_measured_by_hand():
+    labels, reference = np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1])
+    first, second = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1])
+    vectors = np.eye(4)
+    found = measure(labels, [first, second], [vectors, vectors[::-1]], reference, vectors)
+    assert found["accuracy"] == pytest.approx(0.75) and found["accuracy_sd"] == pytest.approx(0.5 * 0.5**0.5)
+    assert found["flipped"] == pytest.approx(0.25) and found["flipped_between"] == pytest.approx(0.5)
+    assert found["cosine"] == pytest.approx(0.5) and found["draws"] == 2
+
+
+def test_kinds_of_attention_are_applied_and_undone():
+    torch.manual_seed(0)
+    encoder = InformerEncoder(d_model=16, d_ff=16, e_layers=2, seq_len=50, evaluation="fixed").eval()
+    network = Classifier(encoder, num_classes=3).eval()
+    model = TrainedModel("made up", network, ("a", "b", "c"), None)
+    batch = {"photometry": 3 * torch.randn(20, 50, 9), "mask": torch.ones(20, 50)}
+
+    def embed():
+        found = model.encode(batch)
+        return embeddings({"photometry": found.embeddings["photometry"]}, np.zeros(20, int), None, found.probabilities)
+
+    before = embed().vectors["photometry"]
+    kinds = {
+        (e, m): outputs(model, embed, e, m, 3) for e in ("fixed", "sampled", "full") for m in ("published", "usual")
+    }
+    assert [len(k) for k in kinds.values()] == [1, 1, 3, 3, 1, 1]
+    draws = [e.vectors["photometry"] for e in kinds["sampled", "published"]]
+    assert not np.array_equal(draws[0], draws[1])
+    again = outputs(model, embed, "sampled", "published", 3)  # the same draws again
+    np.testing.assert_array_equal(draws[2], again[2].vectors["photometry"])
+    np.testing.assert_array_equal(kinds["fixed", "published"][0].vectors["photometry"], before)
+    assert not np.allclose(kinds["fixed", "usual"][0].vectors["photometry"], before)
+    usual = InformerEncoder(d_model=16, d_ff=16, e_layers=2, seq_len=50, evaluation="full", head_merge="usual").eval()
+    usual.load_state_dict(encoder.state_dict())
+    other = TrainedModel("made up", Classifier(usual, num_classes=3).eval(), ("a", "b", "c"), None).encode(batch)
+    full = kinds["full", "usual"][0].vectors["photometry"]
+    np.testing.assert_allclose(full, other.embeddings["photometry"], atol=1e-5)
+    with pytest.raises(RuntimeError, match="stop"), attending(model, "full", "usual"):
+        raise RuntimeError("stop")
+    assert encoder.evaluation == "fixed" and encoder.layers[1].attention.head_merge == "published"
+    np.testing.assert_array_equal(embed().vectors["photometry"], before)
+
+
+def test_the_truth_of_swapped_labels_is_read(tmp_path):
+    path = tmp_path / "swapped.csv"
+    assert swapped_labels(path, False) == {}
+    with pytest.raises(UserError, match="is no file"):
+        swapped_labels(path, True)
+    path.write_text("object_id,label,true_label\nx,EW,EB\n")
+    assert swapped_labels(path, True) == {"x": "EB"}
+    path.write_text("id,label\nx,EW\n")
+    with pytest.raises(UserError, match="needs the columns"):
+        swapped_labels(path, True)
+
+
 OPTIONS = ["data=simulated", "data.objects=300", "data.swapped_labels=0.1"]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A tiny pre-training and a tiny classifier of all modalities, and the embeddings of the first."""
+    """A tiny pre-training and a tiny classifier of all modalities, in one process."""
     root = tmp_path_factory.mktemp("analyse")
     environment = os.environ | {"ASTROM3_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
-    for mode in ("clip", "all"):
-        command = [sys.executable, "-m", "astrom3.train", f"mode={mode}", "size=tiny", "trainer=cpu", "epochs=2",
-                   "optim.lr=0.003", f"root={root}", *OPTIONS]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, env=environment)
+    command = [sys.executable, "-m", "astrom3.train", "-m", "mode=clip,all", "size=tiny", "trainer=cpu", "epochs=2",
+               "optim.lr=0.003", f"root={root}", *OPTIONS]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     return root, environment
 
 
@@ -163,23 +325,68 @@ def analyse(runs, *options):
     return subprocess.run(command, capture_output=True, text=True, env=runs[1], cwd=runs[0])
 
 
-@pytest.mark.slow
-def test_a_pretraining_is_analysed(runs):
-    root = runs[0]
-    done = analyse(runs, "model=clip-full-scratch-42", "out=a")
+@pytest.fixture(scope="module")
+def pretrained(runs):
+    """All that a pre-training allows, made once."""
+    done = analyse(runs, "model=clip-full-scratch-42", "out=a", "unseen=[M]")
     assert done.returncode == 0, done.stderr[-3000:]
-    numbers = json.loads((root / "a" / "analysis.json").read_text())
+    return runs[0] / "a", json.loads((runs[0] / "a" / "analysis.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_pretraining_is_analysed(runs, pretrained):
+    folder, numbers = pretrained
     assert set(numbers["left_out"]) == {"ablation", "calibration", "compare"}
-    assert len(numbers["retrieval"]) == 6 and len(numbers["attention"]) == 6
-    swapped = numbers["outliers"]["swapped"]
-    lines = next(root.glob("cache/simulated/*/swapped.csv")).read_text().splitlines()
-    assert swapped["swapped"] == len(lines) - 1 > 0
-    text = (root / "a" / "report.md").read_text()
-    for picture in ("fewshot", "retrieval", "outliers", "map"):
-        assert f"({picture}.png)" in text and (root / "a" / f"{picture}.png").stat().st_size > 5000
-    listed = list(csv.DictReader((root / "a" / "outliers.csv").open()))
-    assert [float(r["suspicion"]) for r in listed] == sorted((float(r["suspicion"]) for r in listed), reverse=True)
-    assert str(root) not in text
+    assert numbers["objects"] == {"train": 240, "validation": 30, "test": 30} and numbers["warnings"] == []
+    assert len(numbers["retrieval"]) == 6 and set(numbers["fewshot"]["few"]["mean"]) == {"1", "5", "20", "100", "all"}
+    kinds = numbers["attention"]["light curve, by centroid"]
+    assert len(kinds) == 6 and kinds["fixed, published merge"]["flipped"] == 0
+    assert kinds["sampled, published merge"]["draws"] == 5 and kinds["fixed, usual merge"]["cosine"] < 1 - 1e-5
+    text = (folder / "report.md").read_text()
+    for picture in ("fewshot", "retrieval", "outliers", "map", "attention"):
+        assert f"({picture}.png)" in text and (folder / f"{picture}.png").stat().st_size > 5000
+    assert str(runs[0]) not in text and "needs a model with a class head" in text
+
+
+@pytest.mark.slow
+def test_suspicious_labels_are_listed_with_the_truth_beside_them(runs, pretrained):
+    folder, numbers = pretrained
+    with next(runs[0].glob("cache/simulated/*/swapped.csv")).open() as file:
+        truth = {row["object_id"]: row for row in csv.DictReader(file)}
+    assert numbers["outliers"]["swapped"]["mean"]["neighbours"]["swapped"] == len(truth) > 15
+    with (folder / "mislabelled.csv").open() as file:
+        listed = list(csv.DictReader(file))
+    assert len(listed) == 300
+    suspicion = [float(row["suspicion"]) for row in listed]
+    assert suspicion == sorted(suspicion, reverse=True)
+    marked = {row["object_id"] for row in listed if row["true_label"] != row["label"]}
+    assert marked == set(truth) and all(row["label"] == truth[row["object_id"]]["label"]
+                                        for row in listed if row["object_id"] in truth)  # fmt: skip
+    for name in ("photometry", "spectra", "metadata", "mean"):
+        with (folder / f"outliers-{name}.csv").open() as file:
+            far = [float(row["distance"]) for row in csv.DictReader(file)]
+        assert len(far) == 300 and far == sorted(far, reverse=True)
+
+
+@pytest.mark.slow
+def test_classes_kept_out_of_the_fit_are_projected(pretrained):
+    folder, numbers = pretrained
+    rows = pq.read_table(folder / "map.parquet").to_pylist()
+    assert len(rows) == 300 and all(np.isfinite([r["x"], r["y"]]).all() for r in rows)
+    fitted = [r for r in rows if r["fitted"]]
+    assert {r["split"] for r in fitted} == {"train"} and "M" not in {r["label"] for r in fitted}
+    assert numbers["map"]["fitted_on"] == len(fitted) < 240 and numbers["map"]["unseen"] == ["M"]
+    assert numbers["map"]["settings"] == {"n_neighbors": 45, "min_dist": 0.7, "metric": "cosine", "random_state": 42}
+
+
+@pytest.mark.slow
+def test_embeddings_in_the_folder_are_used_again_and_those_of_other_data_refused(runs, pretrained):
+    before = {p: p.stat().st_mtime_ns for p in (pretrained[0] / "embeddings").glob("*.parquet")}
+    done = analyse(runs, "model=clip-full-scratch-42", "out=a", "what=[retrieval]", "sub=sub50")
+    assert done.returncode == 2 and "overwrite=true" in done.stderr and "another sub" in done.stderr
+    report = (pretrained[0] / "report.md").read_text()
+    assert "## Map" in report  # of the first analysis, untouched
+    assert len(before) == 3 and before == {p: p.stat().st_mtime_ns for p in before}
 
 
 @pytest.mark.slow
@@ -192,23 +399,71 @@ def test_a_classifier_is_analysed_and_compared(runs):
     tested = json.loads((root / "all-full-scratch-42" / "metrics.json").read_text())
     together = numbers["ablation"]["photometry + spectra + metadata"]
     assert len(numbers["ablation"]) == 7 and together["n"] == tested["n"]
+    assert together["published_macro_recall"] == pytest.approx(0.93071)
     assert together["accuracy"] == pytest.approx(numbers["calibration"]["as it is"]["accuracy"])
-    assert numbers["compare"]["difference"] == 0 and numbers["compare"]["p"] == 1
+    assert numbers["calibration"]["validation_nll_with_temperature"] <= numbers["calibration"]["validation_nll"]
+    assert numbers["compare"]["difference"] == 0 and numbers["compare"]["p"] == 1 and numbers["compare"]["n"] == 30
+    assert sum(c["n"] for c in numbers["compare"]["per_class"].values()) == 30
+    assert sum(map(bool, (root / "b").glob("*.png"))) == 3
 
 
 @pytest.mark.slow
-def test_embeddings_on_disk_are_analysed(runs):
-    command = [sys.executable, "-m", "astrom3.embed", "model=clip-full-scratch-42", "out=e", *OPTIONS]
-    subprocess.run(command, check=True, capture_output=True, env=runs[1], cwd=runs[0])
-    done = analyse(runs, "model=clip-full-scratch-42", "embeddings=e", "out=c", "what=[retrieval,attention]")
-    assert done.returncode == 0 and "left out: needs a model with a light-curve encoder, and its data" in done.stdout
-    first = json.loads((runs[0] / "a" / "analysis.json").read_text())["retrieval"]
-    again = json.loads((runs[0] / "c" / "analysis.json").read_text())["retrieval"]
-    for direction, values in first.items():
-        assert values == pytest.approx(again[direction])
+def test_embeddings_on_disk_are_analysed_without_data_or_model(runs, pretrained):
+    swapped = next(runs[0].glob("cache/simulated/*/swapped.csv"))
+    command = [sys.executable, "-m", "astrom3.analyse", "data=local", "data.path=nowhere", "embeddings=a/embeddings",
+               "other=b/embeddings", "out=c", "what=[retrieval,outliers,compare,attention]", f"swapped={swapped}"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=runs[1], cwd=runs[0])
+    assert done.returncode == 0, done.stderr[-3000:]
+    numbers = json.loads((runs[0] / "c" / "analysis.json").read_text())
+    assert set(numbers["left_out"]) == {"attention"}
+    for name in ("retrieval", "outliers"):
+        assert numbers[name] == pretrained[1][name]
+    assert "by centroids of the training embeddings: clip-full-scratch-42" in (runs[0] / "c" / "report.md").read_text()
 
 
-def test_an_analysis_that_does_not_exist_is_answered(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "astrom3.analyse", "model=x", "what=[magic]"], capture_output=True,
-                          text=True, cwd=tmp_path)  # fmt: skip
-    assert done.returncode == 2 and "what=[magic] does not exist" in done.stderr
+@pytest.mark.slow
+def test_a_run_of_another_seed_is_pointed_out_and_nothing_possible_is_an_error(runs):
+    done = analyse(runs, "model=clip-full-scratch-42", "seed=0", "out=d", "what=[calibration]")
+    assert "was trained with the split of seed 42" in done.stdout
+    assert done.returncode == 2 and "nothing of what was asked is possible: calibration needs" in done.stderr
+
+
+def without_umap(options, **given):
+    code = "import sys; sys.modules['umap'] = None; sys.argv = ['analyse', *sys.argv[1:]]; "
+    code += "from astrom3.analyse import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, **given)
+
+
+def test_a_missing_package_is_named_at_once_where_the_map_is_asked(tmp_path):
+    done = without_umap(["model=x", "what=[map]"], cwd=tmp_path)
+    assert done.returncode == 2 and 'pip install "astrom3[analyse]"' in done.stderr and "umap" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_without_the_package_all_but_the_map_is_made(tmp_path):
+    vectors, labels = clusters()
+    objects = embeddings({"photometry": vectors.astype(np.float32)}, labels)
+    half = np.where(np.arange(len(labels)) % 2, "train", "test")
+    Embeddings(objects.ids, labels, half, objects.present, objects.vectors, None, objects.classes, "made up").write(
+        tmp_path / "e.parquet"
+    )
+    done = without_umap(["embeddings=e.parquet", "out=o"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    numbers = json.loads((tmp_path / "o" / "analysis.json").read_text())
+    assert 'pip install "astrom3[analyse]"' in numbers["left_out"]["map"]
+    assert {"fewshot", "outliers"} == set(numbers) - {"model", "warnings", "left_out", "objects"}
+
+
+@pytest.mark.parametrize(
+    "options, answer",
+    [
+        (["model=x", "what=[magic]"], "what=[magic] does not exist"),
+        (["out=x"], "give model="),
+        (["embeddings=nowhere"], "nowhere holds no embeddings"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
+    done = subprocess.run([sys.executable, "-m", "astrom3.analyse", *options], capture_output=True, text=True,
+                          cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 2 and answer in done.stderr and "Traceback" not in done.stderr

@@ -13,45 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from data_files import make_rows, write_current, write_first, write_ours
+from small_models import rows_with_gaps, save_model
 
 from astrom3.data.schema import CLASSES, UNLABELLED
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
-from astrom3.models import published
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import MultimodalClassifier, MultimodalModel
-from astrom3.training.run import write_json
 
 N = 90
-
-
-def rows():
-    objects = make_rows(N)
-    for i, row in enumerate(objects):
-        row["spectrum"] = None if i % 5 == 2 else row["spectrum"]
-        row["light_curve"] = None if i % 7 == 3 else row["light_curve"]
-        row["label"] = None if i % 11 == 4 else row["label"]
-    objects[1]["light_curve"] = {k: v[:4] for k, v in objects[1]["light_curve"].items()}  # too few points
-    return objects
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A survey with gaps and a small trimodal classifier, untrained."""
     root = tmp_path_factory.mktemp("embed")
-    write_ours(root / "survey", rows())
-    torch.manual_seed(0)
-    small = InformerEncoder(d_model=16, n_heads=2, d_ff=32, e_layers=2)
-    encoders = {"photometry": small, "spectra": GalSpecNet((3, 8, 8, 4, 4)), "metadata": MetadataMLP(hidden_dim=16)}
-    published.save(MultimodalClassifier(MultimodalModel(encoders, 24), 10), root / "model")
-    from astrom3.data.layouts import open_source
-
-    statistics = open_source(root / "survey").normaliser.to_dict()
-    write_json(root / "model" / "preprocessing.json", {"classes": list(CLASSES), "normaliser": statistics})
+    write_ours(root / "survey", rows_with_gaps(N))
+    save_model(root / "model", root / "survey")
     return root
 
 
@@ -84,7 +61,7 @@ def same(a, b):
 
 def test_every_object_is_there_once_with_what_it_has(whole):
     folder, found = whole
-    objects = {row["object_id"]: row for row in rows()}
+    objects = {row["object_id"]: row for row in rows_with_gaps(N)}
     assert sorted(found.ids) == sorted(objects)
     for i, name in enumerate(found.ids):
         row = objects[name]
@@ -101,7 +78,7 @@ def test_every_object_is_there_once_with_what_it_has(whole):
     np.testing.assert_allclose(found.vectors["mean"] * count[:, None], sum(found.vectors[m] for m in found.present),
                                atol=1e-5)  # fmt: skip
     rejected = list(csv.DictReader((folder / "rejected.csv").open()))
-    assert [r["object_id"] for r in rejected if "fewer than 10" in r["reason"]] == [rows()[1]["object_id"]]
+    assert [r["object_id"] for r in rejected if "fewer than 10" in r["reason"]] == [rows_with_gaps(N)[1]["object_id"]]
     schema = pq.read_schema(next(folder.glob("test-*.parquet")))
     assert schema.field("spectra").type == pa.list_(pa.float32(), 24)
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from astrom3.models import linear
 from astrom3.models.distinctive import _by_product, distinctive
 from astrom3.models.dropout import Dropout, draw_key, drop
 from astrom3.models.galspecnet import GalSpecNet
@@ -274,3 +275,50 @@ def test_dropout_passes_gradients_through_what_it_kept():
     kept = y != 0
     torch.testing.assert_close(y[kept], x[kept] / 0.6)
     torch.testing.assert_close(x.grad, kept.double() / 0.6)
+
+
+@pytest.mark.parametrize("shape", [(16, 200, 24), (40, 24), (16, 3, 2, 24), (4, 200, 24)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("forced", [True, False])
+def test_linear_layers_give_the_same_numbers_however_they_are_done(shape, bias, forced, monkeypatch):
+    """Also on processors where they would not be done as convolutions."""
+    monkeypatch.setattr(linear, "convolution_is_faster", lambda: forced)
+    torch.manual_seed(0)
+    layer, x, g = linear.Linear(24, 40, bias=bias), torch.randn(shape), torch.randn(*shape[:-1], 40)
+    found = []
+    for function, dtype in ((layer, torch.float32), (None, torch.float64)):
+        inputs = x.to(dtype).requires_grad_()
+        parameters = [p.detach().to(dtype).requires_grad_() for p in layer.parameters()]
+        if function is None:
+            out = torch.nn.functional.linear(inputs, *parameters)
+        else:
+            parameters = list(layer.parameters())
+            out = layer(inputs)
+        assert out.shape == (*shape[:-1], 40) and out.is_contiguous()
+        found.append([out, *torch.autograd.grad(out, [inputs, *parameters], g.to(dtype))])
+    for ours, exact in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
+
+
+def test_linear_layers_in_bfloat16(monkeypatch):
+    torch.manual_seed(0)
+    layer, x = linear.Linear(32, 64), torch.randn(20, 50, 32)
+    out = []
+    for forced in (True, False):
+        monkeypatch.setattr(linear, "convolution_is_faster", lambda forced=forced: forced)
+        with torch.autocast("cpu", torch.bfloat16):
+            out.append(layer(x))
+    assert out[0].dtype == out[1].dtype == torch.bfloat16
+    torch.testing.assert_close(*out, rtol=0.02, atol=0.02)
+
+
+def test_the_encoder_is_the_same_with_layers_done_as_convolutions(monkeypatch):
+    torch.manual_seed(0)
+    encoder = InformerEncoder(evaluation="fixed").eval()
+    x, mask = torch.randn(16, 200, 9), torch.ones(16, 200)
+    out = []
+    for forced in (True, False):
+        monkeypatch.setattr(linear, "convolution_is_faster", lambda forced=forced: forced)
+        out.append(encoder(x, mask))
+    assert not torch.equal(*out)  # two ways
+    torch.testing.assert_close(*out, rtol=1e-5, atol=2e-5)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from astrom3.analysis.fewshot import unit
+from astrom3.analysis.section import Context, NotPossible, Section, percent, table
 from astrom3.inference.embeddings import Embeddings
+from astrom3.training.plots import save
 
 TOP = (1, 5, 10)
 
@@ -25,8 +28,8 @@ def ranks(queries: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def retrieval(objects: Embeddings) -> dict[str, dict[str, float]]:
-    """ "photometry -> spectra" and so on: recall at 1, 5, 10, median rank, number of objects that have both, and what
-    chance would give."""
+    """ "photometry -> spectra" and so on: recall at 1, 5, 10, median rank and number of the objects that have both, and
+    what an arbitrary order would give."""
     out = {}
     for a, b in permutations(objects.modalities, 2):
         both = objects.present[a] & objects.present[b]
@@ -35,7 +38,38 @@ def retrieval(objects: Embeddings) -> dict[str, dict[str, float]]:
             continue
         found = ranks(objects.vectors[a][both], objects.vectors[b][both])
         out[f"{a} -> {b}"] = {
-            **{f"recall@{k}": float((found <= k).mean()) for k in TOP},
-            "median_rank": float(np.median(found)), "n": n, "chance@10": min(10 / n, 1.0),
+            "n": n, **{f"recall@{k}": float((found <= k).mean()) for k in TOP},
+            "median_rank": float(np.median(found)),
+            **{f"chance@{k}": min(k / n, 1.0) for k in TOP}, "chance_median_rank": (n + 1) / 2,
         }  # fmt: skip
     return out
+
+
+def section(context: Context) -> Section:
+    test = context.splits["test"]
+    if len(test.modalities) < 2:
+        raise NotPossible("needs a model of several modalities")
+    numbers = retrieval(test)
+    if not numbers:
+        raise NotPossible("no test object has two modalities")
+    picture(context, numbers)
+    rows = [
+        [direction, str(v["n"]), *(f"{percent(v[f'recall@{k}'])} ({percent(v[f'chance@{k}'])})" for k in TOP),
+         f"{v['median_rank']:.0f} ({v['chance_median_rank']:.0f})"] for direction, v in numbers.items()
+    ]  # fmt: skip
+    head = ["direction", "among", *(f"recall at {k} [%]" for k in TOP), "median rank"]
+    text = "Test objects that have both modalities, labelled or not; in brackets what an arbitrary order would give."
+    return Section("Cross-modal retrieval, test split", numbers, [text, "", *table(head, rows)])
+
+
+def picture(context: Context, numbers: dict[str, dict[str, float]]) -> None:
+    figure = Figure(figsize=(7, 3))
+    axis = figure.subplots()
+    rows = np.arange(len(numbers))[::-1]
+    for k, shade in zip(TOP[::-1], ("0.75", "0.5", "0.2"), strict=True):
+        axis.barh(rows, [100 * v[f"recall@{k}"] for v in numbers.values()], color=shade, label=f"at {k}")
+    axis.plot([100 * v["chance@10"] for v in numbers.values()], rows, "r|", ms=12, label="at 10, by chance")
+    axis.set_yticks(rows, list(numbers))
+    axis.set_xlabel("recall [%]")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, context.out / "retrieval.png")

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from astrom3.models.distinctive import distinctive
 from astrom3.models.dropout import Dropout
+from astrom3.models.linear import Linear
 
 PUBLISHED_DROPOUT = 0.1  # what the published network applies, whatever its configuration says
 MAX_POSITIONS = 5000
@@ -69,10 +70,10 @@ class ProbSparseAttention(nn.Module):
         if head_merge not in HEAD_MERGES:
             raise ValueError(f"head_merge must be one of {', '.join(HEAD_MERGES)}, not {head_merge!r}")
         self.n_heads, self.factor, self.head_merge = n_heads, factor, head_merge
-        self.query = nn.Linear(d_model, d_model)
-        self.key = nn.Linear(d_model, d_model)
-        self.value = nn.Linear(d_model, d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.query = Linear(d_model, d_model)
+        self.key = Linear(d_model, d_model)
+        self.value = Linear(d_model, d_model)
+        self.out = Linear(d_model, d_model)
 
     def sample_size(self, length: int) -> int:
         """Number of drawn keys per query, and of selected queries per head."""
@@ -173,7 +174,7 @@ class EncoderLayer(nn.Module):
             raise ValueError(f"activation must be gelu or relu, not {activation!r}")
         self.attention = ProbSparseAttention(d_model, n_heads, factor, head_merge)
         self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
-        self.expand, self.contract = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.expand, self.contract = Linear(d_model, d_ff), Linear(d_ff, d_model)
         self.activation = F.gelu if activation == "gelu" else F.relu
         self.dropout = Dropout(dropout, inplace=True)
 

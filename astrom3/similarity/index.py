@@ -1,36 +1,48 @@
 """Nearest neighbours among embeddings, in an embedded vector database (LanceDB: a folder of files, no server).
 
-One row per object: id, label, split, an embedding for each modality and their mean, and the columns of a catalogue if
-one was joined. Cosine similarity; exact by default below EXACT_BELOW objects, else through an index for each embedding.
+    index = Index.open("similar")
+    index.query(index.vector_of("ASASSN-V J0", "photometry"), "spectra", top=5, where="label = 'RRAB'")
+
+One row per object: id, label, split, an embedding for each modality and their mean, the columns of a catalogue. Cosine
+similarity. Which engine and why: experiments/search_engines/report.md.
+
+The folder: about.json, and objects-<random>/, the database that it names. A new one is written beside the old one and
+takes its place with about.json, so an index is whole whenever its build is killed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock
 
-from astrom3.data.readers.tables import read_table
-from astrom3.data.schema import MODALITIES
 from astrom3.errors import UserError
 from astrom3.extras import need
-from astrom3.inference.embeddings import MEAN, Embeddings, files_of, read_about
+from astrom3.inference.embeddings import MEAN
+from astrom3.similarity.columns import Catalogue, Parts
 
-TABLE, ABOUT = "objects", "about.json"
+log = logging.getLogger(__name__)
+TABLE, ABOUT, DATA, VERSION = "objects", "about.json", "objects-", 1
 EXACT_BELOW = 50_000  # objects: reading them all is fast enough
+NPROBES, REFINE = 32, 5  # parts of the index that are looked at; candidates per neighbour, compared exactly
 
 
 @dataclass(frozen=True)
 class Index:
-    """An opened index. about: model, number of objects, width, embeddings that it has, columns to filter by."""
+    """An opened index. about: model, number of objects, width, embeddings that it has, columns to filter by, and
+    whether there is an approximate index too."""
 
     folder: Path
     table: Any
@@ -45,112 +57,207 @@ class Index:
             raise UserError(
                 f"{folder} holds no index: build it with python -m astrom3.search index={folder} embeddings=<folder>"
             ) from None
+        if about.get("version") != VERSION:
+            raise UserError(f"{folder} was written by another version: build it again with embeddings=<folder>")
         lancedb = need("lancedb", "search", "the search")
-        return cls(folder, lancedb.connect(str(folder)).open_table(TABLE), about)
+        try:
+            table = lancedb.connect(str(folder / about["data"])).open_table(TABLE)
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise UserError(f"{folder} is damaged ({reason}): build it again with overwrite=true") from None
+        return cls(folder, table, about)
 
     @classmethod
-    def build(cls, folder: str | Path, embeddings: str | Path, catalogue: str | Path | None = None) -> Index:
-        """From what astrom3.embed wrote; an index that is there stays until the new one is whole."""
-        lancedb = need("lancedb", "search", "the search")
-        folder = Path(folder)
-        temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            rows = joined(embeddings, catalogue)
-            table = lancedb.connect(str(temporary)).create_table(TABLE, rows, on_bad_vectors="null")
-            vectors = [name for name in (*MODALITIES, MEAN) if name in rows.column_names]
-            if len(rows) >= EXACT_BELOW:
-                for name in vectors:
-                    table.create_index(metric="cosine", vector_column_name=name, index_type="IVF_HNSW_SQ")
-            columns = [c for c in rows.column_names if c not in (*vectors, "probabilities")]
-            about = {
-                "model": read_about(rows.schema, str(embeddings)).get("model", ""), "objects": len(rows),
-                "width": rows.schema.field(MEAN).type.list_size, "vectors": vectors, "columns": columns,
-            }  # fmt: skip
-            (temporary / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-            if folder.exists():
-                old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-                os.replace(folder, old)
-                shutil.rmtree(old, ignore_errors=True)
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    def build(
+        cls,
+        folder: str | Path,
+        embeddings: str | Path,
+        catalogue: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        approximate: bool | None = None,
+    ) -> Index:
+        """From what astrom3.embed wrote. One that was made of the same files is opened, one of other files only
+        replaced with overwrite=True. approximate: make an approximate index too (None: from EXACT_BELOW objects)."""
+        folder, parts = Path(folder), Parts(embeddings)
+        need("lancedb", "search", "the search")
+        made_of = f"{parts.fingerprint(catalogue)} {approximate}"
+        if folder.is_dir() and any(p.name not in (ABOUT, ".lock") and DATA not in p.name for p in folder.iterdir()):
+            raise UserError(f"{folder} holds other files: give the index a folder of its own")
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if (folder / ABOUT).is_file() and not overwrite:
+                index = cls.open(folder)
+                if index.about["made_of"] == made_of:
+                    return index
+                raise UserError(
+                    f"{folder} is an index of other embeddings or another catalogue: give another index=<folder>, or "
+                    "overwrite=true to build it again"
+                )
+            parts.catalogue = None if catalogue is None else Catalogue.read(catalogue)
+            cls._write(folder, parts, made_of, approximate)
         return cls.open(folder)
 
+    @staticmethod
+    def _write(folder: Path, parts: Parts, made_of: str, approximate: bool | None) -> None:
+        name = DATA + secrets.token_hex(4)
+        try:
+            about = fill(folder / name, parts, approximate) | {"version": VERSION, "data": name, "made_of": made_of}
+            temporary = folder / f"{name}.json"
+            temporary.write_text(json.dumps(about, indent=2) + "\n")
+            os.replace(temporary, folder / ABOUT)
+        except BaseException:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            raise
+        for old in folder.glob(f"{DATA}*"):  # the one before, and what a killed build left
+            if old.name != name:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+
     def query(
-        self, vector: np.ndarray, name: str = MEAN, top: int = 5, where: str | None = None, exact: bool | None = None,
+        self,
+        vector: np.ndarray,
+        name: str = MEAN,
+        top: int = 5,
+        where: str | None = None,
+        exact: bool | None = None,
         exclude: Sequence[str] = (),
-    ) -> pa.Table:  # fmt: skip
+    ) -> pa.Table:
         """The `top` nearest by cosine to `vector` (D,) among the embeddings `name`, the nearest first: the columns of
-        `about` and `similarity`. where: an SQL condition on those columns. Who lacks that modality is left out."""
+        `about` and `similarity`. where: an SQL condition on those columns. Who lacks that modality is left out.
+        exact: None means exact where there is no approximate index."""
         self._check(name)
         if vector.shape != (self.about["width"],):
             raise UserError(f"the query has {vector.shape} numbers, the index {self.about['width']}: another model?")
-        exact = self.about["objects"] < EXACT_BELOW if exact is None else exact
-        conditions = [f"{name} IS NOT NULL", *([f"({where})"] if where else [])]
+        if not np.isfinite(vector).all() or not vector.any():
+            raise UserError("the query has no direction: it is zero or not finite")
+        if top < 1:
+            raise UserError(f"top={top} must be at least 1")
+        conditions = [f"({where})"] if where else []
         if exclude:
             conditions.append(f"object_id NOT IN ({', '.join(quoted(e) for e in exclude)})")
         search = self.table.search(vector.astype(np.float32), vector_column_name=name).distance_type("cosine")
-        search = (
-            search.where(" AND ".join(conditions), prefilter=True)
-            .select([*self.about["columns"], "_distance"])
-            .limit(top)
-        )
+        search = search.select([*self.about["columns"], "_distance"]).limit(top)
+        if conditions:
+            search = search.where(" AND ".join(conditions), prefilter=True)
+        if exact or not self.about["approximate"]:
+            search = search.bypass_vector_index()
+        else:
+            search = search.nprobes(NPROBES).refine_factor(REFINE)
         try:
-            found = (search.bypass_vector_index() if exact else search.nprobes(32).refine_factor(10)).to_arrow()
+            found = search.to_arrow()
         except (RuntimeError, ValueError) as error:
+            if not where:
+                raise
             raise UserError(
                 f"where={where!r} does not fit ({str(error).splitlines()[0][:160]}); columns: "
                 f"{', '.join(self.about['columns'])}"
             ) from None
-        similarity = 1 - found["_distance"].to_numpy()
+        similarity = 1 - found["_distance"].to_numpy().astype(np.float64)
         return found.drop_columns(["_distance"]).append_column("similarity", pa.array(similarity))
 
     def vector_of(self, object_id: str, name: str = MEAN) -> np.ndarray:
         """The stored embedding (D,) of an object."""
         self._check(name)
-        rows = self.table.search().where(f"object_id = {quoted(object_id)}").select([name]).limit(1).to_arrow()
-        if not len(rows):
-            raise UserError(f"{self.folder} has no object {object_id}")
-        value = rows[name][0].as_py()
-        if value is None:
+        vector = self.vectors_of([object_id], name)[0]
+        if vector is None:
             raise UserError(f"{object_id} has no {name}: search by another embedding")
-        return np.array(value, dtype=np.float32)
+        return vector
 
-    def recall(self, name: str = MEAN, top: int = 10, sample: int = 100, seed: int = 0) -> float:
-        """Share of the exact `top` neighbours of some stored objects that the index finds."""
-        self._check(name)
-        rows = self.table.search().where(f"{name} IS NOT NULL").select(["object_id", name]).limit(None).to_arrow()
-        chosen = np.random.default_rng(seed).choice(len(rows), min(sample, len(rows)), replace=False)
-        hits = []
-        for i in chosen.tolist():
-            vector = np.array(rows[name][i].as_py(), dtype=np.float32)
-            exact, found = (
-                self.query(vector, name, top, exact=kind)["object_id"].to_pylist() for kind in (True, False)
+    def vectors_of(self, ids: Sequence[str], name: str = MEAN) -> list[np.ndarray | None]:
+        """Stored embeddings (D,), None where an object lacks that modality."""
+        condition = f"object_id IN ({', '.join(quoted(i) for i in ids)})"
+        rows = self.table.search().where(condition).select(["object_id", name]).limit(len(ids)).to_arrow()
+        found = dict(zip(rows["object_id"].to_pylist(), rows[name].to_pylist(), strict=True))
+        if unknown := [i for i in ids if i not in found]:
+            raise UserError(f"{self.folder} has no object {unknown[0]}")
+        return [None if found[i] is None else np.array(found[i], dtype=np.float32) for i in ids]
+
+    def recall(
+        self, name: str = MEAN, find: str | None = None, top: int = 10, sample: int = 100, seed: int = 0
+    ) -> dict[str, Any]:
+        """Share of the exact `top` neighbours (embedding `find`) of stored objects (embedding `name`; themselves left
+        out) that the approximate search finds, and seconds per query of both."""
+        if not self.about["approximate"]:
+            raise UserError(
+                f"{self.folder} has {self.about['objects']:,} objects and no approximate index, every search is exact: "
+                "build it with approximate=true to have one"
             )
-            hits.append(len(set(exact) & set(found)) / len(exact))
-        return float(np.mean(hits))
+        self._check(name)
+        find = find or name
+        ids = self.table.search().where(f"{name} IS NOT NULL").select(["object_id"]).limit(None).to_arrow()
+        chosen = np.random.default_rng(seed).choice(len(ids), min(sample, len(ids)), replace=False)
+        asked = [ids["object_id"][i].as_py() for i in chosen.tolist()]
+        hits, seconds = list[float](), [0.0, 0.0]
+        for own, vector in zip(asked, self.vectors_of(asked, name), strict=True):
+            assert vector is not None
+            answers = []
+            for i, exact in enumerate((True, False)):
+                start = time.perf_counter()
+                answers.append(set(self.query(vector, find, top, exact=exact, exclude=[own])["object_id"].to_pylist()))
+                seconds[i] += time.perf_counter() - start
+            hits.append(len(answers[0] & answers[1]) / max(len(answers[0]), 1))
+        exact_s, approximate_s = (s / len(asked) for s in seconds)
+        return {"recall": float(np.mean(hits)), "top": top, "queries": len(asked), "by": name, "find": find,
+                "exact_s": exact_s, "approximate_s": approximate_s}  # fmt: skip
+
+    def check_model(self, weights: Path, name: str) -> None:
+        """Whether these are the weights that made the embeddings, where that is known."""
+        known = self.about["model"]["weights"]
+        if not known:
+            return
+        with open(weights, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != known:
+                raise UserError(
+                    f"{name} is not the model that the embeddings in {self.folder} were made with "
+                    f"({self.about['model']['name']}): its numbers cannot be compared with them"
+                )
 
     def _check(self, name: str) -> None:
         if name not in self.about["vectors"]:
             raise UserError(f"{self.folder} has no embeddings {name}: there are {', '.join(self.about['vectors'])}")
 
 
-def joined(embeddings: str | Path, catalogue: str | Path | None) -> pa.Table:
-    """All parts of the embeddings, with the columns of a catalogue (csv, parquet, FITS, VOTable) by object_id."""
-    parts = [Embeddings.read(path).to_table() for path in files_of(embeddings)]
-    rows = pa.concat_tables(parts)
-    if catalogue is None:
-        return rows
-    other = read_table(catalogue, strings=("object_id",))
-    if "object_id" not in other.column_names:
-        raise UserError(f"{catalogue} has no column object_id; it has {', '.join(other.column_names)}")
-    place = {str(name): i for i, name in enumerate(other["object_id"].to_pylist())}
-    at = pa.array([place.get(name) for name in rows["object_id"].to_pylist()], pa.int64())
-    for name in other.column_names:
-        if name not in rows.column_names:
-            rows = rows.append_column(name, other[name].take(at))
-    return rows
+def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]:
+    """Write the database; what about.json says of it."""
+    import lancedb
+    from lancedb.index import IvfHnswSq
+
+    batches = parts.batches()
+    first = next(batches)
+    trouble: list[BaseException] = []
+
+    def recorded() -> Iterator[pa.RecordBatch]:
+        try:
+            yield first
+            yield from batches
+        except BaseException as error:  # LanceDB would pass on its text only
+            trouble.append(error)
+            raise
+
+    reader = pa.RecordBatchReader.from_batches(first.schema, recorded())
+    try:
+        table = lancedb.connect(str(folder)).create_table(TABLE, reader, on_bad_vectors="null")
+    except BaseException as error:
+        raise trouble[0] if trouble else error from None
+    vectors, counts = parts.vectors, parts.counts
+    approximate = counts["objects"] >= EXACT_BELOW if approximate is None else approximate
+    if approximate:
+        for name in vectors:
+            log.info("approximate index of %s", name)
+            table.create_index(name, config=IvfHnswSq(distance_type="cosine"))
+    for name, n in counts["no_direction"].items():
+        if n:
+            log.info("%d embeddings %s are zero or not finite: these objects are not found by it", n, name)
+    if parts.catalogue is not None:
+        absent = counts["objects"] - counts["in_catalogue"]
+        log.info("%d objects are in the catalogue, %d are not", counts["in_catalogue"], absent)
+        for column, why in parts.catalogue.left_out.items():
+            log.info("catalogue column %s is left out: %s", column, why)
+    columns = [c for c in first.schema.names if c not in vectors]
+    return {
+        "model": parts.model, "objects": counts["objects"], "width": next(iter(vectors.values())),
+        "vectors": list(vectors), "columns": columns, "approximate": approximate, "counts": counts,
+    }  # fmt: skip
 
 
 def quoted(text: str) -> str:

@@ -22,6 +22,10 @@ def main() -> None:
         answers.write(json.dumps(content) + "\n")
         answers.flush()
 
+    if spec.get("ours", True):
+        from astrom3.cli import calm_threads
+
+        calm_threads()
     import torch
 
     if spec.get("threads"):

@@ -1,0 +1,196 @@
+"""Light curves and spectra as a data set has them: every layout, nothing cleaned, nothing normalised by us.
+
+`observations(source, wanted)` reads a table once, group by group, so memory is bounded. What a layout cannot give raw
+(processed-2 holds prepared inputs only) is given as it is there, and `units` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from astrom3.data.layouts.hub import CurrentTable, FirstTable
+from astrom3.data.layouts.ours import CHILDREN, ObjectTable
+from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, rows_of_three, unnest
+from astrom3.data.layouts.raw import RawTable
+from astrom3.data.layouts.table import Source, Table
+from astrom3.data.normalise import COLUMN, Normaliser
+from astrom3.data.readers import ReadError
+from astrom3.data.schema import PHOTO_CHANNELS, PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
+from astrom3.errors import UserError
+
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
+DAYS_PER_YEAR = 365.0  # as the published preprocessing has it
+STEP_OF_FLOAT32_HJD = 0.25  # [day]
+
+
+class Observed(NamedTuple):
+    """One object. light_curve: time, flux, error; spectrum: wavelength [Angstrom, vacuum], flux, third column; None
+    where there is none. photo: its PHOTO_COLS where the layout keeps them with the light curve."""
+
+    row: int
+    light_curve: Columns | None
+    spectrum: Columns | None
+    photo: np.ndarray | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Units:
+    """What stands on the axes. time_step: coarseness of the times [day], 0 where they are fine."""
+
+    time: str
+    flux: str
+    spectrum: str
+    catalogue: str
+    time_step: float = 0.0
+
+
+def units(source: Source) -> Units:
+    """Of the layout of a source."""
+    unnormalised = "flux [mJy]", "flux [as in the data set]"
+    if source.layout == "processed-2":
+        normalised = "normalised: (flux − mean) / MAD"
+        return Units("days since the first point", normalised, normalised, "z-scores")
+    catalogue = "z-scores" if source.normaliser is None else "as in the catalogue"
+    step = STEP_OF_FLOAT32_HJD if source.layout == "processed-1" else 0.0
+    return Units("time [d]", *unnormalised, catalogue, step)
+
+
+def locate(source: Source) -> tuple[list[Table], dict[str, tuple[int, int]]]:
+    """The tables of a source, and id -> (number of its table, row in it)."""
+    tables: list[Table] = []
+    where: dict[str, tuple[int, int]] = {}
+    for split, rows in source.rows.items():
+        table = source.tables[split]
+        number = next((i for i, t in enumerate(tables) if t is table), len(tables))
+        if number == len(tables):
+            tables.append(table)
+        where |= {str(i): (number, int(r)) for i, r in zip(source.catalogue(split).ids, rows, strict=True)}
+    return tables, where
+
+
+def observations(table: Table, rows: np.ndarray) -> Iterator[Observed]:
+    """The objects `rows` (sorted) of a table, in that order."""
+    if isinstance(table, RawTable):
+        yield from _files(table, rows)
+    elif isinstance(table, ParquetTable):
+        yield from _parquet(table, rows)
+    else:
+        raise UserError(f"the observations of a {type(table).__name__} cannot be read")
+
+
+def days(period: np.ndarray, normaliser: Normaliser | None) -> np.ndarray:
+    """Periods [day] from the z-scores of a layout that holds those, with the statistics they were made with; NaN
+    where these are not known."""
+    if normaliser is None:
+        return np.full(len(period), np.nan)
+    k = COLUMN["period"]
+    return 10 ** (period * normaliser.std[k] + normaliser.mean[k])
+
+
+# --- parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
+    decode = DECODERS[type(table)]
+    names = [table.column["photometry"], table.column["spectra"]]
+    for group in table.groups:
+        inside = rows[(rows >= group.first) & (rows < group.first + group.rows)]
+        if not len(inside):
+            continue
+        for first, batch in table.batches(group, names):
+            wanted = inside[(inside >= first) & (inside < first + len(batch))]
+            if not len(wanted):
+                continue
+            chosen = batch.take(pa.array(wanted - first))
+            curves = decode("photometry", chosen.column(names[0]))
+            spectra = decode("spectra", chosen.column(names[1]))
+            for row, curve, spectrum in zip(wanted.tolist(), curves, spectra, strict=True):
+                problems = [p for p in (curve, spectrum) if isinstance(p, str)]
+                if isinstance(curve, tuple) and len(curve) > 3:
+                    yield Observed(row, _three(curve), _three(spectrum), curve[3], tuple(problems))
+                else:
+                    yield Observed(row, _three(curve), _three(spectrum), None, tuple(problems))
+
+
+def _three(found: Any) -> Columns | None:
+    return found[:3] if isinstance(found, tuple) else None
+
+
+def _ragged(lengths: np.ndarray, columns: list[np.ndarray], bad: np.ndarray) -> Iterator[Columns | str | None]:
+    ends = np.cumsum(lengths)
+    for i, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist(), strict=True)):
+        if bad[i]:
+            yield "columns of unequal length"
+        elif length:
+            first, second, third = (np.asarray(c[end - length : end], np.float64) for c in columns)
+            yield first, second, third
+        else:
+            yield None
+
+
+def _ours(modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
+    return _ragged(*columns_of_struct(column, CHILDREN[modality]))
+
+
+def _first(modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
+    lengths, points, bad = rows_of_three(column)
+    return _ragged(lengths, [points[:, i] for i in range(3)], bad)
+
+
+def _current(modality: str, column: pa.Array) -> Iterator[Any]:
+    """processed-2: times back from [0, 1] to days by the span that stands beside them."""
+    lengths, inner = unnest(column)
+    widths, flat = unnest(inner)
+    values, ends = numbers(flat), np.cumsum(widths)
+    width = PHOTO_CHANNELS if modality == "photometry" else WAVELENGTH_COUNT
+    grid = WAVELENGTH_START + WAVELENGTH_STEP * np.arange(WAVELENGTH_COUNT)
+    at = 0
+    for length in lengths.tolist():
+        mine = widths[at : at + length]
+        start = int(ends[at] - widths[at]) if length else 0
+        at += length
+        if not length:
+            yield None
+        elif (mine != width).any() or (modality == "spectra" and length != 3):
+            yield f"rows of another width than {width}"
+        else:
+            table = np.asarray(values[start : start + length * width], np.float64).reshape(length, width)
+            if modality == "spectra":
+                yield grid, table[0], table[1]
+            else:
+                time = table[:, 0] * table[0, -1] * DAYS_PER_YEAR
+                yield time, table[:, 1], table[:, 2], table[0, 3 : 3 + len(PHOTO_COLS)]
+
+
+DECODERS: dict[type, Callable[[str, pa.Array], Iterator[Any]]] = {
+    ObjectTable: _ours,
+    FirstTable: _first,
+    CurrentTable: _current,
+}
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _files(table: RawTable, rows: np.ndarray) -> Iterator[Observed]:
+    dataset, objects = table.dataset, table.dataset.split(table.split)
+    for row in rows.tolist():
+        name, filename, label = objects.names[row], objects.spec_filenames[row], objects.labels[row]
+        curve = _read(dataset.light_curve, name) if name else None
+        spectrum = _read(dataset.spectrum, filename, label) if filename else None
+        problems = tuple(p for p in (curve, spectrum) if isinstance(p, str))
+        yield Observed(row, _three(curve), _three(spectrum), None, problems)
+
+
+def _read(read: Callable[..., Any], *arguments: Any) -> Columns | str:
+    """Three columns, or why the file cannot be read."""
+    try:
+        return tuple(read(*arguments)[:3])
+    except ReadError as error:
+        return str(error)

@@ -1,0 +1,38 @@
+"""Spectral features to mark: wavelengths in vacuum, as LAMOST spectra and this program's layouts have them.
+
+Air wavelengths from the NIST Atomic Spectra Database (lines) and Kirkpatrick et al. 1991, ApJS 77, 417 (heads of TiO
+bands, telluric bands of O2), converted with Morton 1991, ApJS 77, 119, equation 4 (the IAU formula).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Feature(NamedTuple):
+    name: str
+    wavelength: float  # [Angstrom], vacuum
+    kind: str  # balmer, metal, band or telluric: how it is drawn
+
+
+# name, air wavelength [Angstrom], kind
+IN_AIR = (
+    ("Hα", 6562.80, "balmer"), ("Hβ", 4861.33, "balmer"), ("Hγ", 4340.47, "balmer"), ("Hδ", 4101.74, "balmer"),
+    ("Ca II K", 3933.66, "metal"), ("Ca II H", 3968.47, "metal"),
+    ("Mg b", 5167.32, "metal"), ("Mg b", 5172.68, "metal"), ("Mg b", 5183.60, "metal"),
+    ("Na D", 5889.95, "metal"), ("Na D", 5895.92, "metal"),
+    ("Ca II", 8498.02, "metal"), ("Ca II", 8542.09, "metal"), ("Ca II", 8662.14, "metal"),
+    ("TiO", 4761.0, "band"), ("TiO", 4954.0, "band"), ("TiO", 5448.0, "band"), ("TiO", 5847.0, "band"),
+    ("TiO", 6158.0, "band"), ("TiO", 6651.0, "band"), ("TiO", 7053.0, "band"), ("TiO", 7589.0, "band"),
+    ("TiO", 8432.0, "band"), ("TiO", 8859.0, "band"),
+    ("⊕ B", 6867.2, "telluric"), ("⊕ A", 7593.7, "telluric"),
+)  # fmt: skip
+
+
+def vacuum(air: float) -> float:
+    """Wavelength in vacuum of one in air, Angstrom (Morton 1991, equation 4)."""
+    s2 = (1e4 / air) ** 2  # [1/micrometre^2]
+    return air * (1 + 6.4328e-5 + 2.94981e-2 / (146 - s2) + 2.5540e-4 / (41 - s2))
+
+
+FEATURES = tuple(Feature(name, round(vacuum(air), 2), kind) for name, air, kind in IN_AIR)
