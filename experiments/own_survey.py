@@ -126,14 +126,14 @@ def report(numbers: dict[str, Any]) -> None:
     (RESULTS / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
     text = (RESULTS / "report.md").read_text()
     first = (
-        "447 ASAS V-band light curves of 9 classes (Richards et al. 2012), one small light-curve network trained on 313 "
-        f"of them; by `python -m experiments.own_survey real=<folder>`. {numbers['objects']} test curves, raw, through "
-        f"`astrom3.load(run).classify`: accuracy {100 * numbers['accuracy_raw']:.1f} %; embedded as a data set "
+        "447 ASAS V-band light curves of 9 classes (Richards et al. 2012), one small light-curve network trained on "
+        f"313 of them; by `python -m experiments.own_survey real=<folder>`. {numbers['objects']} test curves, raw, "
+        f"through `astrom3.load(run).classify`: accuracy {100 * numbers['accuracy_raw']:.1f} %; embedded as a data set "
         f"{100 * numbers['accuracy_embedded']:.1f} %; tested at the end of the training "
         f"{100 * numbers['accuracy_tested']:.1f} %. Probabilities of the first two differ by at most "
         f"{numbers['largest_difference']:.1e}.\n"
     )
-    head, _, rest = text.partition("\n\n")
+    _, _, rest = text.partition("\n\n")
     (RESULTS / "report.md").write_text(f"# ASAS light curves, the way of the guide\n\n{first}\n{rest}")
     print(first)
 

@@ -59,6 +59,9 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
             (self.server.folder / name).mkdir(parents=True, exist_ok=True)
             self.reply(200, json.dumps({"url": f"{self.server.url}/{name}", "name": name}).encode())
+        elif parts[:2] == ["api", "validate-yaml"]:  # of a card
+            assert json.loads(body)["content"].startswith("---")
+            self.reply(200, b'{"errors": [], "warnings": []}')
         elif "preupload" in parts:
             files = [{"path": f["path"], "shouldIgnore": False, "oid": None,
                       "uploadMode": "lfs" if f["path"].endswith((".safetensors", ".onnx")) else "regular"}
@@ -101,7 +104,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if self.server.broken:
             self.reply(503, b"{}")
-        elif parts[0] == "api" and (self.server.folder / parts[2] / parts[3]).is_dir():
+        elif parts[0] == "api" and len(parts) > 3 and (self.server.folder / parts[2] / parts[3]).is_dir():
             root = self.server.folder / parts[2] / parts[3]
             files = sorted(p for p in root.rglob("*") if p.is_file())
             if "tree" in parts:

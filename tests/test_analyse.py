@@ -411,7 +411,8 @@ def test_a_classifier_is_analysed_and_compared(runs):
 def test_embeddings_on_disk_are_analysed_without_data_or_model(runs, pretrained):
     swapped = next(runs[0].glob("cache/simulated/*/swapped.csv"))
     command = [sys.executable, "-m", "astrom3.analyse", "data=local", "data.path=nowhere", "embeddings=a/embeddings",
-               "other=b/embeddings", "out=c", "what=[retrieval,outliers,compare,attention]", f"swapped={swapped}"]  # fmt: skip
+               "other=b/embeddings", "out=c", "what=[retrieval,outliers,compare,attention]",
+               f"swapped={swapped}"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=runs[1], cwd=runs[0])
     assert done.returncode == 0, done.stderr[-3000:]
     numbers = json.loads((runs[0] / "c" / "analysis.json").read_text())

@@ -55,7 +55,7 @@ def same(a, b):
     assert names == sorted(p.name for p in b.glob("*.parquet")) and names
     for name in names:
         assert pq.read_table(a / name).equals(pq.read_table(b / name)), name
-    assert (a / "rejected.csv").read_text() == (b / "rejected.csv").read_text()
+    assert (a / "_rejected.csv").read_text() == (b / "_rejected.csv").read_text()
     assert not list(b.glob("*.tmp"))
 
 
@@ -77,8 +77,9 @@ def test_every_object_is_there_once_with_what_it_has(whole):
     count = sum(p.astype(int) for p in found.present.values())
     np.testing.assert_allclose(found.vectors["mean"] * count[:, None], sum(found.vectors[m] for m in found.present),
                                atol=1e-5)  # fmt: skip
-    rejected = list(csv.DictReader((folder / "rejected.csv").open()))
+    rejected = list(csv.DictReader((folder / "_rejected.csv").open()))
     assert [r["object_id"] for r in rejected if "fewer than 10" in r["reason"]] == [rows_with_gaps(N)[1]["object_id"]]
+    assert len(pq.read_table(folder)) == len(found)  # the folder as it is, as pandas.read_parquet reads it
     schema = pq.read_schema(next(folder.glob("test-*.parquet")))
     assert schema.field("spectra").type == pa.list_(pa.float32(), 24)
 
@@ -114,7 +115,7 @@ def test_processes_and_jobs_of_an_array_make_the_same_files(place, whole):
     embed(place, place / "two", "processes=2")
     same(whole[0], place / "two")
     embed(place, place / "array", SLURM_ARRAY_TASK_ID="4", SLURM_ARRAY_TASK_MIN="3", SLURM_ARRAY_TASK_COUNT="2")
-    assert not (place / "array" / "summary.json").exists()
+    assert not (place / "array" / "_summary.json").exists()
     embed(place, place / "array", "shard=0", "shards=2")
     same(whole[0], place / "array")
 

@@ -108,7 +108,9 @@ def test_what_is_shown_of_an_object_are_its_observations(page, rows, embeddings)
         page.js(f"astrom3.select(astrom3.number.get('{name}'))")
         assert chosen(page) == name
         row = rows[name]
-        curve = page.js("astrom3.data.lightCurve(astrom3.selected).then((c) => [[...c.time], [...c.flux], [...c.error]])")
+        curve = page.js(
+            "astrom3.data.lightCurve(astrom3.selected).then((c) => [[...c.time], [...c.flux], [...c.error]])"
+        )
         np.testing.assert_allclose(curve[0], row["light_curve"]["time"], atol=1e-5)
         steps = [np.ptp(row["light_curve"][k]) / 65535 for k in ("flux", "flux_err")]
         np.testing.assert_allclose(curve[1], row["light_curve"]["flux"], atol=steps[0])
@@ -204,7 +206,9 @@ def test_classes_are_filtered_and_colours_changed(page, rows):
 def test_outliers_are_those_of_the_analysis(page, embeddings):
     from astrom3.analysis.outliers import distances, ranking
 
-    listed = page.js("[...document.querySelectorAll('#outlier-rows tr')].map((r) => astrom3.about.ids[r.dataset.index])")
+    listed = page.js(
+        "[...document.querySelectorAll('#outlier-rows tr')].map((r) => astrom3.about.ids[r.dataset.index])"
+    )
     expected = embeddings.ids[ranking(distances(embeddings, MEAN)["own"])]
     assert listed == list(expected)
 

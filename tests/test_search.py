@@ -215,9 +215,9 @@ def test_columns_of_a_catalogue_and_of_a_data_set(place, tmp_path, caplog):
         row["object_id"] = name
     write_ours(tmp_path / "survey", rows)
     index = Index.build(tmp_path / "b", place / "embeddings", tmp_path / "survey")
-    short = [r["object_id"] for r in rows if r["photo_cols"]["period"] < 1 and r["meta_cols"]["ruwe"] > 0]
+    short = [r["object_id"] for r in rows if r["photo_cols"]["period"] < 30 and r["meta_cols"]["ruwe"] > 0]
     assert 0 < len(short) < 20
-    found = index.query(made_up().vectors["mean"][0], top=20, where="period < 1 AND ruwe > 0")
+    found = index.query(made_up().vectors["mean"][0], top=20, where="period < 30 AND ruwe > 0")
     assert sorted(found["object_id"].to_pylist()) == sorted(short)
 
 

@@ -72,7 +72,7 @@ def test_in_the_current_layout_padded_rows_stay_zero(tmp_path):
 
 
 def test_a_model_that_looks_at_one_column_only_is_found_out(place):
-    model, data, splits = place
+    model, data, _ = place
     encoder = model.network.backbone.encoders["metadata"]
     saved = {k: v.clone() for k, v in model.network.state_dict().items()}
     at = META_COLS.index("bp_rp")

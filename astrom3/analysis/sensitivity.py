@@ -90,7 +90,7 @@ def best_constant(trial: Trial, normaliser: Normaliser | None) -> dict[str, Any]
     grid = GRID if normaliser is not None else np.linspace(-6, 2, 21)
     step = float(grid[1] - grid[0])
     with progress("Constants of rfr_score", len(grid) + 9) as advance:
-        tried = []
+        tried: list[dict[str, Any]] = []
         for i in range(len(grid) + 9):
             if i == len(grid):  # finer around the best so far
                 middle = min(tried, key=lambda t: t["distance"])["value"]

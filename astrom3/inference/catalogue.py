@@ -2,7 +2,8 @@
 
 A part is a run of batches of one split, written to <split>-<number>-of-<count>.parquet and renamed when it is whole.
 So a killed run loses at most its parts in progress, the same command goes on with those that are not there, and parts
-can be shared out over processes, jobs of a cluster, or workers of Ray. manifest.json says what the parts were made of.
+can be shared out over processes, jobs of a cluster, or workers of Ray. _manifest.json says what the parts were made of
+(readers of a folder of parquet leave names with an underscore alone).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from astrom3.models import published
 from astrom3.training.run import write_json
 
 log = logging.getLogger(__name__)
-MANIFEST, SUMMARY, REJECTED = "manifest.json", "summary.json", "rejected.csv"
+MANIFEST, SUMMARY, REJECTED = "_manifest.json", "_summary.json", "_rejected.csv"
 STAGES = {"train": "fit", "validation": "validate", "test": "test"}
 
 
@@ -114,7 +115,7 @@ class Job:
                     "overwrite=true to make them again"
                 )
             return
-        for old in (*self.out.glob("*.parquet"), *self.out.glob("*.rejected.csv"), self.out / SUMMARY):
+        for old in (*self.out.glob("*.parquet"), *self.out.glob("_*.rejected.csv"), self.out / SUMMARY):
             old.unlink(missing_ok=True)
         write_json(path, now)
 
@@ -125,11 +126,11 @@ class Job:
         """Write one part; returns its number of objects."""
         table = self.embed(part).to_table()
         path = self.out / part.name
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_name(f"_{path.stem}.{os.getpid()}.tmp")
         try:
             pq.write_table(table, temporary, compression="zstd")
             if self.cfg.data.streaming:  # who is rejected shows only while reading
-                write_decisions(path.with_suffix(".rejected.csv"), self.data.splits[part.split].decisions)
+                write_decisions(path.with_name(f"_{path.stem}.rejected.csv"), self.data.splits[part.split].decisions)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -156,7 +157,7 @@ class Job:
         return done
 
     def finish(self) -> dict[str, Any]:
-        """Where all parts are there: rejected.csv and summary.json with the counts."""
+        """Where all parts are there: _rejected.csv and _summary.json with the counts."""
         if missing := self.missing():
             log.info("%d of %d parts are still to come (other jobs)", len(missing), len(self.parts))
             return {"complete": False, "parts": len(self.parts), "missing": len(missing)}
@@ -178,7 +179,7 @@ class Job:
         if self.cfg.data.streaming:
             import csv
 
-            for path in sorted(self.out.glob("*.rejected.csv")):
+            for path in sorted(self.out.glob("_*.rejected.csv")):
                 with open(path, newline="", encoding="utf-8") as file:
                     seen |= dict.fromkeys(Decision(*row) for row in list(csv.reader(file))[1:])
         return iter(seen)

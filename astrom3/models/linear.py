@@ -31,8 +31,9 @@ class Linear(nn.Linear):
     """nn.Linear, (B, ..., in) -> (B, ..., out)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = x.device.type != "cpu" or x.dtype not in DTYPES or len(x) < FEWEST or torch.compiler.is_compiling()
-        if plain or not convolution_is_faster():
+        if torch.compiler.is_compiling() or x.device.type != "cpu" or not convolution_is_faster():
+            return super().forward(x)
+        if x.dtype not in DTYPES or len(x) < FEWEST:
             return super().forward(x)
         image = x.reshape(len(x), -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (B, in, rows, 1), channels last in memory
         out = F.conv2d(image, self.weight[:, :, None, None], self.bias)

@@ -19,11 +19,11 @@ from typing import Any, TextIO
 import numpy as np
 
 from astrom3.data.normalise import COLUMN
+from astrom3.data.observed import Observed, observations, units
 from astrom3.data.schema import ALL_COLS, PHOTO_COLS
 from astrom3.page.blocks import BLOCK, Blocks
 from astrom3.page.content import ABSENT, Content
 from astrom3.page.lines import FEATURES
-from astrom3.data.observed import Observed, observations, units
 from astrom3.page.packing import armour, pack
 
 FOLDER = Path(__file__).parent

@@ -139,13 +139,19 @@ def metrics(run: Mapping[str, Any]) -> list[str]:
             f"Test split, {found['n']} objects: accuracy {100 * found['accuracy']:.2f} %, macro F1 "
             f"{100 * found['macro_f1']:.2f} %, macro recall {100 * found['macro_recall']:.2f} %.", "",
             "| " + " | ".join(["class", *classes]) + " |", "| --- |" + " ---: |" * len(classes),
-            "| " + " | ".join(["recall [%]", *(f"{100 * found['recall'][c]:.1f}" for c in classes)]) + " |",
+            "| " + " | ".join(["recall [%]", *(percent(found["recall"][c]) for c in classes)]) + " |",
         ]  # fmt: skip
     else:
         lines.append(f"Contrastive loss on the test split {found['loss']:.3f} (three pairs, rows and columns).")
         for name, value in found.get("centroid_accuracy", {}).items():
-            lines.append(f"- {name}: {100 * value:.1f} % of the test objects are nearest to the centroid of their class")
+            lines.append(
+                f"- {name}: {100 * value:.1f} % of the test objects are nearest to the centroid of their class"
+            )
     return lines
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def use(model: TrainedModel, name: str) -> list[str]:
@@ -156,7 +162,9 @@ def use(model: TrainedModel, name: str) -> list[str]:
     lines = ["```python", "import astrom3", "", f'model = astrom3.load("{name}")', f"model.{call}({given})", "```", "",
              "Raw observations: days, mJy, Angstrom in vacuum, or astropy quantities and tables."]  # fmt: skip
     if model.normaliser is None and model.modalities != ("spectra",):
-        lines.append(f"There is no {PREPROCESSING} here: give the statistics of the training data, `statistics=<file>`.")
+        lines.append(
+            f"There is no {PREPROCESSING} here: give the statistics of the training data, `statistics=<file>`."
+        )
     return lines
 
 
@@ -185,7 +193,8 @@ def limits(model: TrainedModel, run: Mapping[str, Any]) -> list[str]:
                      "data (python -m astrom3.analyse).")  # fmt: skip
     if "photometry" in model.modalities:
         lines.append("Light curves: the band, cadence and the features period, amplitude, lksl_statistic and rfr_score "
-                     "of the training survey; another survey's shift the embeddings (experiments/sensitivity).")  # fmt: skip
+                     "of the training survey; those of another shift the embeddings (`astrom3.analyse "
+                     "what=[sensitivity]` says how far).")  # fmt: skip
         lines.append("The published attention draws keys at random; here they are constants, so results repeat.")
     if "spectra" in model.modalities:
         lines.append("Spectra: 3850 to 8998 Angstrom, resolution and calibration as in LAMOST low resolution.")

@@ -42,7 +42,7 @@ def push(folder: Path, repo: str, *, private: bool = True, message: str = "Model
     except OSError as error:  # no connection: requests and httpx errors among them
         raise UserError(f"the hub cannot be reached for {repo} ({type(error).__name__}): {later}") from None
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests"):
+        if not type(error).__module__.startswith(("httpx", "httpcore", "requests")):
             raise
         raise UserError(f"the hub cannot be reached for {repo} ({type(error).__name__}): {later}") from None
     return str(commit.repo_url)

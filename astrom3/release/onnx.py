@@ -11,6 +11,7 @@ that the `light-curve` Python package reads; mean is that of the outputs over th
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -201,6 +202,7 @@ def write(graph: Graph, path: Path) -> None:
     each = tuple({0: batch} for _ in graph.keys)
     gathered = isinstance(graph.module, Projected | Headed)  # *inputs counts as one argument
     shapes: Any = (each,) if gathered else (each[0], each[1:]) if isinstance(graph.module, Together) else each
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from astrom3.data.readers.tables import read_table
 from astrom3.data.schema import MODALITIES
 from astrom3.errors import UserError
+from astrom3.inference.catalogue import MANIFEST
 from astrom3.inference.embeddings import MEAN, dense, files_of, lists, read_about
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class Parts:
     @property
     def model(self) -> dict[str, str]:
         """name, and weights (sha256) and evaluation where embed's manifest says them."""
-        manifest = Path(self.embeddings) / "manifest.json"
+        manifest = Path(self.embeddings) / MANIFEST
         found = json.loads(manifest.read_text()) if manifest.is_file() else {}
         return {"name": self.about(self.files[0])[0], "weights": found.get("model", ""),
                 "evaluation": found.get("evaluation", "fixed")}  # fmt: skip
