@@ -12,6 +12,7 @@ import csv
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from astrom3.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "own_survey" / "asas"
 COLUMNS = {"phot_g_mean_mag": "gmag", "bp_rp": "bprp", "parallax": "plx", "parallax_error": "e_plx"}
+WHAT = ("fewshot", "outliers", "map", "calibration", "attention", "sensitivity")
 ZERO = 3.836e6  # mJy of V = 0, ASAS-SN
 
 
@@ -65,8 +67,9 @@ def save(path: Path, head: str, columns: Any, formats: tuple[str, ...]) -> None:
     np.savetxt(path, np.column_stack(columns), formats, ",", header=head, comments="")
 
 
-def asas(real: Path, work: Path, *overrides: str) -> dict[str, Any]:
-    """The guide on the ASAS curves; returns what results.json holds. overrides: of the training."""
+def asas(real: Path, work: Path, *overrides: str, what: Sequence[str] = WHAT) -> dict[str, Any]:
+    """The guide on the ASAS curves; returns what results.json holds. overrides: of the training;
+    what: which analyses."""
     from astrom3.analyse import analyse
     from astrom3.config import compose
     from astrom3.explore import explore
@@ -80,12 +83,11 @@ def asas(real: Path, work: Path, *overrides: str) -> dict[str, Any]:
     train(cfg)
     run = str(cfg.run)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    what = "what=[fewshot,outliers,map,calibration,attention,sensitivity]"
-    analyse(compose([f"model={run}", *here, f"out={work}/analysis", what, "device=cpu", "overwrite=true"], "analyse"))
+    analyse(compose([f"model={run}", *here, f"out={work}/analysis", f"what=[{','.join(what)}]", "device=cpu",
+                     "overwrite=true"], "analyse"))  # fmt: skip
     explore(compose([f"model={run}", *here, f"out={work}/asas.html", "map=pca", "device=cpu"], "explore"))
     numbers = from_raw(run, data, work)
-    for name in ("report.md", "fewshot.png", "outliers.png", "map.png", "calibration.png", "sensitivity.png",
-                 "attention.png"):  # fmt: skip
+    for name in ("report.md", *(f"{name}.png" for name in what)):
         (RESULTS / name).write_bytes((work / "analysis" / name).read_bytes())
     report(numbers)
     return numbers

@@ -20,6 +20,8 @@ def test_an_installed_wheel_trains_from_any_folder(tmp_path):
         archive.extractall(tmp_path / "site")
         names = set(archive.namelist())
     shipped = {f"astrom3/{p.relative_to(ROOT)}" for p in (ROOT / "conf").rglob("*.yaml")}
+    data_files = [p for p in (ROOT / "astrom3").rglob("*.*") if p.suffix in (".js", ".css", ".html", ".json")]
+    shipped |= {str(p.relative_to(ROOT)) for p in data_files}
     assert shipped <= names and not any(n.startswith(("tests/", "experiments/", "conf/")) for n in names)
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "ASTROM3_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-P", "-m", "astrom3.train", "mode=meta", "size=tiny", "data=simulated",

@@ -50,7 +50,7 @@ def test_asas_curves_are_embedded_and_classified(real_dir, tmp_path, monkeypatch
     from experiments import own_survey
 
     monkeypatch.setattr(own_survey, "RESULTS", tmp_path / "results")
-    numbers = own_survey.asas(real_dir, tmp_path / "work", "epochs=2")
+    numbers = own_survey.asas(real_dir, tmp_path / "work", "epochs=2", what=("fewshot", "sensitivity"))
     assert numbers["objects"] == 89 and numbers["largest_difference"] < 1e-3
     assert numbers["accuracy_raw"] == pytest.approx(numbers["accuracy_embedded"], abs=0.012)
     assert numbers["accuracy_embedded"] == pytest.approx(numbers["accuracy_tested"])

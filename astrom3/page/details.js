@@ -147,7 +147,7 @@ class Details {
     about.columns.forEach((name, k) => {
       const value = k === about.period_column && !about.normalised ? core.period[i] : core.catalogue[i * width + k];
       const unit = about.column_units[k];
-      parts.push(make("dt", { textContent: name, title: name }), make("dd", { textContent: shown(value, 6) + (unit && Number.isFinite(value) ? ` ${unit}` : "") }));
+      parts.push(make("dt", { textContent: name, title: name }), make("dd", { textContent: shown(value, 5) + (unit && Number.isFinite(value) ? ` ${unit}` : "") }));
     });
     $("catalogue").replaceChildren(...parts);
     $("catalogue-note").textContent = about.units.catalogue;

@@ -132,7 +132,7 @@ class Plot {
     for (const [v, text] of ticks(this.xr[0], this.xr[1], b.w / 75)) {
       const x = Math.round(this.px(v)) + 0.5;
       c.beginPath(); c.moveTo(x, b.t); c.lineTo(x, b.t + b.h + 4); c.globalAlpha = 0.6; c.stroke(); c.globalAlpha = 1;
-      c.fillText(text, Math.min(x, width - 12), b.t + b.h + 15);
+      c.fillText(text, Math.min(x, width - c.measureText(text).width / 2 - 1), b.t + b.h + 15);
     }
     c.textAlign = "right";
     for (const [v, text] of ticks(this.yr[0], this.yr[1], b.h / 36)) {

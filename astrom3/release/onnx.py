@@ -202,7 +202,12 @@ def write(graph: Graph, path: Path) -> None:
     each = tuple({0: batch} for _ in graph.keys)
     gathered = isinstance(graph.module, Projected | Headed)  # *inputs counts as one argument
     shapes: Any = (each,) if gathered else (each[0], each[1:]) if isinstance(graph.module, Together) else each
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
+    for talker in (
+        "torch.onnx",
+        "onnxscript",
+        "onnx_ir",
+    ):  # of torchvision, which nothing here needs, of every constant
+        logging.getLogger(talker).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
