@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browser import Browser, executable, outside
-from data_files import write_ours
+from data_files import make_rows, write_current, write_first, write_ours
+from raw_layout import build_raw
 from small_models import rows_with_gaps, save_model
 
 from astrom3.config import compose
@@ -324,3 +325,22 @@ def test_a_missing_package_is_named(tmp_path):
     code = "import sys; sys.modules['umap'] = None; from astrom3.explore import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "model=x"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and 'pip install "astrom3[explore]"' in done.stderr and "map=pca" in done.stderr
+
+
+@pytest.mark.parametrize("layout", ["first", "current", "raw"])
+def test_pages_of_the_other_layouts(browser, place, tmp_path, layout):
+    write = {"first": write_first, "current": write_current, "raw": lambda root, rows: build_raw(root, len(rows))}
+    write[layout](tmp_path / layout, make_rows(30))
+    explore(configured(place, f"data.path={tmp_path}/{layout}", f"out={tmp_path}/page.html",
+                       f"statistics={place}/model/preprocessing.json"))  # fmt: skip
+    browser.open(tmp_path / "page.html")
+    n = browser.js("astrom3.n")
+    assert n == 30
+    browser.js("astrom3.select(7)")
+    chosen(browser)
+    points = browser.js("astrom3.data.lightCurve(7).then((c) => [c.time[0], ...c.flux])")
+    assert len(points) > 50 and np.isfinite(points).all()
+    assert min(drawn(browser, c) for c in ("curve", "folded", "spectrum")) > 3
+    assert (points[0] > 2.4e6) == (layout != "current")  # days since the first point where that is all there is
+    assert float(browser.js("document.getElementById('period').value")) > 0
+    assert browser.errors == [] and outside(browser.requests) == []

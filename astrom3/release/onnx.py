@@ -206,7 +206,7 @@ def write(graph: Graph, path: Path) -> None:
         "torch.onnx",
         "onnxscript",
         "onnx_ir",
-    ):  # of torchvision, which nothing here needs, of every constant
+    ):  # of torchvision, not needed here, of every constant
         logging.getLogger(talker).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
