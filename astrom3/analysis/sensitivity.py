@@ -141,7 +141,7 @@ def feature_lines(numbers: dict[str, Any]) -> list[str]:
         lines += ["", f"Not recomputed: {reason}."]
     classes = in_paper_order(list(found[ALL]["mean"]["per_class"]))
     for kind in kinds:
-        per_class = [[column, *(f"{v['distance']:.2f} ({100 * v['accuracy_change']:+.0f})" for c in classes
+        per_class = [[column, *(f"{abs(v['distance']):.2f} ({100 * v['accuracy_change']:+.0f})" for c in classes
                                 if (v := found[column][kind]["per_class"][c]))]
                      for column in (*PHOTO_COLS, ALL)]  # fmt: skip
         lines += ["", f"{kind.capitalize()}, per class: cosine distance, change of recall in points:", "",
@@ -178,6 +178,7 @@ def picture(context: Context, numbers: dict[str, Any]) -> None:
             axis.barh(rows, [found[c][kind]["distance"] for c in columns], 0.22, label=kind)
         axis.set_yticks(np.arange(len(columns))[::-1], columns)
         axis.set_xlabel("cosine distance of the light-curve embedding")
+        axis.locator_params(axis="x", nbins=5)
         axis.legend(frameon=False)
         axis, tried = axes.pop(0), numbers[SCORE]["tried"]
         axis.plot([t["value"] for t in tried], [t["distance"] for t in tried], marker=".", color="#4477aa")

@@ -220,7 +220,7 @@ class Index:
 def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]:
     """Write the database; what about.json says of it."""
     import lancedb
-    from lancedb.index import IvfHnswSq
+    from lancedb.index import IvfSq
 
     batches = parts.batches()
     first = next(batches)
@@ -244,7 +244,7 @@ def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]
     if approximate:
         for name in vectors:
             log.info("approximate index of %s", name)
-            table.create_index(name, config=IvfHnswSq(distance_type="cosine"))
+            table.create_index(name, config=IvfSq(distance_type="cosine"))
     for name, n in counts["no_direction"].items():
         if n:
             log.info("%d embeddings %s are zero or not finite: these objects are not found by it", n, name)
