@@ -277,6 +277,14 @@ def row(r: dict[str, Any]) -> list[str]:
     return [*first, *cells]
 
 
+CHOSEN = """\
+Chosen: LanceDB with IVF_SQ from 50,000 objects on, exact below. FAISS and usearch answer 4 to 60 times as fast, but 12 ms
+a query is no wait for who asks one; for that they hold all vectors in memory (2.1 GB for one embedding of a million
+objects, of which there are four; LanceDB 0.7 GB), know no columns (a condition needs a mask made by us, or candidates
+filtered afterwards), and leave it to us that index and table stay one whole when a build is killed. Of LanceDB's own,
+IVF_SQ has the recall of IVF_HNSW_SQ and is built ten times as fast; IVF_PQ loses a tenth of the neighbours."""
+
+
 def report(results: list[dict[str, Any]]) -> str:
     head = ["vectors", "engine", "build [s]", "memory, build [MB]", "memory, search [MB]", "disk [MB]", "queries/s",
             "recall@10", "queries/s, condition", "recall@10, condition"]  # fmt: skip
@@ -285,7 +293,7 @@ def report(results: list[dict[str, Any]]) -> str:
     return "\n".join([
         "# Engines for the similarity search", "", f"{packages}; {os.cpu_count()} cores shared with other work, so "
         "times are good to a factor of two. How: the first lines of experiments/search_engines.py.", "",
-        *("| " + " | ".join(r) + " |" for r in rows), "",
+        *("| " + " | ".join(r) + " |" for r in rows), "", CHOSEN, "",
     ])  # fmt: skip
 
 
