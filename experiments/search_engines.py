@@ -279,10 +279,11 @@ def row(r: dict[str, Any]) -> list[str]:
 
 CHOSEN = """\
 Chosen: LanceDB with IVF_SQ from 50,000 objects on, exact below. FAISS and usearch answer 4 to 60 times as fast, but
-12 ms a query is no wait for who asks one; for that they hold all vectors in memory (2.1 GB for one embedding of a million
-objects, of which there are four; LanceDB 0.7 GB), know no columns (a condition needs a mask made by us, or candidates
-filtered afterwards), and leave it to us that index and table stay one whole when a build is killed. Of LanceDB's own,
-IVF_SQ has the recall of IVF_HNSW_SQ and is built ten times as fast; IVF_PQ loses a tenth of the neighbours."""
+12 ms a query is no wait for who asks one; for that they hold all vectors in memory (2.1 GB for one embedding of a
+million objects, of which there are four; LanceDB 0.7 GB), know no columns (a condition needs a mask made by us, or
+candidates filtered afterwards), and leave it to us that index and table stay one whole when a build is killed. Of
+LanceDB's own, IVF_SQ has the recall of IVF_HNSW_SQ and is built ten times as fast; IVF_PQ loses a tenth of the
+neighbours."""
 
 
 def report(results: list[dict[str, Any]]) -> str:
