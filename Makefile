@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu lint clean
+.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,20 @@ bench: install  ## speed against a plain variant (minutes; `python -m experiment
 
 bench-gpu: install  ## the same on a CUDA device, with the whole pre-training and the whole grid
 	$(BIN)/python -m experiments.bench full gpu
+
+# A GPU machine without a network: what a PyTorch image lacks (Python 3.12 there), to be carried along in .whl/. Then there:
+#   pip install --no-index --no-deps --target site .whl/*.whl && PYTHONPATH=site:. python -m experiments.bench full gpu
+#   PYTHONPATH=site:. python -m pytest -m gpu -rs
+CARRIED := hydra-core omegaconf datasets dill multiprocess astropy pyerfa astropy-iers-data torchdata
+gpu-wheels: install  ## wheels for `bench-gpu` and `test-gpu` on a machine without a network, in .whl/
+	rm -rf .whl
+	$(BIN)/python -m pip wheel --quiet --no-deps -w .whl . antlr4-python3-runtime==4.9.3
+	@for package in $(CARRIED); do \
+	  version=$$($(BIN)/python -c "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))" $$package); \
+	  $(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	    --platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
+	    --platform manylinux2014_x86_64 -d .whl "$$package==$$version" || exit 1; \
+	done
 
 lint: install  ## style, format, types
 	$(BIN)/ruff check .
