@@ -22,11 +22,13 @@ $(STAMP): pyproject.toml
 demo: install  ## simulated data, a short CLIP run, fine-tuning with and without it, plots (minutes, no network)
 	$(BIN)/python -m experiments.demo
 
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
 test: install  ## everything a laptop can run
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-fast: install  ## without the slow tests
-	$(BIN)/python -m pytest -m "not slow and not slurm"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not slurm"
 
 test-slurm: install  ## a real SLURM of one node, installed and started here (root and apt; skipped elsewhere)
 	$(BIN)/python -m pytest -m slurm -rs
