@@ -24,14 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "own_survey" / "asas"
 COLUMNS = {"phot_g_mean_mag": "gmag", "bp_rp": "bprp", "parallax": "plx", "parallax_error": "e_plx"}
 WHAT = ("fewshot", "outliers", "map", "calibration", "attention", "sensitivity")
-ZERO = 3.836e6  # mJy of V = 0, ASAS-SN
 
 
 def write_files(folder: Path, n: int) -> Path:
     """stars.csv and the files that it names; every tenth star lacks its spectrum, every ninth its class."""
+    from astrom3.data.normalise import COLUMN
     from astrom3.data.observed import locate, observations
     from astrom3.data.origins import Simulated
+    from astrom3.data.readers.systems import zero_point
 
+    zero = zero_point("asas-sn-V")
     source = Simulated(n_objects=n).open("full", 42)
     tables, where = locate(source)
     (folder / "curves").mkdir(parents=True, exist_ok=True)
@@ -46,21 +48,15 @@ def write_files(folder: Path, n: int) -> Path:
             name, spectrum = f"star-{i}", "" if i % 10 == 9 else f"spectra/star-{i}.csv"
             time, flux, error = found.light_curve  # type: ignore[misc]
             good = flux > 0
-            columns = time[good], -2.5 * np.log10(flux[good] / ZERO), 2.5 / np.log(10) * error[good] / flux[good]
+            columns = time[good], -2.5 * np.log10(flux[good] / zero), 2.5 / np.log(10) * error[good] / flux[good]
             save(folder / f"curves/{name}.csv", "hjd,V,e_V", columns, ("%.5f", "%.4f", "%.4f"))
             if spectrum and found.spectrum is not None:
                 save(folder / spectrum, "lambda,f,ivar", found.spectrum, ("%.3f", "%.5g", "%.5g"))
-            values = dict(zip(catalogue_columns(), catalogue.values[rows[i]], strict=True))
+            values = {c: catalogue.values[rows[i], COLUMN[c]] for c in COLUMNS}
             label = "" if i % 9 == 8 else names[catalogue.labels[rows[i]]]
             known = [f"{values[c]:.5g}" if np.isfinite(values[c]) else "" for c in COLUMNS]
             writer.writerow([name, label, f"curves/{name}.csv", spectrum, *known, "", ""])
     return folder
-
-
-def catalogue_columns() -> tuple[str, ...]:
-    from astrom3.data.schema import ALL_COLS
-
-    return ALL_COLS
 
 
 def save(path: Path, head: str, columns: Any, formats: tuple[str, ...]) -> None:

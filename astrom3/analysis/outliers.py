@@ -64,9 +64,15 @@ def disagreement(objects: Embeddings, name: str, k: int = K) -> np.ndarray:
 
 def suspicion(objects: Embeddings, name: str, k: int = K) -> dict[str, np.ndarray]:
     """The scores above, (n,) each, NaN where there is none; "head" only where there are probabilities."""
-    found = distances(objects, name)
+    return scores_of(objects, name, distances(objects, name), disagreement(objects, name, k), k)
+
+
+def scores_of(
+    objects: Embeddings, name: str, found: Mapping[str, np.ndarray], shares: np.ndarray, k: int = K
+) -> dict[str, np.ndarray]:
+    """The same from what `distances` and `disagreement` gave."""
     margin = found["own"] - found["other"]  # within -2 and 2
-    scores = {"centroid": margin, "neighbours": disagreement(objects, name, k) + margin / (4 * k)}
+    scores = {"centroid": margin, "neighbours": shares + margin / (4 * k)}
     if objects.probabilities is not None:
         known = (objects.labels >= 0) & (objects.labels < objects.probabilities.shape[1])
         head = np.full(len(objects), np.nan)
@@ -107,7 +113,8 @@ def found_swapped(scores: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
 def section(context: Context) -> Section:
     objects, names = context.everything, context.names
     measured = {name: distances(objects, name) for name in names}
-    suspicious = {name: suspicion(objects, name) for name in names}
+    shares = {name: disagreement(objects, name) for name in names}
+    suspicious = {name: scores_of(objects, name, measured[name], shares[name]) for name in names}
     numbers: dict[str, Any] = {"embedding": {}, "swapped": {}}
     for name in names:
         own, other = measured[name]["own"], measured[name]["other"]
@@ -119,7 +126,7 @@ def section(context: Context) -> Section:
             "ranked": int(ranked.sum()), "not_ranked": int((~ranked).sum()),
             "median_own": float(np.median(own[ranked])), "99th_percentile_own": float(np.percentile(own[ranked], 99)),
             "another_class_nearer": float((own[ranked] > other[ranked]).mean()),
-            "most_neighbours_disagree": float((disagreement(objects, name)[ranked] > 0.5).mean()),
+            "most_neighbours_disagree": float((shares[name][ranked] > 0.5).mean()),
         }  # fmt: skip
     main = names[-1]
     write_mislabelled(objects, measured, suspicious, main, context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,11 @@ class Trial:
                 there = 1.0 if self.padded else self.inputs["mask"]
                 main[:, :, FIRST + COLUMN[column]] = new.unsqueeze(1) * there
         return self.inputs | {self.modality: main}
+
+    @cached_property
+    def before(self) -> Outcome:
+        """With nothing replaced."""
+        return self.outcome({})
 
     @torch.inference_mode()
     def outcome(self, values: Mapping[str, np.ndarray]) -> Outcome:

@@ -48,7 +48,7 @@ def section(context: Context) -> Section:
 
 def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str, Any]:
     """Feature, or all four -> replacement -> `moved`; "not_recomputed": why, where they cannot be computed."""
-    rng, before = np.random.default_rng(0), trial.outcome({})
+    rng, before = np.random.default_rng(0), trial.before
     order = rng.permutation(len(trial.base))
     given = {c: trial.given(c) for c in PHOTO_COLS}
     kinds = {"mean": {c: np.zeros_like(z) for c, z in given.items()}, "random": {c: z[order] for c, z in given.items()}}
@@ -79,7 +79,7 @@ def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str
 def best_constant(trial: Trial, normaliser: Normaliser | None) -> dict[str, Any]:
     """rfr_score of every object set to a constant: where the mean distance of the embeddings is least. Raw values where
     the statistics are known, else z-scores."""
-    before = trial.outcome({})
+    before = trial.before
 
     def cost(value: float) -> dict[str, Any]:
         n = len(trial.base)
@@ -109,7 +109,7 @@ def best_constant(trial: Trial, normaliser: Normaliser | None) -> dict[str, Any]
 
 def catalogue(trial: Trial) -> dict[str, Any]:
     """Column -> replacement -> `moved`, of the metadata encoder's inputs."""
-    rng, before = np.random.default_rng(0), trial.outcome({})
+    rng, before = np.random.default_rng(0), trial.before
     order = rng.permutation(len(trial.base))
     numbers: dict[str, Any] = {"accuracy": float((before.predicted == trial.labels).mean()), "n": len(trial.base)}
     for column in META_COLS:
