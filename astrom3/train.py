@@ -29,7 +29,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         log.info("%s is finished; overwrite=true trains it again", run)
         return json.loads((run / METRICS).read_text())
     with failure_recorded(run):
-        return fit_and_test(cfg, run, state, plugins)
+        scores = fit_and_test(cfg, run, state, plugins)
+    from astrom3.training.distributed import leave
+
+    leave()
+    return scores
 
 
 def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any]) -> dict[str, Any]:

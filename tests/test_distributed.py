@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -161,7 +162,9 @@ def test_runs_of_two_processes_and_of_two_nodes_have_the_numbers_of_one(mode, tm
         logs = [(tmp_path / f"{name}-{i}.log").open("w") for i in range(len(parts))]
         pairs = zip(parts, logs, strict=True)
         agents = [subprocess.Popen(c, env=environment, stdout=log, stderr=log) for c, log in pairs]
-        assert [a.wait(300) for a in agents] == [0] * len(agents), (tmp_path / f"{name}-0.log").read_text()[-3000:]
+        ends = [a.wait(300) for a in agents]
+        said = [(tmp_path / f"{name}-{i}.log").read_text() for i in range(len(parts))]
+        assert ends == [0] * len(agents), "\n".join(said)
         folder = tmp_path / name / f"{mode}-full-scratch-42"
         table = list(csv.DictReader((folder / "metrics.csv").open()))
         runs[name] = table, json.loads((folder / "metrics.json").read_text())
@@ -176,6 +179,32 @@ def test_runs_of_two_processes_and_of_two_nodes_have_the_numbers_of_one(mode, tm
             assert alone["clip_accuracy"] == together["clip_accuracy"]
             assert alone["centroid_accuracy"] == together["centroid_accuracy"]
             assert alone["loss"] == pytest.approx(together["loss"], rel=1e-6)
+
+
+def train_and_list_threads(rank, port, root, out):
+    torchrun = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank),
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    os.environ.update(torchrun)
+    torch.set_num_threads(1)
+    from astrom3.train import train
+
+    train(compose([*TINY, "mode=clip", "trainer=ddp", "trainer.accelerator=cpu", f"root={root}"]))
+    left = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    out.with_suffix(f".{rank}").write_text("".join(left))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux only")
+def test_no_thread_of_the_process_group_outlives_a_run(tmp_path):
+    """One that does can abort the process as it ends, after all has gone well: torchrun then calls the run failed."""
+    arguments = (free_port(), tmp_path, tmp_path / "left")
+    ranks = [CONTEXT.Process(target=train_and_list_threads, args=(rank, *arguments)) for rank in (0, 1)]
+    for rank in ranks:
+        rank.start()
+    assert [finish(rank) for rank in ranks] == [0, 0]
+    for rank in (0, 1):
+        left = (tmp_path / f"left.{rank}").read_text()
+        assert "python" in left
+        assert "gloo" not in left and "tcpstore" not in left
 
 
 def test_processes_of_another_number_than_configured_are_refused(monkeypatch, tmp_path):

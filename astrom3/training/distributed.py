@@ -6,6 +6,7 @@ over ranks, the gradient of every parameter is that of one process with the glob
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,19 @@ from torch import Tensor
 
 def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def leave() -> None:
+    """End the process group and its threads once a run has succeeded and its Trainer is gone.
+
+    A thread of gloo that lets go of a tensor while the interpreter ends aborts the process
+    (github.com/pytorch/pytorch/pull/179291). Not for a run that failed: another rank may wait in a collective, and so
+    would this.
+    """
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()  # DDP's wrapper of the model is in a cycle
+        dist.destroy_process_group()
+        gc.collect()
 
 
 def sum_over_ranks(x: float, device: torch.device) -> float:
