@@ -124,7 +124,8 @@ def test_loss_and_gradient_of_every_parameter_equal_those_of_one_process(world, 
         for name, value in alone.items():
             assert value is not None and together[name] is not None, (case, name)
             assert value.abs().max() > 0 or "logit" not in name, (case, name)
-            difference = (value - together[name]).abs().max() / value.abs().max().clamp(min=1e-3)
+            # The gradient of a key bias is zero but for rounding (1e-8); the others reach 0.02 and more.
+            difference = (value - together[name]).abs().max() / value.abs().max().clamp(min=1e-2)
             assert difference < tolerance, (case, name, float(difference))
 
 

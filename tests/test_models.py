@@ -13,6 +13,7 @@ from astrom3.models.informer import InformerEncoder, ProbSparseAttention
 from astrom3.models.mlp import MetadataMLP
 from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.models.published import count_parameters
+from astrom3.models.residual import ROWS, ResidualNorm, for_products
 
 SMALL = {"d_model": 16, "n_heads": 4, "d_ff": 32, "e_layers": 2}
 
@@ -203,6 +204,74 @@ def test_dropout_in_place_has_the_gradients_of_dropout():
         return x.grad
 
     torch.testing.assert_close(run(True), run(False))
+
+
+def residual_case(lowered, shape=(37, 100, 48)):
+    """Norm, x, branch and random numbers to weigh the outputs with; more rows than one share of them."""
+    assert math.prod(shape[:-1]) > ROWS
+    generator = torch.Generator().manual_seed(2)
+    norm = ResidualNorm(shape[-1])
+    for p in norm.parameters():
+        torch.nn.init.normal_(p, generator=generator)
+    x, branch, a, b = (torch.randn(shape, generator=generator) for _ in range(4))
+    branch = branch.bfloat16() if lowered else branch
+    return norm, x.requires_grad_(), branch.requires_grad_(), a, b
+
+
+def numbers_of(function, inputs, a, b, lowered):
+    """Both outputs of function(), and the gradients of the inputs."""
+    torch.manual_seed(3)
+    with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+        out, low = function()
+    loss = (out * a).sum() + (low.float() * b).sum()
+    return out.detach(), low.detach(), *torch.autograd.grad(loss, inputs)
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+@pytest.mark.parametrize("p", [0.0, 0.1])
+def test_the_norm_of_a_sum_has_the_numbers_and_gradients_of_torch(p, lowered):
+    norm, x, branch, a, b = residual_case(lowered)
+    inputs = (x, branch, norm.weight, norm.bias)
+
+    def separate():
+        out = torch.nn.LayerNorm.forward(norm, x + Dropout(p)(branch))
+        return out, for_products(out)
+
+    expected = numbers_of(separate, inputs, a, b, lowered)
+    found = numbers_of(lambda: norm(x, branch, Dropout(p, inplace=True)), inputs, a, b, lowered)
+    # In bfloat16 the separate way rounds the dropped branch and the gradients on the way, ours at the end only.
+    near = {"rtol": 2e-2, "atol": 2e-2} if lowered else {"rtol": 1e-5, "atol": 1e-5}
+    for ours, torchs in zip(found, expected, strict=True):
+        assert ours.dtype == torchs.dtype
+        torch.testing.assert_close(ours / torchs.abs().max(), torchs / torchs.abs().max(), **near)
+    assert torch.equal(found[1], for_products(found[0]) if not lowered else found[0].bfloat16())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+        torch.manual_seed(3)
+        again = norm(x, branch, Dropout(p))
+    assert torch.equal(again[0], found[0]) and torch.equal(again[1], found[1])
+
+
+def test_the_norm_of_a_sum_does_not_depend_on_the_number_of_threads():
+    norm, x, branch, a, b = residual_case(lowered=True)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for n in (1, 4):
+            torch.set_num_threads(n)
+            inputs = (x, branch, norm.weight, norm.bias)
+            found.append(numbers_of(lambda: norm(x, branch, Dropout(0.2)), inputs, a, b, lowered=True))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_the_norm_of_a_sum_in_float64_is_torchs():
+    norm = ResidualNorm(8).double()
+    x, branch = torch.randn(3, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
+    out, same = norm(x, branch, Dropout(0.0))
+    assert same is out and torch.equal(out, torch.nn.functional.layer_norm(x + branch, (8,)))
+    empty = ResidualNorm(8)(torch.zeros(0, 8), torch.zeros(0, 8), Dropout(0.1))[0]
+    empty.sum().backward()
+    assert empty.shape == (0, 8)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -13,3 +13,8 @@ F = TypeVar("F", bound=Callable)
 def kernel(function: F) -> F:
     """numba.njit(cache=True, nogil=True) that keeps the signature for the type checker."""
     return numba.njit(cache=True, nogil=True)(function)  # type: ignore[return-value]
+
+
+def summing_kernel(function: F) -> F:
+    """The same where the order of a sum may change, so that it is vectorised."""
+    return numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function)  # type: ignore[return-value]

@@ -7,11 +7,12 @@ which took 63 % of a float32 inference of the light-curve encoder. Elsewhere it 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from astrom3.data.kernel import summing_kernel
+from astrom3.models.bfloat16 import array, wide
 from astrom3.models.threads import share
 
 OBJECTS = 4  # a thread takes at a time
@@ -23,9 +24,10 @@ def distinctive(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tenso
     if query.device.type != "cpu" or torch.compiler.is_compiling():
         return _by_product(query, key, keys, n_heads)
     batch, length, _ = query.shape
-    wide = torch.promote_types(query.dtype, torch.float32)
-    out = torch.empty(batch, n_heads, length, dtype=wide)
-    q, k, drawn, target = (t.detach().contiguous().numpy() for t in (query.to(wide), key.to(wide), keys, out))
+    out = torch.empty(batch, n_heads, length, dtype=torch.promote_types(query.dtype, torch.float32))
+    if query.dtype not in (torch.bfloat16, out.dtype):
+        query, key = query.to(out.dtype), key.to(out.dtype)
+    q, k, drawn, target = (array(t) for t in (query, key, keys, out))
 
     def part(start: int, stop: int) -> None:
         _drawn_scores(q[start:stop], k[start:stop], drawn, target[start:stop])
@@ -42,13 +44,16 @@ def _by_product(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tenso
     return drawn.amax(-1) - drawn.sum(-1) / length
 
 
-# Sums may be reordered, so that they are vectorised.
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@summing_kernel
 def _drawn_scores(query, key, keys, out):
     batch, length, width = query.shape
+    q, k = np.empty((length, width), out.dtype), np.empty((length, width), out.dtype)
     heads = out.shape[1]
     dim = width // heads
     for b in range(batch):
+        for i in range(length):
+            for d in range(width):
+                q[i, d], k[i, d] = wide(query[b, i, d]), wide(key[b, i, d])
         for i in range(length):
             for h in range(heads):
                 best, total = -np.inf, np.float32(0)
@@ -56,7 +61,7 @@ def _drawn_scores(query, key, keys, out):
                     at = keys[i, j]
                     score = np.float32(0)
                     for d in range(dim):
-                        score += query[b, i, h * dim + d] * key[b, at, h * dim + d]
+                        score += q[i, h * dim + d] * k[at, h * dim + d]
                     total += score
                     if score > best:
                         best = float(score)

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import types, uint32
-from numba.extending import intrinsic
+from numba import uint32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from astrom3.data.kernel import kernel
+from astrom3.models.bfloat16 import array, narrow, wide
 from astrom3.models.threads import share
 
 BITS = 32
@@ -45,7 +45,7 @@ def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
     functions, number = KERNELS[x.dtype]
     function: Callable[..., None] = functions[x is out]
     tensors = (x,) if x is out else (x, out)
-    arrays = [(t.view(torch.uint16) if t.dtype == torch.bfloat16 else t).detach().view(-1).numpy() for t in tensors]
+    arrays = [array(t).reshape(-1) for t in tensors]
     a, b, threshold, factor = np.uint32(key[0]), np.uint32(key[1]), np.uint32(round(p * 2**BITS)), number(1 / (1 - p))
 
     def part(start: int, stop: int) -> None:
@@ -56,7 +56,7 @@ def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
 
 
 @kernel
-def _kept(i, a, b, threshold):  # Wellons' lowbias32, keyed before and between its rounds
+def kept(i, a, b, threshold):  # Wellons' lowbias32, keyed before and between its rounds
     h = uint32(uint32(i * uint32(0x9E3779B9)) + a)
     h = uint32(uint32(h ^ uint32(h >> uint32(16))) * uint32(0x7FEB352D))
     h = uint32(uint32(h ^ uint32(h >> uint32(15))) * uint32(0x846CA68B))
@@ -66,53 +66,30 @@ def _kept(i, a, b, threshold):  # Wellons' lowbias32, keyed before and between i
     return uint32(h ^ uint32(h >> uint32(16))) >= threshold
 
 
-def _reinterpreted(source: Any, target: Any) -> Any:
-    """A numba function that reads the bits of one type as those of another."""
-
-    def bitcast(context: Any, value: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.bitcast(arguments[0], context.get_value_type(target))
-
-        return target(source), generate
-
-    return intrinsic(bitcast)
-
-
-_float_of = _reinterpreted(types.uint32, types.float32)
-_bits_of = _reinterpreted(types.float32, types.uint32)
-
-
 @kernel
 def _drop(x, out, first, a, b, threshold, factor):
     for i in range(x.size):
-        out[i] = x[i] * factor if _kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
+        out[i] = x[i] * factor if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
 
 
 @kernel
 def _drop_here(x, first, a, b, threshold, factor):  # its own loop: two arrays that overlap are not vectorised
     for i in range(x.size):
-        x[i] = x[i] * factor if _kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
-
-
-@kernel
-def _scaled_bfloat16(x, factor):
-    """x: the 16 bits as an integer. The product is rounded to the nearest, ties to even."""
-    bits = _bits_of(_float_of(uint32(uint32(x) << uint32(16))) * factor)
-    return uint32(bits + uint32(uint32(0x7FFF) + uint32(uint32(bits >> uint32(16)) & uint32(1)))) >> uint32(16)
+        x[i] = x[i] * factor if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
 
 
 @kernel
 def _drop_bfloat16(x, out, first, a, b, threshold, factor):
     for i in range(x.size):
-        scaled = _scaled_bfloat16(x[i], factor)
-        out[i] = scaled if _kept(uint32(first + uint32(i)), a, b, threshold) else uint32(0)
+        scaled = narrow(wide(x[i]) * factor)
+        out[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else uint32(0)
 
 
 @kernel
 def _drop_bfloat16_here(x, first, a, b, threshold, factor):
     for i in range(x.size):
-        scaled = _scaled_bfloat16(x[i], factor)
-        x[i] = scaled if _kept(uint32(first + uint32(i)), a, b, threshold) else uint32(0)
+        scaled = narrow(wide(x[i]) * factor)
+        x[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else uint32(0)
 
 
 # dtype -> (another array, the same array), the type of the factor

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from astrom3.models.distinctive import distinctive
 from astrom3.models.dropout import Dropout
 from astrom3.models.linear import Linear
+from astrom3.models.residual import ResidualNorm, for_products
 
 PUBLISHED_DROPOUT = 0.1  # what the published network applies, whatever its configuration says
 MAX_POSITIONS = 5000
@@ -173,15 +174,16 @@ class EncoderLayer(nn.Module):
         if activation not in ("gelu", "relu"):
             raise ValueError(f"activation must be gelu or relu, not {activation!r}")
         self.attention = ProbSparseAttention(d_model, n_heads, factor, head_merge)
-        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.norm1, self.norm2 = ResidualNorm(d_model), ResidualNorm(d_model)
         self.expand, self.contract = Linear(d_model, d_ff), Linear(d_ff, d_model)
         self.activation = F.gelu if activation == "gelu" else F.relu
         self.dropout = Dropout(dropout, inplace=True)
 
-    def forward(self, x: Tensor, keys: Tensor | None = None, full: bool = False) -> Tensor:
-        x = self.norm1(x + self.dropout(self.attention(x, keys, full)))
-        y = self.dropout(self.activation(self.expand(x)))
-        return self.norm2(x + self.dropout(self.contract(y)))
+    def forward(self, x: Tensor, h: Tensor, keys: Tensor | None = None, full: bool = False) -> tuple[Tensor, Tensor]:
+        """x (B, L, d_model), h: x in the dtype of matrix products; both of the output."""
+        x, h = self.norm1(x, self.attention(h, keys, full), self.dropout)
+        inner = self.dropout(self.activation(self.expand(h)))
+        return self.norm2(x, self.contract(inner), self.dropout)
 
 
 class InformerEncoder(nn.Module):
@@ -242,8 +244,9 @@ class InformerEncoder(nn.Module):
             keys = self.fixed_keys(length, photometry.device)
         positions = self.positions[:length]  # type: ignore[index]
         x = self.dropout(self.embedding(photometry) + positions)  # (B, L, d_model)
+        h = for_products(x)
         for i, layer in enumerate(self.layers):
-            x = layer(x, None if keys is None else keys[i], full)
+            x, h = layer(x, h, None if keys is None else keys[i], full)
         return self.dropout(self.norm(x)) * mask.unsqueeze(-1)
 
     def fixed_keys(self, length: int, device: torch.device | None = None) -> list[Tensor]:
