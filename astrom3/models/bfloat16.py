@@ -36,8 +36,8 @@ _bits_of: Any = _reinterpreted(types.float32, types.uint32)
 
 
 def wide(x):
-    """In a compiled loop: the float32 that an element of `array` stands for; floats as they are."""
-    raise NotImplementedError("for compiled loops only")
+    """The float32 that an element of `array` stands for; floats as they are. Compiled in compiled loops."""
+    return (np.uint32(x) << np.uint32(16)).view(np.float32) if isinstance(x, np.uint16) else x
 
 
 @overload(wide)
@@ -55,8 +55,8 @@ def narrow(x):
 
 
 def stored(x, element):
-    """In a compiled loop: float32 `x` as it is stored where `element` is, an element of `array`."""
-    raise NotImplementedError("for compiled loops only")
+    """float32 `x` as it is stored where `element` is, an element of `array`. Compiled in compiled loops."""
+    return np.uint16(narrow(x)) if isinstance(element, np.uint16) else x
 
 
 @overload(stored)

@@ -33,6 +33,11 @@ def draw_key() -> Key:
     return a, b
 
 
+def loop_arguments(key: Key, p: float, number: Callable = np.float32) -> tuple[Any, ...]:
+    """What compiled loops with dropout need: key (2), threshold, factor of what is kept."""
+    return np.uint32(key[0]), np.uint32(key[1]), np.uint32(round(p * 2**BITS)), number(1 / (1 - p))
+
+
 def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
     """Write x / (1 - p) into `out` where the element is kept, 0 elsewhere; both contiguous on the CPU, `out` may be x.
 
@@ -46,10 +51,10 @@ def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
     function: Callable[..., None] = functions[x is out]
     tensors = (x,) if x is out else (x, out)
     arrays = [array(t).reshape(-1) for t in tensors]
-    a, b, threshold, factor = np.uint32(key[0]), np.uint32(key[1]), np.uint32(round(p * 2**BITS)), number(1 / (1 - p))
+    rest = loop_arguments(key, p, number)
 
     def part(start: int, stop: int) -> None:
-        function(*(array[start:stop] for array in arrays), np.uint32(start), a, b, threshold, factor)
+        function(*(a[start:stop] for a in arrays), np.uint32(start), *rest)
 
     share(part, x.numel(), CHUNK)
     return out

@@ -177,7 +177,7 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = ResidualNorm(d_model), ResidualNorm(d_model)
         self.expand, self.contract = Linear(d_model, d_ff), Linear(d_ff, d_model)
         self.activation = F.gelu if activation == "gelu" else F.relu
-        self.dropout = Dropout(dropout, inplace=True)
+        self.dropout = Dropout(dropout, inplace=activation != "relu")  # whose backward pass reads its output
 
     def forward(self, x: Tensor, h: Tensor, keys: Tensor | None = None, full: bool = False) -> tuple[Tensor, Tensor]:
         """x (B, L, d_model), h: x in the dtype of matrix products; both of the output."""

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from astrom3.data.kernel import summing_kernel
 from astrom3.models.bfloat16 import array, stored, wide
-from astrom3.models.dropout import BITS, Dropout, Key, draw_key, kept
+from astrom3.models.dropout import Dropout, draw_key, kept, loop_arguments
 from astrom3.models.threads import share
 
 ROWS = 2048  # a thread takes at a time
@@ -72,10 +72,11 @@ class _ResidualNorm(torch.autograd.Function):
         low = torch.empty_like(x, dtype=torch.bfloat16) if how.lowered else None
         total = torch.empty_like(x) if how.differentiable else out
         moments = torch.empty(x.numel() // n, 2)
-        key, drop = _dropping(how.p)
+        key = draw_key() if how.p else (0, 0)
         tensors = (x, branch, total, out, out if low is None else low)
         arrays = [array(t).reshape(-1, n) for t in tensors] + [array(moments)]
-        rest: list[Any] = [array(weight), array(bias), np.float32(how.eps), how.differentiable, how.lowered, *drop]
+        rest: list[Any] = [array(weight), array(bias), np.float32(how.eps), how.differentiable, how.lowered, how.p > 0]
+        rest += loop_arguments(key, how.p)
 
         def part(start: int, stop: int) -> None:
             _forward(np.uint32(start * n), *[a[start:stop] for a in arrays], *rest)
@@ -97,10 +98,9 @@ class _ResidualNorm(torch.autograd.Function):
         first, second = given[0], given[-1]
         of_x, of_branch = torch.empty_like(total), torch.empty_like(total, dtype=ctx.branch)
         arrays = [array(t).reshape(-1, n) for t in (first, second, total, of_x, of_branch)] + [array(moments)]
-        _, drop = _dropping(ctx.p, ctx.key)
         # One row of sums for each share of the rows, added up in order: the same digits whichever thread takes which.
         sums = torch.zeros(-(-len(moments) // ROWS), 2, n)
-        each, rest = array(sums), [array(weight), len(given) == 2, *drop]
+        each, rest = array(sums), [array(weight), len(given) == 2, ctx.p > 0, *loop_arguments(ctx.key, ctx.p)]
 
         def part(start: int, stop: int) -> None:
             _backward(np.uint32(start * n), each[start // ROWS], *[a[start:stop] for a in arrays], *rest)
@@ -108,13 +108,6 @@ class _ResidualNorm(torch.autograd.Function):
         share(part, len(moments), ROWS)
         of_weight, of_bias = sums.sum(0)
         return of_x, of_branch, of_weight, of_bias, None
-
-
-def _dropping(p: float, key: Key | None = None) -> tuple[Key, tuple]:
-    """The key, and the arguments of the loops: whether any is dropped, key, threshold, factor."""
-    key = key or (draw_key() if p else (0, 0))
-    numbers = (np.uint32(key[0]), np.uint32(key[1]), np.uint32(round(p * 2**BITS)), np.float32(1 / (1 - p)))
-    return key, (p > 0, *numbers)
 
 
 @summing_kernel
