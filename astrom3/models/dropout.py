@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from astrom3.data.kernel import kernel
-from astrom3.models.bfloat16 import array, narrow, wide
+from astrom3.models.bfloat16 import array, stored, wide
 from astrom3.models.threads import share
 
 BITS = 32
 CHUNK = 1 << 18  # elements a thread takes at a time
+FACTORS = {torch.float32: np.float32, torch.float64: np.float64, torch.bfloat16: np.float32}  # type for each dtype
 Key = tuple[int, int]
 
 
@@ -43,15 +44,14 @@ def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
 
     An element is dropped with probability round(p 2^32) / 2^32.
     """
-    if x.dtype not in KERNELS:  # float16, say: as float32
+    if x.dtype not in FACTORS:  # float16, say: as float32
         return out.copy_(drop(wide := x.float(), key, p, wide))
     if x is not out and x.numel() and x.data_ptr() == out.data_ptr():
         raise ValueError("to overwrite x, give x itself as out")
-    functions, number = KERNELS[x.dtype]
-    function: Callable[..., None] = functions[x is out]
+    function: Callable[..., None] = _drop_here if x is out else _drop
     tensors = (x,) if x is out else (x, out)
     arrays = [array(t).reshape(-1) for t in tensors]
-    rest = loop_arguments(key, p, number)
+    rest = loop_arguments(key, p, FACTORS[x.dtype])
 
     def part(start: int, stop: int) -> None:
         function(*(a[start:stop] for a in arrays), np.uint32(start), *rest)
@@ -74,35 +74,15 @@ def kept(i, a, b, threshold):  # Wellons' lowbias32, keyed before and between it
 @kernel
 def _drop(x, out, first, a, b, threshold, factor):
     for i in range(x.size):
-        out[i] = x[i] * factor if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
+        scaled = stored(wide(x[i]) * factor, x[i])
+        out[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
 
 
 @kernel
 def _drop_here(x, first, a, b, threshold, factor):  # its own loop: two arrays that overlap are not vectorised
     for i in range(x.size):
-        x[i] = x[i] * factor if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
-
-
-@kernel
-def _drop_bfloat16(x, out, first, a, b, threshold, factor):
-    for i in range(x.size):
-        scaled = narrow(wide(x[i]) * factor)
-        out[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else uint32(0)
-
-
-@kernel
-def _drop_bfloat16_here(x, first, a, b, threshold, factor):
-    for i in range(x.size):
-        scaled = narrow(wide(x[i]) * factor)
-        x[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else uint32(0)
-
-
-# dtype -> (another array, the same array), the type of the factor
-KERNELS = {
-    torch.float32: ((_drop, _drop_here), np.float32),
-    torch.float64: ((_drop, _drop_here), np.float64),
-    torch.bfloat16: ((_drop_bfloat16, _drop_bfloat16_here), np.float32),
-}
+        scaled = stored(wide(x[i]) * factor, x[i])
+        x[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
 
 
 class _Dropped(torch.autograd.Function):

@@ -29,7 +29,6 @@ def leave() -> None:
     if dist.is_available() and dist.is_initialized():
         gc.collect()  # DDP's wrapper of the model is in a cycle
         dist.destroy_process_group()
-        gc.collect()
 
 
 def sum_over_ranks(x: float, device: torch.device) -> float:
