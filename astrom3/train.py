@@ -30,7 +30,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return json.loads((run / METRICS).read_text())
     with failure_recorded(run):
         scores = fit_and_test(cfg, run, state, plugins)
-    from astrom3.training.distributed import leave
+    from astrom3.tasks.distributed import leave
 
     leave()
     return scores
@@ -93,7 +93,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
 
 
 def main() -> None:
-    from astrom3.cli import run_verb
+    from astrom3.cli.verbs import run_verb
 
     run_verb("train", train)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from data_files import make_rows, write_ours
 
-from astrom3.data import preprocess
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.loader import PackedLoader
 from astrom3.data.origins import Local
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.schema import CLASSES
 from astrom3.errors import UserError
+from astrom3.modalities import preprocess
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,16 @@ from lightning import LightningDataModule
 
 from astrom3.data.layouts import Source
 from astrom3.data.loader import PackedLoader
-from astrom3.data.normalise import Normaliser
 from astrom3.data.origins import Origin
 from astrom3.data.packed import PackedSplit
-from astrom3.data.quality import Decision, write_decisions
 from astrom3.data.resident import ResidentSplit, fits
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.schema import MODALITIES, SPLITS
 from astrom3.data.store import STORED, Progress, Store, open_store
 from astrom3.data.streaming import StreamDataset, StreamingLoader, StreamSplit
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import Decision, write_decisions
 
 log = logging.getLogger(__name__)
 STAGE_SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}

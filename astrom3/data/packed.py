@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from astrom3.data.kernel import kernel
 from astrom3.data.layouts.table import Catalogue, Source
-from astrom3.data.normalise import Normaliser
-from astrom3.data.preprocess import fill_windows
-from astrom3.data.quality import Decision, check_catalogue, frozen
 from astrom3.data.sampler import WINDOW, draw
 from astrom3.data.schema import (
     META_COLS,
@@ -27,6 +23,10 @@ from astrom3.data.schema import (
     WAVELENGTH_COUNT,
 )
 from astrom3.data.store import Store, guard
+from astrom3.kernel import kernel
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.preprocess import fill_windows
+from astrom3.modalities.quality import Decision, check_catalogue, frozen
 
 Batch = dict[str, Any]  # see schema.py
 

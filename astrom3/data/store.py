@@ -30,10 +30,10 @@ from filelock import FileLock
 
 from astrom3.data.fingerprint import stamp, write_atomically
 from astrom3.data.layouts.table import Group, Piece, Table
-from astrom3.data.preprocess import LightCurves, Spectra
-from astrom3.data.quality import Decision, write_decisions
 from astrom3.data.schema import PREPROCESSING_VERSION, WAVELENGTH_COUNT
 from astrom3.errors import UserError
+from astrom3.modalities.preprocess import LightCurves, Spectra
+from astrom3.modalities.quality import Decision, write_decisions
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int], None]  # called with the number of objects done

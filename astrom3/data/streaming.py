@@ -19,17 +19,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from astrom3.data.kernel import kernel
 from astrom3.data.layouts.parquet import ROWS_AT_ONCE
 from astrom3.data.layouts.table import Group, Piece, Source
 from astrom3.data.loader import Position
 from astrom3.data.packed import Batch, Selection, catalogue_inputs, select, window_starts
-from astrom3.data.preprocess import LightCurves, Spectra, fill_windows
-from astrom3.data.quality import Decision, frozen
 from astrom3.data.sampler import draw, global_sizes
 from astrom3.data.schema import MODALITIES, PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
 from astrom3.data.store import STORED, guard
 from astrom3.errors import UserError
+from astrom3.kernel import kernel
+from astrom3.modalities.preprocess import LightCurves, Spectra, fill_windows
+from astrom3.modalities.quality import Decision, frozen
 
 GROUPS, BUFFER = 3, 4  # purposes of draws, beside those of sampler.py
 

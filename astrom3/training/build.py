@@ -7,7 +7,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from astrom3.models.multimodal import compile_encoders
+from astrom3.encoders.towers import compile_encoders
 
 
 def build(cfg: DictConfig) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichModelSummary, RichProgressBar
 
 from astrom3.errors import UserError
-from astrom3.training.module import MONITOR
+from astrom3.tasks.task import MONITOR
 from astrom3.training.run import BEST, LAST, write_atomically
 
 SAID = ("train/loss", "val/loss", "val/accuracy")  # of an epoch, where there is no progress bar

@@ -9,8 +9,8 @@ from typing import Any
 
 import lightning as L
 
-from astrom3.models import published
-from astrom3.training import plots
+from astrom3 import plots
+from astrom3.published import astrom3 as published
 from astrom3.training.checkpoints import load_weights
 from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
 

@@ -43,7 +43,7 @@ class FromWeights:
         return None
 
     def apply(self, model: nn.Module) -> None:
-        from astrom3.models import published
+        from astrom3.published import astrom3 as published
 
         folder = published.find(self.source)
         taken = adopt(model, published.read_tensors(folder), str(self.source), self.head)
@@ -87,7 +87,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
 
     A single encoder finds its part in a trimodal model; every tensor that the model needs must be there.
     """
-    from astrom3.models import published
+    from astrom3.published import astrom3 as published
 
     renamed = published.names(model)
     wanted = {ours: theirs for ours, theirs in renamed.items() if head or not theirs.startswith("fc.")}

@@ -21,7 +21,6 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.kernel import kernel
 from astrom3.data.layouts.ours import label_ids, struct_child
 from astrom3.data.layouts.parquet import (
     ParquetTable,
@@ -33,9 +32,6 @@ from astrom3.data.layouts.parquet import (
     unnest,
 )
 from astrom3.data.layouts.table import Catalogue, Source
-from astrom3.data.normalise import COLUMN, Normaliser
-from astrom3.data.preprocess import LightCurves, Spectra
-from astrom3.data.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
 from astrom3.data.schema import (
     ALL_COLS,
     CLASSES,
@@ -47,6 +43,10 @@ from astrom3.data.schema import (
     WAVELENGTH_COUNT,
 )
 from astrom3.errors import UserError
+from astrom3.kernel import kernel
+from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.preprocess import LightCurves, Spectra
+from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
 
 log = logging.getLogger(__name__)
 COLUMNS = ("photometry", "spectra", "metadata", "label")

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, readable
 from astrom3.data.layouts.table import Catalogue, Source
-from astrom3.data.normalise import Normaliser
-from astrom3.data.preprocess import LightCurves, Spectra
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, UNLABELLED
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.preprocess import LightCurves, Spectra
 
 LAYOUT, VERSION = "astrom3", 1
 CHILDREN = {"photometry": ("time", "flux", "flux_err"), "spectra": ("wavelength", "flux", "ivar")}

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from astrom3.data.fingerprint import fingerprint
 from astrom3.data.layouts.table import Group, Piece, Table
-from astrom3.data.preprocess import LightCurves, Spectra, prepare_light_curves, prepare_spectra
-from astrom3.data.quality import UNEQUAL, check_light_curves, check_spectra
 from astrom3.errors import UserError
+from astrom3.modalities.preprocess import LightCurves, Spectra, prepare_light_curves, prepare_spectra
+from astrom3.modalities.quality import UNEQUAL, check_light_curves, check_spectra
 
 ROWS_AT_ONCE = 256  # objects decoded at a time, however large the row group: about 13 MB of spectra
 

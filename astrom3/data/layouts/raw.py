@@ -17,11 +17,11 @@ from astrom3.data.fingerprint import fingerprint
 from astrom3.data.layouts.ours import label_ids
 from astrom3.data.layouts.parquet import ROWS_AT_ONCE, prepare
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
-from astrom3.data.normalise import Normaliser
-from astrom3.data.quality import Decision
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.raw import SPLIT_FILES, RawDataset, RawSplit
 from astrom3.data.schema import SPLITS
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import Decision
 
 
 class RawTable(Table):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from astrom3.data.normalise import Normaliser
-from astrom3.data.preprocess import LightCurves, Spectra
-from astrom3.data.quality import Decision, list_decisions
 from astrom3.errors import UserError, shown
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.preprocess import LightCurves, Spectra
+from astrom3.modalities.quality import Decision, list_decisions
 
 
 @dataclass(frozen=True)
