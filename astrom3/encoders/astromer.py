@@ -35,8 +35,8 @@ class Astromer(nn.Module):
     originals for their weights and numbers. There hidden magnitudes stay in the input, and with "v1" hidden points and
     padding get a bonus of 1 in the logits of visible points, so results depend on how far a window is padded.
     hidden_value: what stands in place of hidden magnitudes: a learned "token", "zero", or the "true" magnitude.
-    mask_format: "key" (hidden points and padding are not attended to), "plus_one" (version 1), "query" and "none" (slips
-    of the original's configurations). Both follow from compat where they are None.
+    mask_format: "key" (hidden points and padding are not attended to), "plus_one" (version 1), "query" and "none"
+    (slips of the original's configurations). Both follow from compat where they are None.
     temperature: another divisor of the logits, 0 for none. window: points of a window.
     """
 
@@ -95,7 +95,7 @@ class Astromer(nn.Module):
         return self.mask_format != "key"
 
     def forward(self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Features (B, d_model); 0 where nothing is visible. `hidden` (B, L) is 1 where a magnitude must not be seen."""
+        """Features (B, d_model), 0 where nothing is visible. `hidden` (B, L): 1 where a magnitude must not be seen."""
         if not self._buckets_pay(times):
             last = self.every_layer(times, magnitudes, valid, hidden)[-1]
             return pooled(last, visible_points(valid, hidden), self.pool)
@@ -141,8 +141,8 @@ class Astromer(nn.Module):
     ) -> Tensor:
         """The magnitude (B, L) that `head` reads from each token; 0 on padding.
 
-        With `probed` (B, L) only probed points are sure to be computed: the last block, which nothing attends to, leaves
-        out the points before them.
+        With `probed` (B, L) only probed points are sure to be computed: the last block, which nothing attends to,
+        leaves out the points before them.
         """
         if not self._buckets_pay(times):
             return head(self.every_layer(times, magnitudes, valid, hidden)[-1]) * valid

@@ -47,7 +47,7 @@ class Attention(nn.Module):
         self.out = Linear(d_model, d_model)
 
     def forward(self, asking: Tensor, asked: Tensor, bias: Tensor | None) -> Tensor:
-        """asking (B, Q, D) attend to asked (B, K, D); bias (B, 1, Q or 1, K) is added to the logits. Gives (B, Q, D)."""
+        """asking (B, Q, D) attend to asked (B, K, D); bias (B, 1, Q or 1, K) is added to logits. Gives (B, Q, D)."""
         query = self._split(self.q(asking))
         key = self._split(self.k(asked))
         value = self._split(self.v(asked))

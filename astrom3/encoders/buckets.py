@@ -7,9 +7,9 @@ form a bucket without their padding, and the points that may be attended to are 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 SHORTEST = 0.8  # a bucket holds windows of at least this part of its longest one
@@ -42,14 +42,25 @@ def make_buckets(
         unprobed = visible * (1 - probed)
         kind = kind - unprobed
     order = kind.argsort(dim=1, stable=True)
-    columns = [column.gather(1, order) for column in (times, magnitudes, visible, valid)]
-    counts = [count.sum(1).long() for count in (visible, visible if unprobed is None else unprobed)]
+    sorted_times = times.gather(1, order)
+    sorted_magnitudes = magnitudes.gather(1, order)
+    sorted_visible = visible.gather(1, order)
+    sorted_valid = valid.gather(1, order)
+    n_visible = visible.sum(1).long()
+    n_before = None if unprobed is None else unprobed.sum(1).long()
     buckets = []
     for rows, length in group(valid.sum(1).long()):
-        parts = [column[rows, :length] for column in (order, *columns)]
-        keys = max(int(counts[0][rows].max()), 1)
-        first = 0 if unprobed is None else min(int(counts[1][rows].min()), length - 1)
-        buckets.append(Bucket(rows, *parts, keys, first))
+        bucket = Bucket(
+            rows=rows,
+            order=order[rows, :length],
+            times=sorted_times[rows, :length],
+            magnitudes=sorted_magnitudes[rows, :length],
+            visible=sorted_visible[rows, :length],
+            valid=sorted_valid[rows, :length],
+            keys=max(int(n_visible[rows].max()), 1),
+            first=0 if n_before is None else min(int(n_before[rows].min()), length - 1),
+        )
+        buckets.append(bucket)
     return buckets
 
 
@@ -64,8 +75,7 @@ def group(lengths: Tensor) -> list[tuple[Tensor, int]]:
         if full and length < SHORTEST * listed[begun]:
             bounds.append(i)
     bounds.append(len(listed))
-    pairs = zip(bounds[:-1], bounds[1:], strict=True)
-    return [(rows[start:stop], max(listed[start], 1)) for start, stop in pairs if stop > start]
+    return [(rows[start:stop], max(listed[start], 1)) for start, stop in pairwise(bounds) if stop > start]
 
 
 def scatter(parts: list[Tensor], buckets: list[Bucket], shape: tuple[int, int]) -> Tensor:

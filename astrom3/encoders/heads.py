@@ -12,6 +12,7 @@ step, padding included.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,7 @@ class MLP(nn.Module):
     def __init__(self, features: int, classes: int, hidden: Sequence[int] = HIDDEN, dropout: float = 0.0):
         super().__init__()
         widths = [features, *hidden]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.mlp = nn.ModuleList(nn.Linear(before, after) for before, after in pairs)
+        self.mlp = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.norm = nn.LayerNorm(widths[-1], eps=HEAD_NORM_EPS)
         self.out = nn.Linear(widths[-1], classes)
         self.drop = Dropout(dropout)

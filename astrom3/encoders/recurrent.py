@@ -23,7 +23,7 @@ def visible_first(x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def state_at_end(states: Tensor, counts: Tensor) -> Tensor:
-    """The state (B, U) after the last of `counts` (B,) steps of (B, L, U); 0, the initial state, where there is none."""
+    """The state (B, U) after the last of `counts` (B,) steps of (B, L, U); 0, the initial one, where there is none."""
     last = (counts - 1).clamp(min=0)
     state = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1])).squeeze(1)
     return state * (counts > 0).unsqueeze(1).to(state.dtype)

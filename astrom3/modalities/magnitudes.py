@@ -45,20 +45,23 @@ def prepare_magnitudes(
 
     Raises UserError where the columns and offsets do not fit each other.
     """
-    columns = [np.ascontiguousarray(column, dtype=np.float64) for column in (time, magnitude, error)]
+    time = np.ascontiguousarray(time, dtype=np.float64)
+    magnitude = np.ascontiguousarray(magnitude, dtype=np.float64)
+    error = np.ascontiguousarray(error, dtype=np.float64)
     bounds = np.ascontiguousarray(offsets, dtype=np.int64)
     total = int(bounds[-1]) if len(bounds) else 0
-    if len(bounds) == 0 or bounds[0] != 0 or np.any(np.diff(bounds) < 0) or any(len(c) != total for c in columns):
-        lengths = ", ".join(str(len(column)) for column in columns)
+    lengths = [len(time), len(magnitude), len(error)]
+    rising = len(bounds) > 0 and bounds[0] == 0 and bool(np.all(np.diff(bounds) >= 0))
+    if not rising or lengths != [total] * 3:
         raise UserError(
-            f"The offsets of the light curves must rise from 0 to the number of points, which is {lengths} for time, "
-            f"magnitude and error; the last offset is {total}."
+            f"The offsets of the light curves must rise from 0 to the number of points, which is {lengths[0]}, {lengths[1]} and "
+            f"{lengths[2]} for time, magnitude and error; the last offset is {total}."
         )
     n = len(bounds) - 1
     values = np.empty((total, 3), dtype=np.float64)
     packed = np.zeros(n + 1, dtype=np.int64)
     dropped = np.zeros(n, dtype=np.int64)
-    _prepare(bounds, *columns, min_points, largest_error, values, packed, dropped)
+    _prepare(bounds, time, magnitude, error, min_points, largest_error, values, packed, dropped)
     usable = np.diff(packed) > 0
     return Magnitudes(values[: packed[-1]].copy(), packed, dropped, np.zeros(n, dtype=np.int64), usable)
 

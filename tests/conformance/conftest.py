@@ -47,7 +47,7 @@ def family_of(module):
 
 
 def vectors_of(module, config):
-    """The folder of vectors for a test module and its manifest; without entries where the folder is another family's."""
+    """The folder of vectors for a test module and its manifest; without entries where it is another family's."""
     own = family_of(module)
     given = config.getoption("--vectors", default=None)
     folder = Path(given) if given else DEFAULTS[own]

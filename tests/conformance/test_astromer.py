@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astrom3.encoders.astromer import Astromer, MaskedAstromer, pooled
-from astrom3.encoders.astromer_blocks import Reconstruction, positional_features
+from astrom3.encoders.astromer import Astromer, MaskedAstromer
+from astrom3.encoders.astromer_blocks import positional_features
 from astrom3.encoders.curve import CurveEmbedding, RawCurve
 from astrom3.encoders.heads import build_head
 from astrom3.tasks.losses_masked import masked_mse, masked_r2, masked_rmse, noam_rate
