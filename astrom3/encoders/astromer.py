@@ -24,7 +24,7 @@ VERSIONS = (1, 2)
 POOLS = ("mean", "max")
 COMPATS = (None, "v1", "v2")
 HIDDEN_VALUES = ("token", "zero", "true")
-MASK_FORMATS = ("key", "plus_one", "query", "none")
+MASK_FORMATS = ("key", "plus_one", "query", "either", "none")
 
 
 class Astromer(nn.Module):
@@ -35,8 +35,8 @@ class Astromer(nn.Module):
     originals for their weights and numbers. There hidden magnitudes stay in the input, and with "v1" hidden points and
     padding get a bonus of 1 in the logits of visible points, so results depend on how far a window is padded.
     hidden_value: what stands in place of hidden magnitudes: a learned "token", "zero", or the "true" magnitude.
-    mask_format: "key" (hidden points and padding are not attended to), "plus_one" (version 1), "query" and "none"
-    (slips of the original's configurations). Both follow from compat where they are None.
+    mask_format: "key" (hidden points and padding are not attended to), "plus_one" (version 1), "query",
+    "either" and "none" (options of the original's configurations). Both follow from compat where they are None.
     temperature: another divisor of the logits, 0 for none. window: points of a window.
     """
 
@@ -175,9 +175,9 @@ class Astromer(nn.Module):
         masked = 1 - visible
         if self.mask_format == "none":
             return None
-        if self.mask_format == "plus_one":
-            either = masked.unsqueeze(2) + masked.unsqueeze(1)  # (B, L, L)
-            return either.clamp(max=1).unsqueeze(1)
+        if self.mask_format in ("plus_one", "either"):
+            either = (masked.unsqueeze(2) + masked.unsqueeze(1)).clamp(max=1)  # (B, L, L)
+            return either.unsqueeze(1) * (1 if self.mask_format == "plus_one" else BLOCKED)
         if self.mask_format == "query":
             length = visible.shape[1]
             return (BLOCKED * masked)[:, None, :, None].expand(-1, -1, -1, length)

@@ -54,8 +54,8 @@ def prepare_magnitudes(
     rising = len(bounds) > 0 and bounds[0] == 0 and bool(np.all(np.diff(bounds) >= 0))
     if not rising or lengths != [total] * 3:
         raise UserError(
-            f"The offsets of the light curves must rise from 0 to the number of points, which is {lengths[0]}, {lengths[1]} and "
-            f"{lengths[2]} for time, magnitude and error; the last offset is {total}."
+            f"The offsets of the light curves must rise from 0 to the number of points, which is {lengths[0]}, "
+            f"{lengths[1]} and {lengths[2]} for time, magnitude and error; the last offset is {total}."
         )
     n = len(bounds) - 1
     values = np.empty((total, 3), dtype=np.float64)

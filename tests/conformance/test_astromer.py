@@ -251,7 +251,7 @@ class TestTrainingSteps:
             target = tensors[f"{step}.target"].squeeze(-1)
             probed = tensors[f"{step}.mask_out"].squeeze(-1)
             loss = masked_rmse(model(times, magnitudes, valid, masked, probed), target, probed)
-            assert abs(float(loss) - expected) <= 1e-5, f"step {step}"
+            assert abs(loss.item() - expected) <= 1e-5, f"step {step}"
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
