@@ -24,14 +24,19 @@ def positional_features(times: Tensor, d_model: int) -> Tensor:
     every index, not with every pair as in Vaswani et al. 2017. In float32 the angle of a time of 2000 days is off by up
     to 1e-4, as in the original.
     """
-    index = torch.arange(d_model, dtype=times.dtype, device=times.device)
-    rates = 1 / BASE ** (2 * index / d_model)
+    rates = positional_rates(d_model, times.dtype).to(times.device)
     time = times.unsqueeze(-1)
     sines = torch.sin(time * rates[0::2])  # (..., ceil(d_model / 2))
     cosines = torch.cos(time * rates[1::2])  # (..., floor(d_model / 2))
     if d_model % 2:
         cosines = F.pad(cosines, (0, 1))
     return torch.stack([sines, cosines], dim=-1).flatten(-2)[..., :d_model]
+
+
+def positional_rates(d_model: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The rates w (d_model,) [radian / day] of the features, computed in `dtype`."""
+    index = torch.arange(d_model, dtype=dtype)
+    return 1 / BASE ** (2 * index / d_model)
 
 
 class Attention(nn.Module):

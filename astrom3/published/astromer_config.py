@@ -19,7 +19,7 @@ ARCHITECTURES = {"zero": 1, "base": 2}
 BLOCKING = -1e3  # a mask factor of at most this keeps masked points out
 
 # What the code of version 2 does with an option of its configuration, by version of the model.
-MASK_FORMATS = {
+MASK_FORMATS: dict[int, dict[Any, str]] = {
     1: {"Q": "key", "QK": "either", None: "none", "K": "none"},
     2: {"K": "key", "Q": "query", "QK": "either"},
 }

@@ -1,7 +1,7 @@
 """Short names of released ASTROMER weights, and how they are found: in a folder, in the cache, or at their address.
 
-The weights belong to the ASTROMER project (https://github.com/astromer-science/weights, MIT licence); no copy comes with
-this package.
+The weights belong to the ASTROMER project (https://github.com/astromer-science/weights, MIT licence), and no copy of
+them comes with this package.
 """
 
 from __future__ import annotations

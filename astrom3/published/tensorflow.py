@@ -69,7 +69,7 @@ class Bundle:
         return max((e.offset + e.size for e in self.entries.values() if e.shard == shard), default=0)
 
     def read(self, name: str, data: bytes) -> np.ndarray:
-        """The numbers of a float32 variable from the bytes of its data file. Raises UserError where they are damaged."""
+        """The numbers of a float32 variable from the bytes of its data file. Raises UserError where damaged."""
         entry = self.entries[name]
         if entry.dtype != FLOAT32:
             raise UserError(f"{self.source}: the variable {name} is of {entry.kind}, not float32.")
@@ -98,10 +98,10 @@ def _read_index(data: bytes, source: str) -> Bundle:
         raise CorruptError("its last bytes are not those of a table")
     footer = memoryview(data)[-FOOTER:]
     position = 0
-    handle = []
+    handle: list[int] = []
     for _ in range(4):  # two handles: of an unused block and of the block that lists the others
-        value, position = varint(footer, position)
-        handle.append(value)
+        number, position = varint(footer, position)
+        handle.append(number)
     body = memoryview(data)[:-FOOTER]
     entries: dict[str, Entry] = {}
     header = None
