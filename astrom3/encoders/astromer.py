@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from astrom3.encoders.astromer_blocks import Block, Reconstruction, glorot, positional_features
 from astrom3.encoders.buckets import Bucket, make_buckets, scatter
+from astrom3.encoders.cpu.dropout import Dropout
 from astrom3.modalities.astromer_view import INPUTS
-from astrom3.models.dropout import Dropout
 
 BLOCKED = -1e9  # added to the logit of a hidden point
 OUTSIDE = -2e9  # of padding: in a window of hidden points alone these attend to each other, and padding stays outside

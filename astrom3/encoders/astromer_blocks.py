@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from astrom3.models.dropout import Dropout
-from astrom3.models.linear import Linear
-from astrom3.models.residual import ResidualNorm
+from astrom3.encoders.cpu.dropout import Dropout
+from astrom3.encoders.cpu.linear import Linear
+from astrom3.encoders.cpu.residual import ResidualNorm
 
 NORM_EPS = 1e-6
 BASE = 10000.0  # the published configurations name another base, which the published code does not use

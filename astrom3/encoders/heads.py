@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from astrom3.encoders.astromer import check_choice, pooled, visible_points
 from astrom3.encoders.astromer_blocks import glorot
+from astrom3.encoders.cpu.dropout import Dropout
 from astrom3.encoders.recurrent import GRU, HEAD_NORM_EPS, TwoCells
-from astrom3.models.dropout import Dropout
 
 HIDDEN = (1024, 512, 256)
 UNITS = 256

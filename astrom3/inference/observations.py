@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from astrom3.convert.conversion import given_or_computed, ragged
-from astrom3.data.packed import Batch, window_starts
+from astrom3.data.packed import Batch
 from astrom3.data.readers import LightCurve, ReadError, Spectrum
 from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
 from astrom3.data.readers.objects import catalogue_values
@@ -46,6 +46,7 @@ from astrom3.modalities.quality import (
     check_spectra,
     list_decisions,
 )
+from astrom3.modalities.views import window_starts
 
 FEATURES = ("missing", "all", "none")
 ANGLES = {c: "mas/yr" if c.startswith("pm") else "mas" for c in META_COLS if c.startswith(("pm", "parallax"))}

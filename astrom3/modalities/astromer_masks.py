@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from astrom3.data.kernel import kernel
+from astrom3.kernel import kernel
 from astrom3.modalities.astromer_view import MAGNITUDES, VALID, below, mix, stream
 
 PROBED = "astromer/probed"  # float32 (B, L), 1 = in the loss

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrom3.data.kernel import kernel
+from astrom3.kernel import kernel
 
 WINDOW = 200
 MIN_POINTS = 5

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrom3.data.kernel import kernel
 from astrom3.errors import UserError
+from astrom3.kernel import kernel
 from astrom3.modalities.astromer_view import LARGEST_ERROR, MIN_POINTS
 
 MAGNITUDES_PER_E_FOLD = 2.5 / np.log(10)

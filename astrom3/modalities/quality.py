@@ -105,24 +105,29 @@ class Checked:
         return list_decisions(self.modality, object_ids, self.verdict, self.repairs)
 
 
-def check_light_curves(offsets: np.ndarray, time: np.ndarray, flux: np.ndarray, flux_err: np.ndarray) -> Checked:
-    """Repair or reject light curves given as flat columns (total,) and offsets (n + 1,)."""
-    return _check("photometry", _clean_light_curves, offsets, time, flux, flux_err)
+def check_light_curves(
+    offsets: np.ndarray, time: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, min_points: int = MIN_POINTS
+) -> Checked:
+    """Repair or reject light curves given as flat columns (total,) and offsets (n + 1,).
+
+    A curve of fewer than `min_points` usable points is rejected.
+    """
+    return _check("photometry", _clean_light_curves, offsets, time, flux, flux_err, limit=min_points)
 
 
 def check_spectra(offsets: np.ndarray, wavelength: np.ndarray, flux: np.ndarray, third: np.ndarray) -> Checked:
     """Repair or reject spectra given as flat columns (total,) and offsets (n + 1,)."""
-    return _check("spectra", _clean_spectra, offsets, wavelength, flux, third)
+    return _check("spectra", _clean_spectra, offsets, wavelength, flux, third, limit=MIN_PIXELS)
 
 
-def _check(modality: str, clean, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
+def _check(modality: str, clean, offsets: np.ndarray, *columns: np.ndarray, limit: int) -> Checked:
     offsets = np.asarray(offsets, dtype=np.int64)
     n = len(offsets) - 1
     inputs = [frozen(column) for column in columns]
     outputs = tuple(np.empty(int(offsets[-1] - offsets[0])) for _ in inputs)
     new_offsets = np.zeros(n + 1, dtype=np.int64)
     verdict, repairs = np.zeros(n, dtype=np.int8), np.zeros((n, 4), dtype=np.int64)
-    clean(frozen(offsets, np.int64), *inputs, *outputs, new_offsets, verdict, repairs)
+    clean(frozen(offsets, np.int64), *inputs, *outputs, new_offsets, verdict, repairs, limit)
     kept = int(new_offsets[-1])
     return Checked(modality, new_offsets, tuple(column[:kept] for column in outputs), verdict, repairs)
 
@@ -141,7 +146,7 @@ def constant(values: np.ndarray) -> bool:
 
 
 @kernel
-def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict, repairs):
+def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict, repairs, min_points):
     position = 0
     for i in range(len(offsets) - 1):
         start, end = position, position
@@ -166,7 +171,7 @@ def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict,
             end = _order_ties(t, f, e, start, end, repairs[i])
         if offsets[i + 1] == offsets[i]:
             end = start  # missing, not rejected
-        elif end - start < MIN_POINTS:
+        elif end - start < min_points:
             verdict[i] = 1
         elif t[end - 1] == t[start]:
             verdict[i] = 2
@@ -196,7 +201,7 @@ def _order_ties(t, f, e, start, end, repairs):
 
 
 @kernel
-def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdict, repairs):
+def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdict, repairs, min_pixels):
     position = 0
     for i in range(len(offsets) - 1):
         start, end = position, position
@@ -224,14 +229,14 @@ def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdi
                 kept += 1
         end = kept
         if offsets[i + 1] > offsets[i]:
-            verdict[i] = _judge_spectrum(w[start:end], f[start:end])
+            verdict[i] = _judge_spectrum(w[start:end], f[start:end], min_pixels)
         position = start if verdict[i] else end
         new_offsets[i + 1] = position
 
 
 @kernel
-def _judge_spectrum(w, f):
-    if len(w) < MIN_PIXELS:
+def _judge_spectrum(w, f, min_pixels):
+    if len(w) < min_pixels:
         return 1
     if min(w[-1], WAVELENGTH_END) - max(w[0], WAVELENGTH_START) < MIN_COVERAGE * (WAVELENGTH_END - WAVELENGTH_START):
         return 2

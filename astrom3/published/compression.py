@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from astrom3.data.kernel import kernel
+from astrom3.kernel import kernel
 
 POLYNOMIAL = 0x82F63B78  # Castagnoli's, reversed
 MASK_DELTA = 0xA282EAD8
