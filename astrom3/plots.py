@@ -77,3 +77,25 @@ def bars(heights: Mapping[str, float], path: Path, title: str, label: str) -> Pa
     axis.set_xlabel(label)
     axis.set_title(title)
     return save(figure, path)
+
+
+def reconstruction(examples: Mapping[str, np.ndarray], path: Path, title: str) -> Path:
+    """Windows of light curves with what was hidden, (n, L) each by batch key, and the magnitudes predicted for it."""
+    count = len(examples["predicted"])
+    figure = Figure(figsize=(10, 2.2 * max(count, 1)))
+    for row in range(count):
+        axis = figure.add_subplot(count, 1, row + 1)
+        point = examples["astromer/valid"][row] > 0
+        hidden = examples["astromer/hidden"][row] > 0
+        time = examples["astromer/times"][row]
+        true = examples["astromer/target"][row]
+        seen = point & ~hidden
+        axis.plot(time[seen], true[seen], ".", color="#bbbbbb", label="visible")
+        axis.plot(time[hidden], true[hidden], ".", color="#222222", label="hidden")
+        axis.plot(time[hidden], examples["predicted"][row][hidden], "x", color="#cc3311", label="predicted")
+        axis.invert_yaxis()
+        axis.set_ylabel("mag - mean")
+    figure.axes[0].legend(frameon=False, ncols=3)
+    figure.axes[0].set_title(title)
+    figure.axes[-1].set_xlabel("time - mean [day]")
+    return save(figure, path)

@@ -66,7 +66,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         write_json(run / INFO, describe_run(cfg, data))
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()
-    callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress)
+    callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
     logger = instantiate(cfg.logger)
     trainer = instantiate(
         cfg.trainer, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger, default_root_dir=str(run),

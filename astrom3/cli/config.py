@@ -69,8 +69,11 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 def config_groups() -> dict[str, list[str]]:
     """Group -> its options, read from the folder."""
     groups: dict[str, list[str]] = {}
-    for folder in sorted(p for p in CONFIG_DIR.iterdir() if p.is_dir() and p.name != "hydra"):
-        groups[folder.name] = sorted(p.stem for p in folder.glob("*.yaml"))
+    folders = [p for p in CONFIG_DIR.rglob("*") if p.is_dir() and p.relative_to(CONFIG_DIR).parts[0] != "hydra"]
+    for folder in sorted(folders):
+        options = sorted(p.stem for p in folder.glob("*.yaml"))
+        if options:
+            groups[str(folder.relative_to(CONFIG_DIR))] = options
     return groups
 
 

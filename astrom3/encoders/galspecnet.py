@@ -20,6 +20,7 @@ class GalSpecNet(nn.Module):
     Convolutions without padding, ReLU after each, max-pooling after all but the last, then dropout.
     """
 
+    view = "spectra"
     inputs = ("spectra",)
 
     def __init__(

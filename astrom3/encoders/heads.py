@@ -21,6 +21,8 @@ from astrom3.encoders.astromer import check_choice, pooled, visible_points
 from astrom3.encoders.astromer_blocks import glorot
 from astrom3.encoders.cpu.dropout import Dropout
 from astrom3.encoders.recurrent import GRU, HEAD_NORM_EPS, TwoCells
+from astrom3.encoders.towers import Classifier
+from astrom3.errors import UserError
 
 HIDDEN = (1024, 512, 256)
 UNITS = 256
@@ -173,12 +175,14 @@ class GRUHead(MLP, Head):
 
 
 class SequenceClassifier(nn.Module):
-    """An encoder with tokens and a head on them: batch -> logits (B, classes)."""
+    """An encoder with tokens and a head on them: batch -> logits (B, num_classes). head: a name in HEADS, or a Head."""
 
-    def __init__(self, encoder: nn.Module, head: Head):
+    def __init__(self, encoder: nn.Module, head: Head | str, num_classes: int = 0):
         super().__init__()
         self.encoder = encoder
-        self.head = head
+        self.configured_head = head if isinstance(head, str) else ""
+        self.num_classes = num_classes
+        self.head = build_head(head, encoder, num_classes) if isinstance(head, str) else head
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         encoder = self.encoder
@@ -188,6 +192,17 @@ class SequenceClassifier(nn.Module):
             return self.head([tokens], visible.to(tokens.dtype))
         layers = encoder.every_layer(*inputs)  # type: ignore[operator]
         return self.head(layers, visible_points(inputs[-1], None))
+
+
+def classifier(encoder: nn.Module, num_classes: int, head: str = "linear") -> nn.Module:
+    """An encoder with a class head. `linear` reads the encoder's features, the other HEADS read its tokens."""
+    if head == "linear":
+        return Classifier(encoder, num_classes)
+    if not hasattr(encoder, "token_features") or not hasattr(encoder, "every_layer"):
+        raise UserError(
+            f"head={head} reads the tokens of an encoder, and {type(encoder).__name__} has none: head=linear"
+        )
+    return SequenceClassifier(encoder, head, num_classes)
 
 
 def build_head(

@@ -195,6 +195,7 @@ class InformerEncoder(nn.Module):
     to call; "fixed": the same drawn keys each time; "full": all queries attend, no draw at all.
     """
 
+    view = "photometry"
     inputs = ("photometry", "mask")
 
     def __init__(
@@ -224,6 +225,7 @@ class InformerEncoder(nn.Module):
         self.configured_dropout, self.honour_dropout = dropout, honour_dropout
         self.output_attention, self.head_merge, self.evaluation = output_attention, head_merge, evaluation
         self.out_features = seq_len * d_model
+        self.token_features = d_model
         self.embedding = ValueEmbedding(enc_in, d_model)
         self.register_buffer("positions", sinusoidal_positions(MAX_POSITIONS, d_model), persistent=False)
         self.layers = nn.ModuleList(
@@ -235,6 +237,10 @@ class InformerEncoder(nn.Module):
     def forward(self, photometry: Tensor, mask: Tensor, keys: Sequence[Tensor] | None = None) -> Tensor:
         """keys: one (L, U) int64 tensor of drawn key positions per layer, else they are drawn here."""
         return self.sequence(photometry, mask, keys).flatten(1)
+
+    def tokens(self, photometry: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of every point (B, L, d_model), zero where masked, and which points there are, (B, L) bool."""
+        return self.sequence(photometry, mask), mask > 0
 
     def sequence(self, photometry: Tensor, mask: Tensor, keys: Sequence[Tensor] | None = None) -> Tensor:
         """Masked outputs of every point, (B, L, d_model)."""

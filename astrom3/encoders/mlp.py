@@ -15,6 +15,7 @@ from astrom3.encoders.cpu.dropout import Dropout
 class MetadataMLP(nn.Module):
     """Catalogue columns (B, input_dim) -> features (B, hidden_dim), float32: twice linear, ReLU, dropout."""
 
+    view = "metadata"
     inputs = ("metadata",)
 
     def __init__(self, input_dim: int = len(META_COLS), hidden_dim: int = 512, dropout: float = 0.0):

@@ -24,6 +24,7 @@ from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
+from astrom3.published import native
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 POSITIONS = "enc_embedding.position_embedding.pe"  # a constant (1, 5000, d_model) that published files hold
@@ -176,6 +177,15 @@ def _encoder_config(encoder: nn.Module) -> dict[str, Any]:
 # --- tensors --------------------------------------------------------------------------------------------------------
 
 
+def has_form(model: nn.Module) -> bool:
+    """Whether there is a published form of this model."""
+    try:
+        describe(model)
+    except UserError:
+        return False
+    return True
+
+
 def names(model: nn.Module) -> dict[str, str]:
     """Published name of every tensor of `model.state_dict()`."""
     return {ours: _published_name(model, ours) for ours in model.state_dict()}
@@ -308,7 +318,9 @@ def find(source: Path | str, *, revision: str | None = None) -> Path:
     """The folder of a model: `source` itself, a run folder's `model/`, or a snapshot of the hub."""
     path = Path(source).expanduser()
     if path.is_dir():
-        return path / "model" if (path / "model" / CONFIG).is_file() else path
+        inner = path / "model"
+        known = (CONFIG, native.DESCRIPTION)
+        return inner if any((inner / name).is_file() for name in known) else path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         raise UserError(f"no model at {source}: there is no such folder, and it is not a hub id (owner/name)")
     from huggingface_hub import snapshot_download
@@ -316,7 +328,7 @@ def find(source: Path | str, *, revision: str | None = None) -> Path:
 
     try:
         endpoint = os.environ.get("HF_ENDPOINT")  # read now: huggingface_hub reads it when it is imported
-        files = [CONFIG, WEIGHTS, "*.json"]
+        files = [CONFIG, WEIGHTS, native.WEIGHTS, "*.json"]
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=files, endpoint=endpoint))
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no model {source} (and there is no such folder): check the name") from None

@@ -22,11 +22,12 @@ class ClassificationModule(TrainingModule):
         self,
         model: Callable[..., nn.Module],
         classes: Sequence[str],
-        optim: Mapping[str, float],
+        optim: Mapping[str, Any],
         schedule: Mapping[str, Any],
         seed: int = 0,
+        freeze: Sequence[str] = (),
     ):
-        super().__init__(model(num_classes=len(classes)), optim, schedule, seed)
+        super().__init__(model(num_classes=len(classes)), optim, schedule, seed, freeze)
         self.classes = tuple(classes)
         self.confusion = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
         self.loss_sum = 0.0  # of the evaluation that is going on

@@ -52,11 +52,12 @@ class ContrastiveModule(TrainingModule):
         self,
         model: MultimodalModel,
         classes: Sequence[str],
-        optim: Mapping[str, float],
+        optim: Mapping[str, Any],
         schedule: Mapping[str, Any],
         seed: int = 0,
+        freeze: Sequence[str] = (),
     ):
-        super().__init__(model, optim, schedule, seed)
+        super().__init__(model, optim, schedule, seed, freeze)
         self.classes = tuple(classes)
         self.sums = {"val": Sums(), "test": Sums()}
         self.results: dict[str, Any] = {}

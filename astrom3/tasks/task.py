@@ -1,4 +1,4 @@
-"""What every training task shares: Adam, the published schedule, and what a checkpoint carries.
+"""What every training task shares: optimiser, schedule, frozen parts, and what a checkpoint carries.
 
 A task is a subclass with a loss; see classification.py and contrastive.py. The schedule is stepped at the end of the
 training epoch, before the checkpoint is written, so that a resumed run has the same rates (stack: Lightning's own
@@ -7,7 +7,7 @@ plateau handling lags one step on resume).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from astrom3.errors import UserError
-from astrom3.tasks.schedules import WarmupThenPlateau
+from astrom3.tasks.optimisers import freeze as freeze_parts
+from astrom3.tasks.optimisers import make_optimizer
+from astrom3.tasks.schedules import StepSchedule, WarmupThenPlateau, make_schedule
 
 MONITOR = "val/loss"
 
@@ -26,25 +28,35 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class TrainingModule(L.LightningModule):
-    """model: takes a batch dict. optim: lr, beta1, beta2, weight_decay. schedule: warmup_epochs, factor, patience.
-    seed: of the dropout masks and drawn keys, which each epoch draws from (seed, epoch, rank) alone."""
+    """model: takes a batch dict. optim, schedule: the groups of the configuration. freeze: names of parts that do not
+    learn and stay in evaluation mode. seed: of the dropout masks and drawn keys, which each epoch draws from (seed,
+    epoch, rank) alone."""
 
-    best_metric = "val/accuracy"  # the kept weights are those of its highest value; "CLIP accuracy" in pre-training
+    best_metric = "val/accuracy"  # the weights of its best value are kept; "CLIP accuracy" in pre-training
+    direction = "max"  # whether the highest or the lowest value is the best
 
-    def __init__(self, model: nn.Module, optim: Mapping[str, float], schedule: Mapping[str, Any], seed: int = 0):
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        seed: int = 0,
+        freeze: Sequence[str] = (),
+    ):
         super().__init__()
         self.seed = seed
-        self.model, self.optim, self.schedule_options = model, dict(optim), dict(schedule)
-        self.schedule: WarmupThenPlateau | None = None
+        self.model = model
+        self.optim = dict(optim)
+        self.schedule_options = dict(schedule)
+        self.frozen = freeze_parts(model, freeze)
+        self.schedule: WarmupThenPlateau | StepSchedule | None = None
         self._schedule_state: dict[str, Any] | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        lr, decay = self.optim["lr"], self.optim["weight_decay"]
-        betas = (self.optim["beta1"], self.optim["beta2"])
         # Lightning refuses to clip gradients of a fused optimiser in mixed precision.
         fused = not self.trainer.gradient_clip_val or "mixed" not in str(self.trainer.precision)
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=lr, betas=betas, weight_decay=decay, fused=fused)
-        self.schedule = WarmupThenPlateau(optimizer, **self.schedule_options)
+        optimizer = make_optimizer(self.model.parameters(), self.optim, fused)
+        self.schedule = make_schedule(optimizer, self.schedule_options)
         if self._schedule_state is not None:
             self.schedule.load_state_dict(self._schedule_state)
         return optimizer
@@ -53,6 +65,18 @@ class TrainingModule(L.LightningModule):
         # So that a run that goes on from the end of an epoch draws what it would have drawn, on every rank.
         torch.manual_seed((self.seed * 100_003 + self.current_epoch) * 1009 + self.global_rank)
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if isinstance(self.schedule, StepSchedule):
+            steps = int(self.trainer.num_training_batches)
+            self.schedule.set(self.trainer.global_step, steps, self.trainer.max_epochs or 1)
+
+    def train(self, mode: bool = True) -> TrainingModule:
+        """Frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def on_train_epoch_end(self) -> None:
         loss = self.trainer.callback_metrics.get(MONITOR)
