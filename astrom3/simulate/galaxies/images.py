@@ -53,9 +53,10 @@ class Shape:
 
 def atmosphere(rng: np.random.Generator) -> Atmosphere:
     """Seeing and noise of one field."""
-    depth = rng.standard_normal(3) * 0.7 + rng.standard_normal() * 0.7
-    seeing = SEEING[1] + SEEING[2] * np.exp(SEEING[0] * depth)
-    depth = rng.standard_normal(3) * 0.7 + rng.standard_normal() * 0.7
+    # Bands share part of their weather, so that stars keep their colour from core to halo.
+    blur = 0.45 * rng.standard_normal(3) + 0.9 * rng.standard_normal()
+    seeing = SEEING[1] + SEEING[2] * np.exp(SEEING[0] * blur)
+    depth = 0.7 * rng.standard_normal(3) + 0.7 * rng.standard_normal()
     noise = NOISE[1] + NOISE[2] * np.exp(NOISE[0] * depth)
     return Atmosphere(seeing, np.maximum(noise, [0.001, 0.0015, 0.004]))
 
@@ -280,8 +281,10 @@ def _neighbours(rng: np.random.Generator, size: int) -> np.ndarray:
     galaxy_r = 24 + np.log10(rng.random(number)) / 0.35
     star_r = np.maximum(22 + np.log10(rng.random(number)) / 0.15, 15.5)
     r = np.where(star, star_r, np.maximum(galaxy_r, 17.5))
-    blue = np.where(star, rng.choice([0.45, 0.7, 1.4], number) + rng.normal(0, 0.15, number), rng.normal(0.75, 0.4, number))
-    red = np.where(star, 0.15 + 0.7 * blue + 0.8 * np.clip(blue - 1.2, 0, 1), rng.normal(0.65, 0.3, number))
+    star_colour = rng.choice([0.45, 0.7, 1.4], number) + rng.normal(0, 0.12, number)
+    blue = np.where(star, star_colour, np.clip(rng.normal(0.8, 0.4, number), 0.0, 1.9))
+    star_red = 0.55 * blue - 0.05 + 1.2 * np.clip(blue - 1.2, 0, 1)
+    red = np.where(star, star_red, 0.18 + 0.5 * blue) + rng.normal(0, 0.12, number) * ~star
     flux = 10 ** (0.4 * (22.5 - np.stack([r + blue, r, r - red])))
     radius = np.where(star, 0.0, 10 ** (rng.normal(-0.32, 0.18, number) - 0.09 * (r - 22)) / SCALE * 0.7)
     ratio = rng.uniform(0.25, 1, number)

@@ -22,7 +22,7 @@ MATTER = 0.3
 REDSHIFTS = (0.008, 0.6)
 MASSES = (7.8, 11.9)  # log10 of solar masses
 YOUNG = 0.1  # [Gyr], younger stars lie in the clumps and arms
-FASTEST_DECLINE = -13.3  # log10 of the specific star-formation rate [1/yr], where gas still trickles in
+FASTEST_DECLINE = -12.6  # log10 of the specific star-formation rate [1/yr], where gas still trickles in
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,15 @@ def _redshift_and_mass(rng: np.random.Generator, limit: float) -> tuple[float, f
 
 def _forming_history(rng: np.random.Generator, ages: np.ndarray, now: float, log_mass: float) -> np.ndarray:
     """Star-formation rate at each look-back time (ages,) of a star-forming galaxy, in any unit."""
-    start = now * rng.uniform(0.55, 0.97)
-    tau = 10 ** rng.normal(0.62 - 0.22 * (log_mass - 10), 0.18)
+    start = now * rng.uniform(0.65, 0.98)
+    tau = 10 ** rng.normal(0.52 - 0.25 * (log_mass - 10), 0.15)
     since = np.clip(start - ages, 0, None)
     rate = since * np.exp(-since / tau)
-    recent = 10 ** rng.normal(0, 0.3)
+    recent = 10 ** rng.normal(0, 0.25)
     rate = np.where(ages < rng.uniform(0.15, 0.6), rate * recent, rate)
     if rng.random() < 0.1:
         burst = 10 ** rng.uniform(-1.5, -0.2)
-        rate = rate + np.where(ages < burst, rng.uniform(0.01, 0.12) * rate.max() * now / burst, 0.0) * 0.3
+        rate = rate + np.where(ages < burst, rng.uniform(0.003, 0.03) * rate.max() * now / burst, 0.0)
     return rate
 
 
@@ -145,7 +145,7 @@ def _formed(rng: np.random.Generator, quiescent: bool, redshift: float, log_mass
     mass = history(rng, fine, now, log_mass) * np.gradient(fine)
     formed = np.histogram(fine, edges, weights=mass)[0]
     formed *= 10**log_mass / (formed @ library().survived)
-    trickle = 10 ** (FASTEST_DECLINE + rng.normal(0, 0.35) + log_mass + 9)
+    trickle = 10 ** (FASTEST_DECLINE + rng.normal(0, 0.45) + log_mass + 9)
     recent = edges[1:] <= 0.2
     return np.where(recent, formed + trickle * np.diff(edges), formed)
 
@@ -194,13 +194,13 @@ def draw(rng: np.random.Generator, limit: float) -> Properties:
     quiescent = rng.random() < share
     morphology, bulge, inclination = _structure(rng, quiescent, log_mass)
     formed = _formed(rng, quiescent and morphology != "merger", redshift, log_mass)
-    metallicity = 0.13 - 0.85 / (1 + 10 ** (1.1 * (log_mass - 9.9))) + rng.normal(0, 0.14) + 0.05 * quiescent
+    metallicity = 0.13 - 0.85 / (1 + 10 ** (1.1 * (log_mass - 9.9))) + rng.normal(0, 0.2) + 0.05 * quiescent
     radius, bulge_radius = _radii(rng, morphology, quiescent, log_mass, redshift)
     ssfr = specific_rate(formed, log_mass)
     if quiescent:
         dust = rng.exponential(0.07)
     else:
-        dust = min(0.32 * 10 ** (0.38 * (log_mass - 10) + rng.normal(0, 0.22)) * (inclination + 0.1) ** -0.45, 2.8)
+        dust = min(0.32 * 10 ** (0.38 * (log_mass - 10) + rng.normal(0, 0.15)) * (inclination + 0.1) ** -0.35, 2.8)
     oxygen = 8.75 - 0.55 / (1 + 10 ** (1.2 * (log_mass - 9.4))) - 0.08 * np.clip(ssfr + 10, -1, 1.5)
     active = rng.random() < 0.12 / (1 + np.exp(-(log_mass - 10.5) / 0.2))
     nucleus = 10 ** rng.normal(7.0, 0.5) if active else 0.0

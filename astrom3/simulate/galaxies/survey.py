@@ -22,7 +22,7 @@ from astrom3.simulate.galaxies import images, populations, spectra
 from astrom3.simulate.galaxies.populations import MORPHOLOGIES, Properties
 
 GENERATOR_VERSION = 1  # raise it when any simulated number changes
-LIMIT = 19.8  # r magnitude of the faintest galaxy
+LIMIT = 19.4  # r magnitude of the faintest galaxy
 BRIGHTEST = 14.0
 CHUNK = 64  # galaxies of a row group, 22 MB at full size
 ROWS_PER_FILE = 1024
