@@ -188,7 +188,7 @@ def _merger(rng: np.random.Generator, plane: _Plane) -> tuple[np.ndarray, np.nda
     size = rng.uniform(0.35, 0.7)
     lean = rng.uniform(0, np.pi)
     flat = np.hypot(x * np.cos(lean) + y * np.sin(lean), (y * np.cos(lean) - x * np.sin(lean)) / rng.uniform(0.4, 0.9))
-    companion = rng.uniform(0.4, 1.2) * np.exp(-flat / size)
+    companion = rng.uniform(0.9, 2.5) * np.exp(-flat / size)
     turn = rng.choice([-1, 1])
     bend = plane.azimuth - where - turn * 0.55 * (plane.radius - distance)
     bend = (bend + np.pi) % (2 * np.pi) - np.pi
@@ -211,9 +211,9 @@ def _disc_light(rng: np.random.Generator, galaxy: Properties, plane: _Plane) -> 
         disc = density = np.exp(-plane.radius)
     else:
         disc, density = _spiral(rng, plane, galaxy.morphology == "barred_spiral")
-    # Regions of 150 pc; half of the young light is smooth.
+    # Regions of 150 pc hold two fifths of the young light; the rest is smooth.
     width = 0.15 / kiloparsec_per_arcsec(galaxy.redshift) / SCALE
-    young = 0.5 * density / density.sum() + 0.5 * _clumps(rng, density, plane, number, width)
+    young = 0.6 * density / density.sum() + 0.4 * _clumps(rng, density, plane, number, width)
     return disc / disc.sum(), young
 
 
