@@ -36,9 +36,7 @@ def chunks(count: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def in_order(
-    make: Callable[..., pa.RecordBatch], tasks: Iterable[tuple], workers: int
-) -> Iterator[pa.RecordBatch]:
+def in_order(make: Callable[..., pa.RecordBatch], tasks: Iterable[tuple], workers: int) -> Iterator[pa.RecordBatch]:
     """Results of make(*task) in the order of the tasks; a few are in flight at once, so memory stays bounded."""
     if workers <= 1:
         for task in tasks:

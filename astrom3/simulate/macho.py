@@ -26,7 +26,7 @@ COUNTS = {"Cep_0": 1182, "Cep_1": 683, "EC": 6824, "LPV": 3046, "RRab": 7397, "R
 CLASSES = tuple(COUNTS)
 FIRST_MJD = 48823.0  # July 1992
 YEARS = 8
-GAP = (155.0, 190.0)  # days of a year without observations
+GAP = (175.0, 205.0)  # days of a year without observations
 POINTS = (150, 1400)  # fewest and most points of a curve
 FAINTEST = 21.0  # V of a detection
 CHUNK = 512
@@ -69,7 +69,7 @@ def observing_times(rng: np.random.Generator) -> np.ndarray:
     for start in rng.integers(0, len(nights), rng.poisson(3 * YEARS)):
         cloudy[start : start + int(rng.exponential(5)) + 1] = True
     usable = np.flatnonzero(season & ~cloudy)
-    wanted = int(np.clip(rng.lognormal(np.log(1000), 0.25), *POINTS))
+    wanted = int(np.clip(rng.lognormal(np.log(980), 0.25), *POINTS))
     chosen = np.sort(rng.choice(usable, min(wanted, len(usable)), replace=False))
     hour = 0.55 + 0.1 * np.sin(2 * np.pi * chosen / lightcurves.YEAR) + rng.uniform(-0.12, 0.12, len(chosen))
     return np.round(FIRST_MJD + chosen + hour, 5)

@@ -106,7 +106,9 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="the picture to write, for example galaxies.png")
     parser.add_argument("--seed", type=int, default=0, help="seed of the survey")
     parser.add_argument("--number", type=int, default=12, help="number of galaxies")
-    parser.add_argument("--brighter", type=float, default=30.0, help="draw only galaxies brighter than this r magnitude")
+    parser.add_argument(
+        "--brighter", type=float, default=30.0, help="draw only galaxies brighter than this r magnitude"
+    )
     arguments = parser.parse_args()
     plot(varied(arguments.seed, arguments.number, arguments.brighter), arguments.path)
 

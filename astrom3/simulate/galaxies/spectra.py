@@ -173,7 +173,9 @@ def observed_flux(galaxy: Properties, source: Light, shares: np.ndarray) -> np.n
     mean = 0.5 * (GRID[0] + GRID[-1])
     flux = np.zeros(PIXELS)
     for component in range(3):
-        sigma = np.sqrt(max(widths[component] ** 2 - LIBRARY_SIGMA**2, 0) + (INSTRUMENT_SIGMA / mean * LIGHT_SPEED) ** 2)
+        sigma = np.sqrt(
+            max(widths[component] ** 2 - LIBRARY_SIGMA**2, 0) + (INSTRUMENT_SIGMA / mean * LIGHT_SPEED) ** 2
+        )
         smooth = gaussian_filter1d(source.stars[component], sigma / (LOG_STEP * LIGHT_SPEED))
         flux += shares[component] * np.interp(GRID, WAVELENGTH * (1 + galaxy.redshift), smooth) * scale
         # Gas of the bulge follows its stars, H II regions follow the disc with their own 25 km/s.
@@ -219,7 +221,9 @@ def observe(rng: np.random.Generator, flux: np.ndarray) -> tuple[np.ndarray, np.
     variance = (depth * SKY_NOISE) ** 2 + 0.012 * depth * np.clip(flux, 0, None) * SKY_NOISE
     place = (GRID - GRID[0]) / (GRID[-1] - GRID[0])
     tilt = rng.normal(0, [0.03, 0.02, 0.01])
-    calibration = 1 + tilt[0] * (place - 0.5) + tilt[1] * np.cos(3 * np.pi * place) + tilt[2] * np.cos(7 * np.pi * place)
+    calibration = (
+        1 + tilt[0] * (place - 0.5) + tilt[1] * np.cos(3 * np.pi * place) + tilt[2] * np.cos(7 * np.pi * place)
+    )
     measured = flux * calibration + np.sqrt(variance) * rng.standard_normal(PIXELS)
     weight = 1 / variance
     lost = rng.integers(0, PIXELS, rng.poisson(3))

@@ -175,7 +175,9 @@ def _light(age: float, metallicity: float) -> tuple[np.ndarray, float]:
     elapsed = age / lifetime
     alive = elapsed < 1
     brightness = _luminosity(mass) * (0.8 + 0.9 * elapsed)
-    temperature = np.interp(np.log(mass), np.log(MAIN_SEQUENCE[:, 0]), MAIN_SEQUENCE[:, 1]) * 10 ** (-0.03 * metallicity)
+    temperature = np.interp(np.log(mass), np.log(MAIN_SEQUENCE[:, 0]), MAIN_SEQUENCE[:, 1]) * 10 ** (
+        -0.03 * metallicity
+    )
     temperature = temperature * (1 - 0.12 * np.clip(elapsed - 0.7, 0, 0.3) / 0.3 - 0.03 * np.clip(elapsed, 0, 1))
     light = _spread(temperature[alive], (number * brightness)[alive])
     # Evolved stars: deaths per year times the fuel of the turn-off mass.

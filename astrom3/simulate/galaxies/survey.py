@@ -113,8 +113,7 @@ def draw(seed: int, start: int, stop: int, image_size: int = images.SIZE) -> dic
 
 
 def schema(image_size: int = images.SIZE) -> pa.Schema:
-    """Columns of objects/*.parquet. Arrays are fixed-size lists without nulls; metadata give shape, axes and unit."""
-    item = pa.field("element", pa.float32(), nullable=False)
+    """Columns of objects/*.parquet. Arrays are fixed-size lists of float32; metadata give shape, axes and unit."""
     shape = [image_size, image_size, len(spectra.BANDS)]
     about_image = {
         "shape": json.dumps(shape),
@@ -133,9 +132,14 @@ def schema(image_size: int = images.SIZE) -> pa.Schema:
     fields = [
         pa.field("object_id", pa.string(), nullable=False),
         pa.field("label", pa.string()),
-        pa.field("image", pa.list_(item, int(np.prod(shape))), nullable=False, metadata=about_image),
-        pa.field("spectrum", pa.list_(item, spectra.PIXELS), nullable=False, metadata=about_spectrum),
-        pa.field("ivar", pa.list_(item, spectra.PIXELS), nullable=False, metadata=about_spectrum | {"unit": "1/flux^2"}),
+        pa.field("image", pa.list_(pa.float32(), int(np.prod(shape))), nullable=False, metadata=about_image),
+        pa.field("spectrum", pa.list_(pa.float32(), spectra.PIXELS), nullable=False, metadata=about_spectrum),
+        pa.field(
+            "ivar",
+            pa.list_(pa.float32(), spectra.PIXELS),
+            nullable=False,
+            metadata=about_spectrum | {"unit": "1/flux^2"},
+        ),
     ]
     fields += [pa.field(name, pa.float64(), metadata={"unit": unit}) for name, unit in units.items()]
     return pa.schema(fields)
@@ -149,7 +153,9 @@ def make_rows(seed: int, start: int, stop: int, image_size: int) -> pa.RecordBat
     for field in kinds:
         values = columns[field.name]
         if pa.types.is_fixed_size_list(field.type):
-            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), type=field.type))
+            arrays.append(
+                pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), type=field.type)
+            )
         else:
             arrays.append(pa.array(values.tolist(), field.type))
     return pa.record_batch(arrays, schema=kinds)
