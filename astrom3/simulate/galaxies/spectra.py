@@ -23,7 +23,6 @@ BAND_EDGES = {"g": (4020.0, 5460.0), "r": (5680.0, 7140.0), "z": (8480.0, 10000.
 SUN = 3.828e33  # [erg/s]
 MEGAPARSEC = 3.0857e24  # [cm]
 INSTRUMENT_SIGMA = 0.8  # [Angstrom]
-CONTINUUM, H_ALPHA, STELLAR = 0, 1, 2
 
 # Emission lines, rest wavelength in vacuum [Angstrom].
 LINES = {
@@ -95,7 +94,8 @@ def _star_forming_lines(galaxy: Properties, recent: float) -> np.ndarray:
     sulphur = 0.32 * 10 ** (0.25 * (oxygen - 8.6))
     beta = 1 / 2.86
     ratio = {
-        "[O II] 3727": 0.42 * oxygen2 * beta, "[O II] 3730": 0.58 * oxygen2 * beta, "[Ne III] 3870": 0.08 * oxygen3 * beta,
+        "[O II] 3727": 0.42 * oxygen2 * beta, "[O II] 3730": 0.58 * oxygen2 * beta,
+        "[Ne III] 3870": 0.08 * oxygen3 * beta,
         "H 8": 0.105 * beta, "H epsilon": 0.159 * beta, "H delta": 0.259 * beta, "H gamma": 0.468 * beta,
         "[O III] 4364": 0.006 * oxygen3 * beta, "H beta": beta, "[O III] 4960": oxygen3 * beta / 2.98,
         "[O III] 5008": oxygen3 * beta, "He I 5877": 0.12 * beta, "[O I] 6302": 0.03, "[N II] 6550": nitrogen / 3,
@@ -126,7 +126,9 @@ def _with_lines(stars: np.ndarray, lines: np.ndarray) -> np.ndarray:
     """Spectra (3, wavelengths) with each line put into the nearest pixel of the library, for magnitudes."""
     pixel = np.searchsorted(WAVELENGTH, CENTRES)
     total = stars.copy()
-    np.add.at(total, (slice(None), pixel), lines / (CENTRES * LOG_STEP))
+    height = lines / (CENTRES * LOG_STEP)
+    for line, where in enumerate(pixel):
+        total[:, where] += height[:, line]
     return total
 
 
