@@ -226,6 +226,30 @@ def _r_squared(features: np.ndarray, target: np.ndarray, train: int) -> float:
     return model.score(features[train:], target[train:])
 
 
+def test_a_smaller_image_leaves_the_truth_as_it_is():
+    full = survey.galaxy(0, 11)
+    small = survey.galaxy(0, 11, 32)
+    assert full.image.shape == (3, 152, 152)
+    assert full.properties.redshift == small.properties.redshift
+    np.testing.assert_array_equal(full.properties.formed, small.properties.formed)
+    np.testing.assert_array_equal(full.fluxes, small.fluxes)
+
+
+def test_the_picture_shows_galaxies_in_the_stretch_of_the_networks(tmp_path):
+    from matplotlib.image import imread
+
+    from astrom3.simulate.galaxies import figure
+
+    flat = figure.stretched(np.full((3, 4, 4), 0.1))
+    value = 0.1 * np.array([2.2, 3.4, 6.0]) + 0.03  # z, r, g as red, green, blue
+    expected = value * np.arcsinh(20 * value.mean()) / np.sqrt(20) / value.mean()
+    np.testing.assert_allclose(flat[0, 0], np.clip(expected, 0, 1))
+    figure.plot(figure.varied(0, 2, brighter=18.5), tmp_path / "two.png")
+    picture = imread(tmp_path / "two.png")
+    assert picture.shape[1] == 2080
+    assert picture[..., :3].std() > 0.1
+
+
 @pytest.mark.slow
 def test_spectra_tell_redshift_better_than_images_and_images_better_than_chance():
     """The order of the published R2: spectra .99, images .79, photometry .68."""

@@ -182,19 +182,19 @@ def _merger(rng: np.random.Generator, plane: _Plane) -> tuple[np.ndarray, np.nda
     """Two discs that overlap, with a tidal tail on each side."""
     disc, density = _spiral(rng, plane, barred=False)
     where = rng.uniform(0, 2 * np.pi)
-    distance = rng.uniform(1.4, 3.2)
+    distance = rng.uniform(2.0, 4.2)
     x = plane.along - distance * np.cos(where)
     y = plane.across - distance * np.sin(where)
-    size = rng.uniform(0.35, 0.7)
+    size = rng.uniform(0.4, 0.8)
     lean = rng.uniform(0, np.pi)
     flat = np.hypot(x * np.cos(lean) + y * np.sin(lean), (y * np.cos(lean) - x * np.sin(lean)) / rng.uniform(0.4, 0.9))
-    companion = rng.uniform(0.9, 2.5) * np.exp(-flat / size)
+    companion = rng.uniform(1.5, 4.0) * np.exp(-flat / size)
     turn = rng.choice([-1, 1])
     bend = plane.azimuth - where - turn * 0.55 * (plane.radius - distance)
     bend = (bend + np.pi) % (2 * np.pi) - np.pi
     tail = np.exp(-((bend * plane.radius / 0.7) ** 2)) * np.exp(-plane.radius / 3.2) * np.clip(plane.radius - 0.8, 0, 1)
-    disc = disc + companion + 0.25 * tail
-    return disc, density + 0.6 * companion + 0.25 * tail
+    disc = disc + companion + 0.5 * tail
+    return disc, density + 0.4 * companion + 0.5 * tail
 
 
 def _disc_light(rng: np.random.Generator, galaxy: Properties, plane: _Plane) -> tuple[np.ndarray, np.ndarray]:
