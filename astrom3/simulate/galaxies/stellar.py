@@ -4,9 +4,12 @@ A population of one age and metallicity is a Chabrier mass function on the main 
 towards the turn-off, plus evolved stars whose light follows the fuel consumption theorem. A star is a black body
 times exp(-optical depths of groups of lines, bands and blanketing). Sources: Chabrier 2003 (mass function), Pecaut &
 Mamajek 2013 (temperatures), Renzini & Buzzoni 1986 (fuel consumption), Worthey 1994 (Lick indices), Gray & Corbally
-2009 (line strengths by temperature). Colours, D4000 and mass-to-light ratios are right to about 10 per cent, which
-is enough for teaching and testing and not for fitting real galaxies; a mix of old populations meets the template of
-luminous red galaxies of kcorrect within 10 per cent from 3600 to 9300 Angstrom.
+2009 (line strengths by temperature).
+
+Strengths of features and shares of giants were tuned by hand until D4000 and colours looked right, so this is for
+teaching and testing, not for fitting real galaxies. Old solar populations are still too red in g - r (0.91 at 9.6
+Gyr), which is why the best mix for kcorrect's template of luminous red galaxies is 13.6 Gyr old and three quarters of
+it at [Z] = -0.5. That mix misses the template by 9 per cent (rms, 3600 to 9300 Angstrom), by more at single features.
 """
 
 from __future__ import annotations
