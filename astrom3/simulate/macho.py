@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.simulate import lightcurves, populations
 from astrom3.errors import UserError
-from astrom3.simulate import layout
+from astrom3.simulate import layout, lightcurves, populations
 
 GENERATOR_VERSION = 1  # raise it when any simulated number changes
 COUNTS = {"Cep_0": 1182, "Cep_1": 683, "EC": 6824, "LPV": 3046, "RRab": 7397, "RRc": 1762}  # Alcock, by label id

@@ -181,7 +181,7 @@ def simulate(root: Path, n_objects: int = populations.TOTAL, seed: int = 0, work
         workers = 1 if n_objects <= LARGEST_IN_PROCESS else os.cpu_count() or 1
     survey = plan(n_objects, seed, missing_spectra=missing_spectra, missing_light_curves=missing_light_curves,
                   swapped_labels=swapped_labels)  # fmt: skip
-    provenance = {"simulated": True, "generator": "astrom3.data.simulate", "generator_version": VERSION, "seed": seed,
+    provenance = {"simulated": True, "generator": "astrom3.simulate", "generator_version": VERSION, "seed": seed,
                   "n_objects": n_objects, "missing_spectra": missing_spectra,
                   "missing_light_curves": missing_light_curves, "swapped_labels": swapped_labels,
                   "note": "for installing, testing, benchmarks and teaching; no real star is in here"}  # fmt: skip
