@@ -103,7 +103,7 @@ def test_the_published_hyper_parameters_lie_in_the_space():
             "s_dropout": "encoders.spectra.dropout", "m_dropout": "encoders.metadata.dropout"}  # fmt: skip
     compared = 0
     for mode in ("photo", "spectra", "meta", "all"):
-        for starts in OmegaConf.load(CONFIG_DIR / "published" / f"{mode}.yaml").values():
+        for starts in OmegaConf.load(CONFIG_DIR / "published" / f"astrom3-{mode}.yaml").values():
             for values in starts.values():
                 for name in keys.keys() & values.keys():
                     assert space[keys[name]].low <= values[name] <= space[keys[name]].high, (mode, name)

@@ -78,10 +78,17 @@ def config_groups() -> dict[str, list[str]]:
 
 
 def quote_groups(overrides: Sequence[str]) -> list[str]:
-    """`seed=42` chooses the option "42" of the group seed, but Hydra takes only strings there: quote the numbers."""
-    groups, quoted = config_groups(), []
+    """`seed=42` chooses the option "42" of the group seed, but Hydra takes only strings there: quote the numbers.
+
+    `model=astromer2` is another way to say `family=astromer2`. As a group, `model` would take the key of that name
+    from the verbs that load a model.
+    """
+    groups = config_groups()
+    quoted = []
     for text in overrides:
         key, equals, value = text.partition("=")
+        if key == "model" and all(option in groups["family"] for option in value.split(",")):
+            key = "family"
         if equals and key in groups and re.fullmatch(r"[\d,\s]+", value):
             value = ",".join(f'"{v.strip()}"' for v in value.split(","))
         quoted.append(key + equals + value)
@@ -106,6 +113,10 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
+    pair = re.search(r"Could not find 'published/(\w+)-(\w+)'", str(error))
+    if pair is not None:
+        able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[2]}")]
+        return f"mode={pair[2]} is not a task of model={pair[1]}: choose model={' or model='.join(able)}"
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if key in groups and isinstance(override.value(), str) and override.value() not in groups[key]:

@@ -71,7 +71,7 @@ class FromRun:
     def check(self) -> None:
         if not (Path(self.path) / "model").is_dir():
             raise UserError(
-                f"{self.path} holds no finished run of mode={self.mode} to start from: run `python -m astrom3.train "
+                f"{self.path} holds no finished {self.mode.upper()} run to start from: run `python -m astrom3.train "
                 f"mode={self.mode} "
                 f"seed={self.seed}` first (with the same root and data), or give init.path=<run folder>"
             )
