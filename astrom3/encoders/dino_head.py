@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class WeightNormLinear(nn.Module):
-    """x (..., in) -> (..., out) without bias; each row has a direction `weight_v` and a length `weight_g`, trained both."""
+    """x (..., in) -> (..., out) without bias; each row has a direction `weight_v` and a length `weight_g`."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
