@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from astrom3.data.normalise import Normaliser
 from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS
 from astrom3.data.splits import make_splits
+from astrom3.modalities.catalogue import Normaliser
 
 # The column order of the CSVs on the hub: photo_cols among the others, l and b at the end.
 CSV_COLUMNS = (

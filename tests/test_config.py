@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from astrom3.config import compose, config_groups
+from astrom3.cli.config import compose, config_groups
 from astrom3.errors import UserError
 
 FACTS = json.loads((Path(__file__).parent / "facts" / "hyperparameters.json").read_text())
@@ -120,7 +120,7 @@ def test_command_line_answers_in_five_seconds_without_a_traceback(arguments, tmp
 
 def test_importing_the_package_and_the_models_needs_neither_hydra_nor_lightning():
     code = (
-        "import sys, astrom3, astrom3.models.published, astrom3.training.losses\n"
+        "import sys, astrom3, astrom3.published.astrom3, astrom3.tasks.losses\n"
         "heavy = {'hydra', 'lightning', 'wandb', 'omegaconf'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

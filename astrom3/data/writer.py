@@ -29,10 +29,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from astrom3.data.normalise import Normaliser
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
 
 LAYOUT, VERSION = "astrom3", 1
 ROW_GROUP = 256  # objects; about 20 MB with spectra

@@ -19,18 +19,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from astrom3.data.conversion import given_or_computed, ragged
-from astrom3.data.normalise import Normaliser
-from astrom3.data.packed import Batch, window_starts
-from astrom3.data.preprocess import fill_windows, prepare_light_curves, prepare_spectra
-from astrom3.data.quality import (
-    Checked,
-    Decision,
-    check_catalogue,
-    check_light_curves,
-    check_spectra,
-    list_decisions,
-)
+from astrom3.convert.conversion import given_or_computed, ragged
+from astrom3.data.packed import Batch
 from astrom3.data.readers import LightCurve, ReadError, Spectrum
 from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
 from astrom3.data.readers.objects import catalogue_values
@@ -46,6 +36,17 @@ from astrom3.data.schema import (
     WAVELENGTH_COUNT,
 )
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.preprocess import fill_windows, prepare_light_curves, prepare_spectra
+from astrom3.modalities.quality import (
+    Checked,
+    Decision,
+    check_catalogue,
+    check_light_curves,
+    check_spectra,
+    list_decisions,
+)
+from astrom3.modalities.views import window_starts
 
 FEATURES = ("missing", "all", "none")
 ANGLES = {c: "mas/yr" if c.startswith("pm") else "mas" for c in META_COLS if c.startswith(("pm", "parallax"))}

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from astrom3.data.layouts.table import Source
-from astrom3.data.normalise import Normaliser
 from astrom3.data.origins import Origin
-from astrom3.data.quality import Decision
 from astrom3.data.schema import CLASSES, MODALITIES, PHOTO_COLS
+from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
 from astrom3.errors import UserError
-from astrom3.models import published
-from astrom3.models.informer import EVALUATIONS, InformerEncoder
-from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel, encode
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import Decision
+from astrom3.published import astrom3 as published
 
 DATASET = "AstroMLCore/AstroM3Dataset"
 CHUNK = 256  # raw objects that go through the network at once

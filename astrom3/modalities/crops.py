@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.random import Generator
 
-from astrom3.data.kernel import kernel, summing_kernel
 from astrom3.errors import UserError
+from astrom3.kernel import kernel, summing_kernel
 from astrom3.modalities.cutout import BAND_SCALES, SOFTENING, STRETCH
 
 SCALES = np.array([BAND_SCALES[band] for band in "grz"], dtype=np.float32)

@@ -64,7 +64,7 @@ class BlockMasks:
 def crop_masks(
     random: Random,
     crops: int,
-    blocks: BlockMasks = BlockMasks(),  # noqa: B008, it is frozen
+    blocks: BlockMasks = BlockMasks(),
     probability: float = 0.5,
     ratio: tuple[float, float] = (0.1, 0.5),
 ) -> Tensor:

@@ -104,7 +104,7 @@ def distillation_losses(
     crops: Crops,
     centres: Centres,
     teacher_temperature: float,
-    weights: Weights = Weights(),  # noqa: B008, it is frozen
+    weights: Weights = Weights(),
     orders: Orders | None = None,
     mean_over_ranks: Callable[[Tensor], Tensor] = itself,
 ) -> dict[str, Tensor]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from astrom3.models.multimodal import compile_encoders
+from astrom3.encoders.towers import compile_encoders
 
 
 def build(cfg: DictConfig) -> tuple[Any, Any]:
     """The data, prepared and set up for fitting, and the module, made for the classes that the data have."""
-    data = instantiate(cfg.datamodule)
+    data = instantiate(cfg.datamodule, views=views_of_encoders(cfg))
     data.prepare_data()
     data.setup("fit")
     module = instantiate(
@@ -22,7 +22,18 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
         optim=OmegaConf.to_container(cfg.optim),
         schedule=OmegaConf.to_container(cfg.schedule),
         seed=cfg.seed,
+        freeze=list(cfg.get("freeze") or []),
     )
     if cfg.get("compile"):  # runs of before had no such key
         compile_encoders(module.model)
     return data, module
+
+
+def views_of_encoders(cfg: DictConfig) -> dict[str, Any]:
+    """Modality -> the view that its encoder names, or the one that `views` of the configuration names instead."""
+    chosen = dict(cfg.get("views") or {})
+    for modality in cfg.modalities:
+        node = (cfg.get("encoders") or {}).get(modality)
+        if modality not in chosen and node is not None:
+            chosen[modality] = getattr(get_class(node._target_), "view", modality)
+    return chosen

@@ -41,6 +41,8 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "logger", "root", "run", "data.
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
+ADDED = ("family", "prefix", "head", "views", "freeze", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
+         "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 
@@ -131,7 +133,7 @@ def check_processes(trainer: Any) -> None:
 def differences(old: Any, new: DictConfig) -> list[str]:
     """`key: old -> new` for every key that changes what is trained."""
     a, b = dict(_flat(old)), dict(_flat(new))
-    keys = [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]
+    keys = [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k) and (k in a or k not in ADDED)]
     free = tuple(k + "." for k in KEPT_ON_RESUME)
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if k not in KEPT_ON_RESUME and not k.startswith(free)]
 
