@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-DEFAULTS = {"astrom3": HERE / "vectors", "astromer": HERE / "astromer"}
+DEFAULTS = {"astrom3": HERE / "vectors", "astromer": HERE / "astromer", "astroclip": HERE / "astroclip"}
 ASTROMER_NAMES = (
     "baseline_",
     "encoder_v",
@@ -37,6 +37,8 @@ def read_manifest(folder):
 
 def family(manifest):
     """The family that most names of a manifest belong to."""
+    if {"specformer", "vit", "clip_loss"} & set(manifest):
+        return "astroclip"
     astromer = sum(name.startswith(ASTROMER_NAMES) for name in manifest)
     return "astromer" if 2 * astromer > len(manifest) else "astrom3"
 
