@@ -28,7 +28,10 @@ from astrom3.published.checkpoint_file import attribute, read_checkpoint, tensor
 
 HUB_IDS = ("polymathic-ai/astroclip", "polymathic-ai/astrodino", "polymathic-ai/specformer")
 FILES = ("astroclip.ckpt", "astrodino.ckpt", "specformer.ckpt", "teacher_checkpoint.pth")
-HEAD_WIDTHS = {"vit": 64, "specformer": 128}  # numbers of heads are not in every file; published heads have these widths
+HEAD_WIDTHS = {
+    "vit": 64,
+    "specformer": 128,
+}  # numbers of heads are not in every file; published heads have these widths
 SPECFORMER_DEFAULTS = {"slice_section_length": 20, "slice_overlap": 10, "dropout": 0.0}
 
 
@@ -127,7 +130,7 @@ def _load_astroclip(state: dict[str, Tensor], hyper: dict, path: Path) -> Checkp
     spectrum_hyper = spectrum_hyper if isinstance(spectrum_hyper, dict) else {}
     image_backbone = _group(images, "backbone.")
     spectrum_backbone = _group(spectra, "backbone.")
-    config = {
+    config: dict[str, Any] = {
         "vit": vit_config(image_backbone, path, vit_heads),
         "specformer": specformer_config(spectrum_backbone, spectrum_hyper, path, None),
         "images": _tower_config(images, pickled_images, path) | {"compat": True},
@@ -276,10 +279,9 @@ def _fill(module: type[nn.Module], config: Mapping[str, Any], state: Mapping[str
     own = built.state_dict()
     _check_names(set(state), set(own), path)
     for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            raise UserError(
-                f"{shown(path)}: tensor {name} has shape {tuple(tensor.shape)}, its model needs {tuple(own[name].shape)}"
-            )
+        needed = tuple(own[name].shape)
+        if tensor.shape != needed:
+            raise UserError(f"{shown(path)}: tensor {name} has shape {tuple(tensor.shape)}, its model needs {needed}")
     built = built.to_empty(device="cpu")
     built.load_state_dict(dict(state))
     return built.eval()

@@ -19,7 +19,16 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from astrom3.errors import UserError, shown
 
 # Packages whose classes are in the published files and in those that the published trainers leave.
-EXPECTED = ("astroclip", "dinov2", "lightning", "lightning_fabric", "pytorch_lightning", "torch", "torchvision", "omegaconf")
+EXPECTED = (
+    "astroclip",
+    "dinov2",
+    "lightning",
+    "lightning_fabric",
+    "pytorch_lightning",
+    "torch",
+    "torchvision",
+    "omegaconf",
+)
 EXPECTED_NAMES = ("__builtin__.set", "builtins.set", "collections.defaultdict", "pathlib.PosixPath")
 
 

@@ -1,7 +1,7 @@
 """AstroCLIP's networks, losses, schedules and preprocessing against numbers from the reference implementation.
 
-`pytest tests/conformance/test_astroclip.py --vectors DIR` runs the vectors of another folder of the same kind. Tolerances
-are norm of the difference over norm of the reference: 1e-5 for outputs and 1e-4 for gradients.
+`pytest tests/conformance/test_astroclip.py --vectors DIR` runs the vectors of another folder of this kind.
+Tolerances are norm of the difference over norm of the reference: 1e-5 for outputs and 1e-4 for gradients.
 """
 
 import numpy as np
@@ -201,7 +201,9 @@ def tower(vector):
         (output * tensors["grad_output"]).sum().backward()
         assert_gradients(model, group(tensors, prefix), complete=freeze)
         if freeze:
-            assert sum(p.numel() for p in model.parameters() if p.requires_grad) == vector.numbers["parameters_trainable"]
+            assert (
+                sum(p.numel() for p in model.parameters() if p.requires_grad) == vector.numbers["parameters_trainable"]
+            )
     with torch.no_grad():
         assert_close(model.project(tokens[:1]), tensors["output"][:1], name="batch of one")
 
@@ -268,7 +270,7 @@ def augmentations(vector):
         assert_close(ours, tensors[f"crops.{index}.output"], name=f"crop {index}")
     for name, spread in (("noise", crops.NOISE), ("blur", crops.BLUR)):
         random = np.random.default_rng(1)
-        added = np.array([spread.draw_added(random) for _ in range(20_000)])
+        added = spread.draw_added(random, 20_000)
         np.testing.assert_allclose((added == 0).mean(axis=0), vector.numbers[name]["share_zero"], atol=0.02)
         for band in range(3):
             mean = added[added[:, band] > 0, band].mean()

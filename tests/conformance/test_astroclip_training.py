@@ -239,9 +239,7 @@ def whole_steps(vector):
         crops = Crops(given["global_crops"], given["local_crops"], given["masks"])
         orders = orders_of(given)
         weights = Weights(koleo=config["koleo_weight"])
-        losses = distillation_losses(
-            student, teacher, crops, centres, config["teacher_temperature"], weights, orders
-        )
+        losses = distillation_losses(student, teacher, crops, centres, config["teacher_temperature"], weights, orders)
         for name, logged in LOGGED.items():
             assert_close(losses[name], given[logged], name=f"step {step} {logged}")
         optimizer.zero_grad()
