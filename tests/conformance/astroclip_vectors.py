@@ -28,11 +28,26 @@ class Vector:
         self.numbers = self.entry.get("numbers", {})
         self.tensors = load_file(self.path) if self.path.exists() else {}
 
+    def check(self, checks):
+        """Run the check of this kind of vector."""
+        kind = kind_of(self.name, checks)
+        self.suffix = self.name.removeprefix(kind)
+        checks[kind](self)
+
     def sibling(self, name):
-        return load_file(self.folder / f"{name}.safetensors")
+        """The tensors of another kind with the same ending of the name, or, without such a file, none."""
+        path = self.folder / f"{name}{self.suffix}.safetensors"
+        return load_file(path if path.exists() else self.folder / f"{name}.safetensors")
 
     def config_of(self, name):
-        return json.loads((self.folder / "manifest.json").read_text())[name]["config"]
+        manifest = json.loads((self.folder / "manifest.json").read_text())
+        return manifest.get(name + self.suffix, manifest.get(name))["config"]
+
+
+def kind_of(name, checks):
+    """The check of a vector: that of its name, or of the longest beginning of it; none where there is none."""
+    fitting = [kind for kind in checks if name == kind or name.startswith(kind + "_")]
+    return max(fitting, key=len, default=None)
 
 
 def group(tensors, prefix):

@@ -11,6 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 DEFAULTS = {"astrom3": HERE / "vectors", "astromer": HERE / "astromer", "astroclip": HERE / "astroclip"}
+ASTROCLIP_NAMES = ("specformer", "vit", "clip_loss", "astrodino", "dino_", "image_head")
 ASTROMER_NAMES = (
     "baseline_",
     "encoder_v",
@@ -37,7 +38,7 @@ def read_manifest(folder):
 
 def family(manifest):
     """The family that most names of a manifest belong to."""
-    if {"specformer", "vit", "clip_loss"} & set(manifest):
+    if any(name.startswith(ASTROCLIP_NAMES) for name in manifest):
         return "astroclip"
     astromer = sum(name.startswith(ASTROMER_NAMES) for name in manifest)
     return "astromer" if 2 * astromer > len(manifest) else "astrom3"
