@@ -27,7 +27,8 @@ def curves(table: Path, path: Path, title: str) -> Path:
     epochs = [int(r["epoch"]) for r in rows]
     figure = Figure(figsize=(10, 3))
     axes = figure.subplots(1, 3)
-    panels = [("loss", ("train/loss", "val/loss")), ("score", ("val/accuracy", "val/macro_f1", "val/r2_hidden")), ("rate", ("lr",))]
+    scores = ("val/accuracy", "val/macro_f1", "val/r2_hidden")
+    panels = [("loss", ("train/loss", "val/loss")), ("score", scores), ("rate", ("lr",))]
     for axis, (label, columns) in zip(axes, panels, strict=True):
         for column in columns:
             if rows and rows[0].get(column):
