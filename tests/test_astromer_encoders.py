@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from astrom3.encoders.astromer import Astromer, MaskedAstromer
+from astrom3.encoders.cpu.tanh import tanh
 from astrom3.encoders.curve import CurveEmbedding, RawCurve
 from astrom3.encoders.heads import HEADS, SequenceClassifier, build_head
 from astrom3.export.astromer_onnx import write_onnx
@@ -122,6 +123,19 @@ def test_every_head_ignores_padding_and_learns(kind):
         loss.backward()
         assert all(torch.isfinite(p.grad).all() for p in model.head.parameters())
         assert any(p.grad.abs().max() > 0 for p in model.head.parameters())
+
+
+def test_tanh_is_that_of_torch_to_the_last_digits():
+    x = torch.cat([torch.linspace(-12, 12, 200_001), torch.linspace(-1e-3, 1e-3, 1001)])
+    assert (tanh(x).double() - torch.tanh(x.double())).abs().max() < 4e-7
+    assert tanh(x).abs().max() <= 1
+    assert torch.equal(tanh(-x), -tanh(x))
+    ends = tanh(torch.tensor([torch.inf, -torch.inf, 0.0, torch.nan]))
+    assert ends[:3].tolist() == [1, -1, 0]
+    assert ends[3].isnan()
+    argument = torch.randn(3, 5, requires_grad=True)
+    (gradient,) = torch.autograd.grad(tanh(argument).sum(), argument)
+    assert torch.allclose(gradient, 1 - torch.tanh(argument.detach()) ** 2, atol=1e-6)
 
 
 def test_masks_follow_from_seed_epoch_and_item_alone():

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from astrom3.encoders.cpu.dropout import Dropout
 from astrom3.encoders.cpu.linear import Linear
 from astrom3.encoders.cpu.residual import ResidualNorm
+from astrom3.encoders.cpu.tanh import tanh
 
 NORM_EPS = 1e-6
 BASE = 10000.0  # the published configurations name another base, which the published code does not use
@@ -90,7 +91,7 @@ class FeedForward(nn.Module):
         self.fc2 = Linear(d_ff, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(torch.tanh(self.fc1(x)))
+        return self.fc2(tanh(self.fc1(x)))
 
 
 class Block(nn.Module):
