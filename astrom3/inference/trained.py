@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from astrom3 import registry
 from astrom3.data.layouts.table import Source
 from astrom3.data.normalise import Normaliser
 from astrom3.data.origins import Origin
@@ -94,14 +95,16 @@ class TrainedModel:
         device: str = "auto",
         evaluation: str = "fixed",
         statistics: str | Path | None = None,
+        allow: str | Sequence[str] | None = None,
     ) -> TrainedModel:
         """source: a run folder, a model folder or a hub id. evaluation: how the light-curve encoder chooses its keys,
         "fixed" (the same each time), "sampled" (as published, varies from call to call) or "full". statistics: a file
-        like the raw data set's info.json, where the model folder has none."""
+        like the raw data set's info.json, where the model folder has none. allow: classes beyond the registry that the
+        model's configuration may construct, "package.Class" or several."""
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         folder = published.find(source, revision=revision)
-        network = published.load(folder)
+        network = published.load(folder, allow=allow)
         for module in network.modules():
             if isinstance(module, InformerEncoder):
                 module.evaluation = evaluation
@@ -256,11 +259,10 @@ class WithStatistics:
         return replace(source, normaliser=self.normaliser)
 
 
-def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, **options: Any) -> Any:
+def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any = None, **options: Any) -> Any:
     """The data module of a configuration's `data` group, for this model: its modalities, its statistics, every object
-    with at least one modality, with or without label. Prepared, not set up. options: more of AstroM3DataModule's."""
-    from hydra.utils import instantiate
-
+    with at least one modality, with or without label. Prepared, not set up. allow: classes beyond the registry;
+    options: more of AstroM3DataModule's."""
     from astrom3.data.datamodule import AstroM3DataModule
 
     given = {
@@ -268,7 +270,7 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, **options: 
         "labelled_only": False, "min_modalities": 1, "cache": cfg_data.cache, "streaming": cfg_data.streaming,
         "batch_size": cfg_data.batch_size, "eval_batch_size": cfg_data.eval_batch_size,
     }  # fmt: skip
-    origin = WithStatistics(instantiate(cfg_data.origin), model.normaliser)
+    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser)
     data = AstroM3DataModule(origin, sub, seed, **(given | options))
     data.prepare_data()
     return data

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astrom3.errors import UserError
+from astrom3.registry import constructible
 from astrom3.training.run import INFO
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@constructible
 class Scratch:
     """Weights as drawn."""
 
@@ -32,6 +34,7 @@ class Scratch:
         return None
 
 
+@constructible
 @dataclass
 class FromWeights:
     """A published model or run folder: `source` is a folder or a hub id."""
@@ -50,6 +53,7 @@ class FromWeights:
         log.info("%d tensors taken from %s", taken, self.source)
 
 
+@constructible
 @dataclass
 class FromRun:
     """Our own CLIP run of the same seed: its training objects must not be another split's test objects."""
