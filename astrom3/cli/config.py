@@ -23,6 +23,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from astrom3 import registry
 from astrom3.errors import UserError
 
 INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
@@ -56,6 +57,7 @@ def finish(cfg: DictConfig) -> DictConfig:
     resolved = OmegaConf.create({k: v for k, v in plain.items() if k not in TABLES})
     OmegaConf.set_struct(resolved, True)
     _check_combination(resolved)
+    registry.check(resolved, resolved.get("allow"))
     return resolved
 
 

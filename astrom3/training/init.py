@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astrom3.errors import UserError
+from astrom3.registry import constructible
 from astrom3.training.run import INFO
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 OPTIONAL = {"mask_token"}  # of an Astromer: only variants without the leak have one
 
 
+@constructible
 class Scratch:
     """Weights as drawn."""
 
@@ -34,6 +36,7 @@ class Scratch:
         return None
 
 
+@constructible
 @dataclass
 class FromWeights:
     """A published model or run folder: `source` is a folder or a hub id."""
@@ -61,6 +64,7 @@ class FromWeights:
         log.info("%d tensors taken from %s", taken, source)
 
 
+@constructible
 @dataclass
 class FromRun:
     """Our own CLIP run of the same seed: its training objects must not be another split's test objects."""
