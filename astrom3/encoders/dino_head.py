@@ -8,10 +8,7 @@ from torch.nn import functional as F
 
 
 class WeightNormLinear(nn.Module):
-    """x (..., in) -> (..., out) without bias.
-
-    Each row of the weight has a direction `weight_v` and a length `weight_g`, both trained.
-    """
+    """x (..., in) -> (..., out) without bias; each row has a direction `weight_v` and a length `weight_g`."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
