@@ -142,10 +142,11 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
-    pair = re.search(r"Could not find 'published/(\w+)-(\w+)'", str(error))
+    pair = re.search(r"Could not find '(published|task)/(\w+)-(\w+)'", str(error))
     if pair is not None:
-        able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[2]}")]
-        return f"mode={pair[2]} is not a task of model={pair[1]}: choose model={' or model='.join(able)}"
+        able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
+        chosen_family = _chosen("family", overrides) or pair[2]
+        return f"mode={pair[3]} is not a task of model={chosen_family}: choose model={' or model='.join(able)}"
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if key in groups and isinstance(override.value(), str) and override.value() not in groups[key]:
@@ -168,6 +169,12 @@ def _choices(overrides: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
     """Overrides that decide which files are composed."""
     keys = {"hydra.searchpath", *groups}
     return [override for override in overrides if override.partition("=")[0] in keys]
+
+
+def _chosen(group: str, overrides: Sequence[str]) -> str | None:
+    """Option of a group on the command line."""
+    values = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == group]
+    return values[-1] if values else None
 
 
 def _owners(key: str, groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:

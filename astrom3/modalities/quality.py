@@ -247,11 +247,19 @@ def _judge_spectrum(w, f, min_pixels):
 
 
 def list_decisions(
-    modality: str, object_ids: Ids, verdict: np.ndarray, repairs: np.ndarray | None = None
+    modality: str,
+    object_ids: Ids,
+    verdict: np.ndarray,
+    repairs: np.ndarray | None = None,
+    words: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> list[Decision]:
-    """Verdict codes (n,) and repair counts (n, 4) of one modality as rows of rejected.csv."""
-    rejections = LIGHT_CURVE_REJECTIONS if modality == "photometry" else SPECTRUM_REJECTIONS
-    wording = LIGHT_CURVE_REPAIRS if modality == "photometry" else SPECTRUM_REPAIRS
+    """Verdict codes (n,) and repair counts (n, 4) of one modality as rows of rejected.csv.
+
+    words: rejections by code and repairs by column, of a view that has its own.
+    """
+    curves = (LIGHT_CURVE_REJECTIONS, LIGHT_CURVE_REPAIRS)
+    spectra = (SPECTRUM_REJECTIONS, SPECTRUM_REPAIRS)
+    rejections, wording = words or (curves if modality == "photometry" else spectra)
     touched = verdict > 0 if repairs is None else (verdict > 0) | repairs.any(axis=1)
     rows = []
     for i in np.flatnonzero(touched).tolist():

@@ -74,6 +74,7 @@ class StoredView(View):
 
     values: ClassVar[Column]  # of the prepared values
     extras: ClassVar[Mapping[str, Column]] = {}  # further columns, by attribute of the prepared data
+    words: ClassVar[tuple[Sequence[str], Sequence[str]] | None] = None  # its own rejections and repairs, in words
     ragged: ClassVar[bool]  # objects of unequal lengths, with offsets; else fixed, with a slot for each object
 
     @abstractmethod
@@ -111,7 +112,8 @@ def get_view(view: str | View) -> View:
     """The view of this name; UserError that names the known ones."""
     if isinstance(view, View):
         return view
-    import astrom3.modalities.views  # noqa: F401  registers the views of this package
+    import astrom3.modalities.galaxy_views
+    import astrom3.modalities.views  # noqa: F401  both register the views of this package
 
     if view not in _VIEWS:
         raise UserError(f"there is no view {view!r}: an encoder's view is one of {', '.join(sorted(_VIEWS))}")

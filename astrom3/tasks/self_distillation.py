@@ -12,20 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from astrom3.encoders.dino_head import DINOHead
-from astrom3.encoders.vit import VisionTransformer
+from astrom3.encoders.dino_head import Branch
 from astrom3.tasks.dino import Centre, dino_loss, ibot_loss, koleo_loss, patch_weights
 
 GLOBAL_CROPS = 2
-
-
-class Branch(nn.Module):
-    """A student or a teacher: an image encoder and its projection head, named as in the published file."""
-
-    def __init__(self, backbone: VisionTransformer, dino_head: DINOHead) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.dino_head = dino_head
 
 
 class Centres(nn.Module):

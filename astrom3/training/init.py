@@ -51,10 +51,13 @@ class FromWeights:
     def apply(self, model: nn.Module) -> None:
         from astrom3.published import astrom3 as published
         from astrom3.published import astromer, native
+        from astrom3.training import init_astroclip
 
         source = str(self.source)
         if astromer.recognises(source):
             taken = adopt_released(model, source)
+        elif init_astroclip.recognises(source):
+            taken = init_astroclip.adopt(model, source)
         else:
             folder = published.find(source)
             if (folder / published.CONFIG).is_file() and published.has_form(model):
@@ -195,7 +198,13 @@ def encoders_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def fill(own: nn.Module, given: nn.Module, source: str) -> int:
-    """Copy all tensors of a part; UserError where the parts are not of one kind and size."""
+    """Copy all tensors of a part; UserError where the parts are not of one kind and size.
+
+    An encoder goes into a tower around one of its kind.
+    """
+    inner = getattr(own, "backbone", None)
+    if isinstance(inner, type(given)):
+        own = inner
     mine = own.state_dict()
     theirs = given.state_dict()
     shared = [name for name in mine if name in theirs]

@@ -1,0 +1,60 @@
+"""Weights of published AstroCLIP files (`published/astroclip.py`) as the start of a run: init=file init.path=<file>."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from astrom3.encoders.dino_head import Branch
+from astrom3.encoders.towers_astroclip import CrossAttentionTower
+from astrom3.errors import UserError
+from astrom3.published import astroclip
+
+
+def recognises(source: str) -> bool:
+    """Whether this is a published file, a folder that holds one, or a hub id of AstroCLIP."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path.suffix in (".ckpt", ".pth")
+    if path.is_dir():
+        return any((path / name).is_file() for name in astroclip.FILES)
+    return source in astroclip.HUB_IDS
+
+
+def adopt(model: nn.Module, source: str) -> int:
+    """Put published weights into the encoders of `model`, into its heads where both have them; returns how many."""
+    from astrom3.training.init import encoders_of, fill
+
+    checkpoint = astroclip.load(source)
+    given = by_slot(checkpoint.modules)
+    own = encoders_of(model)
+    shared = [slot for slot in own if slot in given]
+    if not shared:
+        raise UserError(f"{source} has weights of {', '.join(given)}, this model reads {', '.join(own)}")
+    taken = 0
+    for slot in shared:
+        mine = own[slot]
+        theirs = given[slot]
+        check_form(mine, theirs, source)
+        if isinstance(theirs, CrossAttentionTower) and not isinstance(mine, CrossAttentionTower):
+            theirs = theirs.backbone
+        taken += fill(mine, theirs, source)
+    if isinstance(model, Branch) and "dino_head" in checkpoint.modules:
+        taken += fill(model.dino_head, checkpoint.modules["dino_head"], source)
+    return taken
+
+
+def by_slot(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The encoders or towers of a checkpoint by slot."""
+    slots = {"specformer": "spectra", "spectra": "spectra", "vit": "images", "images": "images"}
+    return {slots[name]: module for name, module in modules.items() if name in slots}
+
+
+def check_form(own: nn.Module, given: nn.Module, source: str) -> None:
+    """Published image heads read other tokens than ours do by default."""
+    needed = getattr(given, "compat", None)
+    if isinstance(own, CrossAttentionTower) and isinstance(given, CrossAttentionTower):
+        if getattr(own, "compat", None) != needed:
+            raise UserError(f"the image head in {source} needs its published form: add model.compat=true")
