@@ -42,7 +42,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 
 def main() -> None:
-    from astrom3.cli import run_verb
+    from astrom3.cli.verbs import run_verb
 
     run_verb("evaluate", evaluate)
 

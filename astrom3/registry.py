@@ -27,7 +27,16 @@ LIGHTNING = {"lightning.Trainer", "lightning.pytorch.Trainer"}
 LIGHTNING |= {f"lightning.pytorch.loggers.{name}" for name in LOGGERS}
 LIGHTNING |= {f"lightning.pytorch.strategies.{name}" for name in STRATEGIES}
 BASES = (("torch.nn.modules.module", "Module"), ("lightning.pytorch.core.datamodule", "LightningDataModule"))
-MOVED: dict[str, str] = {}  # where a class was in an earlier version -> where it is, for the run folders of then
+MOVED = {  # where a class was in version 0.1 -> where it is, for the run folders of then
+    "astrom3.models.multimodal.Classifier": "astrom3.encoders.towers.Classifier",
+    "astrom3.models.multimodal.MultimodalModel": "astrom3.encoders.towers.MultimodalModel",
+    "astrom3.models.multimodal.MultimodalClassifier": "astrom3.encoders.towers.MultimodalClassifier",
+    "astrom3.models.informer.InformerEncoder": "astrom3.encoders.informer.InformerEncoder",
+    "astrom3.models.galspecnet.GalSpecNet": "astrom3.encoders.galspecnet.GalSpecNet",
+    "astrom3.models.mlp.MetadataMLP": "astrom3.encoders.mlp.MetadataMLP",
+    "astrom3.training.classification.ClassificationModule": "astrom3.tasks.classification.ClassificationModule",
+    "astrom3.training.contrastive.ContrastiveModule": "astrom3.tasks.contrastive.ContrastiveModule",
+}
 _registered: list[Any] = []
 Kind = TypeVar("Kind")
 
@@ -86,7 +95,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 @functools.cache
 def shipped() -> frozenset[str]:
     """Every `_target_` of our own configuration files."""
-    from astrom3.config import CONFIG_DIR
+    from astrom3.cli.config import CONFIG_DIR
 
     pattern = re.compile(r"^\s*_target_:\s*([\w.]+)", re.MULTILINE)
     found: set[str] = set()

@@ -30,7 +30,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return json.loads((run / METRICS).read_text())
     with failure_recorded(run):
         scores = fit_and_test(cfg, run, state, plugins)
-    from astrom3.training.distributed import leave
+    from astrom3.tasks.distributed import leave
 
     leave()
     return scores
@@ -67,7 +67,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         write_json(run / INFO, describe_run(cfg, data))
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()
-    callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress)
+    callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
     logger = registry.instantiate(cfg.logger, allow)
     trainer = registry.instantiate(
         cfg.trainer, allow, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger,
@@ -94,7 +94,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
 
 
 def main() -> None:
-    from astrom3.cli import run_verb
+    from astrom3.cli.verbs import run_verb
 
     run_verb("train", train)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.data.schema import PHOTO_COLS, SEEDS
 from astrom3.errors import UserError
 
@@ -50,7 +50,7 @@ VARIANTS = {"all queries attend": SMALL + ALL_ATTEND, "few queries attend, as pu
 
 def prepare(real: Path, work: Path) -> Path:
     """Unpack and convert the 447 objects of the nine classes; returns the data set."""
-    from astrom3.convert import convert
+    from astrom3.convert.__main__ import convert
 
     out = work / "asas"
     if (out / "dataset.json").is_file():
@@ -86,7 +86,7 @@ def network_scores(runs: dict[int, list[str]]) -> dict[str, Any]:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from astrom3.models import published
+    from astrom3.published import astrom3 as published
 
     out: dict[str, Any] = {}
     for split, folders in runs.items():
@@ -199,7 +199,7 @@ def run(real: Path, work: Path, workers: int) -> dict[str, Any]:
 
 def report(results: dict[str, Any]) -> None:
     """results.json, results.md and results.png; the table on the terminal."""
-    from astrom3.training.plots import bars
+    from astrom3.plots import bars
 
     def over_splits(by_split: dict[str, Any], *keys: str) -> dict[str, list[float]]:
         rows = list(by_split.values())

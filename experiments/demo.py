@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.data.schema import PAPER_ORDER
 
 ROOT = "runs/demo"
@@ -33,8 +33,8 @@ def main(*extra: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     from hydra.utils import instantiate
 
+    from astrom3.plots import bars
     from astrom3.train import train
-    from astrom3.training.plots import bars
 
     first = compose([*COMMON, *RUNS[0], *extra])
     root = Path(first.root)
@@ -56,7 +56,7 @@ def main(*extra: str) -> None:
 
 def gallery(survey: Path, path: Path) -> Path:
     """The first object of each class: light curve, the same folded at its period, spectrum."""
-    from astrom3.training.plots import save
+    from astrom3.plots import save
 
     columns = ["label", "light_curve", "spectrum", "photo_cols"]
     objects: dict[str, Any] = {}

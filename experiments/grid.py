@@ -24,7 +24,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from astrom3 import cli, config, launch
+from astrom3.cli import config, launch
+from astrom3.cli import verbs as cli
 from astrom3.errors import UserError
 
 AXES = {
@@ -174,7 +175,7 @@ def say(text: str) -> None:
 
 def table(root: Path) -> None:
     """What there is, beside the paper."""
-    from astrom3.report import report
+    from astrom3.report.__main__ import report
 
     report(config.compose([f"root={root}"], "report"))
 

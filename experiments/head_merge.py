@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def main(*overrides: str, root: Path = ROOT, out: Path = OUT) -> list[dict[str, Any]]:
     """Train, test, write; returns the rows of results.csv."""
-    from astrom3.cli import run
+    from astrom3.cli.verbs import run
     from astrom3.train import train
 
     for merge in MERGES:
@@ -44,8 +44,8 @@ def main(*overrides: str, root: Path = ROOT, out: Path = OUT) -> list[dict[str, 
 
 def tested(folder: Path, merge: str, seed: str, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every kind of attention with the weights of one run, on the second survey."""
-    from astrom3 import config
-    from astrom3.analysis.attention import compare_kinds
+    from astrom3.analyse.attention import compare_kinds
+    from astrom3.cli import config
     from astrom3.inference.embeddings import Embeddings
     from astrom3.inference.trained import TrainedModel, data_of
 
@@ -103,7 +103,7 @@ def spread(numbers: np.ndarray, digits: int = 2) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    from astrom3.analysis.section import table as markdown
+    from astrom3.analyse.section import table as markdown
 
     lines = []
     for merge in MERGES:
@@ -139,7 +139,7 @@ def paired(rows: list[dict[str, Any]]) -> list[str]:
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from astrom3.training.plots import save
+    from astrom3.plots import save
 
     figure = Figure(figsize=(9, 3))
     for axis, merge in zip(figure.subplots(1, 2, sharex=True), MERGES, strict=True):

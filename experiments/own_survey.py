@@ -28,10 +28,10 @@ WHAT = ("fewshot", "outliers", "map", "calibration", "attention", "sensitivity")
 
 def write_files(folder: Path, n: int) -> Path:
     """stars.csv and the files that it names; every tenth star lacks its spectrum, every ninth its class."""
-    from astrom3.data.normalise import COLUMN
     from astrom3.data.observed import locate, observations
     from astrom3.data.origins import Simulated
     from astrom3.data.readers.systems import zero_point
+    from astrom3.modalities.catalogue import COLUMN
 
     zero = zero_point("asas-sn-V")
     source = Simulated(n_objects=n).open("full", 42)
@@ -66,9 +66,9 @@ def save(path: Path, head: str, columns: Any, formats: tuple[str, ...]) -> None:
 def asas(real: Path, work: Path, *overrides: str, what: Sequence[str] = WHAT) -> dict[str, Any]:
     """The guide on the ASAS curves; returns what results.json holds. overrides: of the training;
     what: which analyses."""
-    from astrom3.analyse import analyse
-    from astrom3.config import compose
-    from astrom3.explore import explore
+    from astrom3.analyse.__main__ import analyse
+    from astrom3.cli.config import compose
+    from astrom3.explore.__main__ import explore
     from astrom3.train import train
     from experiments.asas_v import VARIANTS, prepare
 

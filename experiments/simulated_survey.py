@@ -57,7 +57,7 @@ def main(*arguments: str) -> None:
 
 
 def sweep(*overrides: str) -> None:
-    from astrom3.cli import run
+    from astrom3.cli.verbs import run
     from astrom3.train import train
 
     run("train", train, ["-m", *COMMON, *overrides])
@@ -83,7 +83,7 @@ def chosen_rate(mode: str, init: str) -> str:
 
 def tables() -> None:
     """The chosen runs in one folder, the report on them, the rates, and bfloat16 against float32."""
-    from astrom3 import report
+    from astrom3.report import __main__ as report
 
     chosen = ROOT / "chosen"
     shutil.rmtree(chosen, ignore_errors=True)

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3.data import preprocess
-from astrom3.data.normalise import Normaliser
 from astrom3.data.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS, SPLITS
 from astrom3.data.writer import DatasetWriter, PublishedSplit
+from astrom3.modalities import preprocess
+from astrom3.modalities.catalogue import Normaliser
 
 Row = dict
 
@@ -64,8 +64,9 @@ def write_ours(root: Path, rows: list[Row], rows_per_file: int = 2048) -> Path:
 
 
 def values_of(rows: list[Row]) -> np.ndarray:
-    """(n, 38) raw catalogue values."""
-    return np.array([[{**r["photo_cols"], **r["meta_cols"]}[c] for c in ALL_COLS] for r in rows])
+    """(n, 38) raw catalogue values, NaN where an object has none."""
+    named = [(r["photo_cols"] or {}) | (r["meta_cols"] or {}) for r in rows]
+    return np.array([[values.get(c, np.nan) for c in ALL_COLS] for values in named], dtype=float)
 
 
 def by_split(rows: list[Row]) -> dict[str, list[Row]]:

@@ -7,7 +7,7 @@ import time
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["lightning", "torch.distributed", "astrom3.train", "astrom3.config", "astrom3.training.contrastive",
+    ["lightning", "torch.distributed", "astrom3.train", "astrom3.cli.config", "astrom3.tasks.contrastive",
      "astrom3.training.build", "astrom3.training.evaluation", "astrom3.data.datamodule", "processes"]
 )  # fmt: skip
 
@@ -31,7 +31,7 @@ def train_run(overrides, output, environment):
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         torch.set_num_threads(1)
-        from astrom3.config import compose
+        from astrom3.cli.config import compose
         from astrom3.errors import UserError
         from astrom3.train import train
 

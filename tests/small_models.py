@@ -8,11 +8,11 @@ import torch
 from data_files import Row, make_rows
 
 from astrom3.data.schema import CLASSES
-from astrom3.models import published
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import MultimodalClassifier, MultimodalModel
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
+from astrom3.published import astrom3 as published
 from astrom3.training.run import write_json
 
 

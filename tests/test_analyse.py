@@ -11,21 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from astrom3.analysis.ablation import ablation, check, published_column, scores, through_head
-from astrom3.analysis.attention import attending, measure, outputs
-from astrom3.analysis.calibration import calibration, reliability, temperature, tempered
-from astrom3.analysis.comparison import compare, holm, predicted_names
-from astrom3.analysis.embedded import swapped_labels
-from astrom3.analysis.fewshot import by_centroid, by_nearest, by_neighbours, by_probe, drawn, few_shot, zero_shot
-from astrom3.analysis.outliers import average_precision, disagreement, distances, found_swapped, suspicion
-from astrom3.analysis.retrieval import ranks, retrieval
+from astrom3.analyse.ablation import ablation, check, published_column, scores, through_head
+from astrom3.analyse.attention import attending, measure, outputs
+from astrom3.analyse.calibration import calibration, reliability, temperature, tempered
+from astrom3.analyse.comparison import compare, holm, predicted_names
+from astrom3.analyse.embedded import swapped_labels
+from astrom3.analyse.fewshot import by_centroid, by_nearest, by_neighbours, by_probe, drawn, few_shot, zero_shot
+from astrom3.analyse.outliers import average_precision, disagreement, distances, found_swapped, suspicion
+from astrom3.analyse.retrieval import ranks, retrieval
 from astrom3.data.schema import UNLABELLED
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
 
 
 def embeddings(vectors, labels, present=None, probabilities=None, classes=("a", "b", "c")):
@@ -431,7 +431,7 @@ def test_a_run_of_another_seed_is_pointed_out_and_nothing_possible_is_an_error(r
 
 def without_umap(options, **given):
     code = "import sys; sys.modules['umap'] = None; sys.argv = ['analyse', *sys.argv[1:]]; "
-    code += "from astrom3.analyse import main; main()"
+    code += "from astrom3.analyse.__main__ import main; main()"
     return subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, **given)
 
 

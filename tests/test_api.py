@@ -13,19 +13,19 @@ from data_files import make_rows, write_ours
 from hub_server import serve
 
 import astrom3
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.data.datamodule import AstroM3DataModule
-from astrom3.data.normalise import Normaliser
 from astrom3.data.origins import Local
 from astrom3.data.schema import ALL_COLS, CLASSES
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel, WithStatistics
-from astrom3.models import published
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.published import astrom3 as published
 from astrom3.train import train
 from astrom3.training.run import write_json
 
@@ -126,7 +126,7 @@ def test_every_form_of_a_light_curve_gives_the_same(models, tmp_path):
 def test_features_are_computed_where_they_are_not_given(models):
     curve = raw(ROWS[0])["light_curve"]
     computed = models["photo"].embed(light_curve=curve).mean
-    from astrom3.data.features import light_curve_features
+    from astrom3.modalities.features import light_curve_features
 
     given = models["photo"].embed(light_curve=curve, metadata=light_curve_features(*curve)).mean
     np.testing.assert_allclose(computed, given, atol=1e-6)

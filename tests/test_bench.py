@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from astrom3.data.preprocess import light_curve, spectrum
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.modalities.preprocess import light_curve, spectrum
 from experiments.bench import plain
 from experiments.bench.measure import spread, verdict
 from experiments.bench.rows import Row

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from astrom3.config import compose, config_groups
+from astrom3.cli.config import compose, config_groups, quote_groups
 from astrom3.errors import UserError
 
 FACTS = json.loads((Path(__file__).parent / "facts" / "hyperparameters.json").read_text())
@@ -59,12 +59,27 @@ def test_there_are_33_published_runs():
 
 def test_every_combination_composes():
     groups = config_groups()
-    assert set(groups["mode"]) == {"clip", "photo", "spectra", "meta", "all"}
+    assert set(groups["mode"]) == {"clip", "photo", "spectra", "meta", "all", "masked"}
     assert set(groups["seed"]) == {"42", "0", "66", "12", "123"}
     for mode, (sub, init), size in product(groups["mode"], [("full", "scratch"), ("sub10", "hub")], groups["size"]):
-        cfg = compose([f"mode={mode}", f"sub={sub}", f"init={init}", f"size={size}", "seed=66"])
-        assert cfg.run == f"runs/{mode}-{sub}-{init}-66"
-        assert cfg.datamodule.seed == 66
+        for family in groups["family"]:
+            if mode == "masked" and family == "astrom3":
+                continue
+            chosen = [f"model={family}", f"mode={mode}", f"sub={sub}", f"init={init}", f"size={size}", "seed=66"]
+            cfg = compose(chosen)
+            prefix = "" if family == "astrom3" else f"{family}-"
+            assert cfg.run == f"runs/{prefix}{mode}-{sub}-{init}-66"
+            assert cfg.datamodule.seed == 66
+
+
+def test_a_task_that_a_family_does_not_have_is_refused_by_name():
+    with pytest.raises(UserError, match="mode=masked is not a task of model=astrom3: choose model=astromer1"):
+        compose(["mode=masked"])
+
+
+def test_a_sweep_over_families_is_the_same_by_either_name():
+    for key in ("model", "family"):
+        assert quote_groups([f"{key}=astromer1,astromer2"]) == ["family=astromer1,astromer2"]
 
 
 def test_options_of_data_trainer_and_logger_compose():
@@ -84,7 +99,7 @@ def test_hub_is_the_default_and_simulated_is_never_implied():
         (["optm.lr=1"], "there is no key optm.lr: did you mean optim.lr?"),
         (["optim.lr=abc"], "optim.lr=abc is not a number"),
         (["optim.lr=-1"], "optim.lr=-1 must be greater than 0"),
-        (["mode=foto"], "mode=foto does not exist: mode is one of all, clip, meta, photo, spectra"),
+        (["mode=foto"], "mode=foto does not exist: mode is one of all, clip, masked, meta, photo, spectra"),
         (["seed=7"], "seed=7 does not exist"),
         (["mode=clip", "init=clip"], "mode=clip init=clip starts a pre-training from the pre-training it would write"),
         (["mode=photo", "init=file"], "init.path is not given"),
@@ -120,7 +135,7 @@ def test_command_line_answers_in_five_seconds_without_a_traceback(arguments, tmp
 
 def test_importing_the_package_and_the_models_needs_neither_hydra_nor_lightning():
     code = (
-        "import sys, astrom3, astrom3.models.published, astrom3.training.losses\n"
+        "import sys, astrom3, astrom3.published.astrom3, astrom3.tasks.losses\n"
         "heavy = {'hydra', 'lightning', 'wandb', 'omegaconf'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -18,8 +18,8 @@ from raw_layout import build_raw, lamost_arrays, lamost_bytes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import recall_score
 
-from astrom3.config import compose
-from astrom3.convert import convert
+from astrom3.cli.config import compose
+from astrom3.convert.__main__ import convert
 from astrom3.data.layouts import open_source
 from astrom3.data.schema import META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.errors import UserError

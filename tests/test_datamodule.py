@@ -10,13 +10,13 @@ import pytest
 import torch
 from data_files import make_rows, write_ours
 
-from astrom3.data import preprocess
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.loader import PackedLoader
 from astrom3.data.origins import Local
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.schema import CLASSES
 from astrom3.errors import UserError
+from astrom3.modalities import preprocess
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,8 @@ def starts(loader, epoch):
 def test_windows_differ_by_epoch_and_object_and_are_reproducible(module):
     first, second = starts(module.train_dataloader(), 0), starts(module.train_dataloader(), 1)
     both = [i for i in first if i in second]
-    lengths = dict(zip(module.splits["train"].positions.tolist(), module.splits["train"].lengths.tolist(), strict=True))
+    split = module.splits["train"]
+    lengths = dict(zip(split.positions.tolist(), split.readers["photometry"].lengths.tolist(), strict=True))
     long = [i for i in both if lengths[i] > 230]
     moved = [first[i] != second[i] for i in long]
     assert len(long) > 10 and np.mean(moved) > 0.8
@@ -99,7 +100,7 @@ def test_windows_differ_by_epoch_and_object_and_are_reproducible(module):
 
 
 def test_windows_are_uniform_over_the_curve():
-    from astrom3.data.packed import window_starts
+    from astrom3.modalities.views import window_starts
 
     drawn = window_starts(np.full(20000, 299), np.arange(20000), seed=42, epoch=3)
     counts = np.bincount(drawn, minlength=100)

@@ -13,13 +13,13 @@ import pytest
 import torch
 from processes import CONTEXT, finish
 
-from astrom3.config import compose
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import MultimodalClassifier, MultimodalModel
-from astrom3.training.classification import ClassificationModule
-from astrom3.training.contrastive import ContrastiveModule
+from astrom3.cli.config import compose
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
+from astrom3.tasks.classification import ClassificationModule
+from astrom3.tasks.contrastive import ContrastiveModule
 
 OPTIM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
 SCHEDULE = {"warmup_epochs": 1, "factor": 0.5, "patience": 1}

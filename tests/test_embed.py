@@ -159,7 +159,7 @@ def test_mistakes_are_answered_in_a_sentence(options, message, place):
 
 
 def test_embeddings_of_other_layouts(place, tmp_path):
-    from astrom3.config import compose
+    from astrom3.cli.config import compose
     from astrom3.inference.trained import TrainedModel, data_of
 
     model = TrainedModel.load(place / "model")

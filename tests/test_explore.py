@@ -13,15 +13,15 @@ from data_files import make_rows, write_current, write_first, write_ours
 from raw_layout import build_raw
 from small_models import rows_with_gaps, save_model
 
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.data.layouts import open_source
-from astrom3.explore import explore
+from astrom3.explore import content as contents
+from astrom3.explore.__main__ import explore
+from astrom3.explore.neighbours import nearest
+from astrom3.explore.packing import linear, stretched
+from astrom3.explore.writing import as_json, write
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.trained import TrainedModel, data_of
-from astrom3.page import content as contents
-from astrom3.page.neighbours import nearest
-from astrom3.page.packing import linear, stretched
-from astrom3.page.writing import as_json, write
 
 N = 90
 
@@ -205,7 +205,7 @@ def test_classes_are_filtered_and_colours_changed(page, rows):
 
 
 def test_outliers_are_those_of_the_analysis(page, embeddings):
-    from astrom3.analysis.outliers import distances, ranking
+    from astrom3.analyse.outliers import distances, ranking
 
     listed = page.js(
         "[...document.querySelectorAll('#outlier-rows tr')].map((r) => astrom3.about.ids[r.dataset.index])"
@@ -322,7 +322,7 @@ def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
 
 
 def test_a_missing_package_is_named(tmp_path):
-    code = "import sys; sys.modules['umap'] = None; from astrom3.explore import main; main()"
+    code = "import sys; sys.modules['umap'] = None; from astrom3.explore.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "model=x"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and 'pip install "astrom3[explore]"' in done.stderr and "map=pca" in done.stderr
 

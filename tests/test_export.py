@@ -14,15 +14,15 @@ from hub_server import serve
 
 import astrom3
 from astrom3.data.schema import CLASSES
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
+from astrom3.export import onnx
+from astrom3.export.onnx import TOLERANCE, compare, example, export, graphs, margins, write
 from astrom3.inference.trained import TrainedModel
-from astrom3.models import published
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
-from astrom3.release import onnx
-from astrom3.release.onnx import TOLERANCE, compare, example, export, graphs, margins, write
+from astrom3.published import astrom3 as published
 
 ALL = {"light_curve", "light_curve_embedding", "spectrum", "spectrum_embedding", "metadata", "metadata_embedding",
        "trimodal"}  # fmt: skip
@@ -288,7 +288,7 @@ def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
 
 
 def test_a_missing_package_is_named(folder, tmp_path):
-    code = "import sys; sys.modules['onnxruntime'] = None; from astrom3.export import main; main()"
+    code = "import sys; sys.modules['onnxruntime'] = None; from astrom3.export.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code, f"model={folder}", "out=o"], capture_output=True, text=True,
                           cwd=tmp_path)  # fmt: skip
     assert done.returncode == 2 and 'pip install "astrom3[export]"' in done.stderr and "onnx=false" in done.stderr

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from astrom3.config import compose
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.multimodal import MultimodalModel
+from astrom3.cli.config import compose
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.towers import MultimodalModel
+from astrom3.tasks.losses import contrastive_loss
 from astrom3.train import train
-from astrom3.training.losses import contrastive_loss
 
 pytestmark = pytest.mark.gpu
 TINY = ["size=tiny", "data=simulated", "data.objects=240", "trainer=gpu", "trainer.enable_progress_bar=false"]
@@ -27,8 +27,8 @@ def test_the_light_curve_encoder_gives_the_numbers_of_the_cpu():
 
 
 def test_no_step_waits_for_the_device():
-    from astrom3.models.galspecnet import GalSpecNet
-    from astrom3.models.mlp import MetadataMLP
+    from astrom3.encoders.galspecnet import GalSpecNet
+    from astrom3.encoders.mlp import MetadataMLP
 
     model = MultimodalModel({"photometry": InformerEncoder(), "spectra": GalSpecNet(), "metadata": MetadataMLP()})
     model.cuda()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from astrom3.models import linear
-from astrom3.models.bfloat16 import array, stored, wide
-from astrom3.models.dropout import Dropout, draw_key, drop
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.residual import ROWS, ResidualNorm, for_products
+from astrom3.encoders.cpu import linear
+from astrom3.encoders.cpu.bfloat16 import array, stored, wide
+from astrom3.encoders.cpu.dropout import Dropout, draw_key, drop
+from astrom3.encoders.cpu.residual import ROWS, ResidualNorm, for_products
+from astrom3.encoders.informer import InformerEncoder
 
 
 def keep_mask(n, p, key=None):

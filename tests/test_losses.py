@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional as F
 
-from astrom3.training.losses import contrastive_loss, matching_accuracy, pair_logits
-from astrom3.training.metrics import centroid_accuracy, classification_scores
+from astrom3.tasks.losses import contrastive_loss, matching_accuracy, pair_logits
+from astrom3.tasks.metrics import centroid_accuracy, classification_scores
 
 PAIRS = [("photometry", "spectra"), ("spectra", "metadata"), ("metadata", "photometry")]
 

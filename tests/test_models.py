@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from astrom3.models.distinctive import _by_product, distinctive
-from astrom3.models.dropout import Dropout
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder, ProbSparseAttention
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
-from astrom3.models.published import count_parameters
+from astrom3.encoders.cpu.distinctive import _by_product, distinctive
+from astrom3.encoders.cpu.dropout import Dropout
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder, ProbSparseAttention
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
+from astrom3.published.astrom3 import count_parameters
 
 SMALL = {"d_model": 16, "n_heads": 4, "d_ff": 32, "e_layers": 2}
 

@@ -8,12 +8,12 @@ import torch
 from hub_server import serve
 from safetensors.torch import load_file, save_file
 
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
-from astrom3.models import published
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
+from astrom3.published import astrom3 as published
 from astrom3.training.init import FromWeights, adopt
 
 SMALL = {"d_model": 16, "n_heads": 2, "d_ff": 32, "e_layers": 2}

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from astrom3.config import compose
-from astrom3.convert import convert
-from astrom3.data import preprocess
+from astrom3.cli.config import compose
+from astrom3.convert.__main__ import convert
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Local
 from astrom3.data.readers.asassn import read_asassn
 from astrom3.data.schema import PHOTO_COLS, SPLITS
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
 from astrom3.evaluate import evaluate
-from astrom3.models.galspecnet import GalSpecNet
-from astrom3.models.informer import InformerEncoder
+from astrom3.modalities import preprocess
 from astrom3.train import train
 
 pytestmark = pytest.mark.real

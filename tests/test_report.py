@@ -10,10 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 from scipy import stats
 
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.errors import UserError
-from astrom3.report import report
-from astrom3.training import table
+from astrom3.report import table
+from astrom3.report.__main__ import report
 
 SEEDS = (42, 0, 66)
 SCRATCH, CLIP = (0.40, 0.44, 0.51), (0.62, 0.58, 0.60)
@@ -115,7 +115,7 @@ def test_latex_is_balanced_and_escaped(runs):
 
 
 def test_the_command_line_takes_the_folder_alone_and_needs_no_torch(runs, tmp_path):
-    code = "import sys; from astrom3.report import main; main(); sys.exit('torch' in sys.modules and 3)"
+    code = "import sys; from astrom3.report.__main__ import main; main(); sys.exit('torch' in sys.modules and 3)"
     done = subprocess.run([sys.executable, "-c", code, f"{runs}/"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "| spectra | sub10 | clip | 3 | 60.0 +- 2.0 | 50.0 +- 0.0 | +15.0 +- 3.8 |" in done.stdout

@@ -13,7 +13,7 @@ import pytest
 import torch
 from processes import finish, training, wait_for
 
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.errors import UserError
 from astrom3.train import train
 from astrom3.training import checkpoints, evaluation
@@ -104,7 +104,7 @@ def test_kills_in_the_middle_of_writing_a_checkpoint_change_nothing(tmp_path):
 
 def interrupted(root, mode, epoch, monkeypatch):
     """A run stopped in the middle of an epoch; its folder."""
-    from astrom3.training.classification import ClassificationModule
+    from astrom3.tasks.classification import ClassificationModule
 
     step = ClassificationModule.training_step
 

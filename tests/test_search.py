@@ -17,16 +17,16 @@ import pytest
 import torch
 from data_files import make_rows, write_ours
 
-from astrom3.config import compose
-from astrom3.data.normalise import Normaliser
+from astrom3.cli.config import compose
 from astrom3.data.schema import ALL_COLS, CLASSES
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import Classifier
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
-from astrom3.models import published
-from astrom3.models.mlp import MetadataMLP
-from astrom3.models.multimodal import Classifier
-from astrom3.search import embedded
-from astrom3.similarity.index import Index
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.published import astrom3 as published
+from astrom3.search.__main__ import embedded
+from astrom3.search.index import Index
 from astrom3.training.run import write_json
 
 pytest.importorskip("lancedb")
@@ -149,8 +149,8 @@ def test_a_small_index_has_nothing_to_measure(place):
 
 BUILD = """
 import sys, time
-from astrom3.similarity import columns
-from astrom3.similarity.index import Index
+from astrom3.search import columns
+from astrom3.search.index import Index
 columns.ROWS, batches = 50, columns.Parts.batches
 def slowly(self):
     for batch in batches(self):
@@ -174,7 +174,12 @@ def test_a_build_that_is_stopped_leaves_the_old_index(place, tmp_path, how):
     assert index.about == before and index.query(made_up().vectors["mean"][0])["object_id"][0].as_py() == "star 0"
     after = Index.build(tmp_path / "index", place / "embeddings", overwrite=True)
     assert after.about["objects"] == N
-    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == [".astrom3.json", ".lock", "about.json", after.about["data"]]
+    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == [
+        ".astrom3.json",
+        ".lock",
+        "about.json",
+        after.about["data"],
+    ]
 
 
 def test_an_index_of_other_embeddings_is_not_used_by_mistake(place, tmp_path):
@@ -263,7 +268,7 @@ def test_a_damaged_index_is_said_to_be(place, tmp_path):
 
 
 def test_without_the_extra_one_sentence(place):
-    code = "import sys; sys.modules['lancedb'] = None; from astrom3.search import main; main()"
+    code = "import sys; sys.modules['lancedb'] = None; from astrom3.search.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code, f"index={place}/index", "id=star 1"],
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1

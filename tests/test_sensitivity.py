@@ -6,15 +6,15 @@ import torch
 from data_files import make_rows, write_current, write_first, write_ours
 from small_models import rows_with_gaps, save_model
 
-from astrom3.analysis.replacing import FIRST, Trial, moved, recomputed, why_not_recomputed, z_score
-from astrom3.analysis.section import Context
-from astrom3.analysis.sensitivity import GRID, SCORE, best_constant, catalogue, features, section
-from astrom3.config import compose
-from astrom3.data.features import light_curve_features
-from astrom3.data.normalise import COLUMN
+from astrom3.analyse.replacing import FIRST, Trial, moved, recomputed, why_not_recomputed, z_score
+from astrom3.analyse.section import Context
+from astrom3.analyse.sensitivity import GRID, SCORE, best_constant, catalogue, features, section
+from astrom3.cli.config import compose
 from astrom3.data.schema import META_COLS, PHOTO_COLS
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel, data_of
+from astrom3.modalities.catalogue import COLUMN
+from astrom3.modalities.features import light_curve_features
 
 N = 60
 
@@ -134,7 +134,7 @@ def test_the_constant_that_costs_least(tmp_path):
 
 
 def test_moved_by_hand():
-    from astrom3.analysis.replacing import Outcome
+    from astrom3.analyse.replacing import Outcome
 
     vectors = np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])
     before = Outcome(vectors, vectors, np.array([0, 1, 0, 1]))

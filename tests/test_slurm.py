@@ -12,7 +12,7 @@ import slurm_cluster
 import torch
 from slurm_cluster import ask, wait_until
 
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.train import train
 
 pytestmark = pytest.mark.slurm

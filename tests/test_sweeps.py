@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from astrom3 import cli
-from astrom3.config import config_groups
+from astrom3.cli import verbs as cli
+from astrom3.cli.config import config_groups
 from astrom3.errors import UserError
 from astrom3.train import train
 from experiments.grid import grid

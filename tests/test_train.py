@@ -11,10 +11,10 @@ import time
 import pytest
 import torch
 
-from astrom3.config import compose
+from astrom3.cli.config import compose
 from astrom3.errors import UserError
 from astrom3.evaluate import evaluate
-from astrom3.models import published
+from astrom3.published import astrom3 as published
 from astrom3.train import train
 
 TINY = ["size=tiny", "data=simulated", "data.objects=240", "trainer=cpu", "trainer.enable_progress_bar=false"]
@@ -132,7 +132,7 @@ def test_a_finished_run_is_not_repeated_and_a_changed_one_refused(tmp_path):
 
 def test_resume_after_an_interrupted_epoch_gives_the_same_rates_order_and_weights(tmp_path):
     """Stopped by an exception in the middle of epoch 4 of 6, started again: bit for bit the run never stopped."""
-    from astrom3.training.classification import ClassificationModule
+    from astrom3.tasks.classification import ClassificationModule
 
     options = ["mode=meta", "epochs=6", "optim.lr=0.01", "schedule.warmup_epochs=2", "schedule.patience=0"]
     run(tmp_path / "whole", *options)

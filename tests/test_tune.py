@@ -12,11 +12,11 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 from processes import CONTEXT, finish, wait_for
 
-from astrom3.config import CONFIG_DIR, compose
+from astrom3.cli.config import CONFIG_DIR, compose
 from astrom3.errors import UserError
 from astrom3.training.run import differences
-from astrom3.training.space import Range, read_space, trial_config
-from astrom3.tune import main, tune
+from astrom3.tune.__main__ import main, tune
+from astrom3.tune.space import Range, read_space, trial_config
 
 TINY = ["mode=meta", "size=tiny", "data=simulated", "data.objects=240", "trainer=cpu"]
 MANY = [*TINY, "tune.trials=11", "epochs=3"]  # one more than the random ones
@@ -103,7 +103,7 @@ def test_the_published_hyper_parameters_lie_in_the_space():
             "s_dropout": "encoders.spectra.dropout", "m_dropout": "encoders.metadata.dropout"}  # fmt: skip
     compared = 0
     for mode in ("photo", "spectra", "meta", "all"):
-        for starts in OmegaConf.load(CONFIG_DIR / "published" / f"{mode}.yaml").values():
+        for starts in OmegaConf.load(CONFIG_DIR / "published" / f"astrom3-{mode}.yaml").values():
             for values in starts.values():
                 for name in keys.keys() & values.keys():
                     assert space[keys[name]].low <= values[name] <= space[keys[name]].high, (mode, name)
@@ -124,7 +124,7 @@ def test_keys_are_added_changed_and_removed_on_the_command_line():
 def drawn_trials(number, value, seed=42):
     import optuna
 
-    from astrom3.training.search import draw
+    from astrom3.tune.study import draw
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = read_space(compose(["mode=photo"], "tune")) | {"data.batch_size": Range("int", 8, 64)}
@@ -257,7 +257,7 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(tmp_path, caplog):
 
 
 def test_all_trials_failed_is_an_error_and_other_exceptions_are_failures_too(tmp_path, monkeypatch):
-    import astrom3.training.search as module
+    import astrom3.tune.study as module
 
     def broken(cfg):
         raise RuntimeError("the lights went out")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -21,16 +21,17 @@ from lightning import LightningDataModule
 
 from astrom3.data.layouts import Source
 from astrom3.data.loader import PackedLoader
-from astrom3.data.normalise import Normaliser
 from astrom3.data.origins import Origin
 from astrom3.data.packed import PackedSplit
-from astrom3.data.quality import Decision, write_decisions
-from astrom3.data.resident import ResidentSplit, fits
+from astrom3.data.resident import ResidentSplit, can_reside, fits
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.schema import MODALITIES, SPLITS
-from astrom3.data.store import STORED, Progress, Store, open_store
+from astrom3.data.store import Progress, Store, open_store
 from astrom3.data.streaming import StreamDataset, StreamingLoader, StreamSplit
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import Decision, write_decisions
+from astrom3.modalities.view import StoredView, View, views_of
 
 log = logging.getLogger(__name__)
 STAGE_SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -53,6 +54,7 @@ class AstroM3DataModule(LightningDataModule):
         sub: str = "full",
         seed: int = 42,
         modalities: Sequence[str] = MODALITIES,
+        views: Mapping[str, str | View] | None = None,
         batch_size: int = 512,
         eval_batch_size: int | None = None,
         streaming: bool = False,
@@ -68,7 +70,8 @@ class AstroM3DataModule(LightningDataModule):
         on_device: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
-        unknown = [m for m in modalities if m not in MODALITIES]
+        named = dict(views or {})
+        unknown = [m for m in modalities if m not in MODALITIES and m not in named]
         if unknown or not modalities:
             raise UserError(f"modalities={list(modalities)}: choose from {', '.join(MODALITIES)}.")
         if require not in ("any", "all"):
@@ -76,7 +79,9 @@ class AstroM3DataModule(LightningDataModule):
         if not 1 <= min_modalities <= len(modalities):
             raise UserError(f"min_modalities={min_modalities} must lie between 1 and {len(modalities)}.")
         self.origin, self.sub, self.seed = origin, sub, seed
-        self.modalities = tuple(m for m in MODALITIES if m in modalities)
+        ours = [m for m in MODALITIES if m in modalities]
+        self.modalities = tuple(ours + [m for m in modalities if m not in MODALITIES])
+        self.views = views_of({m: named.get(m, m) for m in self.modalities})
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.streaming, self.cache, self.num_workers = streaming, cache, num_workers
         self.shuffle_buffer, self.drop_last, self.pad_constants = shuffle_buffer, drop_last, pad_constants
@@ -147,9 +152,9 @@ class AstroM3DataModule(LightningDataModule):
         }
         for name in names:
             if self.streaming:
-                self.splits[name] = StreamSplit(self.source, name, self.modalities, **options)
+                self.splits[name] = StreamSplit(self.source, name, self.views, **options)
             else:
-                self.splits[name] = PackedSplit(self.source, name, stores[name], self.modalities, **options)
+                self.splits[name] = PackedSplit(self.source, name, stores[name], self.views, **options)
             self._report(name)
 
     def train_dataloader(self):
@@ -187,6 +192,9 @@ class AstroM3DataModule(LightningDataModule):
         device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
         if self.on_device is False or (self.on_device == "auto" and not fits(split, device)):
             return split
+        if not can_reside(split):
+            names = ", ".join(view.name for view in split.views.values())
+            raise UserError(f"data.on_device=true cannot hold the views {names}: leave it away or say false")
         if name not in self.resident or self.resident[name].device != device:
             self.resident[name] = ResidentSplit(split, device)
         return self.resident[name]
@@ -196,7 +204,7 @@ class AstroM3DataModule(LightningDataModule):
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
     def _stores(self, names: Sequence[str]) -> dict[str, dict[str, Store]]:
-        """Stores by split and modality; splits that share a table share its stores."""
+        """Stores by split and name of the view's store; splits that share a table share its stores."""
         opened: dict[tuple[int, str], Store] = {}
         stores: dict[str, dict[str, Store]] = {}
         for name in names:
@@ -204,12 +212,14 @@ class AstroM3DataModule(LightningDataModule):
                 continue  # training without a test split is possible
             table = self.source.table(name)
             stores[name] = {}
-            for modality in (m for m in self.modalities if m in STORED):
-                key = id(table), modality
+            for view in self.views.values():
+                if not isinstance(view, StoredView):
+                    continue
+                key = id(table), view.store
                 if key not in opened:
-                    with progress(f"Preparing {modality}", len(table)) as advance:
-                        opened[key] = open_store(table, modality, self.cache, advance)
-                stores[name][modality] = opened[key]
+                    with progress(f"Preparing {view.store}", len(table)) as advance:
+                        opened[key] = open_store(table, view, self.cache, advance)
+                stores[name][view.store] = opened[key]
         return stores
 
     def _report(self, name: str) -> None:

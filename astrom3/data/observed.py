@@ -18,10 +18,10 @@ from astrom3.data.layouts.ours import CHILDREN, ObjectTable
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, rows_of_three, unnest
 from astrom3.data.layouts.raw import RawTable
 from astrom3.data.layouts.table import Source, Table
-from astrom3.data.normalise import COLUMN, Normaliser
 from astrom3.data.readers import ReadError
 from astrom3.data.schema import PHOTO_CHANNELS, PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import COLUMN, Normaliser
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
 DAYS_PER_YEAR = 365.0  # as the published preprocessing has it

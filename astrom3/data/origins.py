@@ -52,8 +52,8 @@ class Simulated:
     def open(self, sub: str, seed: int) -> Source:
         from filelock import FileLock
 
-        from astrom3.data.simulate.survey import VERSION, simulate
         from astrom3.data.store import cache_root
+        from astrom3.simulate.survey import VERSION, simulate
 
         shares: dict[str, Any] = {
             "missing_spectra": self.missing_spectra,

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from astrom3.data.kernel import kernel
 from astrom3.data.layouts.table import Catalogue, Source
-from astrom3.data.normalise import Normaliser
-from astrom3.data.preprocess import fill_windows
-from astrom3.data.quality import Decision, check_catalogue, frozen
-from astrom3.data.sampler import WINDOW, draw
-from astrom3.data.schema import (
-    META_COLS,
-    MODALITIES,
-    PHOTO_CHANNELS,
-    PHOTO_COLS,
-    SEQ_LEN,
-    SPECTRUM_CHANNELS,
-    UNLABELLED,
-    WAVELENGTH_COUNT,
-)
+from astrom3.data.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.data.store import Store, guard
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import Decision, check_catalogue, frozen
+from astrom3.modalities.view import Members, View, views_of
+from astrom3.modalities.views import readers_of
 
 Batch = dict[str, Any]  # see schema.py
 
@@ -50,8 +40,9 @@ class Inputs:
     decisions: list[Decision]
 
 
-def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, modalities: Sequence[str]) -> Inputs:
-    """Check and normalise the catalogue values of a split."""
+def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views: Mapping[str, View]) -> Inputs:
+    """Check and normalise the catalogue values of a split; decisions are those that concern the views."""
+    modalities = {view.modality for view in views.values() if view.uses_features or not view.stored}
     values = catalogue.values
     if normaliser is None:
         scaled = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
@@ -127,91 +118,58 @@ def select(
 
 
 class PackedSplit:
-    """m used objects of a split; `batch` fills the batch dict of schema.py for some of them."""
+    """m used objects of a split; `batch` fills the batch dict of schema.py for some of them.
+
+    views: the slots by name, or slot -> view. stores: by name of the view's store.
+    """
 
     def __init__(
         self,
         source: Source,
         split: str,
-        stores: dict[str, Store],
-        modalities: Sequence[str],
+        stores: Mapping[str, Store],
+        views: Sequence[str] | Mapping[str, str | View],
         *,
         labelled_only: bool,
         min_modalities: int,
         pad_constants: bool | None = None,
     ) -> None:
-        table, rows = source.table(split), source.rows[split]
+        table = source.table(split)
+        rows = source.rows[split]
         catalogue = source.catalogue(split)
-        inputs = catalogue_inputs(catalogue, source.normaliser, modalities)
+        self.views = views_of(views)
+        self.modalities = tuple(self.views)
+        inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
         ids = set(catalogue.ids)
         decisions = [d for store in stores.values() for d in store.decisions() if d.object_id in ids]
-        present = {m: stores[m].present[rows] if m in stores else inputs.has_metadata for m in modalities}
+        present = {
+            slot: stores[view.store].present[rows] if view.stored else inputs.has_metadata
+            for slot, view in self.views.items()
+        }
         chosen = select(catalogue, present, decisions + inputs.decisions, labelled_only, min_modalities)
         at = chosen.positions
-        self.modalities = tuple(m for m in MODALITIES if m in modalities)
-        self.ids, self.positions, self.labels = catalogue.ids, at, catalogue.labels[at]
-        self.counts, self.decisions = chosen.counts, chosen.decisions
-        self.present = {m: np.ascontiguousarray(present[m][at]) for m in self.modalities}
+        self.ids = catalogue.ids
+        self.positions = at
+        self.labels = catalogue.labels[at]
+        self.counts = chosen.counts
+        self.decisions = chosen.decisions
+        self.present = {slot: np.ascontiguousarray(there[at]) for slot, there in present.items()}
         self.rows = frozen(rows[at], np.int64)
         self.pad_constants = table.pad_constants if pad_constants is None else pad_constants
-        if "photometry" in stores:
-            arrays = stores["photometry"].arrays
-            photo = arrays["photo"][self.rows] if "photo" in arrays else inputs.photo[at]
-            self.constants = np.concatenate([photo, arrays["constants"][self.rows]], axis=1)  # (m, 6)
-            self.points, self.offsets = frozen(arrays["values"], np.float32), frozen(arrays["offsets"], np.int64)
-            self.lengths = np.diff(self.offsets)[self.rows]
-        if "spectra" in stores:
-            arrays = stores["spectra"].arrays
-            self.spectra, self.log_mad = frozen(arrays["values"], np.float32), frozen(arrays["log_mad"], np.float32)
-            self.slot = arrays["slot"][self.rows]
-        self.metadata = inputs.metadata[at]
+        members = Members(self.rows, at, inputs.photo[at], inputs.metadata[at], self.pad_constants)
+        arrays = {name: store.arrays for name, store in stores.items()}
+        self.readers = readers_of(self.views, arrays, members)
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def starts(self, members: np.ndarray, seed: int, epoch: int | None) -> np.ndarray:
-        """First points of the windows of some used objects, see `window_starts`."""
-        return window_starts(self.lengths[members], self.positions[members], seed, epoch)
-
     def batch(self, members: np.ndarray, seed: int = 0, epoch: int | None = None) -> Batch:
         """Batch dict of used objects `members` (B,), numbers in 0 ... m-1."""
-        size = len(members)
         out: Batch = {
             "index": torch.from_numpy(self.positions[members]),
             "label": torch.from_numpy(self.labels[members]),
         }
-        if "photometry" in self.modalities:
-            x, mask = torch.empty(size, SEQ_LEN, PHOTO_CHANNELS), torch.empty(size, SEQ_LEN)
-            rows, starts = self.rows[members], self.starts(members, seed, epoch)
-            constants = self.constants[members]
-            fill_windows(
-                self.points, self.offsets, rows, starts, constants, self.pad_constants, x.numpy(), mask.numpy()
-            )
-            out["photometry"], out["mask"] = x, mask
-        if "spectra" in self.modalities:
-            spectra = torch.empty(size, SPECTRUM_CHANNELS, WAVELENGTH_COUNT)
-            fill_spectra(self.spectra, self.log_mad, self.slot[members], spectra.numpy())
-            out["spectra"] = spectra
-        if "metadata" in self.modalities:
-            out["metadata"] = torch.from_numpy(self.metadata[members])
-        out["present"] = {m: torch.from_numpy(self.present[m][members]) for m in self.modalities}
+        for reader in self.readers.values():
+            out.update(reader.fill(members, seed, epoch))
+        out["present"] = {slot: torch.from_numpy(there[members]) for slot, there in self.present.items()}
         return out
-
-
-def window_starts(lengths: np.ndarray, items: np.ndarray, seed: int, epoch: int | None) -> np.ndarray:
-    """First points of windows in curves of `lengths` (B,): drawn for (seed, epoch, item), the centre without epoch."""
-    room = np.maximum(lengths - SEQ_LEN, 0)
-    if epoch is None:
-        return room // 2
-    return (draw(seed, epoch, WINDOW, items) % (room + 1).astype(np.uint64)).astype(np.int64)
-
-
-@kernel
-def fill_spectra(values, log_mad, slot, out):
-    """values (m, 2, 2575), log_mad (m,), slot (B,) with -1 for none -> out (B, 3, 2575)."""
-    for i in range(len(slot)):
-        if slot[i] < 0:
-            out[i] = 0
-        else:
-            out[i, :2] = values[slot[i]]
-            out[i, 2] = log_mad[slot[i]]

@@ -12,6 +12,7 @@ import torch
 from astrom3.data.packed import Batch, PackedSplit
 from astrom3.data.schema import PHOTO_CHANNELS, SEQ_LEN
 
+RESIDENT = ("photometry", "spectra", "metadata")
 POINT = PHOTO_CHANNELS - 6  # time, flux, error; the rest are constants
 
 
@@ -23,17 +24,22 @@ class ResidentSplit:
         self.complete = all(bool(p.all()) for p in split.present.values())
         self.index, self.labels = self._take(split.positions), self._take(split.labels)
         self.present = {m: self._take(p) for m, p in split.present.items()}
-        self.metadata = self._take(split.metadata)
-        if "photometry" in split.modalities:
-            first = split.offsets[split.rows]
-            rows = np.repeat(first - np.concatenate([[0], np.cumsum(split.lengths)[:-1]]), split.lengths)
-            self.points = self._take(split.points[rows + np.arange(len(rows))])  # curve after curve
-            self.first = np.concatenate([[0], np.cumsum(split.lengths)[:-1]]).astype(np.int64)
-            self.lengths, self.constants = self._take(split.lengths), self._take(split.constants)
-        if "spectra" in split.modalities:
-            there = split.slot >= 0
-            self.spectra = self._take(split.spectra[split.slot[there]] if there.any() else split.spectra[:0])
-            self.log_mad = self._take(split.log_mad[split.slot[there]])
+        readers = split.readers
+        if "metadata" in readers:
+            self.metadata = self._take(readers["metadata"].metadata)
+        if "photometry" in readers:
+            curves = readers["photometry"]
+            first = curves.offsets[curves.rows]
+            rows = np.repeat(first - np.concatenate([[0], np.cumsum(curves.lengths)[:-1]]), curves.lengths)
+            self.points = self._take(curves.points[rows + np.arange(len(rows))])  # curve after curve
+            self.first = np.concatenate([[0], np.cumsum(curves.lengths)[:-1]]).astype(np.int64)
+            self.lengths = self._take(curves.lengths)
+            self.constants = self._take(curves.constants)
+        if "spectra" in readers:
+            grid = readers["spectra"]
+            there = grid.slot >= 0
+            self.spectra = self._take(grid.spectra[grid.slot[there]] if there.any() else grid.spectra[:0])
+            self.log_mad = self._take(grid.log_mad[grid.slot[there]])
             self.slot = self._take(np.where(there, np.cumsum(there) - 1, -1))
         self._drawn: tuple[tuple[int, int | None], torch.Tensor, torch.Tensor] | None = None
 
@@ -60,7 +66,7 @@ class ResidentSplit:
     def _windows(self, at: torch.Tensor, seed: int, epoch: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 200, 9) and (B, 200), as `preprocess.fill_windows` writes them."""
         if self._drawn is None or self._drawn[0] != (seed, epoch):  # once per epoch, for all objects
-            starts = self.split.starts(np.arange(len(self)), seed, epoch)
+            starts = self.split.readers["photometry"].starts(np.arange(len(self)), seed, epoch)
             self._drawn = (seed, epoch), self._take(self.first + starts), self._take(starts)
         _, begins, starts_there = self._drawn
         step = torch.arange(SEQ_LEN, device=self.device)
@@ -74,7 +80,7 @@ class ResidentSplit:
         return x, point.float()
 
     def _spectra(self, at: torch.Tensor) -> torch.Tensor:
-        """(B, 3, 2575), as `packed.fill_spectra` writes them."""
+        """(B, 3, 2575), as `views.fill_spectra` writes them."""
         slot = self.slot[at]
         there = (slot >= 0).view(-1, 1, 1)
         rows = slot.clamp(min=0)
@@ -84,13 +90,20 @@ class ResidentSplit:
         return torch.cat([self.spectra[rows], third], dim=1) * there
 
 
+def can_reside(split: PackedSplit) -> bool:
+    """Whether every view of the split can be gathered on the device; so far those of AstroM3 can."""
+    return all(slot == view.name and slot in RESIDENT for slot, view in split.views.items())
+
+
 def fits(split: PackedSplit, device: torch.device) -> bool:
     """Whether the split takes less than a third of the device's free memory."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not can_reside(split):
         return False
-    size = split.metadata.nbytes
-    if "photometry" in split.modalities:
-        size += 12 * int(split.lengths.sum())
-    if "spectra" in split.modalities:
-        size += int((split.slot >= 0).sum()) * split.spectra.itemsize * int(np.prod(split.spectra.shape[1:]))
+    readers = split.readers
+    size = readers["metadata"].metadata.nbytes if "metadata" in readers else 0
+    if "photometry" in readers:
+        size += 12 * int(readers["photometry"].lengths.sum())
+    if "spectra" in readers:
+        grid = readers["spectra"]
+        size += int((grid.slot >= 0).sum()) * grid.spectra.itemsize * int(np.prod(grid.spectra.shape[1:]))
     return size < torch.cuda.mem_get_info(device)[0] / 3

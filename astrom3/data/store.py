@@ -1,13 +1,14 @@
 """Prepared light curves and spectra, packed into memory-mapped arrays, made once per content.
 
-One folder per (content of the table, modality, PREPROCESSING_VERSION): {cache}/{modality}-{key}-v{version}/ with .npy
+One folder per (content of the table, view, PREPROCESSING_VERSION): {cache}/{view}-{key}-v{version}/ with .npy
 files, rejected.csv and manifest.json (shapes, sizes, CRC-32). It is written in a temporary folder and renamed, under a
 lock that dies with its process: several jobs may ask for the same store at once, one builds it, the others wait.
 When a store is opened its sizes are compared, and the checksums too where any file was touched since they were last
 verified (size, inode, mtime, ctime); a store that fails is built again with a warning.
 
-photometry: values (total, 3) float32, offsets (n + 1,), constants (n, 2), photo (n, 4) where the layout has them
-spectra:    values (m, 2, 2575) float32 of the m objects that have one, log_mad (m,), slot (n,) int64, -1 = none
+One folder belongs to one view (modalities/view.py). Ragged views: values (total, ...), offsets (n + 1,) and the
+columns of the view by object. Others: values (m, ...) of the m objects that have one, the view's columns (m, ...), and
+slot (n,) int64, -1 = none.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 from astrom3.data.fingerprint import stamp, write_atomically
 from astrom3.data.layouts.table import Group, Piece, Table
-from astrom3.data.preprocess import LightCurves, Spectra
-from astrom3.data.quality import Decision, write_decisions
-from astrom3.data.schema import PREPROCESSING_VERSION, WAVELENGTH_COUNT
+from astrom3.data.schema import PREPROCESSING_VERSION
 from astrom3.errors import UserError
+from astrom3.modalities.quality import Decision, write_decisions
+from astrom3.modalities.view import Column, StoredView, stored_view
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int], None]  # called with the number of objects done
-STORED = ("photometry", "spectra")
 SMALL_GROUP = 1024  # row groups up to this many objects are prepared side by side, one per thread
 
 
@@ -48,18 +49,16 @@ def cache_root(cache: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """One modality of one table, opened: arrays by name (memory-mapped), and the decisions of its preparation."""
+    """One view of one table, opened: arrays by name (memory-mapped), and the decisions of its preparation."""
 
     folder: Path
-    modality: str
+    view: StoredView
     arrays: dict[str, np.ndarray]
 
     @property
     def present(self) -> np.ndarray:
-        """(n,) bool: the object has a usable light curve or spectrum."""
-        if self.modality == "photometry":
-            return np.diff(self.arrays["offsets"]) > 0
-        return np.asarray(self.arrays["slot"]) >= 0
+        """(n,) bool: the object has a usable observation."""
+        return self.view.present(self.arrays)
 
     def decisions(self) -> list[Decision]:
         """What was repaired or rejected when the store was made."""
@@ -71,24 +70,25 @@ class Store:
 
 def open_store(
     table: Table,
-    modality: str,
+    view: str | StoredView,
     cache: str | Path | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Store:
-    """Open the store of a table's light curves or spectra; build it first where there is none (or a damaged one)."""
+    """Open the store of a table's observations in a view; build it where there is none, or a damaged one."""
+    stored = stored_view(view)
     root = cache_root(cache)
     try:
         root.mkdir(parents=True, exist_ok=True)
         key = table.fingerprint(root)
-        folder = root / f"{modality}-{key}-v{PREPROCESSING_VERSION}"
-        store = _open(folder, modality, len(table))
+        folder = root / f"{stored.store}-{key}-v{PREPROCESSING_VERSION}"
+        store = _open(folder, stored, len(table))
         if store is None:
             with FileLock(root / f"{folder.name}.lock"):
-                store = _open(folder, modality, len(table))  # another process may have built it meanwhile
+                store = _open(folder, stored, len(table))  # another process may have built it meanwhile
                 if store is None:
-                    _build(table, modality, folder, progress, threads)
-                    store = _open(folder, modality, len(table))
+                    _build(table, stored, folder, progress, threads)
+                    store = _open(folder, stored, len(table))
     except OSError as error:
         raise UserError(
             f"The prepared data cannot be written to {root} ({error.strerror or error}); make room there, or choose "
@@ -99,13 +99,17 @@ def open_store(
     return store
 
 
-def _open(folder: Path, modality: str, n: int) -> Store | None:
+def _open(folder: Path, view: StoredView, n: int) -> Store | None:
     """The store, or None where there is none or a damaged one (which is said)."""
     if not folder.is_dir():
         return None
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["modality"] != modality or manifest["objects"] != n or manifest["version"] != PREPROCESSING_VERSION:
+        if (
+            manifest["modality"] != view.store
+            or manifest["objects"] != n
+            or manifest["version"] != PREPROCESSING_VERSION
+        ):
             raise ValueError("manifest of another store")
         _verify(folder, manifest)
         arrays = {}
@@ -116,7 +120,7 @@ def _open(folder: Path, modality: str, n: int) -> Store | None:
             if array.shape != shape or array.dtype.str != about["dtype"]:
                 raise ValueError(f"{name}.npy is not what the manifest says")
             arrays[name] = array
-        return Store(folder, modality, arrays)
+        return Store(folder, view, arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("The prepared data in %s are damaged (%s): preparing them again.", folder, error)
         return None
@@ -147,19 +151,19 @@ def _crc(path: Path) -> int:
     return value
 
 
-def _build(table: Table, modality: str, folder: Path, progress: Progress | None, threads: int | None) -> None:
+def _build(table: Table, view: StoredView, folder: Path, progress: Progress | None, threads: int | None) -> None:
     for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a killed builder: we hold the lock
         shutil.rmtree(left, ignore_errors=True)
     temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     temporary.mkdir(parents=True)
-    log.info("Preparing the %s of %d objects into %s", modality, len(table), folder)
+    log.info("Preparing the %s of %d objects into %s", view.store, len(table), folder)
     try:
-        writer = _Photometry(temporary) if modality == "photometry" else _Spectra(temporary, len(table))
+        writer = _Ragged(temporary, view) if view.ragged else _Fixed(temporary, view)
         decisions: list[Decision] = []
         done, ids = 0, table.catalogue().ids
-        for piece in prepared_pieces(table, modality, threads):
+        for piece in prepared_pieces(table, view, threads):
             if piece.rows[0] != done:
-                raise ValueError(f"pieces of {modality} out of order: row {piece.rows[0]} after {done}")
+                raise ValueError(f"pieces of {view.store} out of order: row {piece.rows[0]} after {done}")
             writer.write(piece)
             decisions += piece.decisions(ids)
             done += len(piece.rows)
@@ -171,7 +175,7 @@ def _build(table: Table, modality: str, folder: Path, progress: Progress | None,
         write_decisions(temporary / "rejected.csv", decisions)
         names = ["rejected.csv", *(f"{name}.npy" for name in arrays)]
         manifest = {
-            "modality": modality,
+            "modality": view.store,
             "objects": len(table),
             "version": PREPROCESSING_VERSION,
             "arrays": {name: {"shape": shape, "dtype": dtype} for name, (shape, dtype) in arrays.items()},
@@ -189,20 +193,21 @@ def _build(table: Table, modality: str, folder: Path, progress: Progress | None,
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def prepared_pieces(table: Table, modality: str, threads: int | None = None) -> Iterator[Piece]:
+def prepared_pieces(table: Table, view: str | StoredView, threads: int | None = None) -> Iterator[Piece]:
     """All pieces of a table in order, row groups prepared side by side by `threads`.
 
     The default is the cores we may use, at most 4: each holds about 100 MB.
     """
+    stored = stored_view(view)
     threads = threads or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
     groups = list(table.groups)
     if threads < 2 or len(groups) < 2 or max(group.rows for group in groups) > SMALL_GROUP:
         for group in groups:
-            yield from table.pieces(group, modality)
+            yield from table.pieces(group, stored)
         return
 
     def prepare(group: Group) -> list[Piece]:
-        return list(table.pieces(group, modality))
+        return list(table.pieces(group, stored))
 
     with ThreadPoolExecutor(threads) as pool:
         waiting: list[Future[list[Piece]]] = []
@@ -250,54 +255,78 @@ class _Column:
 class _Writer(ABC):
     """Columns of one store."""
 
-    columns: list[_Column]
+    def __init__(self, folder: Path, view: StoredView) -> None:
+        self.folder = folder
+        self.view = view
+        self.values = self.column("values", view.values)
+        self.extras: dict[str, _Column] = {}
+
+    def column(self, name: str, form: Column) -> _Column:
+        dtype, tail = form
+        return _Column(self.folder, name, dtype, tail)
 
     @abstractmethod
     def write(self, piece: Piece) -> None: ...
 
+    def write_extras(self, data: Any, rows: np.ndarray | slice) -> None:
+        """The view's columns of the chosen objects; a column that the layout does not have is left out."""
+        for name, form in self.view.extras.items():
+            values = getattr(data, name)
+            if values is None:
+                continue
+            if name not in self.extras:
+                self.extras[name] = self.column(name, form)
+            guard(values)
+            self.extras[name].write(values[rows])
+
+    @property
+    @abstractmethod
+    def places(self) -> _Column:
+        """Where the objects are in the values."""
+
     def close(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        return {column.name: column.close() for column in self.columns}
+        return {column.name: column.close() for column in (self.values, self.places, *self.extras.values())}
 
 
-class _Photometry(_Writer):
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.values = _Column(folder, "values", np.float32, (3,))
-        self.offsets = _Column(folder, "offsets", np.int64)
-        self.constants = _Column(folder, "constants", np.float32, (2,))
-        self.columns = [self.values, self.offsets, self.constants]
+class _Ragged(_Writer):
+    """Objects of unequal lengths, one behind the other."""
+
+    def __init__(self, folder: Path, view: StoredView) -> None:
+        super().__init__(folder, view)
+        self.offsets = self.column("offsets", (np.int64, ()))
         self.offsets.write(np.zeros(1, np.int64))
 
+    @property
+    def places(self) -> _Column:
+        return self.offsets
+
     def write(self, piece: Piece) -> None:
         data = piece.data
-        assert isinstance(data, LightCurves)
-        guard(data.values, data.constants)
+        guard(data.values)
         self.offsets.write(self.values.length + data.offsets[1:])
         self.values.write(data.values)
-        self.constants.write(data.constants)
-        if data.photo is not None:
-            if len(self.columns) == 3:
-                self.columns.append(_Column(self.folder, "photo", np.float32, (4,)))
-            guard(data.photo)
-            self.columns[3].write(data.photo)
+        self.write_extras(data, slice(None))
 
 
-class _Spectra(_Writer):
-    def __init__(self, folder: Path, n: int) -> None:
-        self.values = _Column(folder, "values", np.float32, (2, WAVELENGTH_COUNT))
-        self.log_mad = _Column(folder, "log_mad", np.float32)
-        self.slot = _Column(folder, "slot", np.int64)
-        self.columns = [self.values, self.log_mad, self.slot]
+class _Fixed(_Writer):
+    """Objects of one size; those without an observation take no room."""
+
+    def __init__(self, folder: Path, view: StoredView) -> None:
+        super().__init__(folder, view)
+        self.slot = self.column("slot", (np.int64, ()))
+
+    @property
+    def places(self) -> _Column:
+        return self.slot
 
     def write(self, piece: Piece) -> None:
         data = piece.data
-        assert isinstance(data, Spectra)
         there = data.present
         self.slot.write(np.where(there, self.values.length + np.cumsum(there) - 1, -1))
         values = data.values if there.all() else data.values[there]
-        guard(values, data.log_mad)
+        guard(values)
         self.values.write(values)
-        self.log_mad.write(data.log_mad[there])
+        self.write_extras(data, there)
 
 
 def guard(*arrays: np.ndarray) -> None:

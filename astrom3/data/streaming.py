@@ -11,7 +11,7 @@ own objects, so that batches stay equal over the ranks; an evaluation batch gets
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,17 +19,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from astrom3.data.kernel import kernel
 from astrom3.data.layouts.parquet import ROWS_AT_ONCE
 from astrom3.data.layouts.table import Group, Piece, Source
 from astrom3.data.loader import Position
-from astrom3.data.packed import Batch, Selection, catalogue_inputs, select, window_starts
-from astrom3.data.preprocess import LightCurves, Spectra, fill_windows
-from astrom3.data.quality import Decision, frozen
+from astrom3.data.packed import Batch, Selection, catalogue_inputs, select
 from astrom3.data.sampler import draw, global_sizes
-from astrom3.data.schema import MODALITIES, PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
-from astrom3.data.store import STORED, guard
+from astrom3.data.store import guard
 from astrom3.errors import UserError
+from astrom3.kernel import kernel
+from astrom3.modalities.quality import Decision
+from astrom3.modalities.view import Members, StoredView, View, views_of
 
 GROUPS, BUFFER = 3, 4  # purposes of draws, beside those of sampler.py
 
@@ -41,22 +40,23 @@ class StreamSplit:
         self,
         source: Source,
         split: str,
-        modalities: Sequence[str],
+        views: Sequence[str] | Mapping[str, str | View],
         *,
         labelled_only: bool,
         min_modalities: int,
         pad_constants: bool | None = None,
     ) -> None:
         catalogue = source.catalogue(split)
-        inputs = catalogue_inputs(catalogue, source.normaliser, modalities)
+        self.views = views_of(views)
+        inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
         everywhere = np.ones(len(catalogue.ids), dtype=bool)
-        present = {m: everywhere if m in STORED else inputs.has_metadata for m in modalities}
+        present = {slot: everywhere if view.stored else inputs.has_metadata for slot, view in self.views.items()}
         self.selection: Selection = select(catalogue, present, inputs.decisions, labelled_only, min_modalities)
         self.found: dict[Decision, None] = {}  # decisions met while reading, each once
         rows = source.rows[split][self.selection.positions]
         order = np.argsort(rows, kind="stable")
         self.table, self.ids, self.min_modalities = source.table(split), catalogue.ids, min_modalities
-        self.modalities = tuple(m for m in MODALITIES if m in modalities)
+        self.modalities = tuple(self.views)
         self.rows, self.positions = rows[order], self.selection.positions[order]  # in the order of the table
         self.labels = catalogue.labels[self.positions]
         self.photo, self.metadata = inputs.photo[self.positions], inputs.metadata[self.positions]
@@ -195,7 +195,7 @@ class _Reader:
     def _read(self, needed: np.ndarray) -> Iterator[int]:
         """Read the needed places of the plan in order; yields the first place not read yet."""
         split = self.split
-        stored = [m for m in split.modalities if m in STORED]
+        stored = {view.store: view for view in split.views.values() if isinstance(view, StoredView)}
         rows = split.rows[self.plan.reads]
         first = np.array([group.first for group in split.table.groups])
         owner = np.searchsorted(first, rows[needed], side="right") - 1
@@ -205,7 +205,7 @@ class _Reader:
                 self._take(part, {})
                 yield int(part[-1]) + 1
                 continue
-            iterators = [split.table.pieces(group, m, rows[part]) for m in stored]
+            iterators = [split.table.pieces(group, view, rows[part]) for view in stored.values()]
             at = 0
             for pieces in zip(*iterators, strict=True):
                 places = part[at : at + len(pieces[0].rows)]
@@ -216,45 +216,36 @@ class _Reader:
     def _take(self, places: np.ndarray, pieces: dict[str, Piece]) -> None:
         """Put the usable ones of some objects into the pool."""
         split, members = self.split, self.plan.reads[places]
-        present = {"metadata": split.has_metadata[members]}
         ids = split.ids[split.positions[members]]
         names = dict(zip(split.rows[members].tolist(), ids, strict=True))
-        for modality, piece in pieces.items():
+        arrays = {}
+        for store, piece in pieces.items():
             self.decisions += piece.decisions(names)
-            data = piece.data
-            present[modality] = data.present if isinstance(data, Spectra) else np.diff(data.offsets) > 0
-        has = np.stack([present[m] for m in split.modalities])
+            arrays[store] = piece.view.arrays(piece.data)
+        present = {}
+        for slot, view in split.views.items():
+            if isinstance(view, StoredView):
+                present[slot] = view.present(arrays[view.store])
+            else:
+                present[slot] = split.has_metadata[members]
+        has = np.stack(list(present.values()))
         usable = has.sum(axis=0) >= split.min_modalities
         for i in np.flatnonzero(~usable).tolist():
-            there = ", ".join(m for m, row in zip(split.modalities, has, strict=True) if row[i]) or "none"
-            reason = f"{split.min_modalities} of {', '.join(split.modalities)} needed, usable: {there}"
+            there = ", ".join(slot for slot, row in zip(present, has, strict=True) if row[i]) or "none"
+            reason = f"{split.min_modalities} of {', '.join(present)} needed, usable: {there}"
             self.decisions.append(Decision(str(ids[i]), "object", "rejected", reason))
         chosen = np.flatnonzero(usable)
-        values: dict[str, np.ndarray] = {f"present.{m}": present[m][chosen] for m in split.modalities}
-        values["member"] = members[chosen]
-        if "photometry" in pieces:
-            values |= self._windows(pieces["photometry"].data, chosen, members)
-        if "spectra" in pieces:
-            data = pieces["spectra"].data
-            assert isinstance(data, Spectra)
-            spectra = np.empty((len(chosen), SPECTRUM_CHANNELS, WAVELENGTH_COUNT), np.float32)
-            spectra[:, :2], spectra[:, 2] = data.values[chosen], data.log_mad[chosen, None]
-            values["spectra"] = spectra
+        used = members[chosen]
+        of_piece = Members(chosen, split.positions[used], split.photo[used], split.metadata[used], split.pad_constants)
+        values: dict[str, np.ndarray] = {f"present.{slot}": there[chosen] for slot, there in present.items()}
+        values["member"] = used
+        for view in split.views.values():
+            if view.stored:
+                reader = view.reader(arrays[view.store], of_piece)
+                filled = reader.fill(np.arange(len(chosen)), self.seed, self.epoch)
+                values |= {key: tensor.numpy() for key, tensor in filled.items()}
         guard(*(v for v in values.values() if v.dtype == np.float32))
         self._put(places[chosen], values)
-
-    def _windows(self, data: LightCurves | Spectra, chosen: np.ndarray, members: np.ndarray) -> dict[str, np.ndarray]:
-        assert isinstance(data, LightCurves)
-        split = self.split
-        photo = split.photo[members] if data.photo is None else data.photo
-        constants = np.concatenate([photo, data.constants], axis=1)[chosen]
-        positions = split.positions[members[chosen]]
-        starts = window_starts(np.diff(data.offsets)[chosen], positions, self.seed, self.epoch)
-        x = np.empty((len(chosen), SEQ_LEN, PHOTO_CHANNELS), np.float32)
-        mask = np.empty((len(chosen), SEQ_LEN), np.float32)
-        points, offsets = frozen(data.values, np.float32), frozen(data.offsets, np.int64)
-        fill_windows(points, offsets, frozen(chosen, np.int64), starts, constants, split.pad_constants, x, mask)
-        return {"photometry": x, "mask": mask}
 
     def _put(self, places: np.ndarray, values: dict[str, np.ndarray]) -> None:
         if not self.pool:
@@ -274,11 +265,10 @@ class _Reader:
             "index": torch.from_numpy(split.positions[members]),
             "label": torch.from_numpy(split.labels[members]),
         }
-        for name in ("photometry", "mask", "spectra"):
-            if name in self.pool:
-                out[name] = torch.from_numpy(self.pool[name][slots])
-        if "metadata" in split.modalities:
-            out["metadata"] = torch.from_numpy(split.metadata[members])
+        for view in split.views.values():
+            for key in view.keys:
+                rows = self.pool[key][slots] if view.stored else split.metadata[members]
+                out[key] = torch.from_numpy(rows)
         out["present"] = {m: torch.from_numpy(self.pool[f"present.{m}"][slots]) for m in split.modalities}
         return out
 

@@ -28,11 +28,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from astrom3.data.normalise import Normaliser
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
+from astrom3.modalities.catalogue import Normaliser
 
 LAYOUT, VERSION = "astrom3", 1
 KIND = "data set"
@@ -74,7 +74,7 @@ class DatasetWriter:
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             if not overwrite:
                 raise UserError(f"{self.root} exists already; give another folder, or overwrite=true to replace it.")
-            if OutputFolder(self.root, KIND, legacy=written_before).files is None:
+            if output_folder(self.root).files is None:
                 raise UserError(
                     f"{self.root} is not a data set of this program, so it is not replaced; remove it first."
                 )
@@ -280,16 +280,26 @@ class DatasetWriter:
     def _publish(self) -> None:
         """Give the finished folder its name; an older data set there is moved away first and then removed."""
         old = self._temp.with_suffix(".old")
-        written = [str(path.relative_to(self._temp)) for path in self._temp.rglob("*") if path.is_file()]
-        OutputFolder(self._temp, KIND, ignored=written).open(written, overwrite=True)
+        name_written(self._temp)
         if self.root.is_dir() and any(self.root.iterdir()):
             if not self.overwrite:
                 raise UserError(f"{self.root} was written by somebody else in the meantime; give another folder.")
-            carry_over(self.root, self._temp, OutputFolder(self.root, KIND, legacy=written_before).files or ())
+            carry_over(self.root, self._temp, output_folder(self.root).files or ())
             os.replace(self.root, old)
         os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
         self._done = True
         shutil.rmtree(old, ignore_errors=True)
+
+
+def output_folder(root: Path) -> OutputFolder:
+    """The folder of a data set, as the verbs that write one own it."""
+    return OutputFolder(root, KIND, legacy=written_before)
+
+
+def name_written(folder: Path) -> None:
+    """Give a finished folder the manifest that names all that is in it."""
+    written = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    OutputFolder(folder, KIND).open(written, overwrite=True)
 
 
 def written_before(folder: Path) -> list[str] | None:

@@ -14,10 +14,10 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichModelSummary, RichProgressBar
 
 from astrom3.errors import UserError
-from astrom3.training.module import MONITOR
+from astrom3.tasks.task import MONITOR
 from astrom3.training.run import BEST, LAST, write_atomically
 
-SAID = ("train/loss", "val/loss", "val/accuracy")  # of an epoch, where there is no progress bar
+SAID = ("train/loss", "val/loss", "val/accuracy", "val/r2_hidden")  # of an epoch, where there is no progress bar
 log = logging.getLogger(__name__)
 
 
@@ -63,13 +63,13 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def checkpoints(folder: Path, monitor: str) -> list[ModelCheckpoint]:
-    """best.ckpt: the weights of the best validation accuracy; last.ckpt: everything needed to go on.
+def checkpoints(folder: Path, monitor: str, direction: str) -> list[ModelCheckpoint]:
+    """best.ckpt: the weights of the best value of the monitored metric; last.ckpt: everything needed to go on.
 
     Both are written at the end of the training epoch, after the schedule's step.
     """
     options: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(folder, Path(BEST).stem, monitor=monitor, mode="max", save_weights_only=True, **options)
+    best = ModelCheckpoint(folder, Path(BEST).stem, monitor=monitor, mode=direction, save_weights_only=True, **options)
     last = ModelCheckpoint(folder, Path(LAST).stem, every_n_epochs=1, **options)
     return [best, last]
 
@@ -89,12 +89,14 @@ class PatientStopping(EarlyStopping):
             trainer.should_stop = True
 
 
-def standard_callbacks(run: Path, monitor: str, patience: int, progress: bool = True) -> list[Callback]:
+def standard_callbacks(
+    run: Path, monitor: str, patience: int, progress: bool = True, direction: str = "max"
+) -> list[Callback]:
     """In this order: the table and the early stopping are in the state that the checkpoints save."""
     bars = [RichProgressBar(), RichModelSummary(max_depth=2)] if progress else []
     return [
         *bars,
         EpochTable(run / "metrics.csv"),
         PatientStopping(patience),
-        *checkpoints(run / "checkpoints", monitor),
+        *checkpoints(run / "checkpoints", monitor, direction),
     ]

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from torch import nn
 
-from astrom3.models import published
-from astrom3.training import plots
+from astrom3 import plots
+from astrom3.published import astrom3 as published
+from astrom3.published import native
 from astrom3.training.checkpoints import load_weights
 from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
 
@@ -31,20 +33,30 @@ def test_best(trainer: L.Trainer, module: Any, data: L.LightningDataModule, seed
 
 def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[str, Any], title: str) -> None:
     """model/, plots and, last because it marks the run as finished, metrics.json."""
-    published.save(module.model, run / "model")  # type: ignore[arg-type]
+    save_model(module.model, run / "model")  # type: ignore[arg-type]
     statistics = data.normaliser.to_dict() if data.normaliser is not None else None  # None: normalised already
     known = {
         "classes": list(data.classes),
         "normaliser": statistics,
         "pad_constants": data.splits["train"].pad_constants,
+        "views": {slot: view.name for slot, view in data.views.items()},
     }
     write_json(run / "model" / "preprocessing.json", known)
     plots.curves(run / "metrics.csv", run / "curves.png", title)
     if "confusion" in scores:
         plots.confusion(scores, run / "confusion.png", title)
+    if getattr(module, "examples", None):
+        plots.reconstruction(module.examples, run / "reconstruction.png", title)  # type: ignore[arg-type]
     write_json(run / INFO, json.loads((run / INFO).read_text()) | {"data": describe_data(data)})  # the test split too
     data.write_rejected(run / "rejected.csv")
     write_json(run / METRICS, scores)
+
+
+def save_model(model: nn.Module, folder: Path) -> None:
+    """The native form, and the published one beside it where there is one."""
+    native.save(model, folder)
+    if published.has_form(model):
+        published.save(model, folder)
 
 
 def headline(scores: dict[str, Any]) -> str:
@@ -53,4 +65,9 @@ def headline(scores: dict[str, Any]) -> str:
         mean = scores["centroid_accuracy"].get("mean")
         centroid = f", class centroids {100 * mean:.2f} %" if mean is not None else ""
         return f"test loss {scores['loss']:.4f}, CLIP accuracy {100 * scores['clip_accuracy']:.2f} %{centroid}"
+    if "r2_hidden" in scores:
+        return (
+            f"test RMSE {scores['rmse_hidden']:.4f} mag, R2 {scores['r2_hidden']:.3f} on hidden points; "
+            f"RMSE {scores['rmse_probed']:.4f} mag, R2 {scores['r2_probed']:.3f} on probed points"
+        )
     return f"test accuracy {100 * scores['accuracy']:.2f} %, macro F1 {100 * scores['macro_f1']:.2f} %, n {scores['n']}"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from astrom3.errors import UserError
 from astrom3.registry import constructible
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
+OPTIONAL = {"mask_token"}  # of an Astromer: only variants without the leak have one
 
 
 @constructible
@@ -41,16 +43,25 @@ class FromWeights:
 
     source: str
     head: bool = False  # the class head too: for data sets that share their classes
+    allow: Sequence[str] = ()  # classes of other packages that the folder may construct
 
     def check(self) -> None:
         return None
 
     def apply(self, model: nn.Module) -> None:
-        from astrom3.models import published
+        from astrom3.published import astrom3 as published
+        from astrom3.published import astromer, native
 
-        folder = published.find(self.source)
-        taken = adopt(model, published.read_tensors(folder), str(self.source), self.head)
-        log.info("%d tensors taken from %s", taken, self.source)
+        source = str(self.source)
+        if astromer.recognises(source):
+            taken = adopt_released(model, source)
+        else:
+            folder = published.find(source)
+            if (folder / published.CONFIG).is_file() and published.has_form(model):
+                taken = adopt(model, published.read_tensors(folder), source, self.head)
+            else:
+                taken = adopt_parts(model, native.load(folder, self.allow), source, self.head)
+        log.info("%d tensors taken from %s", taken, source)
 
 
 @constructible
@@ -60,11 +71,13 @@ class FromRun:
 
     path: str
     seed: int
+    mode: str = "clip"
 
     def check(self) -> None:
         if not (Path(self.path) / "model").is_dir():
             raise UserError(
-                f"{self.path} holds no finished CLIP run to start from: run `python -m astrom3.train mode=clip "
+                f"{self.path} holds no finished {self.mode.upper()} run to start from: run `python -m astrom3.train "
+                f"mode={self.mode} "
                 f"seed={self.seed}` first (with the same root and data), or give init.path=<run folder>"
             )
         check_seed(Path(self.path), self.seed)
@@ -91,7 +104,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
 
     A single encoder finds its part in a trimodal model; every tensor that the model needs must be there.
     """
-    from astrom3.models import published
+    from astrom3.published import astrom3 as published
 
     renamed = published.names(model)
     wanted = {ours: theirs for ours, theirs in renamed.items() if head or not theirs.startswith("fc.")}
@@ -115,3 +128,84 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
         own[ours] = tensor
     model.load_state_dict(own)
     return len(wanted)
+
+
+def adopt_released(model: nn.Module, source: str) -> int:
+    """Put released ASTROMER weights into the light-curve encoder of `model`, and the reconstruction head if it has one.
+
+    Weights that were trained with the leak go into an encoder without it, unless its `compat` asks for it.
+    """
+    from astrom3.encoders.astromer import Astromer, MaskedAstromer
+    from astrom3.published import astromer
+
+    own = [module for module in model.modules() if isinstance(module, Astromer)]
+    if not own:
+        raise UserError(
+            f"{source} holds weights of Astromer: add model=astromer1 (or 2), or encoder/photometry=astromer1"
+        )
+    encoder, head, _ = astromer.load(source, as_published=own[0].compat is not None)
+    taken = fill(own[0], encoder, source)
+    if isinstance(model, MaskedAstromer):
+        taken += fill(model.head, head, source)
+    return taken
+
+
+def adopt_parts(model: nn.Module, source: nn.Module, name: str, head: bool = False) -> int:
+    """Put the encoders of a model in the native form into those of `model`; returns how many tensors.
+
+    Encoders are matched by modality. Where all encoders match, projections and logit scales come along, and between
+    masked models the reconstruction head; the class head only if `head`.
+    """
+    own = encoders_of(model)
+    given = encoders_of(source)
+    shared = [modality for modality in own if modality in given]
+    if not shared:
+        raise UserError(
+            f"{name} has encoders of {', '.join(given)}, this model of {', '.join(own)}: nothing to start from"
+        )
+    taken = sum(fill(own[modality], given[modality], name) for modality in shared)
+    whole = len(shared) == len(own)
+    for part, wanted in (("projections", whole), ("logit_scales", whole), ("head", head or is_masked(model, source))):
+        mine = getattr(getattr(model, "backbone", model), part, None) if part != "head" else getattr(model, part, None)
+        theirs = (
+            getattr(getattr(source, "backbone", source), part, None) if part != "head" else getattr(source, part, None)
+        )
+        if wanted and mine is not None and theirs is not None:
+            taken += fill(mine, theirs, name)
+    return taken
+
+
+def is_masked(*models: nn.Module) -> bool:
+    """Whether all models reconstruct: their heads belong to the pre-training."""
+    from astrom3.encoders.astromer import MaskedAstromer
+
+    return all(isinstance(model, MaskedAstromer) for model in models)
+
+
+def encoders_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Modality -> encoder of a model of any kind."""
+    from astrom3.modalities.view import get_view
+
+    inner: Any = getattr(model, "backbone", model)
+    several = getattr(inner, "encoders", None)
+    if several is not None:
+        return dict(several.items())
+    encoder = getattr(inner, "encoder", inner)
+    return {get_view(encoder.view).modality: encoder}
+
+
+def fill(own: nn.Module, given: nn.Module, source: str) -> int:
+    """Copy all tensors of a part; UserError where the parts are not of one kind and size."""
+    mine = own.state_dict()
+    theirs = given.state_dict()
+    shared = [name for name in mine if name in theirs]
+    wrong = [name for name in shared if theirs[name].shape != mine[name].shape]
+    wrong += sorted((set(mine) ^ set(theirs)) - OPTIONAL)
+    if type(own) is not type(given) or wrong:
+        what = f" ({wrong[0]} differs)" if wrong else ""
+        raise UserError(
+            f"{source} holds a {type(given).__name__} of another kind or size than this {type(own).__name__}{what}: "
+            "choose the same encoder and size"
+        )
+    own.load_state_dict(mine | {name: theirs[name] for name in shared})
+    return len(shared)

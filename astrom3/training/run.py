@@ -47,7 +47,10 @@ LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
 FILES = (CONFIG, INFO, METRICS, FAILURE, "metrics.csv", "rejected.csv", "evaluation.json", "curves.png",
          "confusion.png", "model/config.json", "model/model.safetensors", "model/preprocessing.json",
+         "model/native.json", "model/native.safetensors",
          *WEIGHTS)  # fmt: skip
+ADDED = ("family", "prefix", "head", "views", "freeze", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
+         "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 
@@ -157,7 +160,7 @@ def check_processes(trainer: Any) -> None:
 def differences(old: Any, new: DictConfig) -> list[str]:
     """`key: old -> new` for every key that changes what is trained."""
     a, b = dict(_flat(old)), dict(_flat(new))
-    keys = [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]
+    keys = [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k) and (k in a or k not in ADDED)]
     free = tuple(k + "." for k in KEPT_ON_RESUME)
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if k not in KEPT_ON_RESUME and not k.startswith(free)]
 

@@ -121,9 +121,9 @@ def loading(ours: bool, objects: int, batch: int, streaming: bool) -> Case:
 def network(ours: bool, model: str) -> torch.nn.Module:
     """model: photo, spectra, meta, all or clip, in its published size with the dropouts of a published run."""
     if ours:
-        from astrom3.models.galspecnet import GalSpecNet as Spectra
-        from astrom3.models.informer import InformerEncoder as Photometry
-        from astrom3.models.mlp import MetadataMLP as Metadata
+        from astrom3.encoders.galspecnet import GalSpecNet as Spectra
+        from astrom3.encoders.informer import InformerEncoder as Photometry
+        from astrom3.encoders.mlp import MetadataMLP as Metadata
 
         spectra, metadata = Spectra(dropout=0.2), Metadata(dropout=0.2)
     else:
@@ -132,7 +132,7 @@ def network(ours: bool, model: str) -> torch.nn.Module:
         from experiments.bench.plain import PlainMLP as Metadata  # type: ignore[assignment]
 
         spectra, metadata = Spectra(p=0.2), Metadata(p=0.2)  # type: ignore[call-arg]
-    from astrom3.models.multimodal import Classifier, MultimodalClassifier, MultimodalModel
+    from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 
     if model in ("photo", "spectra", "meta"):
         return Classifier({"photo": Photometry, "spectra": lambda: spectra, "meta": lambda: metadata}[model](), 10)
@@ -165,7 +165,7 @@ def setting(ours: bool, model: str, batch: int, device: str, compiled: bool) -> 
         keep_memory()
     net = network(ours, model).to(device)
     if compiled:
-        from astrom3.models.multimodal import compile_encoders
+        from astrom3.encoders.towers import compile_encoders
 
         compile_encoders(net)
     return net, random_batch(batch, device)
@@ -174,7 +174,7 @@ def setting(ours: bool, model: str, batch: int, device: str, compiled: bool) -> 
 def step(ours: bool, model: str, precision: str, batch: int, device: str = "cpu", compiled: bool = False,
          **_: Any) -> Case:  # fmt: skip
     """One training step: forward, loss, backward, clipping, Adam."""
-    from astrom3.training.losses import contrastive_loss
+    from astrom3.tasks.losses import contrastive_loss
 
     net, data = setting(ours, model, batch, device, compiled)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=ours)
@@ -235,7 +235,7 @@ def count(function: Once) -> float:
 def matmul(ours: bool, precision: str, device: str = "cpu", **_: Any) -> Case:
     """The machine's own rate: products of square matrices, by torch's product or our layer, whichever is faster.
     `objects` is 1."""
-    from astrom3.models.linear import Linear
+    from astrom3.encoders.cpu.linear import Linear
 
     n = 8192 if device != "cpu" else 2048
     kind = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -11,7 +11,7 @@ import sys
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from astrom3.training.losses import contrastive_loss
+from astrom3.tasks.losses import contrastive_loss
 from experiments.bench import surveys
 from experiments.bench.cases import network
 from experiments.bench.plain import PlainObjects

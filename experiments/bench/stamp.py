@@ -14,11 +14,11 @@ from typing import Any
 def main() -> None:
     path, steps, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     sys.argv = ["astrom3.train", *arguments]
-    from astrom3 import cli
+    from astrom3.cli import verbs as cli
     from astrom3.train import train
 
     def stamped(cfg: Any) -> Any:
-        from astrom3.training.module import TrainingModule
+        from astrom3.tasks.task import TrainingModule
 
         def on_train_batch_end(self: Any, outputs: Any, batch: Any, number: int) -> None:
             if self.global_rank == 0:

@@ -23,7 +23,7 @@ def main() -> None:
         answers.flush()
 
     if spec.get("ours", True):
-        from astrom3.cli import calm_threads
+        from astrom3.cli.verbs import calm_threads
 
         calm_threads()
     import torch

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from astrom3.models import published
+from astrom3.published import astrom3 as published
+from astrom3.tasks.losses import contrastive_loss, pair_logits
+from astrom3.tasks.task import TrainingModule
 from astrom3.training.callbacks import PatientStopping
-from astrom3.training.losses import contrastive_loss, pair_logits
-from astrom3.training.module import TrainingModule
 
 OUTPUT, GRADIENT, TINY_GRADIENT, TINY = 1e-5, 1e-4, 1e-4, 1e-5
 
@@ -129,7 +129,7 @@ class TestPreprocessing:
         return "cases" in entry
 
     def test_every_case(self, vector):
-        from astrom3.data import preprocess
+        from astrom3.modalities import preprocess
 
         path, _ = vector
         tensors = {k: v.numpy() for k, v in load_file(path).items()}

@@ -16,12 +16,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.kernel import kernel
 from astrom3.data.layouts.ours import label_ids, struct_child
 from astrom3.data.layouts.parquet import (
     ParquetTable,
@@ -33,9 +32,6 @@ from astrom3.data.layouts.parquet import (
     unnest,
 )
 from astrom3.data.layouts.table import Catalogue, Source
-from astrom3.data.normalise import COLUMN, Normaliser
-from astrom3.data.preprocess import LightCurves, Spectra
-from astrom3.data.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
 from astrom3.data.schema import (
     ALL_COLS,
     CLASSES,
@@ -47,6 +43,11 @@ from astrom3.data.schema import (
     WAVELENGTH_COUNT,
 )
 from astrom3.errors import UserError
+from astrom3.kernel import kernel
+from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.preprocess import LightCurves, Spectra
+from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
+from astrom3.modalities.view import StoredView
 
 log = logging.getLogger(__name__)
 COLUMNS = ("photometry", "spectra", "metadata", "label")
@@ -107,9 +108,9 @@ class ProcessedTable(ParquetTable):
 class FirstTable(ProcessedTable):
     """processed-1."""
 
-    def decode(self, modality: str, column: pa.Array) -> tuple[LightCurves | Spectra, np.ndarray | None]:
+    def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
         lengths, points, bad = rows_of_three(column)
-        return prepare(modality, lengths, [points[:, i] for i in range(3)], bad)
+        return prepare(view, lengths, [points[:, i] for i in range(3)], bad)
 
     def values(self, metadata: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         values = np.full((len(metadata), len(ALL_COLS)), np.nan)
@@ -126,7 +127,13 @@ class CurrentTable(ProcessedTable):
 
     pad_constants = False
 
-    def decode(self, modality: str, column: pa.Array) -> tuple[LightCurves | Spectra, np.ndarray | None]:
+    def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
+        modality = view.modality
+        if view.name != modality:
+            raise UserError(
+                f"{self.files[0]} holds observations prepared for AstroM3's encoders, and the view {view.name} needs "
+                "them as observed: use data in the layouts astrom3, raw or processed-1"
+            )
         lengths, inner = unnest(column)
         widths, flat = unnest(inner)
         width = PHOTO_CHANNELS if modality == "photometry" else WAVELENGTH_COUNT

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, readable
 from astrom3.data.layouts.table import Catalogue, Source
-from astrom3.data.normalise import Normaliser
-from astrom3.data.preprocess import LightCurves, Spectra
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, UNLABELLED
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.view import StoredView
 
 LAYOUT, VERSION = "astrom3", 1
 CHILDREN = {"photometry": ("time", "flux", "flux_err"), "spectra": ("wavelength", "flux", "ivar")}
@@ -38,9 +38,9 @@ class ObjectTable(ParquetTable):
         if missing:
             raise UserError(f"{self.files[0]} lacks the columns {', '.join(missing)}; write the data set again.")
 
-    def decode(self, modality: str, column: pa.Array) -> tuple[LightCurves | Spectra, np.ndarray | None]:
-        lengths, columns, bad = columns_of_struct(column, CHILDREN[modality])
-        return prepare(modality, lengths, columns, bad)
+    def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
+        lengths, columns, bad = columns_of_struct(column, CHILDREN[view.modality])
+        return prepare(view, lengths, columns, bad)
 
     @cached_property
     def _catalogue(self) -> Catalogue:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from astrom3.data.fingerprint import fingerprint
 from astrom3.data.layouts.table import Group, Piece, Table
-from astrom3.data.preprocess import LightCurves, Spectra, prepare_light_curves, prepare_spectra
-from astrom3.data.quality import UNEQUAL, check_light_curves, check_spectra
 from astrom3.errors import UserError
+from astrom3.modalities.quality import UNEQUAL
+from astrom3.modalities.view import StoredView, stored_view
 
 ROWS_AT_ONCE = 256  # objects decoded at a time, however large the row group: about 13 MB of spectra
 
@@ -73,7 +73,7 @@ class ParquetTable(Table):
         return fingerprint(self.files, cache, type(self).__name__)
 
     @abstractmethod
-    def decode(self, modality: str, column: pa.Array) -> tuple[LightCurves | Spectra, np.ndarray | None]:
+    def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
         """Prepared objects and repair counts from one column of a record batch."""
 
     def batches(self, group: Group, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -85,12 +85,13 @@ class ParquetTable(Table):
                 yield first, batch
                 first += len(batch)
 
-    def pieces(self, group: Group, modality: str, rows: np.ndarray | None = None) -> Iterator[Piece]:
+    def pieces(self, group: Group, view: str | StoredView, rows: np.ndarray | None = None) -> Iterator[Piece]:
+        stored = stored_view(view)
         if rows is not None:
             rows = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
             if not len(rows):
                 return
-        for first, batch in self.batches(group, [self.column[modality]]):
+        for first, batch in self.batches(group, [self.column[stored.modality]]):
             if rows is not None and first > rows[-1]:
                 return
             array = batch.column(0)
@@ -101,7 +102,7 @@ class ParquetTable(Table):
                     continue
                 if len(chosen) < len(batch):
                     array = array.take(pa.array(chosen - first))
-            yield Piece(modality, chosen, *self.decode(modality, array))
+            yield Piece(stored, chosen, *self.decode(stored, array))
 
     def small_columns(self, names: list[str]) -> pa.Table:
         """Whole columns without observations: ids, labels, catalogue values."""
@@ -171,15 +172,10 @@ def columns_of_struct(array: pa.StructArray, names: Sequence[str]) -> tuple[np.n
 
 
 def prepare(
-    modality: str, lengths: np.ndarray, columns: Sequence[np.ndarray], bad: np.ndarray
-) -> tuple[LightCurves | Spectra, np.ndarray]:
+    view: StoredView, lengths: np.ndarray, columns: Sequence[np.ndarray], bad: np.ndarray
+) -> tuple[Any, np.ndarray]:
     """Check and prepare raw ragged columns; `bad` objects are rejected for their unequal columns."""
-    data: LightCurves | Spectra
-    if modality == "photometry":
-        checked = check_light_curves(offsets_of(lengths), *columns)
-        data = prepare_light_curves(checked)
-    else:
-        checked = check_spectra(offsets_of(lengths), *columns)
-        data = prepare_spectra(checked)
-    data.verdict[bad] = UNEQUAL[modality]
+    checked = view.check(offsets_of(lengths), *columns)
+    data = view.prepare(checked)
+    data.verdict[bad] = UNEQUAL[view.modality]
     return data, checked.repairs

@@ -17,11 +17,12 @@ from astrom3.data.fingerprint import fingerprint
 from astrom3.data.layouts.ours import label_ids
 from astrom3.data.layouts.parquet import ROWS_AT_ONCE, prepare
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
-from astrom3.data.normalise import Normaliser
-from astrom3.data.quality import Decision
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.raw import SPLIT_FILES, RawDataset, RawSplit
 from astrom3.data.schema import SPLITS
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import Decision
+from astrom3.modalities.view import StoredView, stored_view
 
 
 class RawTable(Table):
@@ -50,26 +51,28 @@ class RawTable(Table):
     def catalogue(self) -> Catalogue:
         return self._catalogue
 
-    def pieces(self, group: Group, modality: str, rows: np.ndarray | None = None) -> Iterator[Piece]:
+    def pieces(self, group: Group, view: str | StoredView, rows: np.ndarray | None = None) -> Iterator[Piece]:
         chosen = np.arange(group.first, group.first + group.rows)
         if rows is not None:
             chosen = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
         if not len(chosen):
             return
-        read, empty = self._reader(modality), (np.empty(0), np.empty(0), np.empty(0))
+        stored = stored_view(view)
+        read = self._reader(stored.modality)
+        empty = (np.empty(0), np.empty(0), np.empty(0))
         observations, unreadable = [], []
         for row in chosen.tolist():
             try:
                 observations.append((read(row) or empty)[:3])
             except ReadError as error:
                 observations.append(empty)
-                unreadable.append(Decision(self._objects.ids[row], modality, "rejected", str(error)))
+                unreadable.append(Decision(self._objects.ids[row], stored.modality, "rejected", str(error)))
         lengths = np.array([[len(column) for column in o] for o in observations], dtype=np.int64)
         bad = (lengths != lengths[:, :1]).any(axis=1)
         kept = [empty if b else o for o, b in zip(observations, bad, strict=True)]
         columns = [np.concatenate([o[i] for o in kept]) for i in range(3)]
-        data, repairs = prepare(modality, np.where(bad, 0, lengths[:, 0]), columns, bad)
-        yield Piece(modality, chosen, data, repairs, tuple(unreadable))
+        data, repairs = prepare(stored, np.where(bad, 0, lengths[:, 0]), columns, bad)
+        yield Piece(stored, chosen, data, repairs, tuple(unreadable))
 
     def _reader(self, modality: str) -> Callable[[int], Any]:
         """Row -> three columns, or None where the CSV names no file."""

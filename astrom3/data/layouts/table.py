@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from astrom3.data.normalise import Normaliser
-from astrom3.data.preprocess import LightCurves, Spectra
-from astrom3.data.quality import Decision, list_decisions
 from astrom3.errors import UserError, shown
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import Decision, list_decisions
+from astrom3.modalities.view import StoredView
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,18 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Piece:
-    """Prepared objects of one modality: rows (n,) of their table, and what was repaired (n, 4), None if not counted."""
+    """Prepared objects of one view: rows (n,) of their table, and what was repaired (n, 4), None if not counted."""
 
-    modality: str
+    view: StoredView
     rows: np.ndarray
-    data: LightCurves | Spectra
+    data: Any  # what the view prepares
     repairs: np.ndarray | None
     unreadable: tuple[Decision, ...] = ()  # files of these objects that could not be read
 
     def decisions(self, ids: Sequence[str] | np.ndarray | Mapping[int, str]) -> list[Decision]:
         """Rows of rejected.csv for this piece; `ids` by row of the table."""
         names = [ids[row] for row in self.rows.tolist()]
-        return [*self.unreadable, *list_decisions(self.modality, names, self.data.verdict, self.repairs)]
+        return [*self.unreadable, *list_decisions(self.view.modality, names, self.data.verdict, self.repairs)]
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ class Table(ABC):
         """Ids, labels and catalogue values of all rows."""
 
     @abstractmethod
-    def pieces(self, group: Group, modality: str, rows: np.ndarray | None = None) -> Iterator[Piece]:
-        """Prepared light curves or spectra of one group in order, or of those of its objects that are in `rows`.
+    def pieces(self, group: Group, view: str | StoredView, rows: np.ndarray | None = None) -> Iterator[Piece]:
+        """Prepared observations of one group in order, or of those of its objects that are in `rows`.
 
-        Pieces of different modalities have the same rows, so that two iterators can be zipped.
+        Pieces of different views have the same rows, so that two iterators can be zipped.
         """
 
     @abstractmethod
@@ -132,11 +133,11 @@ class Source:
         """Catalogue of the split's objects, in the order of the split."""
         return self.table(split).catalogue().take(self.rows[split])
 
-    def chunks(self, split: str, modality: str) -> Iterator[Piece]:
-        """Prepared light curves or spectra of the split, in the order of the table; memory is bounded."""
+    def chunks(self, split: str, view: str | StoredView) -> Iterator[Piece]:
+        """Prepared observations of the split, in the order of the table; memory is bounded."""
         table = self.table(split)
         for group in table.groups:
-            yield from table.pieces(group, modality, self.rows[split])
+            yield from table.pieces(group, view, self.rows[split])
 
     def fingerprint(self, split: str, cache: Path) -> str:
         """Key of the content of the table behind the split."""

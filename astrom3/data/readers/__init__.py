@@ -1,8 +1,9 @@
 """Readers of users' files: one file of one object in, arrays out.
 
 Light curves come as time [day], flux [mJy], flux_err [mJy]; spectra as wavelength [Angstrom, vacuum], flux, ivar; all
-float64, (N,), as they stand in the file: `astrom3.data.quality` decides on bad numbers. A file that cannot be read is
-a ReadError, a column that is not there a ColumnError; both are UserErrors of one sentence that starts with the path.
+float64, (N,), as they stand in the file: `astrom3.modalities.quality` decides on bad numbers. A file that cannot be
+read is a ReadError, a column that is not there a ColumnError; both are UserErrors of one sentence that starts with the
+path.
 """
 
 from __future__ import annotations

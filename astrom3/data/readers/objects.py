@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.quality import Decision
 from astrom3.data.readers.tables import read_table
 from astrom3.data.schema import ALL_COLS, CLASSES
 from astrom3.errors import UserError
+from astrom3.modalities.quality import Decision
 
 # Columns that follow from others where a table does not give them: name -> (of which, how).
 DERIVED = {

@@ -1,0 +1,136 @@
+"""What a model has learnt: python -m astrom3.analyse model=runs/clip-full-scratch-42 data=... out=analysis
+
+Few labels on frozen embeddings, cross-modal retrieval, modality ablation, outliers and suspicious labels, map,
+calibration, a second model compared (other=<run>), kinds of attention, sensitivity to catalogue features: what=[...]
+chooses, without it all that the model allows. Embeddings are kept in the folder (or read: embeddings=<folder of
+astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from astrom3.errors import UserError
+from astrom3.files import LOCKS, OutputFolder, read_json
+
+log = logging.getLogger(__name__)
+NAMES = ("fewshot", "retrieval", "ablation", "outliers", "map", "calibration", "compare", "attention", "sensitivity")
+EMBEDDINGS = ("photometry", "spectra", "metadata", "mean")
+
+
+def analyse(cfg: DictConfig) -> dict[str, Any]:
+    """The numbers of every analysis; those that are not possible are left out with the reason."""
+    chosen = check(cfg)
+    from astrom3.analyse.embedded import gather, other_seed
+    from astrom3.training.hardware import keep_memory, quieten
+
+    quieten()
+    keep_memory()
+    out = Path(cfg.out)
+    OutputFolder(out, "analyse", legacy=written_before).open(names_of(chosen), cfg.overwrite)
+    sources = [] if cfg.embeddings is not None else [cfg.model]
+    warnings = [w for s in (*sources, cfg.other) if s is not None and (w := other_seed(s, cfg.seed))]
+    for warning in warnings:
+        log.warning("%s", warning)
+    context = gather(cfg)
+    numbers: dict[str, Any] = {"model": context.splits["test"].model, "warnings": warnings, "left_out": {}}
+    sections = {}
+    for name in chosen:
+        section = one(name, context, numbers, all_asked=cfg.what is None)
+        if section is not None:
+            sections[name] = section
+    text = write(out, numbers, sections, {s: len(e) for s, e in context.splits.items()})
+    log.info("%s\nWritten to %s: report.md, analysis.json, pictures and lists", text, out)
+    if not sections:
+        raise UserError("nothing of what was asked is possible: " + listed(numbers["left_out"]))
+    return numbers
+
+
+def check(cfg: DictConfig) -> list[str]:
+    """The analyses to make, in the order of the report; refuses before anything heavy is imported."""
+    chosen = list(NAMES if cfg.what is None else cfg.what)
+    if unknown := [w for w in chosen if w not in NAMES]:
+        raise UserError(f"what=[{unknown[0]}] does not exist: there are {', '.join(NAMES)}")
+    if cfg.model is None and cfg.embeddings is None:
+        raise UserError("give model=<run folder, model folder or hub id>, or embeddings=<folder of astrom3.embed>")
+    if "map" in chosen and cfg.what is not None:  # now, not after the embedding
+        from astrom3.extras import need
+
+        need("umap", "analyse", "what=[map]")
+    return [name for name in NAMES if name in chosen]
+
+
+def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> Any:
+    """A section, or None with the reason in numbers["left_out"]; where all that is possible was asked, that includes a
+    missing package."""
+    from astrom3.analyse.section import NotPossible
+    from astrom3.analyse.sections import SECTIONS
+
+    log.info("%s", name)
+    try:
+        if name == "map" and all_asked:
+            from astrom3.extras import need
+
+            try:
+                need("umap", "analyse", "the map")
+            except UserError as missing:
+                raise NotPossible(str(missing)) from None
+        section = SECTIONS[name](context)
+    except NotPossible as reason:
+        numbers["left_out"][name] = str(reason)
+        log.info("  left out: %s", reason)
+        return None
+    numbers[name] = section.numbers
+    return section
+
+
+def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects: dict[str, int]) -> str:
+    """report.md and analysis.json; the text of the first."""
+    from astrom3.training.run import write_atomically, write_json
+
+    count = ", ".join(f"{split} {n}" for split, n in objects.items())
+    lines = [f"# Analysis of {numbers['model']}", "", f"Objects: {count}.", ""]
+    lines += [line for w in numbers["warnings"] for line in (f"**Careful:** {w}.", "")]
+    for name, section in sections.items():
+        lines += [f"## {section.title}", "", *section.lines, "", f"![{section.title}]({name}.png)", ""]
+    if numbers["left_out"]:
+        lines += ["## Left out", "", *(f"- {name}: {reason}" for name, reason in numbers["left_out"].items()), ""]
+    text = "\n".join(lines)
+    write_atomically(out / "report.md", text)
+    write_json(out / "analysis.json", numbers | {"objects": objects})
+    return text
+
+
+def names_of(chosen: Sequence[str]) -> list[str]:
+    """Files and folders that these analyses write."""
+    lists = {"map": ["map.parquet"], "outliers": ["mislabelled.csv", *(f"outliers-{name}.csv" for name in EMBEDDINGS)]}
+    more = [name for what in chosen for name in lists.get(what, [])]
+    return ["report.md", "analysis.json", "embeddings", "embeddings-other", *(f"{what}.png" for what in chosen), *more]
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of an analysis, None where it is none."""
+    there = [name for name in names_of(NAMES) if (folder / name).exists()]
+    if (folder / "analysis.json").is_file():
+        return there if {"model", "left_out"} <= set(read_json(folder / "analysis.json")) else None
+    others = {path.name for path in folder.iterdir()} - {"embeddings", "embeddings-other", *LOCKS}
+    return there if there and not others else None  # killed before its end
+
+
+def listed(reasons: dict[str, str]) -> str:
+    return "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+
+
+def main() -> None:
+    from astrom3.cli.verbs import run_verb
+
+    run_verb("analyse", analyse)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Frozen embeddings, few labels: class centroids, nearest neighbours, a linear probe (Rizhko & Bloom 2024, section 4).
+
+Each takes training vectors (n, D) with labels (n,) and gives labels for queries (m, D). Zero-shot: the labels are known
+in one modality only, whose centroids classify another through the common space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from astrom3.analyse.section import PUBLISHED, Context, Section, having, percent, table
+from astrom3.data.schema import UNLABELLED
+from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.plots import save
+
+Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+SHOTS = (1, 5, 20, 100, None)  # labels per class, None: all
+DRAWS = 5
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1; zero rows stay zero."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)
+
+
+def centroids(vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that occur (k,), and the direction (k, D) of the mean of the unit vectors of each."""
+    found = np.unique(labels)
+    return found, unit(np.stack([unit(vectors[labels == k]).mean(0) for k in found]))
+
+
+def by_centroid(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Class of the nearest centroid by cosine."""
+    found, centres = centroids(vectors, labels)
+    return found[(unit(queries) @ centres.T).argmax(1)]
+
+
+def by_neighbours(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int = 5) -> np.ndarray:
+    """Majority of the k nearest by cosine; the nearest decides a tie."""
+    k, classes = min(k, len(vectors)), int(labels.max()) + 1
+    near = np.empty((len(queries), k), dtype=np.int64)
+    base = unit(vectors).T
+    for i in range(0, len(queries), 2048):
+        cosine = unit(queries[i : i + 2048]) @ base
+        top = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        order = np.take_along_axis(cosine, top, 1).argsort(1)[:, ::-1]
+        near[i : i + 2048] = labels[np.take_along_axis(top, order, 1)]
+    votes = np.zeros((len(queries), classes))
+    for rank in range(k):
+        votes[np.arange(len(queries)), near[:, rank]] += 1 + (k - rank) * 1e-3  # earlier ranks decide ties
+    return votes.argmax(1)
+
+
+def by_probe(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Multinomial logistic regression (L2, C = 1) on standardised vectors."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(np.unique(labels)) == 1:
+        return np.full(len(queries), labels[0])
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(vectors, labels).predict(queries)
+
+
+def by_nearest(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Class of the nearest by cosine, as in the paper."""
+    return by_neighbours(vectors, labels, queries, k=1)
+
+
+METHODS: dict[str, Predict] = {
+    "centroid": by_centroid, "nearest": by_nearest, "5 neighbours": by_neighbours, "linear probe": by_probe,
+}  # fmt: skip
+PUBLISHED_NAMES = {"photometry": "photo", "spectra": "spectra", "metadata": "meta", MEAN: "all"}
+
+
+def few_shot(
+    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray,
+    shots: int | None, draws: int = DRAWS, seed: int = 0,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Accuracy and macro recall of every method with `shots` labels per class (None: all, one draw), over draws.
+
+    A class with fewer training objects gives all it has. Unlabelled objects take no part.
+    """
+    keep, kept = train_labels != UNLABELLED, test_labels != UNLABELLED
+    train, train_labels, test, test_labels = train[keep], train_labels[keep], test[kept], test_labels[kept]
+    scores: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
+    for draw in range(1 if shots is None else draws):
+        rows = np.arange(len(train)) if shots is None else drawn(train_labels, shots, seed + draw)
+        for name, predict in METHODS.items():
+            scores[name].append(accuracy(test_labels, predict(train[rows], train_labels[rows], test)))
+    return {name: summary(np.array(values)) for name, values in scores.items()}
+
+
+def drawn(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
+    """Rows of up to `shots` objects of every class."""
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    return np.concatenate([rng.permutation(g)[:shots] for g in groups])
+
+
+def accuracy(true: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """Accuracy and the mean over classes of the recall."""
+    right = true == predicted
+    return float(right.mean()), float(np.mean([right[true == k].mean() for k in np.unique(true)]))
+
+
+def summary(values: np.ndarray) -> dict[str, float]:
+    deviation = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
+    return {
+        "accuracy": float(values[:, 0].mean()), "accuracy_sd": float(deviation[0]),
+        "macro_recall": float(values[:, 1].mean()), "macro_recall_sd": float(deviation[1]),
+    }  # fmt: skip
+
+
+def zero_shot(train: Embeddings, test: Embeddings) -> dict[str, dict[str, dict[str, float]]]:
+    """Modality with the labels -> modality to classify -> scores of the centroids of the first, over labelled objects
+    that have it."""
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for known in train.modalities:
+        a = train.take(train.present[known] & (train.labels != UNLABELLED))
+        for asked in test.modalities:
+            b = test.take(test.present[asked] & (test.labels != UNLABELLED))
+            if len(a) and len(b):
+                found = accuracy(b.labels, by_centroid(a.vectors[known], a.labels, b.vectors[asked]))
+                out.setdefault(known, {})[asked] = {"accuracy": found[0], "macro_recall": found[1], "n": len(b)}
+    return out
+
+
+def section(context: Context) -> Section:
+    train, test = context.labelled("train"), context.labelled("test")
+    few: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for name in context.names:
+        a, b = train.take(having(train, name)), test.take(having(test, name))
+        if len(a) and len(b):
+            few[name] = {str(shots or "all"): few_shot(a.vectors[name], a.labels, b.vectors[name], b.labels, shots)
+                         for shots in SHOTS}  # fmt: skip
+    numbers: dict[str, Any] = {"few": few}
+    lines = [
+        f"Test objects, {DRAWS} draws of the training labels, mean and deviation. Cosine distances; the probe is a "
+        "logistic regression on standardised embeddings. A class with fewer labels gives all it has. Published: real "
+        "data, all labels, pre-trained on them.", "", "Accuracy in percent:", "", *score_table(few, "accuracy", True),
+        "", "Macro recall in percent:", "", *score_table(few, "macro_recall", False),
+    ]  # fmt: skip
+    if test.probabilities is not None:
+        lines += ["", "This model was fine-tuned: its embeddings have seen the labels of its own training."]
+    if len(test.modalities) > 1:
+        numbers["zero"] = zero = zero_shot(train, test)
+        rows = [[known, *(percent(asked[m]["accuracy"]) if m in asked else "-" for m in test.modalities)]
+                for known, asked in zero.items()]  # fmt: skip
+        lines += ["", "Zero-shot: class centroids of one modality classify another; test accuracy in percent:", "",
+                  *table(["labels known in", *(f"{m} asked" for m in test.modalities)], rows)]  # fmt: skip
+    picture(context, few)
+    return Section("Few labels on frozen embeddings", numbers, lines)
+
+
+def score_table(few: dict[str, Any], score: str, published: bool) -> list[str]:
+    rows = []
+    for name, by_shots in few.items():
+        for method in METHODS:
+            cells = [f"{percent(s[method][score])} +- {percent(s[method][f'{score}_sd'])}" if shots != "all"
+                     else percent(s[method][score]) for shots, s in by_shots.items()]  # fmt: skip
+            theirs = PUBLISHED["frozen"].get(method, {}).get(PUBLISHED_NAMES.get(name))
+            cells += ([f"{theirs:.1f}" if theirs is not None else "-"]) if published else []
+            rows.append([name, method, *cells])
+    head = ["embedding", "method", *(f"{s} per class" if s else "all" for s in SHOTS)]
+    return table([*head, "published"] if published else head, rows)
+
+
+def picture(context: Context, few: dict[str, Any]) -> None:
+    figure = Figure(figsize=(3.2 * len(few), 3))
+    axes = np.atleast_1d(figure.subplots(1, len(few), sharey=True))
+    for axis, (name, by_shots) in zip(axes, few.items(), strict=True):
+        for method in METHODS:
+            values = [(100 * s[method]["accuracy"], 100 * s[method]["accuracy_sd"]) for s in by_shots.values()]
+            axis.errorbar(range(len(values)), *zip(*values, strict=True), marker=".", capsize=2, label=method)
+        axis.set_xticks(range(len(by_shots)), list(by_shots))
+        axis.set_title(name)
+        axis.set_xlabel("labels per class")
+    axes[0].set_ylabel("test accuracy [%]")
+    axes[0].legend(frameon=False)
+    save(figure, context.out / "fewshot.png")

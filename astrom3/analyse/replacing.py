@@ -1,0 +1,175 @@
+"""Inputs of the test objects with a catalogue feature replaced, and what a model makes of them.
+
+A light curve enters the encoder with four features of the catalogue (PHOTO_COLS) as constant channels, the metadata
+encoder takes 34 columns (META_COLS). `Trial.outcome` gives the embeddings and predictions for other values of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from astrom3.analyse.ablation import through_head
+from astrom3.analyse.fewshot import by_centroid, unit
+from astrom3.analyse.section import having, labelled
+from astrom3.data.observed import locate, observations, units
+from astrom3.data.schema import ALL_COLS, PHOTO_COLS
+from astrom3.encoders.towers import MultimodalClassifier
+from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.inference.trained import TrainedModel, rows_of
+from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.features import light_curve_features
+
+FIRST = 3  # channel of the first of PHOTO_COLS
+CHUNK = 256
+KEYS = {"photometry": ("photometry", "mask"), "metadata": ("metadata",)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """n objects. vectors (n, D): the embedding of the modality that was changed; mean (n, D): that of all; predicted
+    (n,): class by the head, or by centroids of the training objects' embeddings of that modality."""
+
+    vectors: np.ndarray
+    mean: np.ndarray
+    predicted: np.ndarray
+
+
+@dataclass
+class Trial:
+    """The labelled test objects (n) that have `modality`. inputs: as in schema.py, on the CPU; base: their embeddings
+    as they are; train: to predict by where the model has no head; padded: the constants stand in padded rows too."""
+
+    model: TrainedModel
+    modality: str
+    inputs: dict[str, torch.Tensor]
+    base: Embeddings
+    train: Embeddings
+    padded: bool
+
+    @classmethod
+    def of(cls, model: TrainedModel, data: Any, modality: str, base: Embeddings, train: Embeddings) -> Trial:
+        """base: of the whole test split, in its order; data: the data module, see `trained.data_of`."""
+        if "test" not in data.splits:
+            data.setup("test")
+        batches = list(data.split_dataloader("test"))
+        ids = data.object_ids("test")[np.concatenate([np.asarray(b["index"]) for b in batches])]
+        place = {name: i for i, name in enumerate(base.ids.tolist())}
+        base = base.take(np.array([place[str(i)] for i in ids]))  # in the order of the batches
+        keep = (base.labels >= 0) & base.present[modality]
+        inputs = {k: torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)]
+                  for k in KEYS[modality]}  # fmt: skip
+        train = labelled(train)
+        train = train.take(having(train, modality))
+        return cls(model, modality, inputs, base.take(keep), train, data.splits["test"].pad_constants)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.base.labels
+
+    def given(self, column: str) -> np.ndarray:
+        """The z-scores (n,) of a column as they are."""
+        if self.modality == "metadata":
+            return self.inputs["metadata"][:, COLUMN[column] - len(PHOTO_COLS)].numpy().copy()
+        return self.inputs["photometry"][:, 0, FIRST + COLUMN[column]].numpy().copy()
+
+    def replaced(self, values: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """The inputs with columns set to z-scores (n,)."""
+        main = self.inputs[self.modality].clone()
+        for column, z in values.items():
+            new = torch.from_numpy(np.asarray(z, dtype=np.float32))
+            if self.modality == "metadata":
+                main[:, COLUMN[column] - len(PHOTO_COLS)] = new
+            else:
+                there = 1.0 if self.padded else self.inputs["mask"]
+                main[:, :, FIRST + COLUMN[column]] = new.unsqueeze(1) * there
+        return self.inputs | {self.modality: main}
+
+    @cached_property
+    def before(self) -> Outcome:
+        """With nothing replaced."""
+        return self.outcome({})
+
+    @torch.inference_mode()
+    def outcome(self, values: Mapping[str, np.ndarray]) -> Outcome:
+        model, base = self.model, self.base
+        inputs, n = self.replaced(values), len(base)
+        parts = [rows_of(inputs, slice(i, i + CHUNK)) for i in range(0, n, CHUNK)]
+        if model.backbone is None:
+            found = [model.encode(part) for part in parts]
+            vectors = np.concatenate([f.embeddings[self.modality] for f in found])
+            if model.has_head:
+                predicted = np.concatenate([f.probabilities for f in found]).argmax(1)  # type: ignore[misc]
+                return Outcome(vectors, vectors, predicted)
+            return Outcome(vectors, vectors, self.by_centroid(vectors))
+        moved = ({k: v.to(model.device) for k, v in part.items()} for part in parts)
+        vectors = np.concatenate([model.backbone.embed(self.modality, p).float().cpu().numpy() for p in moved])
+        count = np.sum([p for p in base.present.values()], axis=0)[:, None]
+        mean = base.vectors[MEAN] + (vectors - base.vectors[self.modality]) / count
+        if isinstance(model.network, MultimodalClassifier):
+            new = Embeddings(base.ids, base.labels, base.splits, base.present,
+                             base.vectors | {self.modality: vectors}, None, base.classes)  # fmt: skip
+            return Outcome(vectors, mean, through_head(model.network, new, base.modalities).argmax(1))
+        return Outcome(vectors, mean, self.by_centroid(vectors))
+
+    def by_centroid(self, vectors: np.ndarray) -> np.ndarray:
+        return by_centroid(self.train.vectors[self.modality], self.train.labels, vectors)
+
+
+def moved(before: Outcome, after: Outcome, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """distance, distance_sd: 1 - cosine between the embeddings before and after, mean and deviation (ddof 0) over
+    objects; distance_mean: of the mean embedding; accuracy, accuracy_change, changed: share of the predictions;
+    per_class: the same for each class."""
+
+    def of(rows: np.ndarray) -> dict[str, float]:
+        far, whole = (1 - (unit(a[rows]) * unit(b[rows])).sum(1).astype(np.float64) for a, b in
+                      ((before.vectors, after.vectors), (before.mean, after.mean)))  # fmt: skip
+        right, was = after.predicted[rows] == labels[rows], before.predicted[rows] == labels[rows]
+        return {
+            "n": int(rows.sum()), "distance": float(far.mean()), "distance_sd": float(far.std()),
+            "distance_mean": float(whole.mean()), "accuracy": float(right.mean()),
+            "accuracy_change": float(right.mean() - was.mean()),
+            "changed": float((after.predicted[rows] != before.predicted[rows]).mean()),
+        }  # fmt: skip
+
+    every = np.ones(len(labels), bool)
+    return of(every) | {"per_class": {c: of(labels == k) for k, c in enumerate(classes) if (labels == k).any()}}
+
+
+def z_score(column: str, raw: np.ndarray, normaliser: Normaliser) -> np.ndarray:
+    """Raw catalogue values (n,) -> z-scores (n,), unknown ones 0."""
+    values = np.full((len(raw), len(ALL_COLS)), np.nan)
+    values[:, COLUMN[column]] = raw
+    return normaliser.apply(values)[:, COLUMN[column]]
+
+
+def why_not_recomputed(data: Any, normaliser: Normaliser | None) -> str | None:
+    """Why PHOTO_COLS cannot be computed from the light curves of a data set, None where they can."""
+    if normaliser is None:
+        return "the statistics that the catalogue values were normalised with are not known (statistics=<info.json>)"
+    if data.source.layout == "processed-2":
+        return "the light curves of this layout are normalised: they have no magnitudes"
+    if step := units(data.source).time_step:
+        return f"the times of this layout are in steps of {step} d"
+    return None
+
+
+def recomputed(data: Any, ids: np.ndarray, advance: Callable[[int], Any] = lambda done: None) -> np.ndarray:
+    """PHOTO_COLS (n, 4) of the light curves of these objects, computed by us (data/features.py), NaN where not
+    possible."""
+    tables, where = locate(data.source)
+    out = np.full((len(ids), len(PHOTO_COLS)), np.nan)
+    places = [where[str(i)] for i in ids]
+    for number, table in enumerate(tables):
+        mine = sorted((row, i) for i, (t, row) in enumerate(places) if t == number)
+        for found, (_, i) in zip(observations(table, np.array([row for row, _ in mine])), mine, strict=True):
+            if found.light_curve is not None:
+                features = light_curve_features(*found.light_curve)
+                out[i] = [features[c] for c in PHOTO_COLS]
+            advance(1)
+    return out

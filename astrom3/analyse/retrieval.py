@@ -1,0 +1,75 @@
+"""Cross-modal retrieval: the spectrum of a light curve among all spectra, and so on in every direction."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from astrom3.analyse.fewshot import unit
+from astrom3.analyse.section import Context, NotPossible, Section, percent, table
+from astrom3.inference.embeddings import Embeddings
+from astrom3.plots import save
+
+TOP = (1, 5, 10)
+
+
+def ranks(queries: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Rank (n,) from 1 of row i of `found` (n, D) among all of them by cosine to row i of `queries`; ties count
+    against it."""
+    queries, found = unit(queries), unit(found).T
+    out = np.empty(queries.shape[0], dtype=np.int64)
+    for i in range(0, len(queries), 2048):
+        cosine = queries[i : i + 2048] @ found
+        own = cosine[np.arange(len(cosine)), np.arange(i, i + len(cosine))]
+        out[i : i + 2048] = (cosine >= own[:, None]).sum(1)
+    return out
+
+
+def retrieval(objects: Embeddings) -> dict[str, dict[str, float]]:
+    """ "photometry -> spectra" and so on: recall at 1, 5, 10, median rank and number of the objects that have both, and
+    what an arbitrary order would give."""
+    out = {}
+    for a, b in permutations(objects.modalities, 2):
+        both = objects.present[a] & objects.present[b]
+        n = int(both.sum())
+        if n == 0:
+            continue
+        found = ranks(objects.vectors[a][both], objects.vectors[b][both])
+        out[f"{a} -> {b}"] = {
+            "n": n, **{f"recall@{k}": float((found <= k).mean()) for k in TOP},
+            "median_rank": float(np.median(found)),
+            **{f"chance@{k}": min(k / n, 1.0) for k in TOP}, "chance_median_rank": (n + 1) / 2,
+        }  # fmt: skip
+    return out
+
+
+def section(context: Context) -> Section:
+    test = context.splits["test"]
+    if len(test.modalities) < 2:
+        raise NotPossible("needs a model of several modalities")
+    numbers = retrieval(test)
+    if not numbers:
+        raise NotPossible("no test object has two modalities")
+    picture(context, numbers)
+    rows = [
+        [direction, str(v["n"]), *(f"{percent(v[f'recall@{k}'])} ({percent(v[f'chance@{k}'])})" for k in TOP),
+         f"{v['median_rank']:.0f} ({v['chance_median_rank']:.0f})"] for direction, v in numbers.items()
+    ]  # fmt: skip
+    head = ["direction", "among", *(f"recall at {k} [%]" for k in TOP), "median rank"]
+    text = "Test objects that have both modalities, labelled or not; in brackets what an arbitrary order would give."
+    return Section("Cross-modal retrieval, test split", numbers, [text, "", *table(head, rows)])
+
+
+def picture(context: Context, numbers: dict[str, dict[str, float]]) -> None:
+    figure = Figure(figsize=(7, 3))
+    axis = figure.subplots()
+    rows = np.arange(len(numbers))[::-1]
+    for k, shade in zip(TOP[::-1], ("0.75", "0.5", "0.2"), strict=True):
+        axis.barh(rows, [100 * v[f"recall@{k}"] for v in numbers.values()], color=shade, label=f"at {k}")
+    axis.plot([100 * v["chance@10"] for v in numbers.values()], rows, "r|", ms=12, label="at 10, by chance")
+    axis.set_yticks(rows, list(numbers))
+    axis.set_xlabel("recall [%]")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, context.out / "retrieval.png")

@@ -1,0 +1,194 @@
+"""What each catalogue feature is worth to a model: test objects with one replaced, by embedding distance and accuracy.
+
+Replaced by a constant (the mean of the training objects), by the value of another object at random, or by what we
+compute from the light curve itself; for rfr_score, which other surveys do not have, the constant that costs least.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from astrom3.analyse.replacing import Trial, moved, recomputed, why_not_recomputed, z_score
+from astrom3.analyse.section import Context, NotPossible, Section, in_paper_order, percent, table
+from astrom3.data.datamodule import progress
+from astrom3.data.schema import META_COLS, PHOTO_COLS
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.plots import save
+
+SCORE = "rfr_score"
+GRID = np.linspace(0, 1, 21)
+PUBLISHED_CONSTANT, PUBLISHED_DISTANCE = 0.392, "0.049 +- 0.091"  # a study of the published photometry encoder
+ALL = "all four"
+
+
+def section(context: Context) -> Section:
+    model, data = context.model, context.data
+    if model is None or data is None:
+        raise NotPossible("needs the model and its data: leave embeddings= away")
+    if not {"photometry", "metadata"} & set(model.modalities):
+        raise NotPossible("needs a model of light curves or catalogue values")
+    test, train = context.splits["test"], context.splits["train"]
+    numbers: dict[str, Any] = {}
+    lines: list[str] = []
+    if "photometry" in model.modalities:
+        trial = Trial.of(model, data, "photometry", test, train)
+        normaliser = data.source.normaliser or model.normaliser
+        numbers["photometry"] = features(trial, data, normaliser)
+        numbers[SCORE] = best_constant(trial, normaliser)
+        lines += feature_lines(numbers)
+    if "metadata" in model.modalities:
+        numbers["metadata"] = catalogue(Trial.of(model, data, "metadata", test, train))
+        lines += [*([""] if lines else []), *catalogue_lines(numbers["metadata"])]
+    picture(context, numbers)
+    return Section("Sensitivity to catalogue features", numbers, lines)
+
+
+def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str, Any]:
+    """Feature, or all four -> replacement -> `moved`; "not_recomputed": why, where they cannot be computed."""
+    rng, before = np.random.default_rng(0), trial.before
+    order = rng.permutation(len(trial.base))
+    given = {c: trial.given(c) for c in PHOTO_COLS}
+    kinds = {"mean": {c: np.zeros_like(z) for c, z in given.items()}, "random": {c: z[order] for c, z in given.items()}}
+    numbers: dict[str, Any] = {"accuracy": float((before.predicted == trial.labels).mean()), "n": len(trial.base)}
+    if reason := why_not_recomputed(data, normaliser):
+        numbers["not_recomputed"] = reason
+    else:
+        assert normaliser is not None
+        with progress("Features of the test light curves", len(trial.base)) as advance:
+            raw = recomputed(data, trial.base.ids, advance or (lambda done: None))
+        known = np.isfinite(raw)
+        numbers["recomputed_objects"] = int(known.all(1).sum())
+        new = {c: z_score(c, raw[:, i], normaliser) for i, c in enumerate(PHOTO_COLS)}
+        kinds["recomputed"] = {c: np.where(known[:, i], new[c], given[c]) for i, c in enumerate(PHOTO_COLS)}
+    columns = (*PHOTO_COLS, ALL)
+    with progress("Replacing features", len(columns) * len(kinds)) as advance:
+        for column in columns:
+            chosen = PHOTO_COLS if column == ALL else (column,)
+            numbers[column] = {}
+            for kind, values in kinds.items():
+                after = trial.outcome({c: values[c] for c in chosen})
+                numbers[column][kind] = moved(before, after, trial.labels, trial.base.classes)
+                if advance:
+                    advance(1)
+    return numbers
+
+
+def best_constant(trial: Trial, normaliser: Normaliser | None) -> dict[str, Any]:
+    """rfr_score of every object set to a constant: where the mean distance of the embeddings is least. Raw values where
+    the statistics are known, else z-scores."""
+    before = trial.before
+
+    def cost(value: float) -> dict[str, Any]:
+        n = len(trial.base)
+        z = np.full(n, value) if normaliser is None else z_score(SCORE, np.full(n, value), normaliser)
+        found = moved(before, trial.outcome({SCORE: z}), trial.labels, trial.base.classes)
+        return {"value": float(value)} | found
+
+    grid = GRID if normaliser is not None else np.linspace(-6, 2, 21)
+    step = float(grid[1] - grid[0])
+    with progress("Constants of rfr_score", len(grid) + 9) as advance:
+        tried: list[dict[str, Any]] = []
+        for i in range(len(grid) + 9):
+            if i == len(grid):  # finer around the best so far
+                middle = min(tried, key=lambda t: t["distance"])["value"]
+                fine = middle + step * np.array([-0.8, -0.6, -0.4, -0.2, 0.2, 0.4, 0.6, 0.8])
+                grid = np.concatenate([grid, fine, [PUBLISHED_CONSTANT if normaliser is not None else 0.0]])
+            tried.append(cost(float(grid[i])))
+            if advance:
+                advance(1)
+    published = tried.pop()
+    tried.sort(key=lambda t: t["value"])
+    best = min(tried, key=lambda t: t["distance"])
+    plain = [{k: t[k] for k in ("value", "distance", "distance_sd", "accuracy")} for t in tried]
+    unit = "raw" if normaliser is not None else "z-score"
+    return {"unit": unit, "best": best, "tried": plain} | ({} if normaliser is None else {"published": published})
+
+
+def catalogue(trial: Trial) -> dict[str, Any]:
+    """Column -> replacement -> `moved`, of the metadata encoder's inputs."""
+    rng, before = np.random.default_rng(0), trial.before
+    order = rng.permutation(len(trial.base))
+    numbers: dict[str, Any] = {"accuracy": float((before.predicted == trial.labels).mean()), "n": len(trial.base)}
+    for column in META_COLS:
+        z = trial.given(column)
+        kinds = {"mean": np.zeros_like(z), "random": z[order]}
+        numbers[column] = {k: moved(before, trial.outcome({column: v}), trial.labels, trial.base.classes)
+                           for k, v in kinds.items()}  # fmt: skip
+    return numbers
+
+
+def distance(found: dict[str, Any]) -> str:
+    return f"{found['distance']:.3f} +- {found['distance_sd']:.3f}"
+
+
+def feature_lines(numbers: dict[str, Any]) -> list[str]:
+    found, score = numbers["photometry"], numbers[SCORE]
+    kinds = list(found[ALL])
+    rows = [[column, kind, distance(v), f"{v['distance_mean']:.3f}", percent(v["accuracy"], 2),
+             f"{100 * v['accuracy_change']:+.2f}", percent(v["changed"])]
+            for column in (*PHOTO_COLS, ALL) for kind in kinds if (v := found[column][kind])]  # fmt: skip
+    head = ["feature", "replaced by", "cosine distance, light curve", "mean embedding", "accuracy [%]", "change",
+            "predictions changed [%]"]  # fmt: skip
+    lines = [
+        f"{found['n']} labelled test objects with a light curve, accuracy as they are {percent(found['accuracy'], 2)} "
+        "%. Mean: of the training objects. Random: the values of other test objects. Recomputed: from the light curve, "
+        "by astrom3's own period search and fit. Distance: mean and deviation over objects.", "", *table(head, rows),
+    ]  # fmt: skip
+    if reason := found.get("not_recomputed"):
+        lines += ["", f"Not recomputed: {reason}."]
+    classes = in_paper_order(list(found[ALL]["mean"]["per_class"]))
+    for kind in kinds:
+        per_class = [[column, *(f"{abs(v['distance']):.2f} ({100 * v['accuracy_change']:+.0f})" for c in classes
+                                if (v := found[column][kind]["per_class"][c]))]
+                     for column in (*PHOTO_COLS, ALL)]  # fmt: skip
+        lines += ["", f"{kind.capitalize()}, per class: cosine distance, change of recall in points:", "",
+                  *table(["feature", *classes], per_class)]  # fmt: skip
+    best = score["best"]
+    lines += ["", f"The constant {SCORE} that moves embeddings least: {best['value']:.3f} ({score['unit']}), cosine "
+              f"distance {distance(best)}, accuracy {percent(best['accuracy'], 2)} %."]  # fmt: skip
+    if "published" in score:
+        lines[-1] += (f" With {PUBLISHED_CONSTANT}, found for the published encoder on real data (there "
+                      f"{PUBLISHED_DISTANCE}): {distance(score['published'])}.")  # fmt: skip
+    return lines
+
+
+def catalogue_lines(found: dict[str, Any]) -> list[str]:
+    order = sorted(META_COLS, key=lambda c: -found[c]["random"]["distance"])
+    rows = [[c, *(x for k in ("mean", "random") for x in
+                  (distance(found[c][k]), f"{100 * found[c][k]['accuracy_change']:+.2f}"))] for c in order]  # fmt: skip
+    head = ["column", "distance, mean of training", "change of accuracy", "distance, random", "change of accuracy"]
+    text = f"Catalogue columns, {found['n']} objects, accuracy as they are {percent(found['accuracy'], 2)} %; cosine "
+    return [text + "distance of the metadata embedding, changes in points, the most telling first:", "",
+            *table(head, rows)]  # fmt: skip
+
+
+def picture(context: Context, numbers: dict[str, Any]) -> None:
+    """Distances by feature, the constants of rfr_score, distances by catalogue column."""
+    panels = 2 * ("photometry" in numbers) + ("metadata" in numbers)
+    figure = Figure(figsize=(4.2 * panels, 3.6))
+    axes = list(np.atleast_1d(figure.subplots(1, panels)))
+    if "photometry" in numbers:
+        axis, found = axes.pop(0), numbers["photometry"]
+        columns, kinds = (*PHOTO_COLS, ALL), list(found[ALL])
+        for i, kind in enumerate(kinds):
+            rows = np.arange(len(columns))[::-1] + 0.25 * (1 - i)
+            axis.barh(rows, [found[c][kind]["distance"] for c in columns], 0.22, label=kind)
+        axis.set_yticks(np.arange(len(columns))[::-1], columns)
+        axis.set_xlabel("cosine distance of the light-curve embedding")
+        axis.locator_params(axis="x", nbins=5)
+        axis.legend(frameon=False)
+        axis, tried = axes.pop(0), numbers[SCORE]["tried"]
+        axis.plot([t["value"] for t in tried], [t["distance"] for t in tried], marker=".", color="#4477aa")
+        axis.set_xlabel(f"{SCORE} of every object ({numbers[SCORE]['unit']})")
+        axis.set_ylabel("cosine distance")
+    if "metadata" in numbers:
+        axis, found = axes.pop(0), numbers["metadata"]
+        order = sorted(META_COLS, key=lambda c: found[c]["random"]["distance"])[-15:]
+        axis.barh(range(len(order)), [found[c]["random"]["distance"] for c in order], 0.7, color="#ccbb44")
+        axis.set_yticks(range(len(order)), order, fontsize=7)
+        axis.set_xlabel("cosine distance, random values")
+    figure.tight_layout()
+    save(figure, context.out / "sensitivity.png")

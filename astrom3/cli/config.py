@@ -1,0 +1,333 @@
+"""Composing and checking the configuration, before data are read or a device is touched.
+
+    cfg = compose(["mode=photo", "sub=sub10", "seed=0"])
+
+Needs Hydra and OmegaConf only, so that a mistake on the command line is answered in about a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+
+from astrom3 import registry
+from astrom3.errors import UserError
+
+INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
+CONFIG_DIR = INSTALLED if INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
+TABLES = ("published", "hyper")  # looked values up for the other keys; not part of a run's configuration
+
+
+def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
+    """The configuration of one run, resolved and checked. Raises UserError with the key and what would be right."""
+    overrides = quote_groups(overrides)
+    cfg = _compose(name, overrides)
+    _check_types(cfg, overrides, name)
+    return finish(cfg)
+
+
+def compose_with_hydra(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
+    """The unresolved configuration with Hydra's own node, for the settings of a launcher."""
+    return _compose(name, quote_groups(overrides), hydra=True)
+
+
+def finish(cfg: DictConfig) -> DictConfig:
+    """Resolve a composed configuration, drop the tables it was looked up in, and check that it makes sense."""
+    missing = [key for key, node in _leaves(cfg) if node is not None and node._value() == "???"]
+    if missing:
+        raise UserError(f"{missing[0]} is not given: add {missing[0]}=<value> to the command line")
+    try:
+        plain = OmegaConf.to_container(_without_hydra(cfg), resolve=True)
+    except (InterpolationResolutionError, MissingMandatoryValue) as error:
+        raise UserError(f"the configuration cannot be resolved: {_one_line(error)}") from None
+    assert isinstance(plain, dict)
+    resolved = OmegaConf.create({k: v for k, v in plain.items() if k not in TABLES})
+    OmegaConf.set_struct(resolved, True)
+    _check_combination(resolved)
+    registry.check(resolved, resolved.get("allow"))
+    return resolved
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    copy = cfg.copy()
+    OmegaConf.set_struct(copy, False)
+    copy.pop("hydra", None)
+    return copy
+
+
+def config_groups() -> dict[str, list[str]]:
+    """Group -> its options, read from the folder."""
+    groups: dict[str, list[str]] = {}
+    folders = [p for p in CONFIG_DIR.rglob("*") if p.is_dir() and p.relative_to(CONFIG_DIR).parts[0] != "hydra"]
+    for folder in sorted(folders):
+        options = sorted(p.stem for p in folder.glob("*.yaml"))
+        if options:
+            groups[str(folder.relative_to(CONFIG_DIR))] = options
+    return groups
+
+
+def quote_groups(overrides: Sequence[str]) -> list[str]:
+    """`seed=42` chooses the option "42" of the group seed, but Hydra takes only strings there: quote the numbers.
+
+    `model=astromer2` is another way to say `family=astromer2`. As a group, `model` would take the key of that name
+    from the verbs that load a model.
+    """
+    groups = config_groups()
+    quoted = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if key == "model" and all(option in groups["family"] for option in value.split(",")):
+            key = "family"
+        if equals and key in groups and re.fullmatch(r"[\d,\s]+", value):
+            value = ",".join(f'"{v.strip()}"' for v in value.split(","))
+        quoted.append(key + equals + value)
+    return quoted
+
+
+# --- composing, with Hydra's complaints in one sentence --------------------------------------------------------------
+
+
+def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return hydra_compose(name, list(overrides), return_hydra_config=hydra)
+    except OverrideParseException as error:
+        raise UserError(f"{error.override!r} is not of the form key=value") from None
+    except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, name, overrides)) from None
+    except HydraException as error:
+        raise UserError(_one_line(error)) from None
+
+
+def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
+    """Which override is at fault, and what would be right."""
+    groups = config_groups()
+    pair = re.search(r"Could not find 'published/(\w+)-(\w+)'", str(error))
+    if pair is not None:
+        able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[2]}")]
+        return f"mode={pair[2]} is not a task of model={pair[1]}: choose model={' or model='.join(able)}"
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        if key in groups and isinstance(override.value(), str) and override.value() not in groups[key]:
+            return f"{key}={override.value()} does not exist: {key} is one of {', '.join(groups[key])}"
+    chosen = [o for o in overrides if o.partition("=")[0] in groups]
+    known = list(_leaves(_compose(name, chosen))) if len(chosen) < len(overrides) else []
+    names = [*groups, *(k for k, _ in known if k.partition(".")[0] not in TABLES)]
+    nodes = {k.rpartition(".")[0] for k in names} - {""}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        if key not in names and key not in nodes and not override.is_add() and not key.startswith("hydra"):
+            owners = [f"{group}={option}" for group, option in _owners(key, groups)]
+            if owners:
+                return f"{key} belongs to {' or '.join(owners)}, which is not chosen: add it to the command line"
+            return f"there is no key {key}{_near(key, names)}"
+    return _one_line(error)
+
+
+def _owners(key: str, groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """Options of the key's group that define the key."""
+    group, _, rest = key.partition(".")
+    for option in groups.get(group, []):
+        loaded = OmegaConf.load(CONFIG_DIR / group / f"{option}.yaml")
+        if isinstance(loaded, DictConfig) and rest in list(loaded):  # `in` alone is false for ???
+            yield group, option
+
+
+def _near(key: str, names: Sequence[str]) -> str:
+    """`; did you mean ...`, comparing the whole key and its last part."""
+    last = key.rpartition(".")[2]
+    near = difflib.get_close_matches(key, names, 3, 0.7)
+    near += [n for n in names if difflib.get_close_matches(last, [n.rpartition(".")[2]], 1, 0.75) and n not in near]
+    return f": did you mean {' or '.join(near[:3])}?" if near else " (see `--cfg job` for all keys)"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "HYDRA_FULL" not in line)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key that holds a value, a list or an interpolation, with its value (interpolations not followed)."""
+    for key in cfg:
+        path = f"{prefix}{key}"
+        if path == "hydra":
+            continue
+        if not OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_dict(cfg._get_node(key)):
+            yield path, None
+            yield from _leaves(cfg[key], path + ".")
+        else:
+            yield path, cfg._get_node(key)
+
+
+def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
+    """An overridden value must have the type of the default: numbers for numbers, true/false for true/false."""
+    groups = config_groups()
+    changed = [o for o in _parse(overrides) if o.key_or_group not in groups and not o.key_or_group.startswith("hydra")]
+    if not changed:
+        return
+    defaults = _compose(name, [o for o in overrides if o.partition("=")[0] in groups])
+    for override in changed:
+        key = override.key_or_group
+        default, value = _value(defaults, key), _value(cfg, key)
+        if default is None or value is None or override.is_add() or override.is_delete():
+            continue
+        if key not in SEVERAL_KINDS and not _same_kind(default, value):
+            raise UserError(f"{key}={_show(value)} is not {_kind(default)}, as {key}={_show(default)} is")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def _value(cfg: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(cfg, key)
+    except OmegaConfBaseException:  # an interpolation that only other overrides make resolvable
+        return None
+
+
+def _same_kind(default: Any, value: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    if isinstance(default, DictConfig | ListConfig):
+        return isinstance(value, type(default))
+    if isinstance(default, str) and isinstance(value, int | float):
+        return True  # a name that looks like a number
+    return isinstance(value, type(default))
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", ListConfig: "a list"}
+    return kinds.get(type(value), "a group of keys")
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+SEVERAL_KINDS = ("trainer.devices", "data.on_device")  # a number or true, a list of numbers, "auto"
+POSITIVE = ("optim.lr", "data.batch_size", "data.eval_batch_size", "epochs", "schedule.factor", "hidden_dim")
+CHOICES = {
+    "head_merge": ("published", "usual"),
+    "evaluation": ("sampled", "fixed", "full"),
+    "clamp": ("forward", "parameter"),
+    "fusion": ("avg", "concat"),
+    "activation": ("gelu", "relu"),
+}
+
+
+def _check_combination(cfg: DictConfig) -> None:
+    """What no single key can say: combinations that make no sense, numbers out of range."""
+    for key in POSITIVE:
+        value = OmegaConf.select(cfg, key)
+        if value is not None and value <= 0:
+            raise UserError(f"{key}={value} must be greater than 0")
+    for key, node in _leaves(cfg):
+        allowed = CHOICES.get(key.rpartition(".")[2])
+        value = None if node is None else OmegaConf.select(cfg, key)
+        if allowed and isinstance(value, str) and value not in allowed:
+            raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
+        if key.endswith(".dropout") and isinstance(value, int | float) and not 0 <= value < 1:
+            raise UserError(f"{key}={value} must be at least 0 and less than 1")
+    if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
+        raise UserError(
+            "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "
+            "init=file init.path=<folder> to go on from other weights"
+        )
+
+
+def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) -> None:
+    """Whether this launcher can do these runs. launcher: option of the group hydra/launcher, None for Hydra's own.
+
+    choices: configurations in which every value of the sweep stands once.
+    """
+    found = {key: [OmegaConf.select(c, key, default=1) for c in choices] for key in PROCESSES}
+    devices, nodes = (values[0] for values in found.values())
+    several = [f"{key}={v}" for key, values in found.items() for v in values if v not in (1, "1")]
+    if several and launcher not in CLUSTERS:
+        raise UserError(
+            f"a sweep (-m) with {several[0]} cannot work in one process: each of its processes would "
+            "start the sweep again; use one device per run, or let a launcher start the processes: "
+            "hydra/launcher=slurm, or hydra/launcher=local without a cluster"
+        )
+    if launcher not in CLUSTERS:
+        return
+    if not isinstance(devices, int):
+        raise UserError(
+            f"trainer.devices={devices}: a launcher starts one process per device, so it needs their number"
+        )
+    for key, values in found.items():
+        if any(v != values[0] for v in values):
+            raise UserError(
+                f"{key} differs between the runs ({', '.join(dict.fromkeys(map(str, values)))}), but all jobs of a "
+                f"sweep with hydra/launcher={launcher} get the same number of processes: make it several sweeps"
+            )
+    if launcher == "local" and nodes != 1:
+        raise UserError(f"trainer.num_nodes={nodes}: hydra/launcher=local starts processes of this machine only")
+    if launcher == "local" and runs > 1 and runs * devices > (cores := os.cpu_count() or 1):
+        raise UserError(
+            f"hydra/launcher=local starts all {runs} runs at once, {runs * devices} processes on {cores} cores: use "
+            f"hydra/launcher=packed hydra.launcher.n_jobs={cores}, or no launcher"
+        )
+
+
+PROCESSES = ("trainer.devices", "trainer.num_nodes")
+CLUSTERS = ("slurm", "local")
+LAUNCHERS = (*CLUSTERS, "packed")
+
+
+def sweep_runs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run of a sweep, in Hydra's order."""
+    return BasicSweeper.split_arguments(_parse(overrides), None)[0]
+
+
+def launcher_of(overrides: Sequence[str]) -> str | None:
+    """The option of hydra/launcher on the command line."""
+    chosen = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "hydra/launcher"]
+    launcher = chosen[-1] if chosen else None
+    if launcher not in (None, "basic", *LAUNCHERS):
+        raise UserError(f"hydra/launcher={launcher} does not exist: it is one of {', '.join(LAUNCHERS)}")
+    return launcher
+
+
+def sweep_choices(overrides: Sequence[str]) -> list[list[str]]:
+    """Lists of overrides in which every value of every sweep stands once, beside the first of the others."""
+    parsed = _parse(overrides)
+    options: list[list[str]] = []
+    for override, text in zip(parsed, overrides, strict=True):
+        value = override.value()
+        if isinstance(value, ChoiceSweep):
+            options.append([f"{override.get_key_element()}={_text(v)}" for v in value.list])
+        elif override.is_sweep_override():
+            options.append([])  # a range or glob: Hydra itself checks it
+        else:
+            options.append([text])
+    first = [o[0] for o in options if o]
+    lists = [first]
+    for choices in options:
+        lists += [[c if f in choices else f for f in first] for c in choices[1:]]
+    return lists
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, QuotedString):
+        mark = "'" if value.quote == Quote.single else '"'
+        return f"{mark}{value.text}{mark}"
+    return str(value)

@@ -1,0 +1,347 @@
+"""From a user's files to our parquet layout: read, check, compute missing features, write; in parallel.
+
+Every file that cannot be read, and every repair, ends up in rejected.csv and is counted in summary.json. Memory is
+bounded: a chunk of objects for each worker and one waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
+from astrom3.data.readers.objects import Objects
+from astrom3.data.readers.raw import RawDataset, RawSplit, available_splits
+from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
+from astrom3.data.splits import FRACTIONS
+from astrom3.data.writer import DatasetWriter, PublishedSplit, objects_table
+from astrom3.errors import UserError
+from astrom3.modalities.features import light_curve_features
+from astrom3.modalities.quality import Decision, check_catalogue, check_light_curves, check_spectra
+
+log = logging.getLogger(__name__)
+CHUNK = 32  # objects
+PROBES = 5  # files that must all lack a column before the configuration is blamed
+FEATURES = ("missing", "all", "none")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to read one light curve and one spectrum, and which features to compute. Sent to the workers once."""
+
+    read_light_curve: Callable[[Any], LightCurve]
+    read_spectrum: Callable[[Any], Spectrum]
+    features: str = "missing"
+
+    def __post_init__(self) -> None:
+        if self.features not in FEATURES:
+            raise UserError(f"features={self.features} is none of {', '.join(FEATURES)}.")
+
+
+class Chunk(NamedTuple):
+    """What a worker made of some objects."""
+
+    table: pa.Table
+    decisions: list[Decision]
+    n_computed: int  # objects whose features were computed
+
+
+def convert_objects(
+    objects: Objects,
+    recipe: Recipe,
+    root: Path | str,
+    *,
+    name: str,
+    provenance: Mapping[str, Any],
+    seeds: Sequence[int] = SEEDS,
+    fractions: Sequence[float] = FRACTIONS,
+    published: Mapping[tuple[str, int], PublishedSplit] | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Convert all objects into a data set at `root`; nothing is left there if it fails or is interrupted."""
+    writer = DatasetWriter(root, classes=objects.classes, name=name, provenance=provenance, overwrite=overwrite)
+    with terminable(), writer:
+        probe(recipe.read_light_curve, objects.light_curves)
+        probe(recipe.read_spectrum, objects.spectra)
+        for decision in objects.decisions:
+            writer.reject(*decision)
+        computed = 0
+        for chunk in convert_chunks(objects, recipe, workers):
+            writer.write(chunk.table)
+            for decision in chunk.decisions:
+                writer.reject(*decision)
+            computed += chunk.n_computed
+        summary = {"input_objects": len(objects) + objects.n_left_out, "features_computed": computed}
+        return writer.finish(seeds, fractions=fractions, published=published, summary=summary)
+
+
+def probe(read: Callable[[Any], Any], references: Sequence[Any]) -> None:
+    """Raise the ColumnError of the first readable files at once if they all have it: the configuration is wrong."""
+    errors = []
+    for reference in [r for r in references if r is not None][:PROBES]:
+        try:
+            read(reference)
+            return
+        except ColumnError as error:
+            errors.append(error)
+        except ReadError:
+            continue
+    if errors:
+        raise UserError(f"{errors[0]}.")
+
+
+def convert_chunks(objects: Objects, recipe: Recipe, workers: int | None = None) -> Iterator[Chunk]:
+    """Chunks in the order of the objects, made by `workers` processes (default: one for each core), or in this one."""
+    starts = range(0, len(objects), CHUNK)
+    workers = min(workers or available_cores(), len(starts))
+    parts = (objects.slice(start, start + CHUNK) for start in starts)
+    with progress(len(objects)) as advance:
+        for chunk in (
+            _in_processes(parts, recipe, workers) if workers > 1 else (convert_chunk(recipe, p) for p in parts)
+        ):
+            advance(min(CHUNK, len(objects)))
+            yield chunk
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_processes(parts: Iterator[Objects], recipe: Recipe, workers: int) -> Iterator[Chunk]:
+    # spawn, not fork: Arrow and the caller may have threads.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(recipe,))
+    waiting: deque[Future[Chunk]] = deque()
+    try:
+        for part in parts:
+            waiting.append(pool.submit(_work, part))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("a worker process died, most likely out of memory; try again with workers=1.") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_recipe: Recipe | None = None  # of this worker process
+
+
+def _start_worker(recipe: Recipe) -> None:
+    global _recipe
+    _recipe = recipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then stops the pool
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+
+
+def _work(part: Objects) -> Chunk:
+    assert _recipe is not None
+    return convert_chunk(_recipe, part)
+
+
+def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
+    """Read, check and complete some objects; those without any usable modality are rejected."""
+    decisions: list[Decision] = []
+    curves = _read_all("photometry", recipe.read_light_curve, objects.ids, objects.light_curves, decisions)
+    spectra = _read_all("spectra", recipe.read_spectrum, objects.ids, objects.spectra, decisions)
+    light = check_light_curves(*ragged(curves))
+    light_decisions = light.decisions(objects.ids)
+    spectrum = check_spectra(*ragged(spectra))
+    decisions += light_decisions + spectrum.decisions(objects.ids)
+
+    values, n_computed = objects.values.copy(), 0
+    photo = slice(0, len(PHOTO_COLS))
+    rows = []
+    for i, object_id in enumerate(objects.ids):
+        row: dict[str, Any] = {"object_id": object_id, "label": objects.labels[i]}
+        if light.accepted[i]:
+            time, flux, error = (c[light.offsets[i] : light.offsets[i + 1]] for c in light.columns)
+            row["light_curve"] = {"time": time, "flux": flux, "flux_err": error}
+            if recipe.features == "all" or (recipe.features == "missing" and np.isnan(values[i, photo]).any()):
+                values[i, photo] = given_or_computed(values[i, photo], time, flux, error, recipe.features)
+                n_computed += 1
+        if spectrum.accepted[i]:
+            wavelength, flux, ivar = (c[spectrum.offsets[i] : spectrum.offsets[i + 1]] for c in spectrum.columns)
+            if np.abs(flux).max() < 1e38 and ivar.max() < 1e38:  # float32, as LAMOST's
+                row["spectrum"] = {"wavelength": wavelength, "flux": flux, "ivar": ivar}
+            else:
+                reason = "flux or inverse variance beyond 1e38: scale the flux"
+                decisions.append(Decision(object_id, "spectra", "rejected", reason))
+        rows.append(row)
+
+    has_metadata, catalogue = check_catalogue(values, objects.ids)
+    for row, numbers in zip(rows, values, strict=True):
+        for group, names in (("photo_cols", PHOTO_COLS), ("meta_cols", META_COLS)):
+            known = {c: numbers[ALL_COLS.index(c)] for c in names if not np.isnan(numbers[ALL_COLS.index(c)])}
+            row[group] = known or None
+    decisions += _relevant(catalogue, objects.ids, rows)
+    usable = [bool(r.get("light_curve") or r.get("spectrum") or m) for r, m in zip(rows, has_metadata, strict=True)]
+    for object_id, good in zip(objects.ids, usable, strict=True):
+        if not good:
+            reason = "no usable light curve, spectrum or metadata"
+            decisions.append(Decision(object_id, "object", "rejected", reason))
+    return Chunk(objects_table([r for r, good in zip(rows, usable, strict=True) if good]), decisions, n_computed)
+
+
+def _read_all(
+    modality: str, read: Callable[[Any], Any], ids: Sequence[str], references: Sequence[Any], decisions: list[Decision]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Three columns of every object, empty where there is no file or it cannot be read."""
+    columns = []
+    for object_id, reference in zip(ids, references, strict=True):
+        empty = (np.empty(0), np.empty(0), np.empty(0))
+        if reference is None:
+            columns.append(empty)
+            continue
+        try:
+            first, second, third, notes = read(reference)
+        except ReadError as error:
+            # The reason comes first, the path after a colon: the summary counts by what stands before it.
+            path, _, reason = str(error).partition(": ")
+            decisions.append(Decision(object_id, modality, "rejected", f"{reason or 'unreadable'}: {path}"))
+            columns.append(empty)
+            continue
+        decisions += [Decision(object_id, modality, "repaired", note) for note in notes]
+        if not len(first):
+            decisions.append(Decision(object_id, modality, "rejected", "no observations are left"))
+        columns.append((first, second, third))
+    return columns
+
+
+def ragged(columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+    """Offsets (n + 1,) and three flat columns."""
+    offsets = np.concatenate([[0], np.cumsum([len(c[0]) for c in columns])]).astype(np.int64)
+    return offsets, *(np.concatenate([np.empty(0), *(c[k] for c in columns)]) for k in range(3))
+
+
+def given_or_computed(
+    given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, which: str
+) -> np.ndarray:
+    """The four features (PHOTO_COLS) of a curve; given ones are kept unless `which` is all, a given period is used."""
+    period = given[PHOTO_COLS.index("period")]
+    use = period if which == "missing" and period > 0 else None
+    computed = light_curve_features(time, flux, error, use)
+    values = np.array([computed[c] for c in PHOTO_COLS])
+    return np.where(np.isnan(given), values, given) if which == "missing" else values
+
+
+def _relevant(
+    catalogue: Sequence[Decision], ids: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Decision]:
+    """Catalogue decisions about modalities that an object has at all."""
+    row_of = dict(zip(ids, rows, strict=True))
+    for decision in catalogue:
+        needed = "light_curve" if decision.modality == "photometry" else "meta_cols"
+        if row_of[decision.object_id].get(needed):
+            yield decision
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        "converting", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as bar:
+        task = bar.add_task("converting", total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the block like Ctrl-C does, so that its temporary folder goes. Main thread only."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- the raw data set -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RawReader:
+    """Light curves by name, spectra by (file name, class), of the raw AstroM3Dataset."""
+
+    dataset: RawDataset
+
+    def light_curve(self, name: str) -> LightCurve:
+        return self.dataset.light_curve(name)
+
+    def spectrum(self, reference: tuple[str, str | None]) -> Spectrum:
+        return self.dataset.spectrum(*reference)
+
+
+def read_raw(
+    path: Path | str, features: str = "missing"
+) -> tuple[Objects, Recipe, dict[tuple[str, int], PublishedSplit]]:
+    """All objects of a raw AstroM3Dataset folder, how to read them, and its published splits as they are.
+
+    An object in several CSVs is taken from the first; Gaia ids that name two objects get the spectrum's name added.
+    """
+    available = available_splits(path)
+    if not available:
+        raise UserError(f"{path} has no splits/<sub>/<seed>/info.json: it is not the raw AstroM3Dataset.")
+    found: dict[tuple[str, str, str], tuple[str | None, np.ndarray]] = {}  # (id, name, spectrum) -> label, values
+    keys: dict[tuple[str, int], dict[str, list[tuple[str, str, str]]]] = {}
+    infos, classes = {}, set()
+    for sub, seed in available:
+        dataset = RawDataset(path, sub, seed)
+        infos[sub, seed], members = dataset.info, {}
+        classes |= set(dataset.classes)
+        for split in SPLITS:
+            rows: RawSplit = dataset.split(split)
+            members[split] = list(zip(rows.ids, rows.names, rows.spec_filenames, strict=True))
+            for key, label, values in zip(members[split], rows.labels, rows.values, strict=True):
+                found.setdefault(key, (label, values))
+        keys[sub, seed] = members
+    uses: dict[str, int] = {}
+    for object_id, _, _ in found:
+        uses[object_id] = uses.get(object_id, 0) + 1
+    unique = {key: key[0] if uses[key[0]] == 1 else f"{key[0]} {key[2]}" for key in found}
+    published = {
+        where: PublishedSplit({s: [unique[k] for k in m] for s, m in members.items()}, infos[where])
+        for where, members in keys.items()
+    }
+    labels = [label for label, _ in found.values()]
+    objects = Objects(
+        list(unique.values()), labels, np.array([values for _, values in found.values()]).reshape(-1, len(ALL_COLS)),
+        [name or None for _, name, _ in found],
+        [(spectrum, label) if spectrum else None for (_, _, spectrum), label in zip(found, labels, strict=True)],
+        tuple(sorted(classes)),
+    )  # fmt: skip
+    reader = RawReader(dataset)
+    return objects, Recipe(reader.light_curve, reader.spectrum, features), published

@@ -1,0 +1,224 @@
+"""Embeddings of a whole catalogue, part by part: whatever process makes a part, the file is the same.
+
+A part is a run of batches of one split, written to <split>-<number>-of-<count>.parquet and renamed when it is whole.
+So a killed run loses at most its parts in progress, the same command goes on with those that are not there, and parts
+can be shared out over processes, jobs of a cluster, or workers of Ray. _manifest.json says what the parts were made of
+(readers of a folder of parquet leave names with an underscore alone).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from filelock import FileLock
+from omegaconf import DictConfig
+
+from astrom3 import files
+from astrom3.errors import UserError
+from astrom3.files import OutputFolder
+from astrom3.inference.embeddings import Embeddings, from_batch
+from astrom3.inference.trained import TrainedModel, data_of
+from astrom3.modalities.quality import Decision, write_decisions
+from astrom3.published import astrom3 as published
+from astrom3.published import astromer, native
+from astrom3.training.run import write_json
+
+log = logging.getLogger(__name__)
+MANIFEST, SUMMARY, REJECTED = "_manifest.json", "_summary.json", "_rejected.csv"
+WRITTEN = re.compile(
+    r"_manifest\.json|_summary\.json|_rejected\.csv|_?(train|validation|test)-\d{5,}-of-\d{5,}\."
+    r"(parquet|rejected\.csv|\d+\.tmp)"
+)
+STAGES = {"train": "fit", "validation": "validate", "test": "test"}
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to a folder of embeddings, None where it is none (see OutputFolder)."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    about = files.read_json(folder / MANIFEST)
+    if not {"model", "evaluation", "part", "batch", "splits"} <= set(about):
+        return None
+    return [path.name for path in folder.iterdir() if WRITTEN.fullmatch(path.name)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Batches [first, last) of a split; count: of parts of that split."""
+
+    split: str
+    number: int
+    count: int
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.number:05d}-of-{self.count:05d}.parquet"
+
+
+@dataclass
+class Job:
+    """The model and the data of a configuration (conf/embed.yaml), opened, and the folder that is filled."""
+
+    cfg: DictConfig
+    out: Path = field(init=False)
+    model: TrainedModel = field(init=False)
+    data: Any = field(init=False)
+    parts: list[Part] = field(init=False)
+    folder: OutputFolder = field(init=False)
+
+    def __post_init__(self) -> None:
+        cfg = self.cfg
+        self.out = Path(cfg.out)
+        if cfg.part % cfg.batch:
+            raise UserError(f"part={cfg.part} must be a multiple of batch={cfg.batch}")
+        self.model = TrainedModel.load(
+            cfg.model, device=cfg.device, evaluation=cfg.evaluation, statistics=cfg.statistics,
+            allow=cfg.get("allow"),
+        )  # fmt: skip
+        options = {"eval_batch_size": cfg.batch, "on_device": False}
+        self.data = data_of(self.model, cfg.data, cfg.sub, cfg.seed, cfg.get("allow"), **options)
+        wanted = [s for s in cfg.splits if s in self.data.source.rows]
+        if not wanted or not set(cfg.splits) <= set(STAGES):
+            raise UserError(f"splits={list(cfg.splits)}: there are {', '.join(self.data.source.rows)}")
+        self.parts = [part for split in wanted for part in self._parts_of(split)]
+
+    def _parts_of(self, split: str) -> list[Part]:
+        if split not in self.data.splits:
+            self.data.setup(STAGES[split])
+        batches, step = len(self.data.split_dataloader(split)), self.cfg.part // self.cfg.batch
+        starts = range(0, batches, step)
+        return [Part(split, i, len(starts), s, min(s + step, batches)) for i, s in enumerate(starts)]
+
+    def describe(self) -> dict[str, Any]:
+        """What decides what is in the parts."""
+        from astrom3.data.store import cache_root
+
+        source = self.data.source
+        cache = cache_root(self.cfg.data.cache)
+        digest = weights_digest(self.cfg.model)
+        return {
+            "model": digest, "evaluation": self.cfg.evaluation, "sub": self.cfg.sub, "seed": self.cfg.seed,
+            "part": self.cfg.part, "batch": self.cfg.batch, "splits": list(self.cfg.splits),
+            "streaming": self.cfg.data.streaming,
+            "data": {s: source.fingerprint(s, cache) for s in dict.fromkeys(p.split for p in self.parts)},
+        }  # fmt: skip
+
+    def open_folder(self) -> None:
+        """Check that what is in the folder was made of the same; remove it where overwrite=true."""
+        self.folder = OutputFolder(self.out, "embed", legacy=written_before)
+        self.folder.check(self.files(), self.cfg.overwrite)
+        self.out.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.out / ".lock"):  # jobs of an array start together
+            self._open()
+
+    def files(self) -> list[str]:
+        """Names of all that is written to the folder."""
+        lists = [f"_{Path(part.name).stem}.rejected.csv" for part in self.parts]
+        return [MANIFEST, SUMMARY, REJECTED, *(part.name for part in self.parts), *lists]
+
+    def _open(self) -> None:
+        path, now = self.out / MANIFEST, self.describe()
+        if path.is_file() and self.folder.is_own and not self.cfg.overwrite:
+            before = files.read_json(path)
+            changed = [key for key in now if before.get(key) != now[key]]
+            if changed:
+                raise UserError(
+                    f"{self.out} holds embeddings of another {', '.join(changed)}: give another out=<folder>, or "
+                    "overwrite=true to make them again"
+                )
+            return
+        self.folder.remove()
+        self.folder.open(self.files(), self.cfg.overwrite)
+        write_json(path, now)
+
+    def missing(self) -> list[Part]:
+        return [part for part in self.parts if not (self.out / part.name).is_file()]
+
+    def make(self, part: Part) -> int:
+        """Write one part; returns its number of objects."""
+        table = self.embed(part).to_table()
+        path = self.out / part.name
+        temporary = path.with_name(f"_{path.stem}.{os.getpid()}.tmp")
+        try:
+            pq.write_table(table, temporary, compression="zstd")
+            if self.cfg.data.streaming:  # who is rejected shows only while reading
+                write_decisions(path.with_name(f"_{path.stem}.rejected.csv"), self.data.splits[part.split].decisions)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return len(table)
+
+    def embed(self, part: Part) -> Embeddings:
+        loader = self.data.split_dataloader(part.split)
+        loader.load_state_dict(loader.state_dict() | {"epoch": 0, "done": part.first})
+        ids = self.data.object_ids(part.split)
+        batches = islice(loader, part.last - part.first)
+        return Embeddings.concatenate(
+            [from_batch(b, self.model.encode(b), ids, part.split, self.model, self.data.classes) for b in batches]
+        )
+
+    def run(self, parts: Sequence[Part], title: str = "") -> int:
+        """Make some parts, saying how long it takes."""
+        start, done = time.monotonic(), 0
+        for number, part in enumerate(parts, 1):
+            done += self.make(part)
+            rate = done / max(time.monotonic() - start, 1e-9)
+            left = (len(parts) - number) * self.cfg.part / rate / 60
+            log.info("%s%s: %d of %d parts, %.0f objects/s, about %.1f min left", title, part.name, number, len(parts),
+                     rate, left)  # fmt: skip
+        return done
+
+    def finish(self) -> dict[str, Any]:
+        """Where all parts are there: _rejected.csv and _summary.json with the counts."""
+        if missing := self.missing():
+            log.info("%d of %d parts are still to come (other jobs)", len(missing), len(self.parts))
+            return {"complete": False, "parts": len(self.parts), "missing": len(missing)}
+        counts = Counter[str]()
+        for part in self.parts:
+            counts[part.split] += pq.read_metadata(self.out / part.name).num_rows
+        decisions = list(self.rejected())
+        write_decisions(self.out / REJECTED, decisions)
+        kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)
+        summary = {"complete": True, "parts": len(self.parts), "objects": dict(counts), "decisions": dict(kinds)}
+        write_json(self.out / SUMMARY, summary)
+        log.info("%s: %s objects, listed in %s: %s", self.out, f"{sum(counts.values()):,}", REJECTED,
+                 ", ".join(f"{k} {n}" for k, n in kinds.items()) or "none")  # fmt: skip
+        return summary
+
+    def rejected(self) -> Iterator[Decision]:
+        """Every decision once."""
+        seen: dict[Decision, None] = dict.fromkeys(self.data.rejected)
+        if self.cfg.data.streaming:
+            import csv
+
+            for path in sorted(self.out.glob("_*.rejected.csv")):
+                with open(path, newline="", encoding="utf-8") as file:
+                    seen |= dict.fromkeys(Decision(*row) for row in list(csv.reader(file))[1:])
+        return iter(seen)
+
+
+def weights_digest(model: str) -> str:
+    """SHA-256 of the weights of a model, of its published form where there is one."""
+    if astromer.recognises(model):
+        files = [path for path in [Path(model)] if path.is_file()]
+        files = files or sorted(path for path in Path(model).rglob("*") if path.is_file())
+    else:
+        folder = published.find(model)
+        files = [path for name in (published.WEIGHTS, native.WEIGHTS) if (path := folder / name).is_file()][:1]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

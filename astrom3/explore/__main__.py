@@ -1,0 +1,104 @@
+"""A page to look at: python -m astrom3.explore model=runs/all-full-clip-42 data=... out=explore.html
+
+One HTML file that needs no network: the map of the mean embeddings, and of each object light curve, spectrum,
+catalogue values, probabilities and nearest neighbours. embeddings=<folder of astrom3.embed> in place of model=.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+SPLITS = ("train", "validation", "test")
+MAPS = ("umap", "pca")
+FINE = 5000  # up to so many objects a spectrum has 16 bits per pixel, beyond 8
+
+
+def explore(cfg: DictConfig) -> dict[str, Any]:
+    """Objects shown, size of the file in bytes, seconds."""
+    start, out = time.monotonic(), Path(cfg.out)
+    check(cfg, out)
+    from astrom3.data.datamodule import progress
+    from astrom3.explore.content import gather
+    from astrom3.explore.writing import shown_name, write
+    from astrom3.training.hardware import keep_memory, quieten
+
+    quieten()
+    keep_memory()
+    embeddings, source, normaliser, decisions = embedded(cfg)
+    content = gather(
+        embeddings, source, kind=cfg.map, fit=cfg.fit, limit=cfg.limit, top=cfg.neighbours, normaliser=normaliser,
+        decisions=decisions,
+    )  # fmt: skip
+    n = len(content)
+    bits = cfg.bits or (16 if n <= FINE else 8)
+    title = cfg.title or f"{shown_name(embeddings.model)} · {source.root.name}"
+    with progress("Writing the page", n) as advance:
+        tally = write(content, out, title, bits, cfg.points, advance or (lambda done: None))
+    size, seconds = out.stat().st_size, time.monotonic() - start
+    log.info("%s: %d of %d objects, %d light curves%s, %d spectra of %d bits per pixel; %.1f MB, %.0f s", out, n,
+             content.total, tally.light_curves, f" ({tally.thinned} thinned to {cfg.points} points)" if cfg.points
+             else "", tally.spectra, bits, size / 1e6, seconds)  # fmt: skip
+    return {"objects": n, "bytes": size, "seconds": seconds}
+
+
+def check(cfg: DictConfig, out: Path) -> None:
+    """What can be said before anything is loaded."""
+    if cfg.model is None and cfg.embeddings is None:
+        raise UserError("give model=<run folder, model folder or hub id>, or embeddings=<folder of astrom3.embed>")
+    if unknown := [s for s in cfg.splits if s not in SPLITS]:
+        raise UserError(f"splits=[{unknown[0]}] does not exist: there are {', '.join(SPLITS)}")
+    if cfg.map not in MAPS:
+        raise UserError(f"map={cfg.map} does not exist: it is one of {', '.join(MAPS)}")
+    if cfg.map == "umap":
+        from astrom3.extras import need
+
+        need("umap", "explore", "map=umap (map=pca does without)")
+    if cfg.bits not in (None, 8, 16):
+        raise UserError(f"bits={cfg.bits} must be 8 or 16 (per pixel of a spectrum)")
+    for key, least in (("points", 10), ("neighbours", 1), ("limit", 1)):
+        if cfg[key] is not None and cfg[key] < least:
+            raise UserError(f"{key}={cfg[key]} must be at least {least}")
+    if out.is_dir():
+        raise UserError(f"out={out} is a folder: give the name of the page, out={out / 'explore.html'}")
+
+
+def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:
+    """Embeddings, the source of the observations, statistics if known, decisions: made here, or read."""
+    from astrom3 import registry
+    from astrom3.inference.embeddings import Embeddings
+    from astrom3.inference.trained import TrainedModel, data_of, read_info
+
+    if cfg.embeddings is not None:
+        found = Embeddings.read(cfg.embeddings)
+        known = found.of_split(*cfg.splits, "")  # "": embedded without a split
+        if not len(known):
+            raise UserError(f"{cfg.embeddings} has no objects of splits={list(cfg.splits)}")
+        if (left := len(found) - len(known)) > 0:
+            log.info("%d embedded objects of other splits are left out", left)
+        normaliser = read_info(Path(cfg.statistics)) if cfg.statistics is not None else None
+        return known, registry.instantiate(cfg.data.origin, cfg.allow).open(cfg.sub, int(cfg.seed)), normaliser, []
+    model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics, allow=cfg.allow)
+    data = data_of(model, cfg.data, cfg.sub, int(cfg.seed), cfg.allow)
+    wanted = [s for s in cfg.splits if s in data.source.rows]
+    if not wanted:
+        raise UserError(f"splits={list(cfg.splits)}: the data set has {', '.join(data.source.rows)}")
+    parts = [Embeddings.of_split_of(model, data, split) for split in wanted]
+    return Embeddings.concatenate(parts), data.source, model.normaliser, data.rejected
+
+
+def main() -> None:
+    from astrom3.cli.verbs import run_verb
+
+    run_verb("explore", explore)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What a page shows: embedded objects in the order of the data set, their map, scores, neighbours and catalogue."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from astrom3.analyse.outliers import distances
+from astrom3.data.layouts.table import Source
+from astrom3.data.observed import days, locate
+from astrom3.data.schema import ALL_COLS
+from astrom3.errors import UserError
+from astrom3.explore.neighbours import nearest
+from astrom3.explore.positions import positions
+from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.quality import Decision
+
+log = logging.getLogger(__name__)
+ABSENT = -1
+
+
+@dataclass
+class Content:
+    """n shown objects. `table` and `row` (n,): where each is in `tables` of the source, ABSENT where it is not in the
+    data set; sorted, so that the data set is read once from its beginning to its end. total: embedded objects.
+    scores: vectors -> own, other, nearest of `distances`, over all embedded objects. neighbours: vectors -> index
+    (n, top) among the shown ones and cosine. values (n, 38): catalogue, NaN unknown."""
+
+    objects: Embeddings
+    total: int
+    source: Source
+    normaliser: Normaliser | None
+    tables: list[Any]
+    table: np.ndarray
+    row: np.ndarray
+    xy: np.ndarray
+    how: str  # the map was made
+    scores: dict[str, dict[str, np.ndarray]]
+    neighbours: dict[str, tuple[np.ndarray, np.ndarray]]
+    values: np.ndarray
+    notes: dict[int, list[str]] = field(default_factory=dict)  # object -> what was repaired or rejected
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def period(self) -> np.ndarray:
+        """(n,) day, NaN where not known; of a normalised layout by the statistics, where those are known."""
+        values = self.values[:, COLUMN["period"]]
+        found = values if self.source.normaliser is not None else days(values, self.normaliser)
+        return np.where(np.isfinite(found) & (found > 0), found, np.nan)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the page needs of every object at once; period apart, some layouts have it beside the light curves."""
+        e = self.objects
+        names = sorted(set(e.splits.tolist()))
+        arrays: dict[str, np.ndarray] = {
+            "xy": self.xy.astype(np.float32),
+            "label": e.labels.astype(np.int16),
+            "split": np.searchsorted(names, e.splits).astype(np.uint8),
+            "catalogue": self.values.astype(np.float32),
+            "period": self.period().astype(np.float64),
+        }
+        if e.probabilities is not None:
+            arrays["predicted"] = e.predicted.astype(np.int16)
+            arrays["probabilities"] = np.rint(e.probabilities * 65535).astype(np.uint16)
+        for name in self.scores:
+            arrays[f"own_{name}"] = self.scores[name]["own"].astype(np.float32)
+            arrays[f"other_{name}"] = self.scores[name]["other"].astype(np.float32)
+            arrays[f"nearest_{name}"] = self.scores[name]["nearest"].astype(np.int16)
+            arrays[f"neighbours_{name}"], arrays[f"cosine_{name}"] = self.neighbours[name]
+        return arrays
+
+
+def gather(
+    embeddings: Embeddings,
+    source: Source,
+    *,
+    kind: str,
+    fit: str | None = None,
+    limit: int | None = None,
+    top: int = 5,
+    normaliser: Normaliser | None = None,
+    decisions: Iterable[Decision] = (),
+) -> Content:
+    """Everything but the observations. kind, fit: of the map, see `positions`; limit: show so many, drawn at random;
+    normaliser: statistics by which a normalised layout's periods become days."""
+    tables, where = locate(source)
+    table = np.array([where.get(i, (ABSENT, ABSENT))[0] for i in embeddings.ids.tolist()], dtype=np.int64)
+    row = np.array([where.get(i, (ABSENT, ABSENT))[1] for i in embeddings.ids.tolist()], dtype=np.int64)
+    absent = np.flatnonzero(table == ABSENT)
+    if len(absent) == len(embeddings):
+        raise UserError(
+            f"none of the {len(embeddings):,} embedded objects (first: {embeddings.ids[0]!r}) is in "
+            f"{source.root.name}, {source.sub}_{source.seed}: give the data set, sub and seed that they were made from"
+        )
+    if len(absent):
+        log.warning("%d of %d embedded objects are not in the data set (first: %s): shown without observations",
+                    len(absent), len(embeddings), embeddings.ids[absent[0]])  # fmt: skip
+    scores = {name: distances(embeddings, name) for name in embeddings.vectors}
+    chosen = drawn(len(embeddings), limit)
+    chosen = chosen[np.lexsort((row[chosen], table[chosen] % (len(tables) + 1)))]  # the absent ones, -1, come last
+    shown, table, row = embeddings.take(chosen), table[chosen], row[chosen]
+    log.info("Making the map of %d objects (%s)", len(shown), kind)
+    xy, how = positions(shown, kind, fit)
+    there = shown.present | {MEAN: np.ones(len(shown), bool)}
+    found = {name: nearest(shown.vectors[name], there[name], top) for name in shown.vectors}
+    values = np.full((len(shown), len(ALL_COLS)), np.nan)
+    for number, one in enumerate(tables):
+        values[table == number] = one.catalogue().values[row[table == number]]
+    here = {name: {k: v[chosen] for k, v in score.items()} for name, score in scores.items()}
+    return Content(shown, len(embeddings), source, normaliser, tables, table, row, xy, how, here, found, values,
+                   notes_of(shown, decisions))  # fmt: skip
+
+
+def drawn(n: int, limit: int | None) -> np.ndarray:
+    """Who is shown: all, or `limit` of them, the same at every call."""
+    if limit is None or limit >= n:
+        return np.arange(n)
+    if limit < 1:
+        raise UserError(f"limit={limit} must be at least 1")
+    return np.sort(np.random.default_rng(0).choice(n, limit, replace=False))
+
+
+def notes_of(shown: Embeddings, decisions: Iterable[Decision]) -> dict[int, list[str]]:
+    number = {name: i for i, name in enumerate(shown.ids.tolist())}
+    notes: dict[int, list[str]] = defaultdict(list)
+    for d in decisions:
+        if d.object_id in number:
+            notes[number[d.object_id]].append(f"{d.modality} {d.decision}: {d.reason}")
+    return dict(notes)

@@ -1,0 +1,140 @@
+"""The file: template.html with style, script and data in it, written block by block, renamed when it is whole.
+
+Nothing in it reaches for the network, and its content security policy (hashes of its one script and one style) lets
+no browser try. Names from data are only in JSON with `<` escaped, and the script writes them as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from astrom3.data.observed import Observed, observations, units
+from astrom3.data.schema import ALL_COLS, PHOTO_COLS
+from astrom3.explore.blocks import BLOCK, Blocks
+from astrom3.explore.content import ABSENT, Content
+from astrom3.explore.lines import FEATURES
+from astrom3.explore.packing import armour, pack
+from astrom3.modalities.catalogue import COLUMN
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("packing.js", "plot.js", "map.js", "details.js", "lists.js", "page.js")
+# Units of ALL_COLS as catalogues give them.
+COLUMN_UNITS = {"period": "d", "parallax": "mas", "parallax_error": "mas", "l": "deg", "b": "deg"} | dict.fromkeys(
+    ("pmra", "pmra_error", "pmdec", "pmdec_error", "pm"), "mas/yr"
+)
+COLUMN_UNITS |= {c: "mag" for c in ALL_COLS if c.endswith("_mag") or c in ("mean_vmag", "amplitude", "bp_rp")}
+COLUMN_UNITS |= dict.fromkeys(("j_k", "w1_w2", "w3_w4"), "mag")
+
+
+def write(
+    content: Content, path: Path, title: str, bits: int, points: int | None, advance: Callable[[int], Any]
+) -> Any:
+    """Returns the Tally of what became of the observations; advance: called with the number of objects done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    blocks = Blocks(bits, points)
+    script = "\n".join(['(() => {\n"use strict";', *((FOLDER / n).read_text("utf-8") for n in SCRIPTS), "})();\n"])
+    style = (FOLDER / "page.css").read_text("utf-8")
+    policy = f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'"
+    template = (FOLDER / "template.html").read_text("utf-8")
+    fields = {"title": html.escape(title), "policy": policy, "style": style, "script": script}
+    parts = template.partition("<!-- data -->\n")
+    head, tail = (re.sub(r"\{\{(\w+)\}\}", lambda found: fields[found[1]], part) for part in (parts[0], parts[2]))
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(head)
+            for number, some in enumerate(observed(content)):
+                element(file, f"curves-{number}", armour(blocks.light_curves(some)))
+                element(file, f"spectra-{number}", armour(blocks.spectra(some)))
+                advance(len(some))
+            element(file, "core", armour(pack(content.arrays())))
+            element(file, "about", as_json(about(content, title, blocks)))
+            file.write(tail)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return blocks.tally
+
+
+def digest(text: str) -> str:
+    """Of an inline script or style, as a content security policy has it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def element(file: TextIO, name: str, text: str) -> None:
+    """A block of data; browsers do not run a script of this type."""
+    file.write(f'<script type="text/plain" id="{name}">{text}</script>\n')
+
+
+def as_json(value: Any) -> str:
+    """JSON that cannot end the element it stands in."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def observed(content: Content) -> Iterator[list[Observed]]:
+    """BLOCK objects at a time, in the order of the page; fills in values and notes that stand beside light curves."""
+    some: list[Observed] = []
+    for i, found in enumerate(every(content)):
+        if found.photo is not None:
+            content.values[i, : len(PHOTO_COLS)] = found.photo
+        if found.problems:
+            content.notes.setdefault(i, []).extend(p for p in found.problems if p not in content.notes.get(i, []))
+        some.append(found)
+        if len(some) == BLOCK:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def every(content: Content) -> Iterator[Observed]:
+    for number, table in enumerate(content.tables):
+        rows = content.row[content.table == number]
+        found = observations(table, rows)
+        for row in rows.tolist():
+            one = next(found)
+            if one.row != row:
+                raise ValueError(f"row {one.row} of the data set where {row} was to come")
+            yield one
+    for _ in range(int((content.table == ABSENT).sum())):
+        yield Observed(ABSENT, None, None, None, ("not in the data set that the page was made from",))
+
+
+def about(content: Content, title: str, blocks: Blocks) -> dict[str, Any]:
+    """What the page needs to know beside numbers."""
+    e, source = content.objects, content.source
+    unit, tally = units(source), blocks.tally
+    errors = tally.spectrum_errors
+    return {
+        "title": title, "model": shown_name(e.model), "total": content.total, "ids": e.ids.tolist(),
+        "data": f"{source.root.name}, {source.sub}_{source.seed}, layout {source.layout}",
+        "note": source.note, "classes": list(e.classes), "splits": sorted(set(e.splits.tolist())),
+        "vectors": list(e.vectors), "columns": list(ALL_COLS),
+        "column_units": [COLUMN_UNITS.get(c, "") if source.normaliser is not None else "" for c in ALL_COLS],
+        "period_column": COLUMN["period"], "block": BLOCK, "how": content.how,
+        "units": {"time": unit.time, "flux": unit.flux, "spectrum": unit.spectrum, "catalogue": unit.catalogue},
+        "time_step": unit.time_step, "neighbours": next(iter(content.neighbours.values()))[0].shape[1],
+        "features": [f._asdict() for f in FEATURES],
+        "notes": {str(k): v for k, v in content.notes.items()},
+        "precision": {
+            "bits": blocks.bits, "points": blocks.points, "thinned": tally.thinned,
+            "spectrum_error": float(np.median(errors)) if errors else 0.0,
+            "points_not_finite": tally.points_not_finite, "pixels_not_finite": tally.pixels_not_finite,
+            "light_curves": tally.light_curves, "spectra": tally.spectra,
+        },
+    }  # fmt: skip
+
+
+def shown_name(model: str) -> str:
+    """A hub id or relative path as it is; of an absolute path the last part only, the rest is about this machine."""
+    return Path(model).name if Path(model).is_absolute() else model

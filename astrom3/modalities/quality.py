@@ -1,0 +1,303 @@
+"""Decisions on bad input: what is repaired, what is rejected, and the list that says so for every object.
+
+Light curves and spectra are checked many at a time: flat columns plus `offsets`, object i being
+`column[offsets[i]:offsets[i + 1]]`. The converter, the store and the streaming reader all come through here.
+
+Repaired: points with non-finite numbers or a negative error are dropped, unsorted times or wavelengths sorted, exact
+duplicate rows and repeated wavelengths dropped, negative inverse variances set to 0. Rejected (the modality is then
+missing for that object): see LIGHT_CURVE_REJECTIONS and SPECTRUM_REJECTIONS. Points at the same time with different
+values are kept, as published.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from astrom3.data.schema import (
+    ALL_COLS,
+    META_COLS,
+    PHOTO_COLS,
+    WAVELENGTH_COUNT,
+    WAVELENGTH_START,
+    WAVELENGTH_STEP,
+)
+from astrom3.kernel import kernel
+
+MIN_POINTS = 10  # of a light curve, after the repairs
+MIN_PIXELS = 100  # of a spectrum, after the repairs
+WAVELENGTH_END = WAVELENGTH_START + WAVELENGTH_STEP * (WAVELENGTH_COUNT - 1)  # 8998 Angstrom
+MIN_COVERAGE = 0.5  # part of 3850-8998 Angstrom that a spectrum must span
+
+# Position = code. Code 0 is "accepted".
+LIGHT_CURVE_REJECTIONS = (
+    "",
+    f"fewer than {MIN_POINTS} usable points",
+    "zero time span",
+    "constant flux (median absolute deviation 0)",
+    "columns of unequal length",
+    "prepared values not finite",
+)
+SPECTRUM_REJECTIONS = (
+    "",
+    f"fewer than {MIN_PIXELS} usable pixels",
+    f"covers less than half of {WAVELENGTH_START:g}-{WAVELENGTH_END:g} Angstrom",
+    "all-zero flux",
+    "constant flux (median absolute deviation 0)",
+    "columns of unequal length",
+    "prepared values not finite",
+)
+UNEQUAL = {"photometry": 4, "spectra": 5}
+NOT_FINITE = {"photometry": 5, "spectra": 6}
+# Column = kind of repair, value = number of points or pixels (for "sorted": 1).
+LIGHT_CURVE_REPAIRS = (
+    "{} points with non-finite time, flux or error dropped",
+    "{} points with negative error dropped",
+    "times were unsorted: sorted",
+    "{} exact duplicate rows dropped",
+)
+SPECTRUM_REPAIRS = (
+    "{} pixels with non-finite wavelength, flux or inverse variance dropped",
+    "{} negative inverse variances set to 0",
+    "wavelengths out of order: sorted",
+    "{} repeated wavelengths dropped, the first kept",
+)
+
+
+Ids = Sequence[str] | np.ndarray  # (n,) names of objects
+
+
+class Decision(NamedTuple):
+    """One row of rejected.csv."""
+
+    object_id: str
+    modality: str  # photometry, spectra, metadata, or "object" for all of them
+    decision: str  # "repaired", "rejected" or "left out"
+    reason: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Ragged columns after the repairs; a rejected or missing object has no rows left.
+
+    columns: three float64 arrays (total,): time [day], flux, flux_err or wavelength [Angstrom], flux, inverse variance.
+    verdict: (n,) int8, position in LIGHT_CURVE_REJECTIONS or SPECTRUM_REJECTIONS; repairs: (n, 4) int64 counts.
+    """
+
+    modality: str
+    offsets: np.ndarray
+    columns: tuple[np.ndarray, ...]
+    verdict: np.ndarray
+    repairs: np.ndarray
+
+    @property
+    def accepted(self) -> np.ndarray:
+        """(n,) bool: the object has this modality and it is usable."""
+        return np.diff(self.offsets) > 0
+
+    def decisions(self, object_ids: Ids) -> list[Decision]:
+        """Everything repaired or rejected, in the order of the objects (n ids)."""
+        return list_decisions(self.modality, object_ids, self.verdict, self.repairs)
+
+
+def check_light_curves(
+    offsets: np.ndarray, time: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, *, min_points: int = MIN_POINTS
+) -> Checked:
+    """Repair or reject light curves given as flat columns (total,) and offsets (n + 1,).
+
+    A curve of fewer than `min_points` usable points is rejected.
+    """
+    return _check("photometry", _clean_light_curves, offsets, time, flux, flux_err, limit=min_points)
+
+
+def check_spectra(offsets: np.ndarray, wavelength: np.ndarray, flux: np.ndarray, third: np.ndarray) -> Checked:
+    """Repair or reject spectra given as flat columns (total,) and offsets (n + 1,)."""
+    return _check("spectra", _clean_spectra, offsets, wavelength, flux, third, limit=MIN_PIXELS)
+
+
+def _check(modality: str, clean, offsets: np.ndarray, *columns: np.ndarray, limit: int) -> Checked:
+    offsets = np.asarray(offsets, dtype=np.int64)
+    n = len(offsets) - 1
+    inputs = [frozen(column) for column in columns]
+    outputs = tuple(np.empty(int(offsets[-1] - offsets[0])) for _ in inputs)
+    new_offsets = np.zeros(n + 1, dtype=np.int64)
+    verdict, repairs = np.zeros(n, dtype=np.int8), np.zeros((n, 4), dtype=np.int64)
+    clean(frozen(offsets, np.int64), *inputs, *outputs, new_offsets, verdict, repairs, limit)
+    kept = int(new_offsets[-1])
+    return Checked(modality, new_offsets, tuple(column[:kept] for column in outputs), verdict, repairs)
+
+
+def frozen(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+    """A contiguous read-only view or copy: Arrow's buffers are read-only, and one type means one compilation."""
+    view: np.ndarray = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+@kernel
+def constant(values: np.ndarray) -> bool:
+    """True where the median absolute deviation is 0: more than half of the values equal the median."""
+    return np.sum(values == np.median(values)) > len(values) // 2
+
+
+@kernel
+def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict, repairs, min_points):
+    position = 0
+    for i in range(len(offsets) - 1):
+        start, end = position, position
+        for j in range(offsets[i], offsets[i + 1]):
+            if not (np.isfinite(time[j]) and np.isfinite(flux[j]) and np.isfinite(err[j])):
+                repairs[i, 0] += 1
+            elif err[j] < 0:
+                repairs[i, 1] += 1
+            else:
+                t[end], f[end], e[end] = time[j], flux[j], err[j]
+                end += 1
+        ties = False
+        for j in range(start + 1, end):
+            ties |= t[j] == t[j - 1]
+            if t[j] < t[j - 1]:
+                repairs[i, 2] = 1
+        if repairs[i, 2]:
+            order = np.argsort(t[start:end], kind="mergesort") + start
+            t[start:end], f[start:end], e[start:end] = t[order], f[order], e[order]
+            ties = True  # look again
+        if ties:
+            end = _order_ties(t, f, e, start, end, repairs[i])
+        if offsets[i + 1] == offsets[i]:
+            end = start  # missing, not rejected
+        elif end - start < min_points:
+            verdict[i] = 1
+        elif t[end - 1] == t[start]:
+            verdict[i] = 2
+        elif constant(f[start:end]):
+            verdict[i] = 3
+        position = start if verdict[i] else end
+        new_offsets[i + 1] = position
+
+
+@kernel
+def _order_ties(t, f, e, start, end, repairs):
+    """Order points of equal time by flux, then error, and drop exact duplicates (the published np.unique of rows)."""
+    kept = start
+    for j in range(start, end):
+        tj, fj, ej = t[j], f[j], e[j]
+        k = kept  # insertion into t[start:kept], which is ordered
+        while k > start and t[k - 1] == tj and (f[k - 1] > fj or (f[k - 1] == fj and e[k - 1] > ej)):
+            k -= 1
+        if k > start and t[k - 1] == tj and f[k - 1] == fj and e[k - 1] == ej:
+            repairs[3] += 1
+            continue
+        for m in range(kept, k, -1):
+            t[m], f[m], e[m] = t[m - 1], f[m - 1], e[m - 1]
+        t[k], f[k], e[k] = tj, fj, ej
+        kept += 1
+    return kept
+
+
+@kernel
+def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdict, repairs, min_pixels):
+    position = 0
+    for i in range(len(offsets) - 1):
+        start, end = position, position
+        for j in range(offsets[i], offsets[i + 1]):
+            if not (np.isfinite(wavelength[j]) and np.isfinite(flux[j]) and np.isfinite(third[j])):
+                repairs[i, 0] += 1
+                continue
+            w[end], f[end], v[end] = wavelength[j], flux[j], third[j]
+            if third[j] < 0:
+                v[end] = 0.0
+                repairs[i, 1] += 1
+            end += 1
+        for j in range(start + 1, end):
+            if w[j] < w[j - 1]:
+                repairs[i, 2] = 1
+        if repairs[i, 2]:
+            order = np.argsort(w[start:end], kind="mergesort") + start
+            w[start:end], f[start:end], v[start:end] = w[order], f[order], v[order]
+        kept = start
+        for j in range(start, end):
+            if kept > start and w[j] == w[kept - 1]:
+                repairs[i, 3] += 1
+            else:
+                w[kept], f[kept], v[kept] = w[j], f[j], v[j]
+                kept += 1
+        end = kept
+        if offsets[i + 1] > offsets[i]:
+            verdict[i] = _judge_spectrum(w[start:end], f[start:end], min_pixels)
+        position = start if verdict[i] else end
+        new_offsets[i + 1] = position
+
+
+@kernel
+def _judge_spectrum(w, f, min_pixels):
+    if len(w) < min_pixels:
+        return 1
+    if min(w[-1], WAVELENGTH_END) - max(w[0], WAVELENGTH_START) < MIN_COVERAGE * (WAVELENGTH_END - WAVELENGTH_START):
+        return 2
+    light = f[f != 0]
+    if len(light) == 0:
+        return 3
+    return 4 if constant(light) else 0
+
+
+def list_decisions(
+    modality: str, object_ids: Ids, verdict: np.ndarray, repairs: np.ndarray | None = None
+) -> list[Decision]:
+    """Verdict codes (n,) and repair counts (n, 4) of one modality as rows of rejected.csv."""
+    rejections = LIGHT_CURVE_REJECTIONS if modality == "photometry" else SPECTRUM_REJECTIONS
+    wording = LIGHT_CURVE_REPAIRS if modality == "photometry" else SPECTRUM_REPAIRS
+    touched = verdict > 0 if repairs is None else (verdict > 0) | repairs.any(axis=1)
+    rows = []
+    for i in np.flatnonzero(touched).tolist():
+        done = [] if repairs is None else [w.format(int(k)) for w, k in zip(wording, repairs[i], strict=True) if k]
+        if verdict[i]:
+            reason = rejections[verdict[i]] + (f" (after: {'; '.join(done)})" if done else "")
+            rows.append(Decision(str(object_ids[i]), modality, "rejected", reason))
+        else:
+            rows.append(Decision(str(object_ids[i]), modality, "repaired", "; ".join(done)))
+    return rows
+
+
+def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, list[Decision]]:
+    """Raw catalogue values (n, 38) -> (metadata present (n,) bool, decisions).
+
+    A missing (non-finite) value becomes the train mean; metadata counts as missing when more than half of its 34
+    columns are; a parallax <= 0 counts as 1 mas in the absolute magnitudes, as published.
+    """
+    period, parallax = PHOTO_COLS.index("period"), ALL_COLS.index("parallax")
+    missing = ~np.isfinite(values)
+    missing[:, period] |= values[:, period] <= 0
+    photo, meta = missing[:, : len(PHOTO_COLS)], missing[:, len(PHOTO_COLS) :]
+    present = 2 * meta.sum(axis=1) <= len(META_COLS)
+    below = values[:, parallax] <= 0
+    rows: list[Decision] = []
+    for i in np.flatnonzero(photo.any(axis=1) | meta.any(axis=1) | below).tolist():
+        name = str(object_ids[i])
+        if photo[i].any():
+            columns = ", ".join(c for c, gone in zip(PHOTO_COLS, photo[i], strict=True) if gone)
+            rows.append(Decision(name, "photometry", "repaired", f"{columns} missing: set to the train mean"))
+        if not present[i]:
+            reason = f"{meta[i].sum()} of {len(META_COLS)} catalogue columns missing"
+            rows.append(Decision(name, "metadata", "rejected", reason))
+            continue
+        if meta[i].any():
+            columns = ", ".join(c for c, gone in zip(META_COLS, meta[i], strict=True) if gone)
+            rows.append(Decision(name, "metadata", "repaired", f"{columns} missing: set to the train mean"))
+        if below[i]:
+            reason = "parallax <= 0 counts as 1 mas in the absolute magnitudes"
+            rows.append(Decision(name, "metadata", "repaired", reason))
+    return present, rows
+
+
+def write_decisions(path: Path, rows: Iterable[Decision]) -> None:
+    """Write rejected.csv (header also when there is nothing to list)."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Decision._fields)
+        writer.writerows(rows)

@@ -1,0 +1,133 @@
+"""Views: one kind of observation in the form that a network wants it.
+
+A modality is what was observed (a light curve, a spectrum, catalogue values). A view is what an encoder reads of it, so
+two views of one light curve can stand side by side in a batch. Data flow: checked observations -> `prepare` -> the
+store -> `reader` -> `fill` -> the keys of the batch. An encoder names its view in its class attribute `view`.
+
+    view = get_view("astromer")
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from astrom3.errors import UserError
+
+Arrays = Mapping[str, np.ndarray]
+Column = tuple[type, tuple[int, ...]]  # dtype and shape of one row
+
+
+@dataclass(frozen=True)
+class Members:
+    """m objects that a reader fills batches for.
+
+    rows (m,) int64: their places in the arrays. positions (m,) int64: their places in the split, which random windows
+    and masks are drawn for. features (m, 4) and metadata (m, 34) float32: normalised catalogue values.
+    pad_constants: constants of a light curve stand in its padded rows too.
+    """
+
+    rows: np.ndarray
+    positions: np.ndarray
+    features: np.ndarray
+    metadata: np.ndarray
+    pad_constants: bool = True
+
+
+class Reader(ABC):
+    """Fills the batch keys of one view for some objects."""
+
+    @abstractmethod
+    def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
+        """Batch keys of the members `at` (B,). `epoch` is None in evaluation, where nothing is drawn by epoch."""
+
+
+class View(ABC):
+    """name: what encoders and configurations call it. modality: of which kind of observation it is a view.
+
+    keys: batch keys that its reader fills. stored: whether `prepare` makes arrays that the store keeps.
+    """
+
+    name: ClassVar[str]
+    modality: ClassVar[str]
+    keys: ClassVar[tuple[str, ...]]
+    stored: ClassVar[bool] = True
+    uses_features: ClassVar[bool] = False  # whether the light curve's catalogue features are part of the input
+
+    @property
+    def store(self) -> str:
+        """Name of the store; views that prepare the same arrays share it."""
+        return self.name
+
+    @abstractmethod
+    def reader(self, arrays: Arrays, members: Members) -> Reader:
+        """A reader of prepared arrays."""
+
+
+class StoredView(View):
+    """A view whose prepared form is kept in the store. `arrays` gives that form of a piece in memory."""
+
+    values: ClassVar[Column]  # of the prepared values
+    extras: ClassVar[Mapping[str, Column]] = {}  # further columns, by attribute of the prepared data
+    ragged: ClassVar[bool]  # objects of unequal lengths, with offsets; else fixed, with a slot for each object
+
+    @abstractmethod
+    def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Any:
+        """Repair or reject raw ragged columns; gives a `Checked`."""
+
+    @abstractmethod
+    def prepare(self, checked: Any) -> Any:
+        """Prepared objects with `values`, `verdict` and the extras, and `offsets` (ragged) or `present` (fixed)."""
+
+    def present(self, arrays: Arrays) -> np.ndarray:
+        """(n,) bool: which objects have a usable observation."""
+        if self.ragged:
+            return np.diff(arrays["offsets"]) > 0
+        return np.asarray(arrays["slot"]) >= 0
+
+    def arrays(self, data: Any) -> dict[str, np.ndarray]:
+        """The arrays of a store, of prepared objects in memory."""
+        out = {name: getattr(data, name) for name in ("values", *self.extras) if getattr(data, name) is not None}
+        if self.ragged:
+            return out | {"offsets": data.offsets}
+        return out | {"slot": np.where(data.present, np.arange(len(data.present)), -1)}
+
+
+_VIEWS: dict[str, View] = {}
+
+
+def register(view: View) -> View:
+    """Make a view known by its name; a view of another package is registered by the module of its encoder."""
+    _VIEWS[view.name] = view
+    return view
+
+
+def get_view(view: str | View) -> View:
+    """The view of this name; UserError that names the known ones."""
+    if isinstance(view, View):
+        return view
+    import astrom3.modalities.views  # noqa: F401  registers the views of this package
+
+    if view not in _VIEWS:
+        raise UserError(f"there is no view {view!r}: an encoder's view is one of {', '.join(sorted(_VIEWS))}")
+    return _VIEWS[view]
+
+
+def stored_view(view: str | View) -> StoredView:
+    """The same for a view that the store keeps."""
+    found = get_view(view)
+    if not isinstance(found, StoredView):
+        raise UserError(f"the view {found.name} is made of catalogue columns and has no store")
+    return found
+
+
+def views_of(slots: Sequence[str] | Mapping[str, str | View]) -> dict[str, View]:
+    """Slot -> view. A slot given by name alone has the view of the same name, as AstroM3's encoders want it."""
+    if isinstance(slots, Mapping):
+        return {slot: get_view(view) for slot, view in slots.items()}
+    return {slot: get_view(slot) for slot in slots}

@@ -1,0 +1,244 @@
+"""The views of this package: those of AstroM3 (`photometry`, `spectra`, `metadata`) and of ASTROMER (`astromer`).
+
+Rizhko & Bloom 2024 (arXiv:2411.08842); Donoso-Oliva et al. 2023 (A&A 670, A54).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from astrom3.data.sampler import WINDOW as WINDOW_DRAW
+from astrom3.data.sampler import draw
+from astrom3.data.schema import PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
+from astrom3.kernel import kernel
+from astrom3.modalities import astromer_view as windows
+from astrom3.modalities.astromer_masks import HIDDEN, PROBED, TARGET, Fractions, mask_windows
+from astrom3.modalities.magnitudes import prepare_fluxes
+from astrom3.modalities.preprocess import (
+    LightCurves,
+    Spectra,
+    fill_windows,
+    prepare_light_curves,
+    prepare_spectra,
+)
+from astrom3.modalities.quality import Checked, check_light_curves, check_spectra, frozen
+from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
+
+ZERO_POINT = 25.0  # magnitude of flux 1; windows are centred on their mean, so its value has no effect
+
+
+class PhotometryReader(Reader):
+    """Windows of 200 points with nine channels, and their masks."""
+
+    def __init__(self, arrays: Arrays, members: Members) -> None:
+        features = arrays["photo"][members.rows] if "photo" in arrays else members.features
+        self.constants = np.concatenate([features, arrays["constants"][members.rows]], axis=1)  # (m, 6)
+        self.points = frozen(arrays["values"], np.float32)
+        self.offsets = frozen(arrays["offsets"], np.int64)
+        self.rows = frozen(members.rows, np.int64)
+        self.lengths = np.diff(self.offsets)[self.rows]
+        self.positions = members.positions
+        self.pad_constants = members.pad_constants
+
+    def starts(self, at: np.ndarray, seed: int, epoch: int | None) -> np.ndarray:
+        """First points of the windows of some members, see `window_starts`."""
+        return window_starts(self.lengths[at], self.positions[at], seed, epoch)
+
+    def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
+        x = torch.empty(len(at), SEQ_LEN, PHOTO_CHANNELS)
+        mask = torch.empty(len(at), SEQ_LEN)
+        starts = self.starts(at, seed, epoch)
+        rows = self.rows[at]
+        constants = self.constants[at]
+        fill_windows(self.points, self.offsets, rows, starts, constants, self.pad_constants, x.numpy(), mask.numpy())
+        return {"photometry": x, "mask": mask}
+
+
+class Photometry(StoredView):
+    """AstroM3's light curve: (200, 9), flux in units of its MAD, time in [0, 1], six constants beside each point."""
+
+    name = "photometry"
+    modality = "photometry"
+    keys = ("photometry", "mask")
+    ragged = True
+    values = (np.float32, (3,))
+    extras: ClassVar = {"constants": (np.float32, (2,)), "photo": (np.float32, (4,))}
+    uses_features = True
+
+    def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
+        return check_light_curves(offsets, *columns)
+
+    def prepare(self, checked: Checked) -> LightCurves:
+        return prepare_light_curves(checked)
+
+    def reader(self, arrays: Arrays, members: Members) -> PhotometryReader:
+        return PhotometryReader(arrays, members)
+
+
+class SpectraReader(Reader):
+    """Spectra on the common grid."""
+
+    def __init__(self, arrays: Arrays, members: Members) -> None:
+        self.spectra = frozen(arrays["values"], np.float32)
+        self.log_mad = frozen(arrays["log_mad"], np.float32)
+        self.slot = np.asarray(arrays["slot"])[members.rows]
+
+    def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
+        spectra = torch.empty(len(at), SPECTRUM_CHANNELS, WAVELENGTH_COUNT)
+        fill_spectra(self.spectra, self.log_mad, self.slot[at], spectra.numpy())
+        return {"spectra": spectra}
+
+
+class SpectraView(StoredView):
+    """AstroM3's spectrum: (3, 2575), flux and inverse variance in units of the MAD, and log10(MAD)."""
+
+    name = "spectra"
+    modality = "spectra"
+    keys = ("spectra",)
+    ragged = False
+    values = (np.float32, (2, WAVELENGTH_COUNT))
+    extras: ClassVar = {"log_mad": (np.float32, ())}
+
+    def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
+        return check_spectra(offsets, *columns)
+
+    def prepare(self, checked: Checked) -> Spectra:
+        return prepare_spectra(checked)
+
+    def reader(self, arrays: Arrays, members: Members) -> SpectraReader:
+        return SpectraReader(arrays, members)
+
+
+class MetadataReader(Reader):
+    """Rows of normalised catalogue values."""
+
+    def __init__(self, members: Members) -> None:
+        self.metadata = members.metadata
+
+    def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
+        return {"metadata": torch.from_numpy(self.metadata[at])}
+
+
+class Metadata(View):
+    """AstroM3's 34 catalogue columns, z-scored."""
+
+    name = "metadata"
+    modality = "metadata"
+    keys = ("metadata",)
+    stored = False
+
+    def reader(self, arrays: Arrays, members: Members) -> MetadataReader:
+        return MetadataReader(members)
+
+
+@dataclass(frozen=True)
+class MagnitudeCurves:
+    """Curves in magnitudes: values (total, 3) float64 [day, mag, mag], offsets (n + 1,), verdict (n,) int8."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+    verdict: np.ndarray
+
+
+class AstromerReader(Reader):
+    """Windows of a curve in magnitudes: one random window per epoch in training, the central one in evaluation."""
+
+    def __init__(self, arrays: Arrays, members: Members, window: int, fractions: Fractions | None) -> None:
+        self.points = frozen(arrays["values"], np.float64)
+        self.offsets = frozen(arrays["offsets"], np.int64)
+        self.rows = frozen(members.rows, np.int64)
+        self.lengths = np.diff(self.offsets)[self.rows]
+        self.positions = members.positions
+        self.window = window
+        self.fractions = fractions
+
+    def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
+        lengths = self.lengths[at]
+        if epoch is None:
+            starts = np.maximum(lengths - self.window, 0) // 2
+        else:
+            starts = windows.random_starts(lengths, self.positions[at], seed, epoch, self.window)
+        batch = windows.empty_batch(len(at), self.window)
+        windows.fill_windows(self.points, self.offsets, self.rows[at], starts, batch)
+        if self.fractions is not None:
+            mask_windows(batch, self.positions[at], seed, epoch or 0, self.fractions)
+        return {key: torch.from_numpy(array) for key, array in batch.items()}
+
+
+class AstromerView(StoredView):
+    """ASTROMER's light curve: windows of time, magnitude and error, each centred on its mean over the window.
+
+    With `fractions`, points are hidden for masked pre-training, anew every epoch.
+    """
+
+    modality = "photometry"
+    ragged = True
+    values = (np.float64, (3,))
+
+    def __init__(self, name: str, window: int = windows.WINDOW, fractions: Fractions | None = None) -> None:
+        self.name = name  # type: ignore[misc]
+        masks = () if fractions is None else (TARGET, PROBED, HIDDEN)
+        self.keys = (*windows.FILLED, *masks)  # type: ignore[misc]
+        self.window = window
+        self.fractions = fractions
+
+    @property
+    def store(self) -> str:
+        return "astromer"
+
+    def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
+        return check_light_curves(offsets, *columns, min_points=windows.MIN_POINTS)
+
+    def prepare(self, checked: Checked) -> MagnitudeCurves:
+        """Fluxes become magnitudes. A flux that is not positive has none, and its point is dropped and counted."""
+        time, flux, error = checked.columns
+        found = prepare_fluxes(checked.offsets, time, flux, error, ZERO_POINT)
+        lost = (np.diff(checked.offsets) > 0) & ~found.usable
+        verdict = np.where(lost, TOO_FEW, checked.verdict).astype(np.int8)
+        checked.repairs[:, 0] += found.dropped + found.not_positive
+        return MagnitudeCurves(found.values, found.offsets, verdict)
+
+    def reader(self, arrays: Arrays, members: Members) -> AstromerReader:
+        return AstromerReader(arrays, members, self.window, self.fractions)
+
+
+TOO_FEW = 1  # code in quality.LIGHT_CURVE_REJECTIONS
+
+for _view in (
+    Photometry(),
+    SpectraView(),
+    Metadata(),
+    AstromerView("astromer"),
+    AstromerView("astromer-masked", fractions=Fractions()),
+):
+    register(_view)
+
+
+def window_starts(lengths: np.ndarray, items: np.ndarray, seed: int, epoch: int | None) -> np.ndarray:
+    """First points of windows in curves of `lengths` (B,): drawn for (seed, epoch, item), the centre without epoch."""
+    room = np.maximum(lengths - SEQ_LEN, 0)
+    if epoch is None:
+        return room // 2
+    return (draw(seed, epoch, WINDOW_DRAW, items) % (room + 1).astype(np.uint64)).astype(np.int64)
+
+
+@kernel
+def fill_spectra(values, log_mad, slot, out):
+    """values (m, 2, 2575), log_mad (m,), slot (B,) with -1 for none -> out (B, 3, 2575)."""
+    for i in range(len(slot)):
+        if slot[i] < 0:
+            out[i] = 0
+        else:
+            out[i, :2] = values[slot[i]]
+            out[i, 2] = log_mad[slot[i]]
+
+
+def readers_of(views: Mapping[str, View], arrays: Mapping[str, Arrays], members: Members) -> dict[str, Any]:
+    """Slot -> reader. arrays: by name of the store."""
+    return {slot: view.reader(arrays.get(view.store, {}), members) for slot, view in views.items()}

@@ -1,0 +1,103 @@
+"""Pictures of a run: training curves and the confusion matrix."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from astrom3.data.schema import PAPER_ORDER
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure without touching pyplot's state."""
+    FigureCanvasAgg(figure).print_figure(str(path), dpi=130, bbox_inches="tight")
+    return path
+
+
+def curves(table: Path, path: Path, title: str) -> Path:
+    """Loss, accuracy and learning rate per epoch, from a metrics.csv."""
+    rows = list(csv.DictReader(table.open()))
+    epochs = [int(r["epoch"]) for r in rows]
+    figure = Figure(figsize=(10, 3))
+    axes = figure.subplots(1, 3)
+    scores = ("val/accuracy", "val/macro_f1", "val/r2_hidden")
+    panels = [("loss", ("train/loss", "val/loss")), ("score", scores), ("rate", ("lr",))]
+    for axis, (label, columns) in zip(axes, panels, strict=True):
+        for column in columns:
+            if rows and rows[0].get(column):
+                axis.plot(epochs, [float(r[column]) for r in rows], marker=".", label=column)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(label)
+        if axis.lines:
+            axis.legend(frameon=False)
+    axes[2].set_yscale("log")
+    axes[2].yaxis.set_major_formatter("{x:.0e}")  # the usual powers of ten are parsed as formulae, slower than a fit
+    axes[2].yaxis.set_minor_formatter(NullFormatter())
+    figure.suptitle(title)
+    figure.subplots_adjust(wspace=0.5)
+    return save(figure, path)
+
+
+def confusion(scores: Mapping[str, Any], path: Path, title: str) -> Path:
+    """The confusion matrix in percent of each true class, counts in small print, classes in the paper's order."""
+    names = list(scores["classes"])
+    order = [c for c in PAPER_ORDER if c in names] + [c for c in names if c not in PAPER_ORDER]
+    index = [names.index(c) for c in order]
+    counts = np.array(scores["confusion"])[np.ix_(index, index)]
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(1.5 + 0.55 * len(order), 1 + 0.55 * len(order)))
+    axis = figure.subplots()
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(counts.shape):
+        if counts[i, j]:
+            colour = "white" if share[i, j] > 0.55 else "black"
+            axis.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)
+            axis.text(j, i + 0.32, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=5)
+    axis.set_xticks(range(len(order)), order, rotation=60)
+    axis.set_yticks(range(len(order)), order)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title(f"{title}\naccuracy {100 * scores['accuracy']:.1f} %, macro F1 {100 * scores['macro_f1']:.1f} %")
+    return save(figure, path)
+
+
+def bars(heights: Mapping[str, float], path: Path, title: str, label: str) -> Path:
+    """One horizontal bar per name, between 0 and 1."""
+    figure = Figure(figsize=(7, 0.6 + 0.4 * len(heights)))
+    axis = figure.subplots()
+    axis.barh(list(heights)[::-1], list(heights.values())[::-1], color="#4477aa")
+    for row, value in enumerate(list(heights.values())[::-1]):
+        axis.text(value + 0.01, row, f"{value:.2f}", va="center", fontsize=8)
+    axis.set_xlim(0, 1)
+    axis.set_xlabel(label)
+    axis.set_title(title)
+    return save(figure, path)
+
+
+def reconstruction(examples: Mapping[str, np.ndarray], path: Path, title: str) -> Path:
+    """Windows of light curves with what was hidden, (n, L) each by batch key, and the magnitudes predicted for it."""
+    count = len(examples["predicted"])
+    figure = Figure(figsize=(10, 2.2 * max(count, 1)))
+    for row in range(count):
+        axis = figure.add_subplot(count, 1, row + 1)
+        point = examples["astromer/valid"][row] > 0
+        hidden = examples["astromer/hidden"][row] > 0
+        time = examples["astromer/times"][row]
+        true = examples["astromer/target"][row]
+        seen = point & ~hidden
+        axis.plot(time[seen], true[seen], ".", color="#bbbbbb", label="visible")
+        axis.plot(time[hidden], true[hidden], ".", color="#222222", label="hidden")
+        axis.plot(time[hidden], examples["predicted"][row][hidden], "x", color="#cc3311", label="predicted")
+        axis.invert_yaxis()
+        axis.set_ylabel("mag - mean")
+    figure.axes[0].legend(frameon=False, ncols=3)
+    figure.axes[0].set_title(title)
+    figure.axes[-1].set_xlabel("time - mean [day]")
+    return save(figure, path)

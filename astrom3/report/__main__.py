@@ -1,0 +1,66 @@
+"""The table of the paper from the runs of a folder: python -m astrom3.report runs/
+
+Writes report.md, report.csv, runs.csv, report.tex and report.png to <folder>/report and prints the first.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from astrom3.files import OutputFolder, read_text, write_text
+
+log = logging.getLogger(__name__)
+FILES = ("report.md", "report.csv", "runs.csv", "report.tex", "report.png")
+
+
+def report(cfg: DictConfig) -> dict[str, Any]:
+    """Gather, average, compare, write; returns the number of runs in each state."""
+    from astrom3.errors import UserError
+    from astrom3.report import table, table_files
+
+    root, out = Path(cfg.root), Path(cfg.out)
+    runs = table.collect(root)
+    if not runs:
+        deeper = sorted({p.parent.parent.name for p in root.glob("*/*/config.yaml")})
+        hint = f"; there are runs below {', '.join(f'{root}/{d}' for d in deeper[:5])}" if deeper else ""
+        raise UserError(f"{root} holds no runs{hint}: train some with root={root}, or name another folder")
+    grid = table.Grid(tuple(cfg.modes), tuple(cfg.subs), tuple(cfg.inits), tuple(int(s) for s in cfg.seeds))
+    summary = table.summarise(runs, grid)
+    OutputFolder(out, "report", legacy=written_before).open(FILES, cfg.overwrite)
+    text = table_files.markdown(summary)
+    write_text(out / "report.md", text)
+    write_text(out / "report.tex", table_files.latex(summary))
+    table_files.write_csv(out / "report.csv", [row.as_dict() for row in summary.rows])
+    table_files.write_csv(out / "runs.csv", [run.as_dict() for run in runs])
+    table_files.plot(summary, out / "report.png")
+    print(text)
+    log.info("Written to %s: report.md, report.csv, runs.csv, report.tex, report.png", out)
+    return {state: sum(r.state == state for r in runs) for state in table.STATES}
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of a report, None where it is none (see OutputFolder)."""
+    tables = [folder / "report.csv", folder / "runs.csv"]
+    if not all(path.is_file() for path in tables) or not read_text(tables[1]).startswith("folder,mode,sub,init,seed"):
+        return None
+    return [name for name in FILES if (folder / name).is_file()]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """A bare argument is the folder of the runs."""
+    from astrom3.cli.verbs import TELLING, run_verb
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    bare = [] if TELLING & set(arguments) else [a for a in arguments if "=" not in a and not a.startswith("-")]
+    given = [f"root={a.rstrip('/') or '/'}" if a in bare[:1] else a for a in arguments]
+    run_verb("report", report, given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""What an index is made of, read part by part: embeddings written by astrom3.embed, columns of a catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from astrom3.data.readers.tables import read_table
+from astrom3.data.schema import MODALITIES
+from astrom3.embed.job import MANIFEST
+from astrom3.errors import UserError
+from astrom3.inference.embeddings import MEAN, dense, files_of, lists, read_about
+
+log = logging.getLogger(__name__)
+ROWS = 4096  # objects in memory at a time
+NAMES = (*MODALITIES, MEAN)
+OWN = ("object_id", "label", "split", "predicted")
+
+
+@dataclass
+class Catalogue:
+    """columns: those that can be filtered by; place: object id -> row; left_out: column -> why."""
+
+    columns: pa.Table
+    place: dict[str, int]
+    left_out: dict[str, str]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Catalogue:
+        """A table (csv, parquet, FITS, VOTable) with a column object_id, or the folder of a data set in our layout."""
+        table = of_dataset(Path(path)) if Path(path).is_dir() else read_table(path, strings=("object_id",))
+        if "object_id" not in table.column_names:
+            raise UserError(f"{path} has no column object_id; it has {', '.join(table.column_names)}")
+        ids = [str(i) for i in table["object_id"].to_pylist()]
+        place = {name: row for row, name in enumerate(ids)}
+        if len(place) < len(ids):
+            twice = next(name for row, name in enumerate(ids) if place[name] != row)
+            raise UserError(f"{path} has {len(ids) - len(place)} rows too many: {twice} and others occur twice")
+        left_out, kept = dict[str, str](), dict[str, pa.ChunkedArray]()
+        for column, values in zip(table.schema, table.columns, strict=True):
+            name = column.name.replace(".", "_")  # a dot means a member of a struct
+            if name in (*OWN, *NAMES, "probabilities") or name in kept:
+                if name != "object_id":
+                    left_out[column.name] = "the embeddings have a column of that name"
+            elif pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+                left_out[column.name] = f"of type {column.type}"
+            else:
+                kept[name] = values
+        return cls(pa.table(kept), place, left_out)
+
+    def rows(self, ids: list[str]) -> pa.Table:
+        """The columns for these objects, null where they are not in the catalogue."""
+        return self.columns.take(pa.array([self.place.get(name) for name in ids], pa.int64()))
+
+
+def of_dataset(folder: Path) -> pa.Table:
+    """Ids, catalogue values of a data set in our layout, one column each."""
+    files = sorted((folder / "objects").glob("*.parquet"))
+    if not files:
+        raise UserError(f"{folder} is a folder without objects/*.parquet: give a table or a data set in our layout")
+    wanted = ["object_id", "photo_cols", "meta_cols"]
+    table = pa.concat_tables([pq.read_table(f, columns=wanted, partitioning=None) for f in files]).flatten()
+    return table.rename_columns([name.partition(".")[2] or name for name in table.column_names])
+
+
+@dataclass
+class Parts:
+    """The objects of an index, read in batches; `counts` is filled while `batches` is consumed."""
+
+    embeddings: str | Path
+    catalogue: Catalogue | None = None
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def files(self) -> list[Path]:
+        files = files_of(self.embeddings)
+        first = self.about(files[0])
+        for path in files[1:]:
+            if self.about(path) != first:
+                raise UserError(f"{path} and {files[0]} are embeddings of different models: give one folder of each")
+        return files
+
+    @property
+    def columns(self) -> list[str]:
+        """Which the embeddings' files have, without the vectors."""
+        names = pq.read_schema(self.files[0]).names
+        return [name for name in OWN if name in names]
+
+    @property
+    def vectors(self) -> dict[str, int]:
+        """Embedding -> length."""
+        schema = pq.read_schema(self.files[0])
+        return {name: schema.field(name).type.list_size for name in NAMES if name in schema.names}
+
+    @staticmethod
+    def about(path: Path) -> tuple[str, str]:
+        """Model, and the types of all columns."""
+        schema = pq.read_schema(path)
+        about = read_about(schema, str(path))
+        return about.get("model", ""), str([(f.name, f.type) for f in schema])
+
+    @property
+    def model(self) -> dict[str, str]:
+        """name, and weights (sha256) and evaluation where embed's manifest says them."""
+        manifest = Path(self.embeddings) / MANIFEST
+        found = json.loads(manifest.read_text()) if manifest.is_file() else {}
+        return {"name": self.about(self.files[0])[0], "weights": found.get("model", ""),
+                "evaluation": found.get("evaluation", "fixed")}  # fmt: skip
+
+    def fingerprint(self, catalogue: str | Path | None) -> str:
+        """Changes with the files that an index is made of: names, sizes and footers of parquet, content of a table."""
+        key = hashlib.blake2b(digest_size=16)
+        own = [Path(catalogue)] if catalogue is not None and Path(catalogue).is_file() else []
+        objects = sorted((Path(catalogue) / "objects").glob("*.parquet")) if catalogue is not None and not own else []
+        for path in (*self.files, *own, *objects):
+            key.update(f"{path.name} {path.stat().st_size}".encode())
+            with open(path, "rb") as file:
+                if path not in own:
+                    file.seek(max(path.stat().st_size - 2**20, 0))  # its footer has the extremes of every column
+                key.update(file.read())
+        return key.hexdigest()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """ROWS objects at a time; an embedding that is not finite or zero has no direction and becomes null."""
+        seen, matched = set[str](), 0
+        no_direction = dict.fromkeys(self.vectors, 0)
+        for path in self.files:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(ROWS, columns=[*self.columns, *self.vectors]):
+                    table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                    ids = table["object_id"].to_pylist()
+                    if len(seen) + len(ids) > len(seen := seen.union(ids)):
+                        raise UserError(f"{path}: object_id occurs twice in {self.embeddings}")
+                    for name in self.vectors:
+                        values, there = dense(table[name])
+                        bad = there & ~((values != 0).any(1) & np.isfinite(values).all(1))
+                        no_direction[name] += int(bad.sum())
+                        values[bad] = 0
+                        table = table.set_column(table.column_names.index(name), name, lists(values, there & ~bad))
+                    if self.catalogue is not None:
+                        matched += sum(name in self.catalogue.place for name in ids)
+                        for name, values in zip(*self._of_catalogue(ids), strict=True):
+                            table = table.append_column(name, values)
+                    yield from table.combine_chunks().to_batches()
+        self.counts = {"objects": len(seen), "in_catalogue": matched, "no_direction": no_direction}
+        if self.catalogue is not None and not matched:
+            raise UserError("none of the objects is in the catalogue: do the two object_id mean the same?")
+
+    def _of_catalogue(self, ids: list[str]) -> tuple[list[str], list[pa.ChunkedArray]]:
+        assert self.catalogue is not None
+        rows = self.catalogue.rows(ids)
+        return rows.column_names, rows.columns

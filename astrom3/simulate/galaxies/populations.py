@@ -1,0 +1,224 @@
+"""Who is in the simulated galaxy survey: redshift, mass, star-formation history, dust, structure and morphology.
+
+Galaxies are drawn from a mass function in the volume that a limit in r lets the survey see, like the bright galaxy
+survey of DESI. Sources: mass function Baldry et al. 2012; share of quiescent galaxies Peng et al. 2010; mass and
+metallicity Gallazzi et al. 2005 and Tremonti et al. 2004; sizes Shen et al. 2003 and van der Wel et al. 2014; dust
+Calzetti et al. 2000 and Garn & Best 2010; rotation and velocity dispersion Reyes et al. 2011 and Hyde & Bernardi
+2009; shares of types Nair & Abraham 2010. Flat universe, H0 = 70 km/s/Mpc, matter density 0.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from astrom3.simulate.galaxies.stellar import AGES, LIGHT_SPEED, library
+
+MORPHOLOGIES = ("barred_spiral", "edge_on", "elliptical", "irregular", "lenticular", "merger", "spiral")  # by label id
+HUBBLE = 70.0  # [km/s/Mpc]
+MATTER = 0.3
+REDSHIFTS = (0.008, 0.6)
+MASSES = (7.8, 11.9)  # log10 of solar masses
+YOUNG = 0.1  # [Gyr], younger stars lie in the clumps and arms
+FASTEST_DECLINE = -12.6  # log10 of the specific star-formation rate [1/yr], where gas still trickles in
+
+
+@dataclass(frozen=True)
+class Properties:
+    """True properties of one galaxy."""
+
+    redshift: float
+    log_mass: float  # of living stars and remnants [log10 M_sun]
+    log_ssfr: float  # star-formation rate of the last 100 Myr over mass [log10 1/yr]
+    metallicity: float  # of the stars, log10(Z / Z_sun)
+    age: float  # weighted by mass formed [Gyr]
+    morphology: str
+    formed: np.ndarray  # mass formed in each bin of AGES [M_sun], float64 (ages,)
+    bulge_share: float  # of the mass, its oldest stars
+    dust: float  # A_V [mag] of the disc towards us
+    radius: float  # half-mass radius of disc, or of the bulge where there is no disc [kpc]
+    bulge_radius: float  # [kpc]
+    inclination: float  # cosine, 1 is face-on
+    gas_metallicity: float  # 12 + log10(O/H)
+    nucleus: float  # luminosity of an active nucleus in [O III] 5008 [L_sun], 0 for most
+    dispersion: float  # of the stars of the bulge [km/s]
+    rotation: float  # of the disc [km/s]
+
+
+@cache
+def _distances() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Redshift, comoving distance [Mpc] and age of the universe [Gyr], each (n,), on a grid."""
+    redshift = np.linspace(0, 1.0, 4001)
+    expansion = np.sqrt(MATTER * (1 + redshift) ** 3 + 1 - MATTER)
+    steps = np.diff(redshift) * 0.5 * (1 / expansion[1:] + 1 / expansion[:-1])
+    comoving = LIGHT_SPEED / HUBBLE * np.concatenate([[0], np.cumsum(steps)])
+    dark = np.sqrt((1 - MATTER) / MATTER) * (1 + redshift) ** -1.5
+    age = 977.8 / HUBBLE * 2 / (3 * np.sqrt(1 - MATTER)) * np.arcsinh(dark)
+    return redshift, comoving, age
+
+
+def luminosity_distance(redshift: float) -> float:
+    """In Mpc."""
+    grid, comoving, _ = _distances()
+    return float(np.interp(redshift, grid, comoving) * (1 + redshift))
+
+
+def universe_age(redshift: float) -> float:
+    """In Gyr."""
+    grid, _, age = _distances()
+    return float(np.interp(redshift, grid, age))
+
+
+def kiloparsec_per_arcsec(redshift: float) -> float:
+    return luminosity_distance(redshift) * 1000 / (1 + redshift) ** 2 * np.pi / 648000
+
+
+@cache
+def _mass_function() -> tuple[np.ndarray, np.ndarray]:
+    """Log masses and the number density of galaxies at them, both (n,); double Schechter function."""
+    log_mass = np.linspace(*MASSES, 400)
+    x = 10 ** (log_mass - 10.66)
+    return log_mass, np.exp(-x) * (3.96 * x**0.65 + 0.79 * x**-0.47)
+
+
+@cache
+def _seen(limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Redshifts and the cumulative share of galaxies that may be brighter than `limit` in r, both (n,)."""
+    log_mass, density = _mass_function()
+    redshift = np.linspace(*REDSHIFTS, 300)
+    comoving = np.array([luminosity_distance(z) / (1 + z) for z in redshift])
+    volume = comoving**2 * np.gradient(comoving)
+    number = np.array([density[log_mass > _least_mass(z, limit)].sum() for z in redshift])
+    share = np.cumsum(volume * number)
+    return redshift, share / share[-1]
+
+
+def _least_mass(redshift: float, limit: float) -> float:
+    """Log mass of the lightest galaxy that reaches the limit: blue, with a mass-to-light ratio of about 0.25 in r."""
+    modulus = 5 * np.log10(luminosity_distance(redshift)) + 25
+    return 0.4 * (4.65 - (limit - modulus)) - 0.55
+
+
+def _redshift_and_mass(rng: np.random.Generator, limit: float) -> tuple[float, float]:
+    redshifts, share = _seen(limit)
+    redshift = float(np.interp(rng.random(), share, redshifts))
+    log_mass, density = _mass_function()
+    visible = np.cumsum(np.where(log_mass > _least_mass(redshift, limit), density, 0.0))
+    return redshift, float(np.interp(rng.random(), visible / visible[-1], log_mass))
+
+
+def _forming_history(rng: np.random.Generator, ages: np.ndarray, now: float, log_mass: float) -> np.ndarray:
+    """Star-formation rate at each look-back time (ages,) of a star-forming galaxy, in any unit."""
+    start = now * rng.uniform(0.65, 0.98)
+    tau = 10 ** rng.normal(0.52 - 0.25 * (log_mass - 10), 0.15)
+    since = np.clip(start - ages, 0, None)
+    rate = since * np.exp(-since / tau)
+    recent = 10 ** rng.normal(0, 0.25)
+    rate = np.where(ages < rng.uniform(0.15, 0.6), rate * recent, rate)
+    if rng.random() < 0.1:
+        burst = 10 ** rng.uniform(-1.5, -0.2)
+        rate = rate + np.where(ages < burst, rng.uniform(0.003, 0.03) * rate.max() * now / burst, 0.0)
+    return rate
+
+
+def _quiescent_history(rng: np.random.Generator, ages: np.ndarray, now: float, log_mass: float) -> np.ndarray:
+    start = now * np.clip(rng.normal(0.84 + 0.04 * (log_mass - 11), 0.09), 0.45, 0.97)
+    tau = 10 ** rng.normal(-0.1 - 0.1 * (log_mass - 11), 0.2)
+    since = np.clip(start - ages, 0, None)
+    rate = since * np.exp(-since / tau)
+    quenched = start * rng.beta(1.3, 1.6)
+    rate = np.where(ages < quenched, rate * np.exp(-(quenched - ages) / 0.25), rate)
+    if rng.random() < 0.12:  # a late episode, which leaves A stars
+        late = rng.uniform(0.3, 1.5)
+        rate = rate + rng.uniform(0.02, 0.1) * rate.max() * np.exp(-0.5 * ((ages - late) / 0.2) ** 2)
+    return rate
+
+
+def _formed(rng: np.random.Generator, quiescent: bool, redshift: float, log_mass: float) -> np.ndarray:
+    """Mass formed in each age bin (ages,) [M_sun], so that 10**log_mass of it is left today."""
+    now = universe_age(redshift)
+    edges = np.concatenate([[0], np.sqrt(AGES[1:] * AGES[:-1]), [14.0]])
+    fine = np.geomspace(5e-4, now, 600)
+    history = _quiescent_history if quiescent else _forming_history
+    mass = history(rng, fine, now, log_mass) * np.gradient(fine)
+    formed = np.histogram(fine, edges, weights=mass)[0]
+    formed *= 10**log_mass / (formed @ library().survived)
+    trickle = 10 ** (FASTEST_DECLINE + rng.normal(0, 0.45) + log_mass + 9)
+    recent = edges[1:] <= 0.2
+    return np.where(recent, formed + trickle * np.diff(edges), formed)
+
+
+def specific_rate(formed: np.ndarray, log_mass: float) -> float:
+    """Log10 of the star-formation rate averaged over the last 100 Myr over mass [1/yr]."""
+    edges = np.concatenate([[0], np.sqrt(AGES[1:] * AGES[:-1]), [14.0]])
+    covered = np.clip((YOUNG - edges[:-1]) / np.diff(edges), 0, 1)
+    return float(np.log10((formed * covered).sum() / (YOUNG * 1e9)) - log_mass)
+
+
+def _structure(rng: np.random.Generator, quiescent: bool, log_mass: float) -> tuple[str, float, float]:
+    """Morphology, share of the bulge and cosine of the inclination."""
+    inclination = rng.random()
+    if rng.random() < 0.04:
+        return "merger", rng.uniform(0.05, 0.4), max(inclination, 0.3)
+    if quiescent and rng.random() < 1 / (1 + np.exp(-(log_mass - 10.6) / 0.35)):
+        return "elliptical", 1.0, rng.uniform(0.55, 1.0)
+    if not quiescent and rng.random() < 1 / (1 + np.exp((log_mass - 9.2) / 0.25)):
+        return "irregular", 0.0, rng.uniform(0.35, 1.0)
+    if quiescent:
+        bulge = rng.uniform(0.3, 0.75)
+    else:
+        bulge = rng.beta(1.6, 7 - 2.2 * np.clip(log_mass - 9.5, 0, 1.6)) + 0.02
+    if inclination < 0.24:
+        return "edge_on", min(bulge, 0.6), inclination
+    if quiescent:
+        return "lenticular", bulge, inclination
+    return ("barred_spiral" if rng.random() < 0.38 else "spiral"), min(bulge, 0.6), inclination
+
+
+def _radii(rng: np.random.Generator, morphology: str, quiescent: bool, log_mass: float, redshift: float):
+    """Half-light radii of disc and bulge [kpc]."""
+    early = 0.62 + 0.65 * (max(log_mass, 9.7) - 10.8) + rng.normal(0, 0.11)
+    late = 0.72 + 0.21 * (log_mass - 10.4) + rng.normal(0, 0.15)
+    if morphology == "elliptical":
+        return 10**early, 10**early
+    disc = 10 ** (late - (0.12 if quiescent else 0.0)) * (1 + redshift) ** -0.6
+    return disc, disc * 10 ** rng.normal(-0.75, 0.15)
+
+
+def draw(rng: np.random.Generator, limit: float) -> Properties:
+    """One galaxy that may be brighter than `limit` in r; whether it is follows from its spectrum."""
+    redshift, log_mass = _redshift_and_mass(rng, limit)
+    share = 0.03 + 0.92 / (1 + np.exp(-(log_mass - 10.55 - 0.4 * redshift) / 0.3))
+    quiescent = rng.random() < share
+    morphology, bulge, inclination = _structure(rng, quiescent, log_mass)
+    formed = _formed(rng, quiescent and morphology != "merger", redshift, log_mass)
+    metallicity = 0.13 - 0.85 / (1 + 10 ** (1.1 * (log_mass - 9.9))) + rng.normal(0, 0.2) + 0.05 * quiescent
+    radius, bulge_radius = _radii(rng, morphology, quiescent, log_mass, redshift)
+    ssfr = specific_rate(formed, log_mass)
+    if quiescent:
+        dust = rng.exponential(0.07)
+    else:
+        dust = min(0.32 * 10 ** (0.38 * (log_mass - 10) + rng.normal(0, 0.15)) * (inclination + 0.1) ** -0.35, 2.8)
+    oxygen = 8.75 - 0.55 / (1 + 10 ** (1.2 * (log_mass - 9.4))) - 0.08 * np.clip(ssfr + 10, -1, 1.5)
+    active = rng.random() < 0.12 / (1 + np.exp(-(log_mass - 10.5) / 0.2))
+    nucleus = 10 ** rng.normal(7.0, 0.5) if active else 0.0
+    return Properties(
+        redshift=redshift,
+        log_mass=log_mass,
+        log_ssfr=ssfr,
+        metallicity=float(np.clip(metallicity, -1.4, 0.38)),
+        age=float(formed @ AGES / formed.sum()),
+        morphology=morphology,
+        formed=formed,
+        bulge_share=float(bulge),
+        dust=float(dust),
+        radius=float(radius),
+        bulge_radius=float(bulge_radius),
+        inclination=float(inclination),
+        gas_metallicity=float(oxygen + rng.normal(0, 0.08)),
+        nucleus=float(nucleus),
+        dispersion=float(10 ** (2.25 + 0.28 * (log_mass - 11) + rng.normal(0, 0.06))),
+        rotation=float(10 ** (2.13 + 0.27 * (log_mass - 10.2) + rng.normal(0, 0.06))),
+    )

@@ -1,0 +1,73 @@
+"""Training a classifier: cross-entropy on class labels, for one modality or several together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from astrom3.data.schema import UNLABELLED
+from astrom3.tasks.distributed import sum_over_ranks
+from astrom3.tasks.metrics import classification_scores
+from astrom3.tasks.task import TrainingModule, at_least_float32
+
+
+class ClassificationModule(TrainingModule):
+    """model: makes the network for a number of classes; classes: their names, label id = position."""
+
+    def __init__(
+        self,
+        model: Callable[..., nn.Module],
+        classes: Sequence[str],
+        optim: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        seed: int = 0,
+        freeze: Sequence[str] = (),
+    ):
+        super().__init__(model(num_classes=len(classes)), optim, schedule, seed, freeze)
+        self.classes = tuple(classes)
+        self.confusion = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
+        self.loss_sum = 0.0  # of the evaluation that is going on
+        self.results: dict[str, Any] = {}
+
+    def forward(self, batch: Mapping[str, Any]) -> Tensor:
+        """Logits (B, num_classes), float32."""
+        return at_least_float32(self.model(batch))
+
+    def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
+        loss = F.cross_entropy(self(batch), batch["label"], ignore_index=UNLABELLED)
+        self.log_training_loss(loss, len(batch["label"]))
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Mapping[str, Any], _: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Mapping[str, Any], stage: str) -> None:
+        labelled = batch["label"] != UNLABELLED
+        logits, label = self(batch)[labelled], batch["label"][labelled]
+        if len(label):  # a rank's part of the last batch may be empty
+            self.loss_sum += float(F.cross_entropy(logits, label, reduction="sum"))
+            self.confusion[f"{stage}_"].update(logits.argmax(-1), label)  # type: ignore[operator]
+
+    def _finish(self, stage: str) -> dict[str, Any]:
+        metric = self.confusion[f"{stage}_"]
+        scores = classification_scores(metric.compute().cpu(), self.classes)  # type: ignore[operator]
+        metric.reset()  # type: ignore[operator]
+        # The confusion matrix is summed over ranks already.
+        self.log(f"{stage}/loss", sum_over_ranks(self.loss_sum, self.device) / max(scores["n"], 1))
+        self.loss_sum = 0.0
+        self.log(f"{stage}/accuracy", scores["accuracy"], prog_bar=True)
+        self.log(f"{stage}/macro_f1", scores["macro_f1"])
+        return scores
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.results = self._finish("test")

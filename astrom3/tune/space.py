@@ -1,0 +1,115 @@
+"""The search space of a study: which keys are drawn and between which bounds (conf/space/published.yaml)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from astrom3.cli.config import compose
+from astrom3.errors import UserError
+
+KINDS = ("uniform", "log", "int")
+EACH = "encoders.each."  # stands for every encoder of the mode
+OF_THE_SEARCH = ("tune", "study")  # not part of a trial's configuration
+
+
+@dataclass(frozen=True)
+class Range:
+    kind: str
+    low: float
+    high: float
+
+
+Space = dict[str, Range]
+
+
+def read_space(cfg: DictConfig) -> Space:
+    """Key -> range, in alphabetical order, so that neither YAML nor the command line decides what is drawn first."""
+    written = dict(_ranges(OmegaConf.to_container(cfg.tune.space), ""))
+    each = {k.removeprefix(EACH): v for k, v in written.items() if k.startswith(EACH)}
+    given = {k: v for k, v in written.items() if not k.startswith(EACH)}
+    spread = {f"encoders.{e}.{k}": v for e in cfg.encoders for k, v in each.items() if k in cfg.encoders[e]}
+    space = spread | given
+    if not space:
+        raise UserError("tune.space is empty: nothing to search")
+    return dict(sorted(space.items()))
+
+
+def _ranges(node: Any, prefix: str) -> Iterator[tuple[str, Range]]:
+    for name, value in node.items():
+        key = prefix + str(name)
+        if not isinstance(value, Mapping):
+            raise UserError(f"tune.space.{key}={value} is not of the form {{kind: uniform, low: 0, high: 1}}")
+        if value and not set(value) & {"kind", "low", "high"}:
+            yield from _ranges(value, key + ".")
+        elif value:
+            yield key, _range(key, value)
+
+
+def _range(key: str, value: Mapping[str, Any]) -> Range:
+    if set(value) != {"kind", "low", "high"}:
+        raise UserError(f"tune.space.{key} needs kind, low and high, it has {', '.join(map(str, value))}")
+    kind, low, high = value["kind"], value["low"], value["high"]
+    if kind not in KINDS:
+        raise UserError(f"tune.space.{key}.kind={kind} does not exist: it is one of {', '.join(KINDS)}")
+    number = int if kind == "int" else (int, float)
+    for name, bound in (("low", low), ("high", high)):
+        if not isinstance(bound, number) or isinstance(bound, bool):
+            raise UserError(f"tune.space.{key}.{name}={bound} is not a {'whole ' if kind == 'int' else ''}number")
+    if not low < high:
+        raise UserError(f"tune.space.{key}: low={low} must be less than high={high}")
+    if kind == "log" and low <= 0:
+        raise UserError(f"tune.space.{key}.low={low} must be greater than 0, as kind=log")
+    return Range(kind, low, high)
+
+
+def check_search(cfg: DictConfig, overrides: Sequence[str], space: Space) -> None:
+    """What can be refused before anything is written or imported."""
+    if cfg.tune.trials < 1:
+        raise UserError(f"tune.trials={cfg.tune.trials} must be at least 1")
+    if cfg.tune.failures is not None and cfg.tune.failures < 1:
+        raise UserError(f"tune.failures={cfg.tune.failures} must be at least 1, or null")
+    if cfg.tune.keep not in ("best", "all"):
+        raise UserError(f"tune.keep={cfg.tune.keep} does not exist: it is one of best, all")
+    devices = cfg.trainer.devices
+    if devices not in (1, "1") and not (OmegaConf.is_list(devices) and len(devices) == 1):
+        raise UserError(
+            f"trainer.devices={devices}: a trial runs on one device; for several devices start the same command "
+            "several times, with CUDA_VISIBLE_DEVICES=0, =1 and so on: the processes share the trials"
+        )
+    twice = [k for k in space if k in {o.lstrip("+").partition("=")[0] for o in overrides}]
+    if twice:
+        raise UserError(f"{twice[0]} is both given and searched: leave it out, or fix it by adding ~tune.space.<key>")
+    for bound in ("low", "high"):
+        trial_config(overrides, {k: getattr(r, bound) for k, r in space.items()}, Path(cfg.run))
+
+
+def trial_config(overrides: Sequence[str], params: Mapping[str, float], run: Path) -> DictConfig:
+    """What `train` would compose from these overrides, these parameters and this run folder."""
+    folder = str(run).replace("\\", "\\\\").replace("'", "\\'")
+    with beside_hydra():
+        cfg = compose([*overrides, "overwrite=false", *as_overrides(params), f"run='{folder}'"], "tune")
+    trial = OmegaConf.create({k: v for k, v in cfg.items() if k not in OF_THE_SEARCH})
+    OmegaConf.set_struct(trial, True)
+    return trial
+
+
+@contextmanager
+def beside_hydra() -> Iterator[None]:
+    """Compose while Hydra's main is running, which claims to be the only one in the process."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def as_overrides(params: Mapping[str, float]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in params.items()]
