@@ -33,6 +33,7 @@ from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import possible
 
 LAYOUT, VERSION = "astrom3", 1
 KIND = "data set"
@@ -345,7 +346,7 @@ def catalogue_values(table: pa.Table) -> np.ndarray:
             # Children of a struct array do not carry the null of the struct: struct_field does.
             child = pc.struct_field(column, name)
             values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
-    return values
+    return possible(values)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
