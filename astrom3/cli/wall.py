@@ -79,7 +79,8 @@ def place(error: BaseException) -> str:
     """`KeyError: 'x' in astrom3/data/store.py, line 12`, the last line of our own that was reached."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "astrom3" in Path(frame.filename).parts]
-    last = (own or frames or [None])[-1]
+    found = [*frames[-1:], *own[-1:]]  # ours, else the last
+    last = found[-1] if found else None
     where = "" if last is None else f" in {'/'.join(Path(last.filename).parts[-3:])}, line {last.lineno}"
     return f"{type(error).__name__}: {first_line(error)[:300]}{where}"
 
