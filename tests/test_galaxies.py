@@ -1,4 +1,4 @@
-"""Simulated galaxies as the program reads them: views, the layout, what is lost and mended, the same batches each way."""
+"""Simulated galaxies as the program reads them: views, layout, what is lost and mended, equal batches each way."""
 
 import json
 
@@ -153,7 +153,7 @@ def test_what_galaxies_do_not_have_is_said(survey, cache, tmp_path):
         module(survey, cache, views={"photometry": "photometry"}, modalities=("photometry",))
     with pytest.raises(UserError, match=r"data.missing_spectra belongs to data.survey=stars"):
         Simulated(10, root=tmp_path, missing_spectra=0.5, survey="galaxies").open("full", 42)
-    with pytest.raises(UserError, match="data.survey=quasars does not exist"):
+    with pytest.raises(UserError, match=r"data\.survey=quasars does not exist"):
         Simulated(10, root=tmp_path, survey="quasars").open("full", 42)
 
 

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from astrom3 import registry
+from astrom3.cli import bounds
 from astrom3.errors import UserError
 
 INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
@@ -135,7 +136,7 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
         raise UserError(f"{error.override!r} is not of the form key=value") from None
     except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name, overrides)) from None
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         raise UserError(_one_line(error)) from None
 
 
@@ -284,13 +285,26 @@ def _check_combination(cfg: DictConfig) -> None:
         value = None if node is None else OmegaConf.select(cfg, key)
         if allowed and isinstance(value, str) and value not in allowed:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
-        if key.endswith(".dropout") and isinstance(value, int | float) and not 0 <= value < 1:
-            raise UserError(f"{key}={value} must be at least 0 and less than 1")
+    found: Any = OmegaConf.to_container(cfg, resolve=True)
+    own = sorted(leaves_of(found), key=lambda leaf: leaf[0].startswith("datamodule."))  # keys as users give them first
+    bounds.check_numbers(sorted(own, key=lambda leaf: leaf[0].startswith("model.")))  # these repeat `encoders.`
+    for key in ("data.batch_size", "data.eval_batch_size"):
+        if cfg.get("mode") == "clip" and (OmegaConf.select(cfg, key) or 2) < 2:
+            raise UserError(f"{key}=1: mode=clip compares the objects of a batch with each other, so give at least 2")
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(
             "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "
             "init=file init.path=<folder> to go on from other weights"
         )
+
+
+def leaves_of(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything in nested dicts that is no dict."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) -> None:

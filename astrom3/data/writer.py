@@ -33,6 +33,7 @@ from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import possible
 
 LAYOUT, VERSION = "astrom3", 1
 KIND = "data set"
@@ -74,7 +75,7 @@ class DatasetWriter:
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             if not overwrite:
                 raise UserError(f"{self.root} exists already; give another folder, or overwrite=true to replace it.")
-            if OutputFolder(self.root, KIND, legacy=written_before).files is None:
+            if output_folder(self.root).files is None:
                 raise UserError(
                     f"{self.root} is not a data set of this program, so it is not replaced; remove it first."
                 )
@@ -280,16 +281,26 @@ class DatasetWriter:
     def _publish(self) -> None:
         """Give the finished folder its name; an older data set there is moved away first and then removed."""
         old = self._temp.with_suffix(".old")
-        written = [str(path.relative_to(self._temp)) for path in self._temp.rglob("*") if path.is_file()]
-        OutputFolder(self._temp, KIND, ignored=written).open(written, overwrite=True)
+        name_written(self._temp)
         if self.root.is_dir() and any(self.root.iterdir()):
             if not self.overwrite:
                 raise UserError(f"{self.root} was written by somebody else in the meantime; give another folder.")
-            carry_over(self.root, self._temp, OutputFolder(self.root, KIND, legacy=written_before).files or ())
+            carry_over(self.root, self._temp, output_folder(self.root).files or ())
             os.replace(self.root, old)
         os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
         self._done = True
         shutil.rmtree(old, ignore_errors=True)
+
+
+def output_folder(root: Path) -> OutputFolder:
+    """The folder of a data set, as the verbs that write one own it."""
+    return OutputFolder(root, KIND, legacy=written_before)
+
+
+def name_written(folder: Path) -> None:
+    """Give a finished folder the manifest that names all that is in it."""
+    written = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    OutputFolder(folder, KIND).open(written, overwrite=True)
 
 
 def written_before(folder: Path) -> list[str] | None:
@@ -335,7 +346,7 @@ def catalogue_values(table: pa.Table) -> np.ndarray:
             # Children of a struct array do not carry the null of the struct: struct_field does.
             child = pc.struct_field(column, name)
             values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
-    return values
+    return possible(values)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

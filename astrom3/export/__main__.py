@@ -31,8 +31,6 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         check_name(cfg.push)
     if out.is_file():
         raise UserError(f"out={out} is a file: give a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
-        raise UserError(f"out={out} holds other files: give a new folder")
     if cfg.onnx:
         from astrom3.extras import need
 
@@ -76,7 +74,7 @@ def open_folder(cfg: DictConfig, source: Path, out: Path) -> OutputFolder:
     card and ONNX files then join the weights."""
     from astrom3.export.card import CARD
     from astrom3.inference.trained import PREPROCESSING
-    from astrom3.models.published import CONFIG, WEIGHTS
+    from astrom3.published.astrom3 import CONFIG, WEIGHTS
 
     weights = (CONFIG, WEIGHTS, PREPROCESSING)
     in_place = out.resolve() == source.resolve()

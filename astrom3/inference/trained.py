@@ -103,7 +103,8 @@ class TrainedModel:
         """source: a run folder, a model folder, a hub id, or released ASTROMER weights (a zip, a folder or a short
         name such as "astromer1-macho"). evaluation: how the Informer chooses its keys, "fixed" (the same each time),
         "sampled" (as published, varies from call to call) or "full". statistics: a file like the raw data set's
-        info.json, where the model folder has none. allow: classes of other packages that the folder may construct."""
+        info.json, where the model folder has none. allow: classes beyond the registry that the folder may construct,
+        "package.Class" or several."""
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         if device == "auto":
@@ -129,7 +130,8 @@ class TrainedModel:
     def views(self) -> dict[str, View]:
         """Modality -> the view that its encoder reads."""
         if self.backbone is not None:
-            return {m: get_view(encoder.view) for m, encoder in self.backbone.encoders.items()}  # type: ignore[arg-type]
+            encoders: Any = self.backbone.encoders
+            return {m: get_view(encoder.view) for m, encoder in encoders.items()}
         view = get_view(self.encoder.view)
         return {view.modality: view}
 

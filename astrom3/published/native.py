@@ -23,7 +23,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from astrom3.errors import UserError
-from astrom3.files import write_bytes, write_text
+from astrom3.files import write_bytes, write_json
 from astrom3.registry import names_of
 
 DESCRIPTION = "native.json"
@@ -40,7 +40,7 @@ def save(model: nn.Module, folder: Path | str) -> Path:
     content = {"format": FORMAT, "network": describe(model)}
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     write_bytes(folder / WEIGHTS, to_bytes(state, metadata={"format": "pt"}))
-    write_text(folder / DESCRIPTION, json.dumps(content, indent=2) + "\n")
+    write_json(folder / DESCRIPTION, content)
     return folder
 
 

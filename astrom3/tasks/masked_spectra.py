@@ -29,7 +29,7 @@ class Sums:
         hidden = masked != tokens
         truth = tokens.double()[hidden]
         error = reconstruction.double()[hidden] - truth
-        found = (len(tokens), len(truth), truth.sum(), truth.square().sum(), error.square().sum())
+        found: tuple[Any, ...] = (len(tokens), len(truth), truth.sum(), truth.square().sum(), error.square().sum())
         for name, value in zip(self.names, found, strict=True):
             self.totals[name] += float(value)
 

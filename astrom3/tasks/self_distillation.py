@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,8 @@ def teacher_targets(
     Class rows are in swapped order, those of the second crop first, so that each student crop faces the other crop.
     The centres are used as they stand, then moved with this step's logits.
     """
-    features = teacher.backbone.features(crops.global_crops)
+    teacher_backbone: Any = teacher.backbone
+    features = teacher_backbone.features(crops.global_crops)
     first, second = features.cls.chunk(GLOBAL_CROPS)
     rows = torch.cat([second, first, features.patches[crops.masks]])
     logits = teacher.dino_head(rows)
@@ -108,10 +110,11 @@ def distillation_losses(
     local_count = len(crops.local_crops) // images
     global_orders = None if orders is None else orders.global_crops
     local_orders = None if orders is None else orders.local_crops
-    seen = student.backbone.features(crops.global_crops, crops.masks, global_orders)
+    backbone: Any = student.backbone
+    seen = backbone.features(crops.global_crops, crops.masks, global_orders)
     rows = [seen.cls, seen.patches[crops.masks]]
     if local_count:
-        rows.append(student.backbone.features(crops.local_crops, orders=local_orders).cls)
+        rows.append(backbone.features(crops.local_crops, orders=local_orders).cls)
     logits = student.dino_head(torch.cat(rows))
     sizes = [len(seen.cls), len(patch_targets), local_count * images]
     of_global, of_patches, of_local = logits.split(sizes)

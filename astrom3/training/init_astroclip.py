@@ -55,6 +55,6 @@ def by_slot(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 def check_form(own: nn.Module, given: nn.Module, source: str) -> None:
     """Published image heads read other tokens than ours do by default."""
     needed = getattr(given, "compat", None)
-    if isinstance(own, CrossAttentionTower) and isinstance(given, CrossAttentionTower):
-        if getattr(own, "compat", None) != needed:
-            raise UserError(f"the image head in {source} needs its published form: add model.compat=true")
+    both = isinstance(own, CrossAttentionTower) and isinstance(given, CrossAttentionTower)
+    if both and getattr(own, "compat", None) != needed:
+        raise UserError(f"the image head in {source} needs its published form: add model.compat=true")

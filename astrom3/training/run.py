@@ -148,6 +148,7 @@ def first_process() -> bool:
 
 def check_processes(trainer: Any) -> None:
     """What torchrun started must be what the configuration says. trainer: its group of keys."""
+    check_machine(trainer)
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
     started, devices, nodes = int(os.environ["WORLD_SIZE"]), trainer.devices, trainer.num_nodes
@@ -155,6 +156,20 @@ def check_processes(trainer: Any) -> None:
         raise UserError(
             f"torchrun started {started} processes, but trainer.devices={devices} (of each node) and "
             f"trainer.num_nodes={nodes} ask for another number: devices is --nproc-per-node, num_nodes is --nnodes"
+        )
+
+
+def check_machine(trainer: Any) -> None:
+    """What this machine cannot do would wait for ever or start more processes than it has cores."""
+    cores = os.cpu_count() or 1
+    many = isinstance(trainer.devices, int) and trainer.devices > cores
+    if trainer.accelerator == "cpu" and many:
+        raise UserError(f"trainer.devices={trainer.devices}: this machine has {cores} cores, so give at most {cores}")
+    started = {"RANK", "NODE_RANK", "SLURM_JOB_ID", "MASTER_ADDR"} & set(os.environ)
+    if trainer.num_nodes > 1 and not started:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}, but nothing here starts processes on other nodes: use "
+            "hydra/launcher=slurm, or torchrun on each of them"
         )
 
 
