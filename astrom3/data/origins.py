@@ -75,7 +75,7 @@ class Simulated:
                 write(folder)
         return open_source(folder, sub, seed)
 
-    def _survey(self, shares: Mapping[str, float]) -> tuple[int, Callable[[Path], Any]]:
+    def _survey(self, shares: Mapping[str, Any]) -> tuple[int, Callable[[Path], Any]]:
         """Version of the chosen simulation, and what writes it to a folder. shares: those that are not 0."""
         if self.survey == "stars":
             from astrom3.simulate.survey import VERSION, simulate
