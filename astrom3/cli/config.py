@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from astrom3 import registry
 from astrom3.errors import UserError
 
 INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
 CONFIG_DIR = INSTALLED if INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
+OWN_FOLDERS: list[Path] = []  # given by --config-dir
 TABLES = ("published", "hyper")  # looked values up for the other keys; not part of a run's configuration
 
 
@@ -56,6 +58,7 @@ def finish(cfg: DictConfig) -> DictConfig:
     resolved = OmegaConf.create({k: v for k, v in plain.items() if k not in TABLES})
     OmegaConf.set_struct(resolved, True)
     _check_combination(resolved)
+    registry.check(resolved, resolved.get("allow"))
     return resolved
 
 
@@ -66,14 +69,40 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
     return copy
 
 
+def with_own_folders(arguments: Sequence[str]) -> list[str]:
+    """`--config-dir <folder>` adds a user's own folder of YAML files behind the groups of astrom3.
+
+    It becomes the override of Hydra's search path that does the same. UserError where there is no such folder.
+    """
+    kept = []
+    own = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            kept.append(argument)
+            continue
+        folder = Path(value if equals else next(rest, "")).expanduser().resolve()
+        if not folder.is_dir():
+            raise UserError(f"--config-dir={value or folder}: there is no such folder")
+        own.append(folder)
+    if own:
+        OWN_FOLDERS[:] = own
+        listed = ",".join(f"'file://{folder}'" for folder in own)
+        kept.append(f"hydra.searchpath=[{listed}]")
+    return kept
+
+
 def config_groups() -> dict[str, list[str]]:
-    """Group -> its options, read from the folder."""
+    """Group -> its options, read from the folders."""
     groups: dict[str, list[str]] = {}
-    folders = [p for p in CONFIG_DIR.rglob("*") if p.is_dir() and p.relative_to(CONFIG_DIR).parts[0] != "hydra"]
-    for folder in sorted(folders):
-        options = sorted(p.stem for p in folder.glob("*.yaml"))
-        if options:
-            groups[str(folder.relative_to(CONFIG_DIR))] = options
+    for root in (CONFIG_DIR, *OWN_FOLDERS):
+        folders = [p for p in root.rglob("*") if p.is_dir() and p.relative_to(root).parts[0] != "hydra"]
+        for folder in sorted(folders):
+            name = str(folder.relative_to(root))
+            options = {p.stem for p in folder.glob("*.yaml")}
+            if options:
+                groups[name] = sorted(options | set(groups.get(name, ())))
     return groups
 
 
@@ -122,7 +151,7 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
         key = override.key_or_group
         if key in groups and isinstance(override.value(), str) and override.value() not in groups[key]:
             return f"{key}={override.value()} does not exist: {key} is one of {', '.join(groups[key])}"
-    chosen = [o for o in overrides if o.partition("=")[0] in groups]
+    chosen = _choices(overrides, groups)
     known = list(_leaves(_compose(name, chosen))) if len(chosen) < len(overrides) else []
     names = [*groups, *(k for k, _ in known if k.partition(".")[0] not in TABLES)]
     nodes = {k.rpartition(".")[0] for k in names} - {""}
@@ -134,6 +163,12 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
                 return f"{key} belongs to {' or '.join(owners)}, which is not chosen: add it to the command line"
             return f"there is no key {key}{_near(key, names)}"
     return _one_line(error)
+
+
+def _choices(overrides: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Overrides that decide which files are composed."""
+    keys = {"hydra.searchpath", *groups}
+    return [override for override in overrides if override.partition("=")[0] in keys]
 
 
 def _chosen(group: str, overrides: Sequence[str]) -> str | None:
@@ -185,7 +220,7 @@ def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
     changed = [o for o in _parse(overrides) if o.key_or_group not in groups and not o.key_or_group.startswith("hydra")]
     if not changed:
         return
-    defaults = _compose(name, [o for o in overrides if o.partition("=")[0] in groups])
+    defaults = _compose(name, _choices(overrides, groups))
     for override in changed:
         key = override.key_or_group
         default, value = _value(defaults, key), _value(cfg, key)

@@ -36,6 +36,7 @@ def run_verb(name: str, function: Verb, argv: Sequence[str] | None = None) -> No
     arguments = list(sys.argv[1:] if argv is None else argv)
     calm_threads()
     try:
+        arguments = config.with_own_folders(arguments)
         run(name, function, arguments)
     except UserError as error:
         print(f"astrom3 {name}: {error}", file=sys.stderr)

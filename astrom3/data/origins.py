@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from astrom3.data.layouts import Source, open_source
 from astrom3.errors import UserError, shown
+from astrom3.registry import constructible
 
 log = logging.getLogger(__name__)
 WAYS_OUT = "use a local copy with data=local data.path=<folder>, or the simulated survey with data=simulated"
@@ -25,6 +26,7 @@ class Origin(Protocol):
         ...
 
 
+@constructible
 @dataclass(frozen=True)
 class Local:
     """A folder in any of the known layouts."""
@@ -37,6 +39,7 @@ class Local:
         return open_source(self.path, sub, seed)
 
 
+@constructible
 @dataclass(frozen=True)
 class Simulated:
     """The simulated survey, made once under `root` (default: the cache folder). Never stands in for real data.
@@ -90,6 +93,7 @@ class Simulated:
         return GENERATOR_VERSION, partial(write, objects=self.n_objects, seed=self.seed)
 
 
+@constructible
 @dataclass(frozen=True)
 class Hub:
     """A data set repository of the Hugging Face hub; only the files of one configuration are fetched.

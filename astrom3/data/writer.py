@@ -15,7 +15,6 @@ import csv
 import json
 import os
 import re
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,9 +31,14 @@ import pyarrow.parquet as pq
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
+from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
 from astrom3.modalities.catalogue import Normaliser
 
 LAYOUT, VERSION = "astrom3", 1
+KIND = "data set"
+WRITTEN = re.compile(
+    r"(dataset|summary)\.json|(rejected|swapped)\.csv|objects/objects-\d+\.parquet|splits/\w+_\d+\.(parquet|json)"
+)
 ROW_GROUP = 256  # objects; about 20 MB with spectra
 DECISIONS = ("repaired", "rejected")
 REJECTED_COLUMNS = ("object_id", "modality", "decision", "reason")
@@ -66,10 +70,11 @@ class DatasetWriter:
         overwrite: bool = False,
     ) -> None:
         self.root = Path(root).absolute()
+        remove_leftovers(self.root)
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             if not overwrite:
                 raise UserError(f"{self.root} exists already; give another folder, or overwrite=true to replace it.")
-            if not (self.root / "dataset.json").is_file():
+            if OutputFolder(self.root, KIND, legacy=written_before).files is None:
                 raise UserError(
                     f"{self.root} is not a data set of this program, so it is not replaced; remove it first."
                 )
@@ -88,7 +93,7 @@ class DatasetWriter:
         self._rows_in_file = self._n_files = 0
         self._done = False
 
-        self._temp = self.root.parent / f".{self.root.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        self._temp = temporary_folder(self.root)
         try:
             (self._temp / "objects").mkdir(parents=True)
         except OSError as error:
@@ -117,6 +122,10 @@ class DatasetWriter:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def file(self, name: str) -> Path:
+        """Where to write one more file of the data set before `finish`."""
+        return self._temp / name
 
     def write(self, batch: pa.RecordBatch | pa.Table | Sequence[Mapping[str, Any]]) -> None:
         """Append objects: Arrow data of OBJECT_SCHEMA, or a list of dicts in which missing keys are null."""
@@ -271,13 +280,24 @@ class DatasetWriter:
     def _publish(self) -> None:
         """Give the finished folder its name; an older data set there is moved away first and then removed."""
         old = self._temp.with_suffix(".old")
+        written = [str(path.relative_to(self._temp)) for path in self._temp.rglob("*") if path.is_file()]
+        OutputFolder(self._temp, KIND, ignored=written).open(written, overwrite=True)
         if self.root.is_dir() and any(self.root.iterdir()):
             if not self.overwrite:
                 raise UserError(f"{self.root} was written by somebody else in the meantime; give another folder.")
+            carry_over(self.root, self._temp, OutputFolder(self.root, KIND, legacy=written_before).files or ())
             os.replace(self.root, old)
         os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
         self._done = True
         shutil.rmtree(old, ignore_errors=True)
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of a data set, None where it is none (see OutputFolder)."""
+    if not (folder / "dataset.json").is_file() or read_json(folder / "dataset.json").get("layout") != LAYOUT:
+        return None
+    found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return [name for name in found if WRITTEN.fullmatch(name)]
 
 
 def objects_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -90,7 +90,7 @@ def embedded(cfg: DictConfig, index: Any) -> Any:
         hint = "" if cfg.model else f"; the index was made with {name}: give model=<where it is now>"
         raise UserError(f"{error}{hint}") from None
     index.check_model(folder / published.WEIGHTS, name)
-    model = TrainedModel.load(folder, evaluation=known["evaluation"], statistics=cfg.statistics)
+    model = TrainedModel.load(folder, evaluation=known["evaluation"], statistics=cfg.statistics, allow=cfg.allow)
     given: dict[str, Any] = {f: cfg[f] for f in FILES if cfg[f] is not None}
     if "metadata" in given:
         given["metadata"] = catalogue_row(Path(given["metadata"]))
