@@ -67,7 +67,7 @@ def test_the_layout_knows_classes_splits_and_targets(survey):
     np.testing.assert_array_equal(table.targets(list(TARGETS)), np.stack([truth[name] for name in TARGETS], axis=1))
     labels = [source.classes[label] for label in table.catalogue().labels]
     assert labels == truth["label"].tolist()
-    with pytest.raises(UserError, match="no column mass; it has object_id"):
+    with pytest.raises(UserError, match="no numbers mass; it has redshift"):
         table.targets(["mass"])
 
 
