@@ -1,4 +1,4 @@
-"""Simulated galaxies as the program reads them: views, layout, what is lost and mended, equal batches each way."""
+"""Simulated galaxies as the program reads them: views, layout, lost pixels, the same batches stored and streamed."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_the_layout_knows_classes_splits_and_targets(survey):
     np.testing.assert_array_equal(table.targets(list(TARGETS)), np.stack([truth[name] for name in TARGETS], axis=1))
     labels = [source.classes[label] for label in table.catalogue().labels]
     assert labels == truth["label"].tolist()
-    with pytest.raises(UserError, match="no column mass; it has object_id"):
+    with pytest.raises(UserError, match="no numbers mass; it has redshift"):
         table.targets(["mass"])
 
 
@@ -151,7 +151,7 @@ def test_lost_pixels_are_mended_or_reject():
 def test_what_galaxies_do_not_have_is_said(survey, cache, tmp_path):
     with pytest.raises(UserError, match="galaxies have no photometry: choose model=astroclip"):
         module(survey, cache, views={"photometry": "photometry"}, modalities=("photometry",))
-    with pytest.raises(UserError, match=r"data.missing_spectra belongs to data.survey=stars"):
+    with pytest.raises(UserError, match=r"data\.missing_spectra belongs to data\.survey=stars"):
         Simulated(10, root=tmp_path, missing_spectra=0.5, survey="galaxies").open("full", 42)
     with pytest.raises(UserError, match=r"data\.survey=quasars does not exist"):
         Simulated(10, root=tmp_path, survey="quasars").open("full", 42)

@@ -143,7 +143,7 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
-    pair = re.search(r"Could not find '(published|task)/(\w+)-(\w+)'", str(error))
+    pair = re.search(r"Could not find '(published|recipe)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
         chosen_family = _chosen("family", overrides) or pair[2]

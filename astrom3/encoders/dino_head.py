@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,7 +75,7 @@ class Branch(nn.Module):
 
     def __init__(self, backbone: nn.Module, dino_head: DINOHead) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone
         self.dino_head = dino_head
         self.view = backbone.view
         self.inputs = backbone.inputs

@@ -135,7 +135,7 @@ class CutoutView(GalaxyView):
 
     name = "cutout"
     modality = "images"
-    keys = (CUTOUT,)
+    keys: ClassVar[tuple[str, ...]] = (CUTOUT,)
     values = (np.float32, (BANDS, SIZE, SIZE))
     words = (REJECTIONS, ("{} lost pixels set to 0",))
 

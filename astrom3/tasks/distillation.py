@@ -33,8 +33,8 @@ class DistillationModule(TrainingModule):
     """model: the teacher, and the weights that the student starts from.
 
     drop_path: stochastic depth of the student. weight_decay_end, momentum, teacher_temperature: of the first and last
-    step. Warm-ups longer than half of the run are cut to it. layer_decay: factor of the rate per block. koleo:
-    weight of the loss that spreads the embeddings. The last weights are the result, as published.
+    step. Warm-ups longer than half of the run are cut to it. layer_decay: factor of the rate from block to block.
+    koleo: weight of the loss that spreads the embeddings. The last weights are the result, as published.
     """
 
     best_metric = "val/steps"

@@ -29,9 +29,10 @@ class Sums:
         hidden = masked != tokens
         truth = tokens.double()[hidden]
         error = reconstruction.double()[hidden] - truth
-        found: tuple[Any, ...] = (len(tokens), len(truth), truth.sum(), truth.square().sum(), error.square().sum())
+        sums = [float(part.sum()) for part in (truth, truth.square(), error.square())]
+        found = [len(tokens), len(truth), *sums]
         for name, value in zip(self.names, found, strict=True):
-            self.totals[name] += float(value)
+            self.totals[name] += value
 
     def scores(self, device: torch.device) -> dict[str, float]:
         """Mean squared error of the hidden entries, in units of the spectrum's variance, and R2, over all ranks."""

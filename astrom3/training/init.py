@@ -89,6 +89,28 @@ class FromRun:
         FromWeights(self.path).apply(model)
 
 
+@dataclass
+class FromRuns:
+    """Several of our own runs of the same seed, each for the encoders that it has."""
+
+    paths: Sequence[str]
+    seed: int
+    modes: Sequence[str]
+
+    @property
+    def runs(self) -> list[FromRun]:
+        """One start for each."""
+        return [FromRun(path, self.seed, mode) for path, mode in zip(self.paths, self.modes, strict=True)]
+
+    def check(self) -> None:
+        for run in self.runs:
+            run.check()
+
+    def apply(self, model: nn.Module) -> None:
+        for run in self.runs:
+            run.apply(model)
+
+
 def check_seed(run: Path, seed: int) -> None:
     """Pre-training and fine-tuning must share the split, else test objects leak."""
     try:

@@ -8,7 +8,7 @@ have none of the catalogue columns of stars.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.layouts.ours import LAYOUT, VERSION, assigned_rows, label_ids, read_json
+from astrom3.data.layouts.ours import LAYOUT, assigned_rows, label_ids, read_json
 from astrom3.data.layouts.parquet import ParquetTable, numbers
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source
 from astrom3.data.schema import ALL_COLS
@@ -25,6 +25,7 @@ from astrom3.modalities.galaxy_views import PIXELS, SIZE, GalaxyView, Rows, prep
 from astrom3.modalities.view import StoredView, stored_view
 
 KIND = "galaxies"
+VERSION = 1
 NEEDED = ("object_id", "label", "image", "spectrum")
 INVERSE_VARIANCE = "ivar"
 
@@ -55,12 +56,18 @@ class GalaxyTable(ParquetTable):
     def catalogue(self) -> Catalogue:
         return self._catalogue
 
-    def targets(self, names: list[str]) -> np.ndarray:
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Columns of plain numbers: redshift, mass, magnitudes and the like."""
+        kinds = (pa.types.is_floating, pa.types.is_integer)
+        return tuple(field.name for field in self.schema if any(kind(field.type) for kind in kinds))
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
         """Properties (n, len(names)) float64 of all rows, NaN where unknown; UserError for a column there is not."""
-        absent = [name for name in names if name not in self.schema.names]
+        absent = [name for name in names if name not in self.target_names]
         if absent:
-            raise UserError(f"{self.files[0]} has no column {absent[0]}; it has {', '.join(self.schema.names)}.")
-        table = self.small_columns(names)
+            raise UserError(f"{self.files[0]} has no numbers {absent[0]}; it has {', '.join(self.target_names)}.")
+        table = self.small_columns(list(names))
         return np.stack([numbers(table[name].combine_chunks()) for name in names], axis=1).astype(np.float64)
 
     def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
