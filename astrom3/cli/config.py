@@ -113,6 +113,8 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
+    if "Could not override 'encoder/photometry'" in str(error):
+        return "recipe=survey is about light curves, and this mode has none: choose mode=photo, clip or all"
     pair = re.search(r"Could not find 'published/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[2]}")]
@@ -244,6 +246,8 @@ def _check_combination(cfg: DictConfig) -> None:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
         if key.endswith(".dropout") and isinstance(value, int | float) and not 0 <= value < 1:
             raise UserError(f"{key}={value} must be at least 0 and less than 1")
+    if cfg.get("recipe") == "survey" and cfg.get("family") != "astrom3":
+        raise UserError(f"recipe=survey has its own light-curve network: leave model={cfg.family} away")
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(
             "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "
