@@ -96,7 +96,7 @@ def curves_of(data: Path) -> tuple[dict[str, Columns], dict[str, np.ndarray], di
     rows = np.array(sorted(row for _, row in where.values()))
     catalogue = tables[0].catalogue().take(rows)
     ids = [str(i) for i in catalogue.ids]
-    curves = dict(zip(ids, (found.light_curve for found in observations(tables[0], rows)), strict=True))
+    curves = dict(zip(ids, (seen.light_curve for seen in observations(tables[0], rows)), strict=True))
     four = dict(zip(ids, catalogue.values[:, : len(PHOTO_COLS)], strict=True))
     labels = dict(zip(ids, catalogue.labels.tolist(), strict=True))
     return curves, four, labels, source.classes  # type: ignore[return-value]
@@ -118,14 +118,14 @@ def light_curve_features(curves: dict[str, Columns]) -> dict[str, np.ndarray] | 
         lc.StetsonK(), lc.WeightedMean(),
     ]  # fmt: skip
     extractor = lc.Extractor(*shape)
-    found = {}
+    features = {}
     for name, (time, flux, error) in curves.items():
         good = (flux > 0) & (error > 0)
         good[1:] &= np.diff(time) > 0
         magnitude = -2.5 * np.log10(flux[good])
         sigma = 2.5 / np.log(10) * error[good] / flux[good]
-        found[name] = extractor(time[good], magnitude, sigma, sorted=True, check=False, fill_value=0.0)
-    return found
+        features[name] = extractor(time[good], magnitude, sigma, sorted=True, check=False, fill_value=0.0)
+    return features
 
 
 def forests(data: Path) -> dict[tuple[str, int], tuple[float, float]]:
@@ -167,8 +167,8 @@ def networks(data: Path, work: Path, row: str) -> dict[tuple[str, int], tuple[fl
             "mode=photo", "size=small", "trainer=cpu", f"seed={seed}", f"root={folder}", "data=local",
             f"data.path={data}", f"data.cache={work}/store", *NETWORKS[row],
         ])  # fmt: skip
-        found = train(cfg)
-        scores[row, seed] = found["accuracy"], found["macro_f1"]
+        tested = train(cfg)
+        scores[row, seed] = tested["accuracy"], tested["macro_f1"]
     return scores
 
 

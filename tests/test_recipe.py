@@ -69,9 +69,14 @@ def test_no_number_leaves_its_range_whatever_the_curve_and_its_features():
     time, flux, error = cosine(600)
     spikes = np.where(rng.random(600) < 0.2, 1e30 * rng.normal(size=600), flux)
     curves = [
-        (time, spikes, error), (time, flux - np.median(flux), 0 * error), (time, 1e-30 * flux, 1e30 * error),
-        (time * 1e-9, flux, error), (time * 1e6, 1e250 * flux, error), (time, -flux, error), (time[:10], flux[:10], error[:10]),
-    ]  # fmt: skip
+        (time, spikes, error),
+        (time, flux - np.median(flux), 0 * error),
+        (time, 1e-30 * flux, 1e30 * error),
+        (time * 1e-9, flux, error),
+        (time * 1e6, 1e250 * flux, error),
+        (time, -flux, error),
+        (time[:10], flux[:10], error[:10]),
+    ]
     features = [[1e30, -1e30, 900.0, -7.0]] * len(curves)
     for periods in (0.0, -3.0, np.nan, np.inf, 1e-300, 1e300, 900.0):
         for epoch in (None, 3):

@@ -161,9 +161,9 @@ class PackedSplit:
         self.present = {slot: np.ascontiguousarray(there[at]) for slot, there in present.items()}
         self.rows = frozen(rows[at], np.int64)
         self.pad_constants = table.pad_constants if pad_constants is None else pad_constants
-        members = Members(
-            self.rows, at, inputs.photo[at], inputs.metadata[at], self.pad_constants, inputs.periods[at]
-        )  # fmt: skip
+        photo = inputs.photo[at]
+        metadata = inputs.metadata[at]
+        members = Members(self.rows, at, photo, metadata, self.pad_constants, inputs.periods[at])
         arrays = {name: store.arrays for name, store in stores.items()}
         self.readers = readers_of(self.views, arrays, members)
 

@@ -236,9 +236,13 @@ class _Reader:
         chosen = np.flatnonzero(usable)
         used = members[chosen]
         of_piece = Members(
-            chosen, split.positions[used], split.photo[used], split.metadata[used], split.pad_constants,
+            chosen,
+            split.positions[used],
+            split.photo[used],
+            split.metadata[used],
+            split.pad_constants,
             split.periods[used],
-        )  # fmt: skip
+        )
         values: dict[str, np.ndarray] = {f"present.{slot}": there[chosen] for slot, there in present.items()}
         values["member"] = used
         for view in split.views.values():

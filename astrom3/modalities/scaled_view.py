@@ -71,12 +71,12 @@ def prepare_scaled(checked: Checked) -> ScaledCurves:
             part = slice(int(checked.offsets[i]), int(checked.offsets[i + 1]))
             if part.stop > part.start:
                 time, flux, error = (column[part] for column in checked.columns)
-                found = scale_curve(time, flux, error)
-                if found is None:
+                scaled = scale_curve(time, flux, error)
+                if scaled is None:
                     verdict[i] = REJECTED
                 else:
-                    values[position : position + len(time)] = found[0]
-                    constants[i] = found[1]
+                    values[position : position + len(time)] = scaled[0]
+                    constants[i] = scaled[1]
                     position += len(time)
             offsets[i + 1] = position
     return ScaledCurves(values[:position], offsets, constants, verdict)
@@ -125,10 +125,9 @@ class ScaledReader(Reader):
         if epoch is not None:
             shift = draw(seed, epoch, WINDOW, self.positions[at]).astype(np.float64) / 2.0**64
         shift = np.minimum(shift, 0.999)
-        fill_points(
-            self.values, self.offsets, self.rows[at], shift, self.constants[at], self.periods[at], x.numpy(),
-            mask.numpy(),
-        )  # fmt: skip
+        rows = self.rows[at]
+        constants = self.constants[at]
+        fill_points(self.values, self.offsets, rows, shift, constants, self.periods[at], x.numpy(), mask.numpy())
         return {"photometry": x, "mask": mask}
 
 
