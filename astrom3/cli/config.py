@@ -143,7 +143,9 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
-    pair = re.search(r"Could not find '(published|recipe)/(\w+)-(\w+)'", str(error))
+    if "Could not override 'encoder/photometry'" in str(error):
+        return "recipe=survey is about light curves, and this mode has none: choose mode=photo, clip or all"
+    pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
         chosen_family = _chosen("family", overrides) or pair[2]
@@ -286,11 +288,14 @@ def _check_combination(cfg: DictConfig) -> None:
         if allowed and isinstance(value, str) and value not in allowed:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
     found: Any = OmegaConf.to_container(cfg, resolve=True)
-    own = sorted(leaves_of(found), key=lambda leaf: leaf[0].startswith("datamodule."))  # keys as users give them first
-    bounds.check_numbers(sorted(own, key=lambda leaf: leaf[0].startswith("model.")))  # these repeat `encoders.`
+    # Keys as users give them first: those of the data module and of the model repeat them.
+    own = sorted(leaves_of(found), key=lambda leaf: leaf[0].startswith(("datamodule.", "model.")))
+    bounds.check_numbers(own)
     for key in ("data.batch_size", "data.eval_batch_size"):
         if cfg.get("mode") == "clip" and (OmegaConf.select(cfg, key) or 2) < 2:
             raise UserError(f"{key}=1: mode=clip compares the objects of a batch with each other, so give at least 2")
+    if cfg.get("recipe") == "survey" and cfg.get("family") != "astrom3":
+        raise UserError(f"recipe=survey has its own light-curve network: leave model={cfg.family} away")
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(
             "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "

@@ -29,7 +29,8 @@ class Members:
 
     rows (m,) int64: their places in the arrays. positions (m,) int64: their places in the split, which random windows
     and masks are drawn for. features (m, 4) and metadata (m, 34) float32: normalised catalogue values.
-    pad_constants: constants of a light curve stand in its padded rows too.
+    pad_constants: constants of a light curve stand in its padded rows too. periods (m,) float64: the catalogue's [day],
+    NaN where unknown, or None.
     """
 
     rows: np.ndarray
@@ -37,6 +38,7 @@ class Members:
     features: np.ndarray
     metadata: np.ndarray
     pad_constants: bool = True
+    periods: np.ndarray | None = None
 
 
 class Reader(ABC):
@@ -113,7 +115,8 @@ def get_view(view: str | View) -> View:
     if isinstance(view, View):
         return view
     import astrom3.modalities.galaxy_views
-    import astrom3.modalities.views  # noqa: F401  both register the views of this package
+    import astrom3.modalities.scaled_view
+    import astrom3.modalities.views  # noqa: F401  they register the views of this package
 
     if view not in _VIEWS:
         raise UserError(f"there is no view {view!r}: an encoder's view is one of {', '.join(sorted(_VIEWS))}")
