@@ -237,14 +237,10 @@ class _Reader:
             self.decisions.append(Decision(str(ids[i]), "object", "rejected", reason))
         chosen = np.flatnonzero(usable)
         used = members[chosen]
-        of_piece = Members(
-            chosen,
-            split.positions[used],
-            split.photo[used],
-            split.metadata[used],
-            split.pad_constants,
-            split.periods[used],
-        )
+        photo = split.photo[used]
+        metadata = split.metadata[used]
+        places = split.positions[used]
+        of_piece = Members(chosen, places, photo, metadata, split.pad_constants, split.periods[used])
         values: dict[str, np.ndarray] = {f"present.{slot}": there[chosen] for slot, there in present.items()}
         values["member"] = used
         for view in split.views.values():
