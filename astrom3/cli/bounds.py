@@ -63,5 +63,5 @@ def check_number(key: str, number: float) -> None:
     if number < least:
         raise UserError(f"{key}={number} must be {'greater than 0' if least == SMALLEST else f'at least {least:g}'}")
     if number > largest:
-        below = "less than 1" if largest == 1 - 1e-12 else f"at most {largest:.10g}"
+        below = f"at least {least:g} and less than 1" if largest == 1 - 1e-12 else f"at most {largest:.10g}"
         raise UserError(f"{key}={number} must be {below}")

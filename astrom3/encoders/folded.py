@@ -11,6 +11,7 @@ constants of the view, all brought to mean 0 and deviation 1 by batch normalisat
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class FoldedEncoder(nn.Module):
         place = (photometry[..., -1] * self.phases).long().clamp(0, self.phases - 1)  # (B, L)
         sums = [weight, weight * flux, weight * flux.square(), mask]
         binned = flux.new_zeros(4, len(flux), self.phases).scatter_add(2, place.expand(4, -1, -1), torch.stack(sums))
-        total, first, second, count = binned @ self.smoothing
+        total, first, second, count = binned @ cast(Tensor, self.smoothing)
         total = total.clamp(min=1e-12)
         mean = first / total
         scatter = (second / total - mean.square()).clamp(min=0).add(1e-6).sqrt()
@@ -116,7 +117,7 @@ class FoldedEncoder(nn.Module):
         flux = photometry[..., 1]
         count = mask.sum(1, keepdim=True).clamp(min=1)
         ordered = flux.masked_fill(mask <= 0, torch.inf).sort(1).values
-        place = (self.shares * (count - 1)).round().long()  # (B, quantiles)
+        place = (cast(Tensor, self.shares) * (count - 1)).round().long()  # (B, quantiles)
         levels = ordered.gather(1, place)
         levels = torch.where(levels.isfinite(), levels, torch.zeros_like(levels))
         log_span = photometry[:, :1, SPAN]
@@ -126,7 +127,7 @@ class FoldedEncoder(nn.Module):
             step = (photometry[:, lag:, 0] - photometry[:, :-lag, 0]).clamp(min=1e-9)
             both = mask[:, lag:] * mask[:, :-lag]
             change = (flux[:, lag:] - flux[:, :-lag]).abs()
-            place = torch.bucketize(step.log10() + log_span, self.log_lags)
+            place = torch.bucketize(step.log10() + log_span, cast(Tensor, self.log_lags))
             total = total.scatter_add(1, place, change * both)
             pairs = pairs.scatter_add(1, place, both)
         return torch.cat([levels, total / pairs, count.log10()], dim=1)
