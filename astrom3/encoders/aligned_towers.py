@@ -18,6 +18,7 @@ from astrom3.encoders.vit import VisionTransformer
 SHORTEST = 1e-3  # as published
 SCALE = 15.5  # of the cosines, as published
 ALL_PAIRS = "all"
+UNUSED = ("head", "mask_token")  # parts of the encoders that only their pre-training needs
 
 
 class AlignedTowers(MultimodalModel):
@@ -50,6 +51,10 @@ class AlignedTowers(MultimodalModel):
         self.configured_scale = scale
         self.learnable = learnable
         self.projections = nn.ModuleDict({slot: nn.Identity() for slot in encoders})
+        for encoder in encoders.values():
+            for name in UNUSED:
+                if hasattr(encoder, name):
+                    getattr(encoder, name).requires_grad_(False)  # DDP waits for gradients of what has them
         self.logit_scales = nn.ParameterDict()
         if learnable:
             self.logit_scales[ALL_PAIRS] = nn.Parameter(torch.tensor(math.log(scale)))
