@@ -27,14 +27,16 @@ def curves(table: Path, path: Path, title: str) -> Path:
     epochs = [int(r["epoch"]) for r in rows]
     figure = Figure(figsize=(10, 3))
     axes = figure.subplots(1, 3)
-    panels = [("loss", ("train/loss", "val/loss")), ("accuracy", ("val/accuracy", "val/macro_f1")), ("rate", ("lr",))]
+    scores = ("val/accuracy", "val/macro_f1", "val/r2_hidden")
+    panels = [("loss", ("train/loss", "val/loss")), ("score", scores), ("rate", ("lr",))]
     for axis, (label, columns) in zip(axes, panels, strict=True):
         for column in columns:
             if rows and rows[0].get(column):
                 axis.plot(epochs, [float(r[column]) for r in rows], marker=".", label=column)
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
-        axis.legend(frameon=False)
+        if axis.lines:
+            axis.legend(frameon=False)
     axes[2].set_yscale("log")
     axes[2].yaxis.set_major_formatter("{x:.0e}")  # the usual powers of ten are parsed as formulae, slower than a fit
     axes[2].yaxis.set_minor_formatter(NullFormatter())

@@ -64,8 +64,9 @@ def write_ours(root: Path, rows: list[Row], rows_per_file: int = 2048) -> Path:
 
 
 def values_of(rows: list[Row]) -> np.ndarray:
-    """(n, 38) raw catalogue values."""
-    return np.array([[{**r["photo_cols"], **r["meta_cols"]}[c] for c in ALL_COLS] for r in rows])
+    """(n, 38) raw catalogue values, NaN where an object has none."""
+    named = [(r["photo_cols"] or {}) | (r["meta_cols"] or {}) for r in rows]
+    return np.array([[values.get(c, np.nan) for c in ALL_COLS] for values in named], dtype=float)
 
 
 def by_split(rows: list[Row]) -> dict[str, list[Row]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from data_files import members, values_of
 
-from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS
+from astrom3.data.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS
 from astrom3.data.splits import make_splits
 from astrom3.modalities.catalogue import Normaliser
 
@@ -70,8 +71,46 @@ def build_raw(
             "spec_filename": f"spec-57813-TEST_sp01-{i:03d}.fits.gz", "values": values,
             "light_curve": (time, flux, np.full(points, 0.2)), "spectrum": lamost_arrays(rng),
         })  # fmt: skip
+    _write_files(root, objects, zipped)
+    labels = [o["target"] for o in objects]
+    for sub in subs:
+        for split_seed in seeds:
+            _write_splits(
+                root / "splits" / sub / str(split_seed), objects, make_splits(labels, sub, split_seed), classes
+            )
+    return objects
+
+
+def write_raw(root: Path, rows: list[dict]) -> Path:
+    """Write rows of the data set schema in the raw layout, full_42, with the split of data_files.members."""
+    objects = []
+    for i, (row, values) in enumerate(zip(rows, values_of(rows), strict=True)):
+        curve = row["light_curve"]
+        spectrum = row["spectrum"]
+        objects.append(
+            {
+                "id": row["object_id"],
+                "target": row["label"],
+                "name": f"ASASSN-VJ{i:06d}.00+000000.0" if curve else "",
+                "spec_filename": f"spec-57813-TEST_sp01-{i:03d}.fits.gz" if spectrum else "",
+                "values": dict(zip(ALL_COLS, values.tolist(), strict=True)),
+                "light_curve": tuple(curve.values()) if curve else None,
+                "spectrum": tuple(np.asarray(column, np.float32) for column in spectrum.values()) if spectrum else None,
+            }
+        )
+    _write_files(root, objects, zipped=True)
+    split_of = {}
+    for split, ids in members(rows).items():
+        split_of |= dict.fromkeys(ids, split)
+    names = np.array([split_of[row["object_id"]] for row in rows])
+    _write_splits(root / "splits" / "full" / "42", objects, names, CLASSES)
+    return root
+
+
+def _write_files(root, objects, zipped):
+    """Light curves and spectra of the objects that have them."""
     root.mkdir(parents=True, exist_ok=True)
-    dats = {f"vardb_files/{o['name']}.dat": dat_text(*o["light_curve"]) for o in objects}
+    dats = {f"vardb_files/{o['name']}.dat": dat_text(*o["light_curve"]) for o in objects if o["name"]}
     if zipped:
         with zipfile.ZipFile(root / "photometry.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in dats.items():
@@ -81,16 +120,11 @@ def build_raw(
         for name, text in dats.items():
             (root / name).write_text(text)
     for o in objects:
+        if not o["spec_filename"]:
+            continue
         folder = root / "spectra" / o["target"]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / o["spec_filename"]).write_bytes(gzip.compress(lamost_bytes(*o["spectrum"]), 1))
-    labels = [o["target"] for o in objects]
-    for sub in subs:
-        for split_seed in seeds:
-            _write_splits(
-                root / "splits" / sub / str(split_seed), objects, make_splits(labels, sub, split_seed), classes
-            )
-    return objects
 
 
 def _write_splits(folder, objects, names, classes):

@@ -224,8 +224,10 @@ class _Reader:
             arrays[store] = piece.view.arrays(piece.data)
         present = {}
         for slot, view in split.views.items():
-            stored = isinstance(view, StoredView)
-            present[slot] = view.present(arrays[view.store]) if stored else split.has_metadata[members]
+            if isinstance(view, StoredView):
+                present[slot] = view.present(arrays[view.store])
+            else:
+                present[slot] = split.has_metadata[members]
         has = np.stack(list(present.values()))
         usable = has.sum(axis=0) >= split.min_modalities
         for i in np.flatnonzero(~usable).tolist():

@@ -29,6 +29,7 @@ from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.modalities.quality import Decision, write_decisions
 from astrom3.published import astrom3 as published
+from astrom3.published import astromer, native
 from astrom3.training.run import write_json
 
 log = logging.getLogger(__name__)
@@ -87,10 +88,9 @@ class Job:
         """What decides what is in the parts."""
         from astrom3.data.store import cache_root
 
-        weights = published.find(self.cfg.model) / published.WEIGHTS
-        source, cache = self.data.source, cache_root(self.cfg.data.cache)
-        with open(weights, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        source = self.data.source
+        cache = cache_root(self.cfg.data.cache)
+        digest = weights_digest(self.cfg.model)
         return {
             "model": digest, "evaluation": self.cfg.evaluation, "sub": self.cfg.sub, "seed": self.cfg.seed,
             "part": self.cfg.part, "batch": self.cfg.batch, "splits": list(self.cfg.splits),
@@ -183,3 +183,17 @@ class Job:
                 with open(path, newline="", encoding="utf-8") as file:
                     seen |= dict.fromkeys(Decision(*row) for row in list(csv.reader(file))[1:])
         return iter(seen)
+
+
+def weights_digest(model: str) -> str:
+    """SHA-256 of the weights of a model, of its published form where there is one."""
+    if astromer.recognises(model):
+        files = [path for path in [Path(model)] if path.is_file()]
+        files = files or sorted(path for path in Path(model).rglob("*") if path.is_file())
+    else:
+        folder = published.find(model)
+        files = [path for name in (published.WEIGHTS, native.WEIGHTS) if (path := folder / name).is_file()][:1]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -20,11 +20,13 @@ from astrom3.modalities.astromer_view import INPUTS
 
 BLOCKED = -1e9  # added to the logit of a hidden point
 OUTSIDE = -2e9  # of padding: in a window of hidden points alone these attend to each other, and padding stays outside
-VERSIONS = (1, 2)
-POOLS = ("mean", "max")
-COMPATS = (None, "v1", "v2")
-HIDDEN_VALUES = ("token", "zero", "true")
-MASK_FORMATS = ("key", "plus_one", "query", "either", "none")
+CHOICES: dict[str, tuple] = {
+    "version": (1, 2),
+    "pool": ("mean", "max"),
+    "compat": (None, "v1", "v2"),
+    "hidden_value": ("token", "zero", "true"),
+    "mask_format": ("key", "plus_one", "query", "either", "none"),
+}
 
 
 class Astromer(nn.Module):
@@ -61,11 +63,6 @@ class Astromer(nn.Module):
         super().__init__()
         hidden_value = hidden_value or ("true" if compat else "token")
         mask_format = mask_format or ("plus_one" if compat == "v1" else "key")
-        check_choice("version", version, VERSIONS)
-        check_choice("pool", pool, POOLS)
-        check_choice("compat", compat, COMPATS)
-        check_choice("hidden_value", hidden_value, HIDDEN_VALUES)
-        check_choice("mask_format", mask_format, MASK_FORMATS)
         if d_model % n_heads:
             raise ValueError(f"d_model={d_model} is not a multiple of n_heads={n_heads}")
         self.version = version
@@ -82,7 +79,8 @@ class Astromer(nn.Module):
         self.temperature = temperature
         self.out_features = d_model
         self.token_features = d_model
-
+        for name, choices in CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
         self.embed = nn.Linear(1, d_model)
         self.blocks = nn.ModuleList(Block(version, d_model, n_heads, d_ff, dropout, temperature) for _ in range(layers))
         self.drop = Dropout(dropout)
@@ -94,30 +92,64 @@ class Astromer(nn.Module):
         """Whether results depend on how far a window is padded."""
         return self.mask_format != "key"
 
-    def forward(self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
         """Features (B, d_model), 0 where nothing is visible. `hidden` (B, L): 1 where a magnitude must not be seen."""
         if not self._buckets_pay(times):
-            last = self.every_layer(times, magnitudes, valid, hidden)[-1]
+            last = self.every_layer(
+                times,
+                magnitudes,
+                valid,
+                hidden,
+            )[-1]
             return pooled(last, visible_points(valid, hidden), self.pool)
-        buckets = make_buckets(times, magnitudes, valid, hidden)
+        buckets = make_buckets(
+            times,
+            magnitudes,
+            valid,
+            hidden,
+        )
         parts = [pooled(self._last(bucket), bucket.visible, self.pool) for bucket in buckets]
         rows = torch.cat([bucket.rows for bucket in buckets])
         return torch.cat(parts)[rows.argsort()]
 
     def tokens(
-        self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The last block's output (B, L, d_model), 0 on padding, and which points are visible, (B, L) bool."""
         visible = visible_points(valid, hidden) > 0
         if self._buckets_pay(times):
-            buckets = make_buckets(times, magnitudes, valid, hidden)
+            buckets = make_buckets(
+                times,
+                magnitudes,
+                valid,
+                hidden,
+            )
             parts = [self._last(bucket) for bucket in buckets]
             return scatter(parts, buckets, (times.shape[0], times.shape[1])), visible
-        last = self.every_layer(times, magnitudes, valid, hidden)[-1]
+        last = self.every_layer(
+            times,
+            magnitudes,
+            valid,
+            hidden,
+        )[-1]
         return last * valid.unsqueeze(-1).to(last.dtype), visible
 
     def every_layer(
-        self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
     ) -> list[Tensor]:
         """The input embedding (before dropout) and the output of every block at all L steps, (B, L, d_model) each."""
         visible = visible_points(valid, hidden)
@@ -145,12 +177,33 @@ class Astromer(nn.Module):
         leaves out the points before them.
         """
         if not self._buckets_pay(times):
-            return head(self.every_layer(times, magnitudes, valid, hidden)[-1]) * valid
-        buckets = make_buckets(times, magnitudes, valid, hidden, probed)
+            return (
+                head(
+                    self.every_layer(
+                        times,
+                        magnitudes,
+                        valid,
+                        hidden,
+                    )[-1]
+                )
+                * valid
+            )
+        buckets = make_buckets(
+            times,
+            magnitudes,
+            valid,
+            hidden,
+            probed,
+        )
         parts = [head(self._last(bucket, bucket.first)) for bucket in buckets]
         return scatter(parts, buckets, (times.shape[0], times.shape[1]))
 
-    def embedding(self, times: Tensor, magnitudes: Tensor, visible: Tensor) -> Tensor:
+    def embedding(
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        visible: Tensor,
+    ) -> Tensor:
         """Input embedding (B, L, d_model): a linear map of the magnitude plus the features of its time."""
         if self.hidden_value != "true":
             substitute = torch.zeros(1, 1).to(magnitudes) if self.mask_token is None else self.mask_token
@@ -180,7 +233,12 @@ class Astromer(nn.Module):
             return either.unsqueeze(1) * (1 if self.mask_format == "plus_one" else BLOCKED)
         if self.mask_format == "query":
             length = visible.shape[1]
-            return (BLOCKED * masked)[:, None, :, None].expand(-1, -1, -1, length)
+            return (BLOCKED * masked)[:, None, :, None].expand(
+                -1,
+                -1,
+                -1,
+                length,
+            )
         bias = BLOCKED * masked
         if self.compat is None:
             bias = bias + (OUTSIDE - BLOCKED) * (1 - valid)
@@ -201,10 +259,22 @@ class MaskedAstromer(nn.Module):
         self.head = head or Reconstruction(encoder.d_model)
 
     def forward(
-        self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor, probed: Tensor | None = None
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor,
+        probed: Tensor | None = None,
     ) -> Tensor:
         """Reconstructed magnitudes (B, L), of probed points at least; see `Astromer.reconstruct`."""
-        return self.encoder.reconstruct(self.head, times, magnitudes, valid, hidden, probed)
+        return self.encoder.reconstruct(
+            self.head,
+            times,
+            magnitudes,
+            valid,
+            hidden,
+            probed,
+        )
 
 
 def visible_points(valid: Tensor, hidden: Tensor | None) -> Tensor:

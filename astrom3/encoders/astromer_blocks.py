@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from astrom3.encoders.cpu.dropout import Dropout
 from astrom3.encoders.cpu.linear import Linear
 from astrom3.encoders.cpu.residual import ResidualNorm
+from astrom3.encoders.cpu.tanh import tanh
 
 NORM_EPS = 1e-6
 BASE = 10000.0  # the published configurations name another base, which the published code does not use
@@ -42,7 +43,12 @@ def positional_rates(d_model: int, dtype: torch.dtype = torch.float32) -> Tensor
 class Attention(nn.Module):
     """Attention of H heads over continuous slices of the channels; logits are also divided by `temperature`, if any."""
 
-    def __init__(self, d_model: int, n_heads: int, temperature: float):
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        temperature: float,
+    ):
         super().__init__()
         self.n_heads = n_heads
         self.scale = (d_model // n_heads) ** -0.5 / (temperature or 1.0)
@@ -51,14 +57,25 @@ class Attention(nn.Module):
         self.v = Linear(d_model, d_model)
         self.out = Linear(d_model, d_model)
 
-    def forward(self, asking: Tensor, asked: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        asking: Tensor,
+        asked: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
         """asking (B, Q, D) attend to asked (B, K, D); bias (B, 1, Q or 1, K) is added to logits. Gives (B, Q, D)."""
         query = self._split(self.q(asking))
         key = self._split(self.k(asked))
         value = self._split(self.v(asked))
         if bias is not None:
             bias = bias.to(query.dtype)
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)  # (B, H, Q, D/H)
+        context = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=bias,
+            scale=self.scale,
+        )  # (B, H, Q, D/H)
         return self.out(context.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -74,7 +91,7 @@ class FeedForward(nn.Module):
         self.fc2 = Linear(d_ff, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(torch.tanh(self.fc1(x)))
+        return self.fc2(tanh(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -83,7 +100,15 @@ class Block(nn.Module):
     Version 1 has no residual connections. Version 2 adds a linear map of each half's input, `leak1` and `leak2`.
     """
 
-    def __init__(self, version: int, d_model: int, n_heads: int, d_ff: int, dropout: float, temperature: float):
+    def __init__(
+        self,
+        version: int,
+        d_model: int,
+        n_heads: int,
+        d_ff: int,
+        dropout: float,
+        temperature: float,
+    ):
         super().__init__()
         self.attn = Attention(d_model, n_heads, temperature)
         self.norm1 = ResidualNorm(d_model, eps=NORM_EPS)
@@ -93,14 +118,41 @@ class Block(nn.Module):
         self.leak2 = Linear(d_model, d_model) if version == 2 else None
         self.dropout = Dropout(dropout, inplace=True)
 
-    def forward(self, asking: Tensor, asked: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        asking: Tensor,
+        asked: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
         """asking (B, Q, D): the points that are updated; asked (B, K, D): those they attend to. Gives (B, Q, D)."""
-        h = self._after(self.norm1, self.leak1, asking, self.attn(asking, asked, bias))
-        return self._after(self.norm2, self.leak2, h, self.ffn(h))
+        h = self._after(
+            self.norm1,
+            self.leak1,
+            asking,
+            self.attn(asking, asked, bias),
+        )
+        return self._after(
+            self.norm2,
+            self.leak2,
+            h,
+            self.ffn(h),
+        )
 
-    def _after(self, norm: ResidualNorm, leak: Linear | None, x: Tensor, branch: Tensor) -> Tensor:
+    def _after(
+        self,
+        norm: ResidualNorm,
+        leak: Linear | None,
+        x: Tensor,
+        branch: Tensor,
+    ) -> Tensor:
         if leak is None:
-            return F.layer_norm(self.dropout(branch), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            return F.layer_norm(
+                self.dropout(branch),
+                norm.normalized_shape,
+                norm.weight,
+                norm.bias,
+                norm.eps,
+            )
         normed, _ = norm(leak(x), branch, self.dropout)
         return normed
 

@@ -32,7 +32,11 @@ class Bucket(NamedTuple):
 
 
 def make_buckets(
-    times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None, probed: Tensor | None = None
+    times: Tensor,
+    magnitudes: Tensor,
+    valid: Tensor,
+    hidden: Tensor | None,
+    probed: Tensor | None = None,
 ) -> list[Bucket]:
     """All windows (B, L) in buckets. `hidden` and `probed` (B, L) are 1 where a point is that, None where none is."""
     visible = valid if hidden is None else valid * (1 - hidden)

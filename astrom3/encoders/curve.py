@@ -24,21 +24,45 @@ class CurveEncoder(nn.Module):
     token_features: int
 
     def every_layer(
-        self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
     ) -> list[Tensor]:
         """The tokens of all steps, padding included, as a list of one (B, L, D)."""
         raise NotImplementedError
 
     def tokens(
-        self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B, L, D), 0 on padding, and which points are visible, (B, L) bool."""
-        tokens = self.every_layer(times, magnitudes, valid, hidden)[-1]
+        tokens = self.every_layer(
+            times,
+            magnitudes,
+            valid,
+            hidden,
+        )[-1]
         return tokens * valid.unsqueeze(-1), visible_points(valid, hidden) > 0
 
-    def forward(self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
         """Mean of the tokens over the visible points, (B, D)."""
-        tokens = self.every_layer(times, magnitudes, valid, hidden)[-1]
+        tokens = self.every_layer(
+            times,
+            magnitudes,
+            valid,
+            hidden,
+        )[-1]
         return pooled(tokens, visible_points(valid, hidden), "mean")
 
 
@@ -53,7 +77,11 @@ class RawCurve(CurveEncoder):
         self.token_features = 2
 
     def every_layer(
-        self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
     ) -> list[Tensor]:
         """Time and magnitude side by side."""
         channels = [magnitudes, times] if self.order == "magnitude_time" else [times, magnitudes]
@@ -72,7 +100,11 @@ class CurveEmbedding(CurveEncoder):
         glorot(self)
 
     def every_layer(
-        self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None
+        self,
+        times: Tensor,
+        magnitudes: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
     ) -> list[Tensor]:
         """A linear map of the magnitude plus the features of its time."""
         return [self.embed(magnitudes.unsqueeze(-1)) + positional_features(times, self.d_model)]

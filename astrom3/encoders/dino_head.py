@@ -8,7 +8,10 @@ from torch.nn import functional as F
 
 
 class WeightNormLinear(nn.Module):
-    """x (..., in) -> (..., out) without bias; each row has a direction `weight_v` and a length `weight_g`, trained both."""
+    """x (..., in) -> (..., out) without bias.
+
+    Each row of the weight has a direction `weight_v` and a length `weight_g`, both trained.
+    """
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()

@@ -42,7 +42,13 @@ class Head(nn.Module):
 class MLP(nn.Module):
     """Linear layers with ReLU, LayerNorm, and a linear layer to the classes: (..., D) -> (..., classes)."""
 
-    def __init__(self, features: int, classes: int, hidden: Sequence[int] = HIDDEN, dropout: float = 0.0):
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        hidden: Sequence[int] = HIDDEN,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         widths = [features, *hidden]
         self.mlp = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
@@ -62,7 +68,12 @@ class MLP(nn.Module):
 class LinearHead(Head):
     """Mean over the visible steps and a linear layer; with `norm` a LayerNorm before it."""
 
-    def __init__(self, features: int, classes: int, norm: bool = False):
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        norm: bool = False,
+    ):
         super().__init__()
         self.norm = nn.LayerNorm(features, eps=HEAD_NORM_EPS) if norm else nn.Identity()
         self.out = nn.Linear(features, classes)
@@ -83,7 +94,12 @@ class MLPHead(MLP, Head):
         dropout: float = 0.0,
         pool: str = "mean",
     ):
-        super().__init__(features, classes, hidden, dropout)
+        super().__init__(
+            features,
+            classes,
+            hidden,
+            dropout,
+        )
         self.pool = pool
 
     def forward(self, layers: Sequence[Tensor], visible: Tensor) -> Tensor:  # type: ignore[override]
@@ -166,7 +182,13 @@ class LSTMHead(Head):
 class GRUHead(MLP, Head):
     """The last state of a GRU over the visible steps, and an MLP."""
 
-    def __init__(self, features: int, classes: int, units: int = UNITS, hidden: Sequence[int] = HIDDEN):
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        units: int = UNITS,
+        hidden: Sequence[int] = HIDDEN,
+    ):
         super().__init__(units, classes, hidden)
         self.gru = GRU(features, units)
 
@@ -177,7 +199,12 @@ class GRUHead(MLP, Head):
 class SequenceClassifier(nn.Module):
     """An encoder with tokens and a head on them: batch -> logits (B, num_classes). head: a name in HEADS, or a Head."""
 
-    def __init__(self, encoder: nn.Module, head: Head | str, num_classes: int = 0):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: Head | str,
+        num_classes: int = 0,
+    ):
         super().__init__()
         self.encoder = encoder
         self.configured_head = head if isinstance(head, str) else ""
@@ -220,12 +247,24 @@ def build_head(
     features: int = encoder.token_features  # type: ignore[assignment]
     if kind == "skip":
         with_embedding = getattr(encoder, "version", 2) != 1
-        return SkipHead(features, classes, encoder.layers, with_embedding, hidden)  # type: ignore[arg-type]
+        layers: int = encoder.layers  # type: ignore[assignment]
+        return SkipHead(features, classes, layers, with_embedding, hidden)
     if kind == "lstm":
         scale = "minmax" if features == 2 else "standard"
-        return LSTMHead(features, classes, units, scale, over_padding=published)
+        return LSTMHead(
+            features,
+            classes,
+            units,
+            scale,
+            over_padding=published,
+        )
     if kind == "gru":
-        return GRUHead(features, classes, units, hidden)
+        return GRUHead(
+            features,
+            classes,
+            units,
+            hidden,
+        )
     return SIMPLE[kind](features, classes, hidden)
 
 
@@ -233,9 +272,19 @@ SIMPLE: dict[str, Callable[[int, int, Sequence[int]], Head]] = {
     "linear": lambda features, classes, hidden: LinearHead(features, classes),
     "norm_linear": lambda features, classes, hidden: LinearHead(features, classes, norm=True),
     "mlp": MLPHead,
-    "mlp_dropout": lambda features, classes, hidden: MLPHead(features, classes, hidden, dropout=0.2),
+    "mlp_dropout": lambda features, classes, hidden: MLPHead(
+        features,
+        classes,
+        hidden,
+        dropout=0.2,
+    ),
     "mlp_avg": StepsHead,
-    "max": lambda features, classes, hidden: MLPHead(features, classes, hidden, pool="max"),
+    "max": lambda features, classes, hidden: MLPHead(
+        features,
+        classes,
+        hidden,
+        pool="max",
+    ),
 }
 HEADS = (*SIMPLE, "skip", "lstm", "gru")
 

@@ -45,7 +45,17 @@ class LSTMCell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         start = x.new_zeros(1, x.shape[0], self.units)
         weights = [self.weight_ih, self.weight_hh, self.bias, torch.zeros_like(self.bias)]
-        states, _, _ = torch.lstm(x, (start, start), weights, True, 1, 0.0, self.training, False, True)
+        states, _, _ = torch.lstm(
+            x,
+            (start, start),
+            weights,
+            True,
+            1,
+            0.0,
+            self.training,
+            False,
+            True,
+        )
         return states
 
 
@@ -80,7 +90,17 @@ class GRU(nn.Module):
         steps, counts = visible_first(x, visible)
         start = steps.new_zeros(1, steps.shape[0], self.units)
         weights = [self._reset_first(w) for w in (self.weight_ih, self.weight_hh, self.biases[0], self.biases[1])]
-        states, _ = torch.gru(steps, start, weights, True, 1, 0.0, self.training, False, True)
+        states, _ = torch.gru(
+            steps,
+            start,
+            weights,
+            True,
+            1,
+            0.0,
+            self.training,
+            False,
+            True,
+        )
         return state_at_end(states, counts)
 
     def _reset_first(self, weight: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class CrossAttentionTower(nn.Module):
         self.out_features = embed_dim
         self.token_features = backbone.token_features
         self.backbone = backbone
-        self.cross_attention = CrossAttentionHead(embed_dim, int(backbone.token_features), n_head, dropout)
+        self.cross_attention = CrossAttentionHead(embed_dim, backbone.token_features, n_head, dropout)  # type: ignore[arg-type]
         self.mlp = SpectrumMLP(embed_dim, 4 * embed_dim, dropout)
         if freeze:
             backbone.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Pre-norm Transformer blocks of SpecFormer and of the image encoder, with the tensor names of their releases."""
+"""Pre-norm Transformer blocks of SpecFormer and the image encoder, with the tensor names of their published files."""
 
 from __future__ import annotations
 

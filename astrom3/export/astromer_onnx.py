@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from astrom3.encoders.astromer import BLOCKED, OUTSIDE, Astromer, pooled
-from astrom3.encoders.astromer_blocks import NORM_EPS, Block, positional_rates
+from astrom3.encoders.astromer_blocks import NORM_EPS, positional_rates
 from astrom3.errors import UserError
 from astrom3.extras import need
 
@@ -45,7 +45,14 @@ class GraphWriter:
         from onnx import helper
 
         name = name or f"{operation.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operation, list(inputs), [name], **attributes))
+        self.nodes.append(
+            helper.make_node(
+                operation,
+                list(inputs),
+                [name],
+                **attributes,
+            )
+        )
         return name
 
     def constant(self, value: Any, dtype: type = np.float32) -> str:
@@ -104,19 +111,38 @@ def build_graph(encoder: Astromer) -> Any:
     x = input_embedding(graph, encoder, masked)
     for i, block in enumerate(encoder.blocks):
         last = i == len(encoder.blocks) - 1
-        x = add_block(graph, encoder, block, x, bias, "sequence" if last else None)  # type: ignore[arg-type]
+        x = add_block(graph, encoder, block, x, bias, "sequence" if last else None)
     add_pools(graph, x)
 
     def value(name: str, *shape: int | str) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     width = encoder.d_model
-    inputs = [value(name, "batch", encoder.window, 1) for name in INPUTS]
+    inputs = [
+        value(
+            name,
+            "batch",
+            encoder.window,
+            1,
+        )
+        for name in INPUTS
+    ]
     shapes = (("batch", width), ("batch", width), ("batch", encoder.window, width))
     outputs = [value(name, *shape) for name, shape in zip(OUTPUTS, shapes, strict=True)]
-    body = helper.make_graph(graph.nodes, "astromer", inputs, outputs, graph.constants)
+    body = helper.make_graph(
+        graph.nodes,
+        "astromer",
+        inputs,
+        outputs,
+        graph.constants,
+    )
     opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="astrom3")
+    return helper.make_model(
+        body,
+        opset_imports=opsets,
+        ir_version=IR_VERSION,
+        producer_name="astrom3",
+    )
 
 
 def input_embedding(graph: GraphWriter, encoder: Astromer, masked: str) -> str:
@@ -129,9 +155,19 @@ def input_embedding(graph: GraphWriter, encoder: Astromer, masked: str) -> str:
     rates = positional_rates(encoder.d_model)
     sines = graph.add("Sin", graph.add("Mul", "times", graph.constant(rates[0::2])))
     cosines = graph.add("Cos", graph.add("Mul", "times", graph.constant(rates[1::2])))
-    both = graph.add("Concat", sines, cosines, axis=-1)
+    both = graph.add(
+        "Concat",
+        sines,
+        cosines,
+        axis=-1,
+    )
     place = torch.cat([torch.arange(0, encoder.d_model, 2), torch.arange(1, encoder.d_model, 2)]).argsort()
-    features = graph.add("Gather", both, graph.constant(place, np.int64), axis=2)
+    features = graph.add(
+        "Gather",
+        both,
+        graph.constant(place, np.int64),
+        axis=2,
+    )
     return graph.add("Add", graph.linear(magnitudes, encoder.embed), features)
 
 
@@ -151,7 +187,12 @@ def attention_bias(graph: GraphWriter, encoder: Astromer, masked: str) -> str | 
 
 
 def add_block(
-    graph: GraphWriter, encoder: Astromer, block: Block, x: str, bias: str | None, name: str | None = None
+    graph: GraphWriter,
+    encoder: Astromer,
+    block: Any,  # a Block
+    x: str,
+    bias: str | None,
+    name: str | None = None,
 ) -> str:
     """One block of the encoder, (B, L, D) -> (B, L, D)."""
     attention = block.attn
@@ -181,12 +222,38 @@ def add_block(
 def add_pools(graph: GraphWriter, sequence: str) -> None:
     """Outputs `mean`, 0 where there is no point, and `max`, -1e9 there."""
     steps = graph.constant([1], np.int64)
-    total = graph.add("ReduceSum", graph.add("Mul", sequence, "mask_in"), steps, keepdims=0)
-    count = graph.add("ReduceSum", "mask_in", steps, keepdims=0)
-    graph.add("Div", total, graph.add("Max", count, graph.constant(1.0)), name="mean")
+    total = graph.add(
+        "ReduceSum",
+        graph.add("Mul", sequence, "mask_in"),
+        steps,
+        keepdims=0,
+    )
+    count = graph.add(
+        "ReduceSum",
+        "mask_in",
+        steps,
+        keepdims=0,
+    )
+    graph.add(
+        "Div",
+        total,
+        graph.add("Max", count, graph.constant(1.0)),
+        name="mean",
+    )
     valid = graph.add("Greater", "mask_in", graph.constant(0.5))
-    points = graph.add("Where", valid, sequence, graph.constant(NOTHING))
-    graph.add("ReduceMax", points, name="max", axes=[1], keepdims=0)
+    points = graph.add(
+        "Where",
+        valid,
+        sequence,
+        graph.constant(NOTHING),
+    )
+    graph.add(
+        "ReduceMax",
+        points,
+        name="max",
+        axes=[1],
+        keepdims=0,
+    )
 
 
 @torch.inference_mode()
@@ -201,7 +268,12 @@ def compare(encoder: Astromer, path: Path) -> float:
     largest = 0.0
     for windows, points in BATCHES:
         shape = (windows, encoder.window)
-        drawn = torch.randint(1, encoder.window + 1, (windows, 1), generator=generator)
+        drawn = torch.randint(
+            1,
+            encoder.window + 1,
+            (windows, 1),
+            generator=generator,
+        )
         lengths = drawn if points is None else torch.full_like(drawn, min(points, encoder.window))
         valid = (torch.arange(encoder.window) < lengths).float()
         times = torch.randn(shape, generator=generator) * 300 * valid  # days

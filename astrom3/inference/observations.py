@@ -26,27 +26,17 @@ from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
 from astrom3.data.readers.objects import catalogue_values
 from astrom3.data.readers.systems import flux_of_magnitude, zero_point
 from astrom3.data.readers.tables import USUAL, LightCurveColumns, SpectrumColumns, vacuum_wavelength
-from astrom3.data.schema import (
-    ALL_COLS,
-    META_COLS,
-    PHOTO_CHANNELS,
-    PHOTO_COLS,
-    SEQ_LEN,
-    SPECTRUM_CHANNELS,
-    WAVELENGTH_COUNT,
-)
+from astrom3.data.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.preprocess import fill_windows, prepare_light_curves, prepare_spectra
 from astrom3.modalities.quality import (
     Checked,
     Decision,
     check_catalogue,
     check_light_curves,
-    check_spectra,
     list_decisions,
 )
-from astrom3.modalities.views import window_starts
+from astrom3.modalities.view import Members, StoredView, View, views_of
 
 FEATURES = ("missing", "all", "none")
 ANGLES = {c: "mas/yr" if c.startswith("pm") else "mas" for c in META_COLS if c.startswith(("pm", "parallax"))}
@@ -80,9 +70,20 @@ class Prepared:
 
 
 def prepare(
-    light_curves: Any, spectra: Any, metadata: Any, normaliser: Normaliser | None, pad_constants: bool, options: Options
+    light_curves: Any,
+    spectra: Any,
+    metadata: Any,
+    normaliser: Normaliser | None,
+    pad_constants: bool,
+    options: Options,
+    views: Mapping[str, View] | None = None,
 ) -> Prepared:
-    """Each argument: None, one object or a list of objects (None where an object lacks it)."""
+    """Light curves, spectra and metadata: None, one object or a list of objects (None where an object lacks it).
+
+    views: what the model reads, modality -> view; the three of AstroM3 where it is not given.
+    """
+    wanted = views_of(MODALITIES) if views is None else views
+    uses_features = any(view.uses_features for view in wanted.values())
     items = {"photometry": listed(light_curves), "spectra": listed(spectra), "metadata": listed_rows(metadata)}
     lengths = {m: len(x) for m, x in items.items() if x is not None}
     if not lengths:
@@ -95,14 +96,16 @@ def prepare(
     read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}
     curves = read_all("photometry", read["photometry"], lambda x: light_curve_of(x, options), decisions)
     pixels = read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options), decisions)
-    light, light_spectra = check_light_curves(*ragged(curves)), check_spectra(*ragged(pixels))
+    columns = {"photometry": ragged(curves), "spectra": ragged(pixels)}
     values = catalogue_of(read["metadata"])
-    complete_features(values, light, options.features)
+    if uses_features:
+        complete_features(values, check_light_curves(*columns["photometry"]), options.features)
     has_metadata, notes = check_catalogue(values, ids)
     given = {m: np.array([x is not None for x in read[m]]) for m in read}
     own = {*META_COLS, "ra", "dec"}  # a dict with nothing but PHOTO_COLS goes with a light curve
     given["metadata"] = np.array([x is not None and bool(own & set(x)) for x in read["metadata"]])
-    photo_wanted, meta_wanted = given["photometry"], given["metadata"]
+    photo_wanted = given["photometry"] & uses_features
+    meta_wanted = given["metadata"]
     decisions += [d for d in notes if (photo_wanted if d.modality == "photometry" else meta_wanted)[int(d.object_id)]]
     if normaliser is None and (photo_wanted.any() or meta_wanted.any()):
         raise UserError(
@@ -110,38 +113,24 @@ def prepare(
             "of the data that it was trained on>"
         )
     scaled = normaliser.apply(values) if normaliser is not None else np.zeros((n, len(ALL_COLS)), np.float32)
-    photometry, mask, there, more = windows(light, scaled[:, : len(PHOTO_COLS)], pad_constants, ids)
-    spectrum, visible, rest = grid(light_spectra, ids)
     has_metadata &= meta_wanted
-    batch = {
-        "photometry": torch.from_numpy(photometry), "mask": torch.from_numpy(mask),
-        "spectra": torch.from_numpy(spectrum),
-        "metadata": torch.from_numpy(np.where(has_metadata[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))),
-        "present": {m: torch.from_numpy(p) for m, p in
-                    (("photometry", there), ("spectra", visible), ("metadata", has_metadata))},
-    }  # fmt: skip
-    return Prepared(batch, [*decisions, *more, *rest], given)
-
-
-def windows(
-    checked: Checked, photo: np.ndarray, pad_constants: bool, ids: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Decision]]:
-    """Central windows (n, 200, 9), masks (n, 200), who has one (n,) bool, and what was decided."""
-    curves, n = prepare_light_curves(checked), len(photo)
-    lengths = np.diff(curves.offsets)
-    x, mask = np.empty((n, SEQ_LEN, PHOTO_CHANNELS), np.float32), np.empty((n, SEQ_LEN), np.float32)
-    starts = window_starts(lengths, np.arange(n), 0, None)
-    constants = np.concatenate([photo, curves.constants], axis=1)
-    fill_windows(curves.values, curves.offsets, np.arange(n), starts, constants, pad_constants, x, mask)
-    return x, mask, lengths > 0, list_decisions("photometry", ids, curves.verdict, checked.repairs)
-
-
-def grid(checked: Checked, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[Decision]]:
-    """Spectra on the common grid (n, 3, 2575), who has one (n,) bool, and what was decided."""
-    spectra = prepare_spectra(checked)
-    out = np.zeros((len(ids), SPECTRUM_CHANNELS, WAVELENGTH_COUNT), np.float32)
-    out[:, :2], out[:, 2] = spectra.values, np.where(spectra.present, spectra.log_mad, 0)[:, None]
-    return out, spectra.present, list_decisions("spectra", ids, spectra.verdict, checked.repairs)
+    metadata_rows = np.where(has_metadata[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
+    everyone = np.arange(n)
+    members = Members(everyone, everyone, scaled[:, : len(PHOTO_COLS)], metadata_rows, pad_constants)
+    batch: Batch = {}
+    present = {}
+    for slot, view in wanted.items():
+        arrays: dict[str, np.ndarray] = {}
+        present[slot] = has_metadata
+        if isinstance(view, StoredView):
+            checked = view.check(*columns[view.modality])
+            data = view.prepare(checked)
+            arrays = view.arrays(data)
+            present[slot] = view.present(arrays)
+            decisions += list_decisions(view.modality, ids, data.verdict, checked.repairs)
+        batch |= view.reader(arrays, members).fill(everyone)
+    batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
+    return Prepared(batch, decisions, given)
 
 
 def complete_features(values: np.ndarray, light: Checked, which: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,16 @@ from torch import Tensor, nn
 
 from astrom3.data.layouts.table import Source
 from astrom3.data.origins import Origin
-from astrom3.data.schema import CLASSES, MODALITIES, PHOTO_COLS
+from astrom3.data.schema import CLASSES, PHOTO_COLS
+from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision
+from astrom3.modalities.view import View, get_view
 from astrom3.published import astrom3 as published
+from astrom3.published import astromer, native
 
 DATASET = "AstroMLCore/AstroM3Dataset"
 CHUNK = 256  # raw objects that go through the network at once
@@ -94,27 +97,40 @@ class TrainedModel:
         device: str = "auto",
         evaluation: str = "fixed",
         statistics: str | Path | None = None,
+        allow: Sequence[str] = (),
     ) -> TrainedModel:
-        """source: a run folder, a model folder or a hub id. evaluation: how the light-curve encoder chooses its keys,
-        "fixed" (the same each time), "sampled" (as published, varies from call to call) or "full". statistics: a file
-        like the raw data set's info.json, where the model folder has none."""
+        """source: a run folder, a model folder, a hub id, or released ASTROMER weights (a zip, a folder or a short
+        name such as "astromer1-macho"). evaluation: how the Informer chooses its keys, "fixed" (the same each time),
+        "sampled" (as published, varies from call to call) or "full". statistics: a file like the raw data set's
+        info.json, where the model folder has none. allow: classes of other packages that the folder may construct."""
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if astromer.recognises(source):
+            encoder, _, _ = astromer.load(source)
+            return cls(str(source), encoder.to(device).eval(), (), None, torch.device(device))
         folder = published.find(source, revision=revision)
-        network = published.load(folder)
+        network = native.load(folder, allow) if native.is_native(folder) else published.load(folder)
         for module in network.modules():
             if isinstance(module, InformerEncoder):
                 module.evaluation = evaluation
         classes, normaliser, pad_constants = read_preprocessing(folder, network)
         if statistics is not None:
             normaliser = read_info(Path(statistics))
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(str(source), network.to(device).eval(), classes, normaliser, torch.device(device), pad_constants)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        return self.backbone.modalities if self.backbone is not None else (self.encoder.inputs[0],)
+        return tuple(self.views)
+
+    @property
+    def views(self) -> dict[str, View]:
+        """Modality -> the view that its encoder reads."""
+        if self.backbone is not None:
+            return {m: get_view(encoder.view) for m, encoder in self.backbone.encoders.items()}  # type: ignore[arg-type]
+        view = get_view(self.encoder.view)
+        return {view.modality: view}
 
     @property
     def backbone(self) -> MultimodalModel | None:
@@ -126,18 +142,18 @@ class TrainedModel:
     @property
     def encoder(self) -> Any:
         """The encoder of a model of one modality."""
-        return self.network.encoder if isinstance(self.network, Classifier) else self.network
+        return getattr(self.network, "encoder", self.network)
 
     @property
     def has_head(self) -> bool:
-        return isinstance(self.network, Classifier | MultimodalClassifier)
+        return isinstance(self.network, Classifier | MultimodalClassifier | SequenceClassifier)
 
     @property
     def width(self) -> int:
         """Length of an embedding."""
         if self.backbone is not None:
             return self.backbone.hidden_dim
-        return self.encoder.d_model if isinstance(self.encoder, InformerEncoder) else self.encoder.out_features
+        return getattr(self.encoder, "token_features", self.encoder.out_features)
 
     @torch.inference_mode()
     def encode(self, batch: Mapping[str, Any]) -> Encoded:
@@ -190,6 +206,8 @@ class TrainedModel:
     def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
         from astrom3.inference.observations import Options, listed_rows, prepare, reason_of
 
+        if not self.uses_features:
+            light_curve = magnitudes_or_fluxes(light_curve)
         rows = listed_rows(metadata)
         given = {"photometry": light_curve, "spectra": spectrum, "metadata": rows}
         features_only = rows is not None and all(r is None or set(r) <= set(PHOTO_COLS) for r in rows)
@@ -201,7 +219,9 @@ class TrainedModel:
             chosen = Options(**options)
         except TypeError:
             raise UserError(f"{', '.join(options)}: the options are system, zero_point, air and features") from None
-        prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen)
+        if not self.uses_features and chosen.system is None and chosen.zero_point is None:
+            chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
+        prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
         present = {m: prepared.batch["present"][m].numpy() for m in self.modalities}
         size = len(next(iter(present.values())))
         if size == 1:
@@ -222,13 +242,20 @@ class TrainedModel:
     def _single(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
         encoder, modality = self.encoder, self.modalities[0]
         if isinstance(encoder, InformerEncoder):
-            sequence = encoder.sequence(batch["photometry"], batch["mask"])  # (B, L, d_model), zero where masked
-            points = batch["mask"].sum(1, keepdim=True).clamp(min=1)
-            features, found = sequence.flatten(1), sequence.sum(1) / points
+            sequence, there = encoder.tokens(batch["photometry"], batch["mask"])  # (B, L, d_model), zero where masked
+            features = sequence.flatten(1)
+            embedding = sequence.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
         else:
-            features = found = encode(encoder, batch)
+            features = embedding = encode(encoder, batch)
+        if isinstance(self.network, SequenceClassifier):
+            return {modality: embedding}, self.network(batch)
         logits = self.network.head(features) if isinstance(self.network, Classifier) else None
-        return {modality: found}, logits
+        return {modality: embedding}, logits
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether catalogue features of the light curve are part of what the model reads."""
+        return "photometry" not in self.views or self.views["photometry"].uses_features
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -264,7 +291,7 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, **options: 
     from astrom3.data.datamodule import AstroM3DataModule
 
     given = {
-        "modalities": tuple(m for m in MODALITIES if m in model.modalities),
+        "modalities": model.modalities, "views": model.views,
         "labelled_only": False, "min_modalities": 1, "cache": cfg_data.cache, "streaming": cfg_data.streaming,
         "batch_size": cfg_data.batch_size, "eval_batch_size": cfg_data.eval_batch_size,
     }  # fmt: skip
@@ -321,6 +348,15 @@ def read_info(path: Path) -> Normaliser:
     except (OSError, ValueError) as error:
         raise UserError(f"statistics={path} cannot be read ({error}): give the info.json of a train split") from None
     return Normaliser.from_dict(found.get("normaliser") or found, str(path))
+
+
+def magnitudes_or_fluxes(given: Any) -> Any:
+    """Arrays (L, 3) of time [day], magnitude and its error, as ASTROMER's users have them, become columns by name."""
+    if isinstance(given, list):
+        return [magnitudes_or_fluxes(item) for item in given]
+    if isinstance(given, np.ndarray) and given.ndim == 2 and given.shape[1] == 3:
+        return {"time": given[:, 0], "mag": given[:, 1], "mag_err": given[:, 2]}
+    return given
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -47,7 +47,12 @@ def mask_counts(points: int, fractions: Fractions) -> Counts:
     probed = floor(fractions.probed * points)
     same = ceil(fractions.same * probed)
     random = ceil(fractions.random * (probed - same))
-    return Counts(probed, same, random, probed - same - random)
+    return Counts(
+        probed,
+        same,
+        random,
+        probed - same - random,
+    )
 
 
 def mask_windows(
@@ -84,7 +89,11 @@ def everything_visible(batch: dict[str, np.ndarray]) -> None:
 
 
 def apply_masks(
-    target: np.ndarray, probed: np.ndarray, same: np.ndarray, random: np.ndarray, replacement: np.ndarray
+    target: np.ndarray,
+    probed: np.ndarray,
+    same: np.ndarray,
+    random: np.ndarray,
+    replacement: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Masks with given points instead of drawn ones: input, probed and hidden (n,), for a window's true magnitudes.
 
@@ -107,14 +116,42 @@ def _count_table(window: int, fractions: Fractions) -> list[np.ndarray]:
 
 
 @kernel
-def _mask(items, lengths, seed, epoch, draw, n_probed, n_same, n_random, magnitudes, target, probed, hidden):
+def _mask(
+    items,
+    lengths,
+    seed,
+    epoch,
+    draw,
+    n_probed,
+    n_same,
+    n_random,
+    magnitudes,
+    target,
+    probed,
+    hidden,
+):
     order = np.empty(magnitudes.shape[1], np.int64)
     shuffled = np.empty(magnitudes.shape[1], np.int64)
     for i in range(len(items)):
         n = lengths[i]
-        state = stream(seed, epoch, items[i], 2 * draw + PURPOSE)
-        state = _shuffle(order, n, n_probed[n], state)
-        state = _shuffle(shuffled, n, n, state)
+        state = stream(
+            seed,
+            epoch,
+            items[i],
+            2 * draw + PURPOSE,
+        )
+        state = _shuffle(
+            order,
+            n,
+            n_probed[n],
+            state,
+        )
+        state = _shuffle(
+            shuffled,
+            n,
+            n,
+            state,
+        )
         probed[i] = 0
         hidden[i] = 0
         for k in range(n_probed[n]):
@@ -129,7 +166,12 @@ def _mask(items, lengths, seed, epoch, draw, n_probed, n_same, n_random, magnitu
 
 
 @kernel
-def _shuffle(order, n, chosen, state):
+def _shuffle(
+    order,
+    n,
+    chosen,
+    state,
+):
     """Put a random choice of `chosen` of the numbers 0..n - 1 at the start of `order` (Fisher and Yates)."""
     for k in range(n):
         order[k] = k

@@ -41,7 +41,10 @@ class Windows:
 
 
 def sequential_windows(
-    lengths: np.ndarray, window: int = WINDOW, min_points: int = MIN_POINTS, duplicates: bool = False
+    lengths: np.ndarray,
+    window: int = WINDOW,
+    min_points: int = MIN_POINTS,
+    duplicates: bool = False,
 ) -> Windows:
     """Cut every curve of `lengths` (n,) points into consecutive windows, the last one shifted back to stay full.
 
@@ -64,7 +67,12 @@ def sequential_windows(
 
 
 def random_starts(
-    lengths: np.ndarray, items: np.ndarray, seed: int, epoch: int, window: int = WINDOW, draw: int = 0
+    lengths: np.ndarray,
+    items: np.ndarray,
+    seed: int,
+    epoch: int,
+    window: int = WINDOW,
+    draw: int = 0,
 ) -> np.ndarray:
     """First points (B,) int64 of one random window per item, uniform in 0..L - W inclusive, 0 for shorter curves.
 
@@ -72,7 +80,15 @@ def random_starts(
     give the same start, whatever the batch; several windows of one curve differ in `draw`.
     """
     starts = np.empty(len(items), dtype=np.int64)
-    _random_starts(np.asarray(lengths, np.int64), np.asarray(items, np.int64), seed, epoch, draw, window, starts)
+    _random_starts(
+        np.asarray(lengths, np.int64),
+        np.asarray(items, np.int64),
+        seed,
+        epoch,
+        draw,
+        window,
+        starts,
+    )
     return starts
 
 
@@ -122,7 +138,12 @@ def mix(state):
 
 
 @kernel
-def stream(seed, epoch, item, purpose):
+def stream(
+    seed,
+    epoch,
+    item,
+    purpose,
+):
     """The first state of the random numbers that belong to an item in an epoch, for one purpose."""
     state = mix(np.uint64(seed))
     state = mix(state ^ np.uint64(epoch))
@@ -137,14 +158,40 @@ def below(state, limit):
 
 
 @kernel
-def _random_starts(lengths, items, seed, epoch, draw, window, starts):
+def _random_starts(
+    lengths,
+    items,
+    seed,
+    epoch,
+    draw,
+    window,
+    starts,
+):
     for i in range(len(items)):
         choices = max(lengths[i] - window, 0) + 1
-        starts[i] = below(stream(seed, epoch, items[i], 2 * draw), choices)
+        starts[i] = below(
+            stream(
+                seed,
+                epoch,
+                items[i],
+                2 * draw,
+            ),
+            choices,
+        )
 
 
 @kernel
-def _fill(values, offsets, curves, starts, times, magnitudes, errors, valid, weights):
+def _fill(
+    values,
+    offsets,
+    curves,
+    starts,
+    times,
+    magnitudes,
+    errors,
+    valid,
+    weights,
+):
     window = times.shape[1]
     for i in range(len(curves)):
         begin = offsets[curves[i]] + starts[i]

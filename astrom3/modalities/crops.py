@@ -1,6 +1,6 @@
 """Random crops of galaxy cutouts for self-distillation, with blur and noise in flux space (AstroDINO, section 4.2).
 
-`draw_crops` makes every random choice but the noise field; `CropSettings.images` carries them out. One image a call,
+`CropSettings.draw` makes every random choice but the noise field; `crop_image` carries them out. One image a call,
 in compiled loops, so that loader processes do it.
 """
 
@@ -28,16 +28,14 @@ class Spread:
     location: tuple[float, float, float]
     scale: tuple[float, float, float]
 
-    def draw(self, random: Generator) -> np.ndarray:
-        """One value for each band, float64 (3,)."""
-        return random.lognormal(np.log(self.scale), self.shape) + self.location
+    def draw_added(self, random: Generator, count: int) -> np.ndarray:
+        """What brings drawn true values to drawn final ones in quadrature, float64 (count, 3).
 
-    def draw_added(self, random: Generator) -> tuple[float, float, float]:
-        """What brings a drawn true value to a drawn final one in quadrature; 0 where the true one is larger."""
-        true = self.draw(random)
-        final = self.draw(random)
-        added = np.sqrt(np.maximum(final**2 - true**2, 0))
-        return (float(added[0]), float(added[1]), float(added[2]))
+        It is 0 where the true value is larger, which is about half of all.
+        """
+        normal = random.standard_normal((2, count, 3))
+        true, final = np.exp(np.log(self.scale) + np.array(self.shape) * normal) + self.location
+        return np.sqrt(np.maximum(final**2 - true**2, 0))
 
 
 # Of the Legacy Survey, as fitted by the reference: noise in nanomaggies, blur in pixels.
@@ -79,20 +77,32 @@ class CropSettings:
 
     def draw(self, random: Generator, height: int = 152, width: int = 152) -> list[Crop]:
         """All crops of one image: first global, second global, then the local ones."""
-        crops = [self._draw_one(random, height, width, self.global_size, kind) for kind in (0, 1)]
-        for _ in range(self.local_crops):
-            crops.append(self._draw_one(random, height, width, self.local_size, 2))
+        count = 2 + self.local_crops
+        kinds = [0, 1] + self.local_crops * [2]
+        sizes = np.where(np.array(kinds) < 2, self.global_size, self.local_size)
+        if sizes.max() > min(height, width):
+            raise UserError(f"an image of {height} x {width} pixels is too small for crops of {sizes.max()} pixels")
+        tops = random.integers(height - sizes + 1)
+        lefts = random.integers(width - sizes + 1)
+        flips = random.random((count, 2)) < self.flip
+        applied = random.random((count, 2))
+        blurs = self.blur_spread.draw_added(random, count)
+        noises = self.noise_spread.draw_added(random, count)
+        crops = []
+        for index, kind in enumerate(kinds):
+            blurred = applied[index, 0] < self.blur[kind]
+            noisy = applied[index, 1] < self.added_noise[kind]
+            crop = Crop(
+                int(tops[index]),
+                int(lefts[index]),
+                int(sizes[index]),
+                bool(flips[index, 0]),
+                bool(flips[index, 1]),
+                tuple(blurs[index].tolist()) if blurred else None,
+                tuple(noises[index].tolist()) if noisy else None,
+            )
+            crops.append(crop)
         return crops
-
-    def _draw_one(self, random: Generator, height: int, width: int, size: int, kind: int) -> Crop:
-        if size > min(height, width):
-            raise UserError(f"an image of {height} x {width} pixels is too small for crops of {size} pixels")
-        choices = random.random(4)
-        top = int(random.integers(height - size + 1))
-        left = int(random.integers(width - size + 1))
-        blur = self.blur_spread.draw_added(random) if choices[2] < self.blur[kind] else None
-        noise = self.noise_spread.draw_added(random) if choices[3] < self.added_noise[kind] else None
-        return Crop(top, left, size, bool(choices[0] < self.flip), bool(choices[1] < self.flip), blur, noise)
 
     def images(self, flux: np.ndarray, random: Generator) -> list[np.ndarray]:
         """Flux (3, H, W) g, r, z in nanomaggies -> network images of new random crops, float32 (3, size, size)."""
@@ -192,36 +202,42 @@ def _separable(plane, weights, rows, columns, out):
 
 
 def colour(image: np.ndarray, m: float = SOFTENING, q: float = STRETCH) -> np.ndarray:
-    """Flux, float32 (3, H, W) g, r, z -> network image (3, H, W) z, r, g in [0, 1], as `cutout.stretch`."""
-    out = np.empty_like(image)
+    """Flux, float32 (3, H, W) g, r, z -> network image (3, H, W) z, r, g in [0, 1], as `cutout.stretch`.
+
+    The logarithm is numpy's, which works on many numbers at once where a compiled loop takes one.
+    """
     flat = image.reshape(3, -1)
-    _colour(flat, SCALES, np.float32(m), np.float32(q), np.float32(1 / math.sqrt(q)), out.reshape(3, -1))
-    return out
+    out = np.empty_like(flat)
+    argument = np.empty(flat.shape[1], dtype=np.float32)
+    factor = np.empty_like(argument)
+    _arcsinh_argument(flat, SCALES, np.float32(m), np.float32(q), np.float32(1 / math.sqrt(q)), argument, factor)
+    factor *= np.log1p(argument, out=argument)
+    _scale_bands(flat, SCALES, np.float32(m), factor, out)
+    return out.reshape(image.shape)
 
 
 @kernel
-def _colour(flux, scales, m, q, factor, out):
+def _arcsinh_argument(flux, scales, m, q, root, argument, factor):
+    """For brightness I: argument with arcsinh(q I) = log1p(argument), and factor = root / I."""
     one = np.float32(1)
     zero = np.float32(0)
     third = np.float32(1 / 3)
-    block = 512
-    brightness = np.empty(block, np.float32)
-    for start in range(0, flux.shape[1], block):
-        count = min(block, flux.shape[1] - start)
-        for j in range(count):
-            g = max(flux[0, start + j] * scales[0] + m, zero)
-            r = max(flux[1, start + j] * scales[1] + m, zero)
-            z = max(flux[2, start + j] * scales[2] + m, zero)
-            brightness[j] = (g + r + z) * third
-        for j in range(count):
-            y = q * brightness[j]
-            # asinh(y) = log1p(y + y^2 / (1 + sqrt(1 + y^2))), without cancellation for small y
-            stretched = np.log1p(y + y * y / (one + np.sqrt(one + y * y))) * factor
-            below = brightness[j] if brightness[j] > zero else np.float32(1e-6)
-            brightness[j] = stretched / below
-        for band in range(3):
-            scale = scales[band]
-            plane = out[2 - band]
-            for j in range(count):
-                value = (flux[band, start + j] * scale + m) * brightness[j]
-                plane[start + j] = min(max(value, zero), one)
+    dark = np.float32(1e-6)
+    for j in range(flux.shape[1]):
+        g = max(flux[0, j] * scales[0] + m, zero)
+        r = max(flux[1, j] * scales[1] + m, zero)
+        z = max(flux[2, j] * scales[2] + m, zero)
+        brightness = (g + r + z) * third
+        y = q * brightness
+        argument[j] = y + y * y / (one + np.sqrt(one + y * y))
+        factor[j] = root / (brightness if brightness > zero else dark)
+
+
+@kernel
+def _scale_bands(flux, scales, m, factor, out):
+    for band in range(3):
+        scale = scales[band]
+        plane = out[2 - band]
+        for j in range(flux.shape[1]):
+            value = (flux[band, j] * scale + m) * factor[j]
+            plane[j] = min(max(value, np.float32(0)), np.float32(1))

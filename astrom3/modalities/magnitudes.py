@@ -61,9 +61,25 @@ def prepare_magnitudes(
     values = np.empty((total, 3), dtype=np.float64)
     packed = np.zeros(n + 1, dtype=np.int64)
     dropped = np.zeros(n, dtype=np.int64)
-    _prepare(bounds, time, magnitude, error, min_points, largest_error, values, packed, dropped)
+    _prepare(
+        bounds,
+        time,
+        magnitude,
+        error,
+        min_points,
+        largest_error,
+        values,
+        packed,
+        dropped,
+    )
     usable = np.diff(packed) > 0
-    return Magnitudes(values[: packed[-1]].copy(), packed, dropped, np.zeros(n, dtype=np.int64), usable)
+    return Magnitudes(
+        values[: packed[-1]].copy(),
+        packed,
+        dropped,
+        np.zeros(n, dtype=np.int64),
+        usable,
+    )
 
 
 def prepare_fluxes(
@@ -80,12 +96,25 @@ def prepare_fluxes(
     A flux that is not positive has no magnitude: the point is dropped and counted in `not_positive`.
     """
     magnitude, magnitude_error = magnitudes_of_fluxes(flux, error, zero_point)
-    prepared = prepare_magnitudes(offsets, time, magnitude, magnitude_error, min_points, largest_error)
+    prepared = prepare_magnitudes(
+        offsets,
+        time,
+        magnitude,
+        magnitude_error,
+        min_points,
+        largest_error,
+    )
     bad = np.asarray(flux, dtype=np.float64) <= 0
     before = np.concatenate([[0], np.cumsum(bad)])
     not_positive = np.diff(before[np.asarray(offsets, dtype=np.int64)])
     dropped = prepared.dropped - not_positive
-    return Magnitudes(prepared.values, prepared.offsets, dropped, not_positive, prepared.usable)
+    return Magnitudes(
+        prepared.values,
+        prepared.offsets,
+        dropped,
+        not_positive,
+        prepared.usable,
+    )
 
 
 def magnitudes_of_fluxes(flux: np.ndarray, error: np.ndarray, zero_point: float) -> tuple[np.ndarray, np.ndarray]:
@@ -98,14 +127,31 @@ def magnitudes_of_fluxes(flux: np.ndarray, error: np.ndarray, zero_point: float)
 
 
 @kernel
-def _prepare(offsets, time, magnitude, error, min_points, largest_error, values, packed, dropped):
+def _prepare(
+    offsets,
+    time,
+    magnitude,
+    error,
+    min_points,
+    largest_error,
+    values,
+    packed,
+    dropped,
+):
     position = 0
     for i in range(len(offsets) - 1):
         order = np.argsort(time[offsets[i] : offsets[i + 1]], kind="mergesort") + offsets[i]
         end = position
         for j in order:
             usable = np.isfinite(time[j]) and np.isfinite(magnitude[j]) and 0 < error[j] < largest_error
-            if usable and not _repeats(values, position, end, time[j], magnitude[j], error[j]):
+            if usable and not _repeats(
+                values,
+                position,
+                end,
+                time[j],
+                magnitude[j],
+                error[j],
+            ):
                 values[end, 0] = time[j]
                 values[end, 1] = magnitude[j]
                 values[end, 2] = error[j]
@@ -117,7 +163,14 @@ def _prepare(offsets, time, magnitude, error, min_points, largest_error, values,
 
 
 @kernel
-def _repeats(values, start, end, time, magnitude, error):
+def _repeats(
+    values,
+    start,
+    end,
+    time,
+    magnitude,
+    error,
+):
     """Whether the point equals one of those at the same time that are written already."""
     k = end - 1
     while k >= start and values[k, 0] == time:

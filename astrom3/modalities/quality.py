@@ -106,7 +106,7 @@ class Checked:
 
 
 def check_light_curves(
-    offsets: np.ndarray, time: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, min_points: int = MIN_POINTS
+    offsets: np.ndarray, time: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, *, min_points: int = MIN_POINTS
 ) -> Checked:
     """Repair or reject light curves given as flat columns (total,) and offsets (n + 1,).
 

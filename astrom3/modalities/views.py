@@ -5,6 +5,7 @@ Rizhko & Bloom 2024 (arXiv:2411.08842); Donoso-Oliva et al. 2023 (A&A 670, A54).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -196,7 +197,8 @@ class AstromerView(StoredView):
 
     def prepare(self, checked: Checked) -> MagnitudeCurves:
         """Fluxes become magnitudes. A flux that is not positive has none, and its point is dropped and counted."""
-        found = prepare_fluxes(checked.offsets, *checked.columns, zero_point=ZERO_POINT)
+        time, flux, error = checked.columns
+        found = prepare_fluxes(checked.offsets, time, flux, error, ZERO_POINT)
         lost = (np.diff(checked.offsets) > 0) & ~found.usable
         verdict = np.where(lost, TOO_FEW, checked.verdict).astype(np.int8)
         checked.repairs[:, 0] += found.dropped + found.not_positive
@@ -237,6 +239,6 @@ def fill_spectra(values, log_mad, slot, out):
             out[i, 2] = log_mad[slot[i]]
 
 
-def readers_of(views: dict[str, View], arrays: dict[str, Arrays], members: Members) -> dict[str, Any]:
+def readers_of(views: Mapping[str, View], arrays: Mapping[str, Arrays], members: Members) -> dict[str, Any]:
     """Slot -> reader. arrays: by name of the store."""
     return {slot: view.reader(arrays.get(view.store, {}), members) for slot, view in views.items()}

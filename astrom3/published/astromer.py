@@ -127,9 +127,20 @@ def _read_checkpoint(files: ModelFiles, encoder: Astromer, expected: Mapping[str
             stored[modern.removesuffix(VALUE)] = name
     names = checkpoint_names(encoder)
     shapes = {name: bundle.entries[theirs].shape for name, theirs in stored.items()}
-    check_shapes(names, shapes, expected, place)
+    check_shapes(
+        names,
+        shapes,
+        expected,
+        place,
+    )
     data = {
-        shard: _data(files, bundle, shard, expected) for shard in {bundle.entries[n].shard for n in stored.values()}
+        shard: _data(
+            files,
+            bundle,
+            shard,
+            expected,
+        )
+        for shard in {bundle.entries[n].shard for n in stored.values()}
     }
 
     def read(name: str) -> np.ndarray:
@@ -139,7 +150,12 @@ def _read_checkpoint(files: ModelFiles, encoder: Astromer, expected: Mapping[str
     return _converted(names, read)
 
 
-def _data(files: ModelFiles, bundle: Bundle, shard: int, expected: Mapping[str, Tensor]) -> bytes:
+def _data(
+    files: ModelFiles,
+    bundle: Bundle,
+    shard: int,
+    expected: Mapping[str, Tensor],
+) -> bytes:
     """The bytes of a data file, which may hold the optimiser's copies of the weights but not much more."""
     weights = 4 * sum(tensor.numel() for tensor in expected.values())
     limit = (1 + OPTIMIZER_COPIES) * weights + SLACK
@@ -182,7 +198,12 @@ def _read_hdf5(files: ModelFiles, encoder: Astromer, expected: Mapping[str, Tens
     place = f"{HDF5} of {shown(files.source)}"
     weights = KerasWeights(files.read(HDF5), place)
     names = hdf5_names(encoder)
-    check_shapes(names, weights.shapes, expected, place)
+    check_shapes(
+        names,
+        weights.shapes,
+        expected,
+        place,
+    )
     return _converted(names, weights.read)
 
 
@@ -199,7 +220,12 @@ def _with_parts(layers: Mapping[str, str], suffix: str) -> dict[str, str]:
     return names
 
 
-def check_shapes(names: Mapping[str, str], stored: Shapes, expected: Mapping[str, Tensor], place: str) -> None:
+def check_shapes(
+    names: Mapping[str, str],
+    stored: Shapes,
+    expected: Mapping[str, Tensor],
+    place: str,
+) -> None:
     """Raise UserError where a variable is missing, left over, or of another shape than the configuration asks for."""
     missing = sorted(set(names) - set(stored))
     surplus = sorted(set(stored) - set(names))

@@ -56,9 +56,19 @@ def snappy_decompress(data: memoryview, limit: int) -> bytes:
         position += 1
         kind = tag & 3
         if kind == 0:
-            position = _literal(data, position, tag >> 2, out)
+            position = _literal(
+                data,
+                position,
+                tag >> 2,
+                out,
+            )
         else:
-            position = _copy(data, position, tag, out)
+            position = _copy(
+                data,
+                position,
+                tag,
+                out,
+            )
         if len(out) > size:
             raise CorruptError("a compressed block is longer than it says")
     if len(out) != size:
@@ -82,7 +92,12 @@ def _number(data: memoryview, position: int, size: int) -> int:
     return int.from_bytes(piece, "little")
 
 
-def _literal(data: memoryview, position: int, code: int, out: bytearray) -> int:
+def _literal(
+    data: memoryview,
+    position: int,
+    code: int,
+    out: bytearray,
+) -> int:
     """Bytes that stand as they are: codes 0..59 are their number less one, 60..63 say how many bytes hold it."""
     length = code + 1
     if code >= 60:
@@ -96,7 +111,12 @@ def _literal(data: memoryview, position: int, code: int, out: bytearray) -> int:
     return position + length
 
 
-def _copy(data: memoryview, position: int, tag: int, out: bytearray) -> int:
+def _copy(
+    data: memoryview,
+    position: int,
+    tag: int,
+    out: bytearray,
+) -> int:
     """A repetition of bytes that were written before, which may reach into itself."""
     kind = tag & 3
     if kind == 1:

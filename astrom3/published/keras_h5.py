@@ -44,7 +44,12 @@ class KerasWeights:
         except Exception as error:
             raise UserError(f"{self.source}: the array {path} is damaged ({type(error).__name__}).") from None
 
-    def _list(self, group: Any, path: str, depth: int) -> None:
+    def _list(
+        self,
+        group: Any,
+        path: str,
+        depth: int,
+    ) -> None:
         self.visited += 1  # groups that hold themselves would be visited for ever
         if depth > DEEPEST or max(self.visited, len(self.shapes)) > MOST_ARRAYS:
             raise UserError(f"{self.source} has more groups than such a file can have.")

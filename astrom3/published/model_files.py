@@ -22,7 +22,12 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 class ModelFiles:
     """The files of one model: `source` as the user gave it, and `names` of its files without their folder."""
 
-    def __init__(self, source: Path, names: dict[str, str], archive: Path | None):
+    def __init__(
+        self,
+        source: Path,
+        names: dict[str, str],
+        archive: Path | None,
+    ):
         self.source = source
         self.names = names  # name -> path in the folder or archive
         self.archive = archive
@@ -73,7 +78,12 @@ def open_model(source: str | Path, markers: tuple[str, ...]) -> ModelFiles:
     """
     path = Path(source).expanduser()
     if path.is_file() and zipfile.is_zipfile(path):
-        return _choose(path, _members(path), markers, path)
+        return _choose(
+            path,
+            _members(path),
+            markers,
+            path,
+        )
     if path.is_file() and path.suffix != ".zip":
         path = path.parent
     if path.is_file():
@@ -85,7 +95,12 @@ def open_model(source: str | Path, markers: tuple[str, ...]) -> ModelFiles:
     for folder in folders:
         if folder.is_dir():
             files.update({str(file): file.name for file in folder.iterdir() if file.is_file()})
-    return _choose(path, files, markers, None)
+    return _choose(
+        path,
+        files,
+        markers,
+        None,
+    )
 
 
 def _members(path: Path) -> dict[str, str]:
@@ -107,7 +122,12 @@ def _members(path: Path) -> dict[str, str]:
     return members
 
 
-def _choose(source: Path, files: dict[str, str], markers: tuple[str, ...], archive: Path | None) -> ModelFiles:
+def _choose(
+    source: Path,
+    files: dict[str, str],
+    markers: tuple[str, ...],
+    archive: Path | None,
+) -> ModelFiles:
     """The files beside the only marker, or beside the one that lies highest."""
     listed = " or ".join(markers)
     folders = {str(Path(file).parent) for file, name in files.items() if name in markers}

@@ -156,7 +156,14 @@ def decode_entry(encoded: memoryview) -> Entry:
     shard, offset, size = (numbers.get(number, 0) for number in (3, 4, 5))
     if max(shard, offset, size) >= 1 << 62:
         raise CorruptError("a length in it is absurd")
-    return Entry(numbers.get(1, 0), shape, shard, offset, size, numbers.get(6, 0))
+    return Entry(
+        numbers.get(1, 0),
+        shape,
+        shard,
+        offset,
+        size,
+        numbers.get(6, 0),
+    )
 
 
 def decode_shape(encoded: memoryview) -> tuple[int, ...]:

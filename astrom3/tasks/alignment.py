@@ -1,4 +1,4 @@
-"""Objective of AstroCLIP: both embeddings of a galaxy agree, those of others do not (Parker et al. 2024)."""
+"""Objective of AstroCLIP: the two embeddings of a galaxy agree, others do not (Parker et al. 2024, section 4.3)."""
 
 from __future__ import annotations
 

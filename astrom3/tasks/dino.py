@@ -6,6 +6,7 @@ put together as DINOv2 does (arXiv:2304.07193). Logits are float (rows, prototyp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -43,14 +44,17 @@ class Centre(nn.Module):
 
 @torch.no_grad()
 def sinkhorn_targets(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
-    """The other centring: teacher logits (rows, K) -> probabilities that use every prototype alike (rows, K)."""
-    weights = (logits.float() / temperature).exp()
-    rows, prototypes = weights.shape
-    weights /= weights.sum()
+    """The other centring: teacher logits (rows, K) -> probabilities that use every prototype alike (rows, K).
+
+    Sinkhorn-Knopp in logarithms, because the reference's exponential overflows to NaN for logits above
+    88 * temperature.
+    """
+    logarithm = logits.double() / temperature
+    rows, prototypes = logarithm.shape
     for _ in range(iterations):
-        weights /= weights.sum(dim=0, keepdim=True) * prototypes
-        weights /= weights.sum(dim=1, keepdim=True) * rows
-    return weights * rows
+        logarithm = logarithm - logarithm.logsumexp(dim=0, keepdim=True) - math.log(prototypes)
+        logarithm = logarithm - logarithm.logsumexp(dim=1, keepdim=True) - math.log(rows)
+    return (logarithm + math.log(rows)).exp().float()
 
 
 def dino_loss(student: Sequence[Tensor], teacher: Iterable[Tensor], temperature: float = 0.1) -> Tensor:

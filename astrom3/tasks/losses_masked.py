@@ -12,7 +12,12 @@ from torch import Tensor
 SMALLEST = 1e-24  # mag^2: below it the root's slope is taken as 0
 
 
-def masked_mse(predicted: Tensor, target: Tensor, probed: Tensor, weights: Tensor | None = None) -> Tensor:
+def masked_mse(
+    predicted: Tensor,
+    target: Tensor,
+    probed: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Mean over windows of sum(weight residual^2) / number of probed points; a window without any counts as 0.
 
     The sum of the weights does not enter, as in the original.
@@ -23,9 +28,23 @@ def masked_mse(predicted: Tensor, target: Tensor, probed: Tensor, weights: Tenso
     return (squares.sum(1) / probed.sum(1).clamp(min=1)).mean()
 
 
-def masked_rmse(predicted: Tensor, target: Tensor, probed: Tensor, weights: Tensor | None = None) -> Tensor:
+def masked_rmse(
+    predicted: Tensor,
+    target: Tensor,
+    probed: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Square root of `masked_mse`, the published loss [mag]."""
-    return masked_mse(predicted, target, probed, weights).clamp(min=SMALLEST).sqrt()
+    return (
+        masked_mse(
+            predicted,
+            target,
+            probed,
+            weights,
+        )
+        .clamp(min=SMALLEST)
+        .sqrt()
+    )
 
 
 def masked_r2(predicted: Tensor, target: Tensor, probed: Tensor) -> Tensor:

@@ -119,16 +119,17 @@ def distillation_losses(
     global_orders = None if orders is None else orders.global_crops
     local_orders = None if orders is None else orders.local_crops
     seen = student.backbone.features(crops.global_crops, crops.masks, global_orders)
-    local = student.backbone.features(crops.local_crops, orders=local_orders)
-
-    rows = torch.cat([local.cls, seen.cls, seen.patches[crops.masks]])
-    logits = student.dino_head(rows)
-    sizes = [len(local.cls), len(seen.cls), len(patch_targets)]
-    of_local, of_global, of_patches = logits.split(sizes)
+    rows = [seen.cls, seen.patches[crops.masks]]
+    if local_count:
+        rows.append(student.backbone.features(crops.local_crops, orders=local_orders).cls)
+    logits = student.dino_head(torch.cat(rows))
+    sizes = [len(seen.cls), len(patch_targets), local_count * images]
+    of_global, of_patches, of_local = logits.split(sizes)
 
     terms = max(local_count * GLOBAL_CROPS, 1) + GLOBAL_CROPS
     temperature = weights.student_temperature
-    dino_local = dino_loss(of_local.chunk(local_count), class_targets.chunk(GLOBAL_CROPS), temperature) / terms
+    groups = of_local.split(images) if local_count else ()
+    dino_local = dino_loss(groups, class_targets.chunk(GLOBAL_CROPS), temperature) / terms
     dino_global = GLOBAL_CROPS * dino_loss([of_global], [class_targets], temperature) / terms
     koleo = weights.koleo * torch.stack([koleo_loss(group) for group in seen.cls.chunk(GLOBAL_CROPS)]).sum()
     ibot = ibot_loss(of_patches, patch_targets, patch_weights(crops.masks), len(crops.masks), temperature)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from astrom3.errors import UserError
 from astrom3.training.run import INFO
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
+OPTIONAL = {"mask_token"}  # of an Astromer: only variants without the leak have one
 
 
 class Scratch:
@@ -181,7 +182,7 @@ def encoders_of(model: nn.Module) -> dict[str, nn.Module]:
     """Modality -> encoder of a model of any kind."""
     from astrom3.modalities.view import get_view
 
-    inner = getattr(model, "backbone", model)
+    inner: Any = getattr(model, "backbone", model)
     several = getattr(inner, "encoders", None)
     if several is not None:
         return dict(several.items())
@@ -193,12 +194,14 @@ def fill(own: nn.Module, given: nn.Module, source: str) -> int:
     """Copy all tensors of a part; UserError where the parts are not of one kind and size."""
     mine = own.state_dict()
     theirs = given.state_dict()
-    wrong = [name for name in mine if name not in theirs or theirs[name].shape != mine[name].shape]
+    shared = [name for name in mine if name in theirs]
+    wrong = [name for name in shared if theirs[name].shape != mine[name].shape]
+    wrong += sorted((set(mine) ^ set(theirs)) - OPTIONAL)
     if type(own) is not type(given) or wrong:
         what = f" ({wrong[0]} differs)" if wrong else ""
         raise UserError(
             f"{source} holds a {type(given).__name__} of another kind or size than this {type(own).__name__}{what}: "
             "choose the same encoder and size"
         )
-    own.load_state_dict({name: theirs[name] for name in mine})
-    return len(mine)
+    own.load_state_dict(mine | {name: theirs[name] for name in shared})
+    return len(shared)

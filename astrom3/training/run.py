@@ -198,12 +198,33 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
+MOVED = {  # where a class was in version 0.1 -> where it is
+    "astrom3.models.multimodal.Classifier": "astrom3.encoders.towers.Classifier",
+    "astrom3.models.multimodal.MultimodalModel": "astrom3.encoders.towers.MultimodalModel",
+    "astrom3.models.multimodal.MultimodalClassifier": "astrom3.encoders.towers.MultimodalClassifier",
+    "astrom3.models.informer.InformerEncoder": "astrom3.encoders.informer.InformerEncoder",
+    "astrom3.models.galspecnet.GalSpecNet": "astrom3.encoders.galspecnet.GalSpecNet",
+    "astrom3.models.mlp.MetadataMLP": "astrom3.encoders.mlp.MetadataMLP",
+    "astrom3.training.classification.ClassificationModule": "astrom3.tasks.classification.ClassificationModule",
+    "astrom3.training.contrastive.ContrastiveModule": "astrom3.tasks.contrastive.ContrastiveModule",
+}
+
+
+def moved(node: Any) -> Any:
+    """A stored configuration with the classes of earlier versions under their names of today."""
+    if isinstance(node, dict):
+        return {key: MOVED.get(value, value) if key == "_target_" else moved(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [moved(value) for value in node]
+    return node
+
+
 def read_run(folder: str | Path) -> tuple[Path, DictConfig, dict[str, Any]]:
     """Folder, configuration and run.json of a run with trained weights."""
     run = Path(folder)
     for name in (CONFIG, INFO, f"checkpoints/{BEST}"):
         if not (run / name).is_file():
             raise UserError(f"{run} is not a run folder with trained weights: it lacks {name}")
-    cfg = OmegaConf.load(run / CONFIG)
+    cfg = OmegaConf.create(moved(OmegaConf.to_container(OmegaConf.load(run / CONFIG))))
     assert isinstance(cfg, DictConfig)
     return run, cfg, json.loads((run / INFO).read_text())

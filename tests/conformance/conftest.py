@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-DEFAULTS = {"astrom3": HERE / "vectors", "astromer": HERE / "astromer"}
+DEFAULTS = {"astrom3": HERE / "vectors", "astromer": HERE / "astromer", "astroclip": HERE / "astroclip"}
+ASTROCLIP_NAMES = ("specformer", "vit", "clip_loss", "astrodino", "dino_", "image_head")
 ASTROMER_NAMES = (
     "baseline_",
     "encoder_v",
@@ -37,6 +38,8 @@ def read_manifest(folder):
 
 def family(manifest):
     """The family that most names of a manifest belong to."""
+    if any(name.startswith(ASTROCLIP_NAMES) for name in manifest):
+        return "astroclip"
     astromer = sum(name.startswith(ASTROMER_NAMES) for name in manifest)
     return "astromer" if 2 * astromer > len(manifest) else "astrom3"
 
