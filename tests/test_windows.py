@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from data_files import make_rows, write_ours
+from processes import finish, training
 from torch import nn
 
 from astrom3.data.datamodule import AstroM3DataModule
@@ -15,8 +17,6 @@ from astrom3.data.schema import CLASSES
 from astrom3.modalities.astromer_view import MAGNITUDES, TIMES, VALID, sequential_windows
 from astrom3.tasks.classification import ClassificationModule
 from astrom3.tasks.windows import object_logits, pieces
-from data_files import make_rows, write_ours
-from processes import finish, training
 
 OBJECTS = 40
 
