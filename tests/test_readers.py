@@ -182,8 +182,9 @@ def test_missing_columns_are_named_with_those_there_are(tmp_path):
         LightCurveColumns(flux="flx").read(path)
     with pytest.raises(ColumnError, match="no column 7"):
         LightCurveColumns(flux=7).read(path)
-    with pytest.raises(UserError, match=r"need light_curves.zero_point"):
-        LightCurveColumns(mag="brightness").read(path)
+    relative = LightCurveColumns(mag="brightness").read(path)  # no zero point: magnitude 15 has flux 1
+    magnitude = LightCurveColumns(flux="brightness", flux_err="err").read(path).flux
+    np.testing.assert_allclose(relative.flux, 10 ** (-0.4 * (magnitude - 15)))
     with pytest.raises(UserError, match="system=vega is not known"):
         LightCurveColumns(mag="brightness", system="vega").read(path)
 

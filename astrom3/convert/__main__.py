@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger(__name__)
+PROBES = 5  # light curves that are tried to find their unit
 
 
 def convert(cfg: DictConfig) -> dict[str, Any]:
     """Write the data set at cfg.out; returns its summary. Use it with data=local data.path=<out>."""
     from astrom3.convert.conversion import Recipe, convert_objects, read_raw
     from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
+    from astrom3.data.readers.nested import NestedReader, is_nested
     from astrom3.data.readers.objects import read_objects
+    from astrom3.data.readers.systems import RELATIVE_MEANS, RELATIVE_UNIT
     from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns
     from astrom3.errors import UserError
 
@@ -38,26 +42,46 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
         objects, recipe, published = read_raw(options["raw"], options["features"])
     else:
         keys = ("id", "label", "light_curve", "spectrum", "root", "columns", "labels", "classes", "unknown")
-        objects, published = read_objects(options["table"], **{k: options[k] for k in keys}), None
+        nested = options["light_curve"] is None and is_nested(options["table"], light_curves["columns"])
+        objects, published = read_objects(options["table"], **{k: options[k] for k in keys}, nested=nested), None
         columns = {k: light_curves[k] for k in ("time_offset", "flux_unit", "zero_point", "system")}
         curve_columns = LightCurveColumns(**light_curves["columns"], **columns)
         spectrum_columns = SpectrumColumns(
             **spectra["columns"], wavelength_unit=spectra["wavelength_unit"], air=spectra["air"]
         )
+        reader: Any = LightCurveReader(light_curves["format"], light_curves["band"], curve_columns)
         recipe = Recipe(
-            LightCurveReader(light_curves["format"], light_curves["band"], curve_columns),
+            NestedReader(Path(options["table"]), curve_columns) if nested else reader,
             SpectrumReader(spectra["format"], spectrum_columns),
             options["features"],
         )
+    provenance = {"converted": _given(options)}
+    if is_relative(recipe.read_light_curve, objects.light_curves):
+        provenance["flux_unit"] = RELATIVE_UNIT
+        log.warning("%s", RELATIVE_MEANS)
     out = Path(options["out"])
     root = convert_objects(
-        objects, recipe, out, name=options["name"] or out.name, provenance={"converted": _given(options)},
+        objects, recipe, out, name=options["name"] or out.name, provenance=provenance,
         published=published, seeds=options["seeds"], fractions=options["split_fractions"], workers=options["workers"],
         overwrite=options["overwrite"],
     )  # fmt: skip
     summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     report(root, summary)
     return summary
+
+
+def is_relative(reader: Any, references: Sequence[Any]) -> bool:
+    """Whether light curves are in magnitudes without a zero point, by the first one that can be read."""
+    from astrom3.data.readers import ReadError
+
+    if not hasattr(reader, "relative"):
+        return False  # the files of AstroM3Dataset, in mJy
+    for reference in [reference for reference in references if reference is not None][:PROBES]:
+        try:
+            return reader.relative(reference)
+        except ReadError:
+            continue
+    return False
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

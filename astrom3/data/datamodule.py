@@ -45,7 +45,8 @@ class AstroM3DataModule(LightningDataModule):
     streaming: parquet is read through every epoch, nothing is stored. pad_constants: the six constants stand in padded
     rows too (default: as the layout has it). statistics: a run folder whose mean and deviation of the catalogue columns
     are used instead of those of this train split; weights that start from that run know its units. on_device: the
-    prepared splits stay on the device of the trainer, "auto" where they fit on a GPU.
+    prepared splits stay on the device of the trainer, "auto" where they fit on a GPU. windows: whether validation and
+    test see one window of a light curve or every one, where a view cuts curves; streamed data have one, the central.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class AstroM3DataModule(LightningDataModule):
         pad_constants: bool | None = None,
         statistics: str | Path | None = None,
         on_device: bool | Literal["auto"] = False,
+        windows: Literal["one", "every"] = "one",
     ) -> None:
         super().__init__()
         named = dict(views or {})
@@ -90,6 +92,9 @@ class AstroM3DataModule(LightningDataModule):
             raise UserError(f"data.on_device={on_device} does not exist: it is true, false or auto")
         if on_device is True and streaming:
             raise UserError("data.on_device=true keeps prepared data on the device: leave data.streaming=true away")
+        if windows not in ("one", "every"):
+            raise UserError(f"windows={windows} does not exist: it is one or every")
+        self.windows = windows
         self.on_device, self.resident = on_device, {}  # type: bool | str, dict[str, ResidentSplit]
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
         self.splits: dict[str, PackedSplit | StreamSplit] = {}
@@ -161,10 +166,10 @@ class AstroM3DataModule(LightningDataModule):
         return self._loader("train", True)
 
     def val_dataloader(self):
-        return self._loader("validation", False)
+        return self._loader("validation", False, self.windows == "every")
 
     def test_dataloader(self):
-        return self._loader("test", False)
+        return self._loader("test", False, self.windows == "every")
 
     def predict_dataloader(self):
         return self._loader("test", False)
@@ -173,7 +178,7 @@ class AstroM3DataModule(LightningDataModule):
         """Any split in its order, windows centred: for embeddings and analysis."""
         return self._loader(split, False)
 
-    def _loader(self, split: str, train: bool):
+    def _loader(self, split: str, train: bool, every_window: bool = False):
         rank, world_size = self._ranks()
         packed = self.splits[split]
         size = self.batch_size if train else self.eval_batch_size
@@ -184,7 +189,7 @@ class AstroM3DataModule(LightningDataModule):
             )
             return StreamingLoader(stream, self.num_workers)
         sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train)
-        return PackedLoader(self._on_device(split, packed), sampler, self.seed, train)
+        return PackedLoader(self._on_device(split, packed), sampler, self.seed, train, every_window)
 
     def _on_device(self, name: str, split: PackedSplit) -> PackedSplit | ResidentSplit:
         """The split itself, or its copy on the trainer's device."""

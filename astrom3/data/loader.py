@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from astrom3.data.packed import Batch, PackedSplit
 from astrom3.data.resident import ResidentSplit
 from astrom3.data.sampler import EpochSampler
@@ -40,13 +42,20 @@ class Position:
 
 
 class PackedLoader:
-    """Batches of one rank. train=True: order and windows drawn afresh each epoch; else in order, windows centred."""
+    """Batches of one rank. train=True: order and windows drawn afresh each epoch; else in order, windows centred, or
+    with every_window=True all windows of each object, so that a batch has more rows than objects."""
 
     batch_sampler = None  # Lightning asks every loader that has a sampler for it
 
     def __init__(
-        self, split: PackedSplit | ResidentSplit, sampler: EpochSampler, seed: int = 0, train: bool = True
+        self,
+        split: PackedSplit | ResidentSplit,
+        sampler: EpochSampler,
+        seed: int = 0,
+        train: bool = True,
+        every_window: bool = False,
     ) -> None:
+        self.every_window = every_window and not train and isinstance(split, PackedSplit) and split.has_windows
         self.split, self.batches, self.seed, self.train = split, sampler, seed, train
         self.position = Position()
 
@@ -73,6 +82,11 @@ class PackedLoader:
         self.batches.set_epoch(epoch)
         order = self.batches.order()
         for number in range(first, len(self.batches)):
-            batch = self.split.batch(self.batches.batch(order, number), self.seed, epoch if self.train else None)
+            batch = self._batch(self.batches.batch(order, number), epoch)
             self.position.done = number + 1
             yield batch
+
+    def _batch(self, members: np.ndarray, epoch: int) -> Batch:
+        if self.every_window and isinstance(self.split, PackedSplit):
+            return self.split.every_window(members, self.seed)
+        return self.split.batch(members, self.seed, epoch if self.train else None)

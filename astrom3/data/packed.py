@@ -170,13 +170,39 @@ class PackedSplit:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether an object has several windows in some view."""
+        everybody = np.arange(len(self))
+        return any(bool((reader.windows(everybody) > 1).any()) for reader in self.readers.values())
+
+    def every_window(self, members: np.ndarray, seed: int = 0) -> Batch:
+        """Batch dict of all windows of used objects `members` (B,), for evaluation.
+
+        The windows of an object follow each other with the same `index`. Views that hold an object in one window repeat
+        it.
+        """
+        counts = np.stack([reader.windows(members) for reader in self.readers.values()])  # (views, B)
+        most = counts.max(axis=0)
+        rows = np.repeat(members, most)
+        number = np.arange(len(rows)) - np.repeat(most.cumsum() - most, most)
+        out = self._labels(rows)
+        for reader, own in zip(self.readers.values(), counts, strict=True):
+            latest = np.repeat(own, most) - 1
+            out.update(reader.fill_window(rows, np.minimum(number, latest), seed))
+        return out
+
     def batch(self, members: np.ndarray, seed: int = 0, epoch: int | None = None) -> Batch:
         """Batch dict of used objects `members` (B,), numbers in 0 ... m-1."""
-        out: Batch = {
-            "index": torch.from_numpy(self.positions[members]),
-            "label": torch.from_numpy(self.labels[members]),
-        }
+        out = self._labels(members)
         for reader in self.readers.values():
             out.update(reader.fill(members, seed, epoch))
-        out["present"] = {slot: torch.from_numpy(there[members]) for slot, there in self.present.items()}
         return out
+
+    def _labels(self, members: np.ndarray) -> Batch:
+        """What a batch says of its objects beside their observations."""
+        return {
+            "index": torch.from_numpy(self.positions[members]),
+            "label": torch.from_numpy(self.labels[members]),
+            "present": {slot: torch.from_numpy(there[members]) for slot, there in self.present.items()},
+        }

@@ -48,6 +48,14 @@ class Reader(ABC):
     def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
         """Batch keys of the members `at` (B,). `epoch` is None in evaluation, where nothing is drawn by epoch."""
 
+    def windows(self, at: np.ndarray) -> np.ndarray:
+        """(B,) int64: in how many consecutive windows the view holds each member. One, unless a view cuts curves."""
+        return np.ones(len(at), dtype=np.int64)
+
+    def fill_window(self, at: np.ndarray, number: np.ndarray, seed: int = 0) -> dict[str, Tensor]:
+        """Batch keys of the windows `number` (B,) of the members `at` (B,), for evaluation."""
+        return self.fill(at, seed)
+
 
 class View(ABC):
     """name: what encoders and configurations call it. modality: of which kind of observation it is a view.

@@ -147,7 +147,8 @@ class MagnitudeCurves:
 
 
 class AstromerReader(Reader):
-    """Windows of a curve in magnitudes: one random window per epoch in training, the central one in evaluation."""
+    """Windows of a curve in magnitudes: one random window per epoch in training. In evaluation `fill` gives the central
+    one and `fill_window` any of the consecutive ones."""
 
     def __init__(self, arrays: Arrays, members: Members, window: int, fractions: Fractions | None) -> None:
         self.points = frozen(arrays["values"], np.float64)
@@ -164,6 +165,17 @@ class AstromerReader(Reader):
             starts = np.maximum(lengths - self.window, 0) // 2
         else:
             starts = windows.random_starts(lengths, self.positions[at], seed, epoch, self.window)
+        return self._fill(at, starts, seed, epoch)
+
+    def windows(self, at: np.ndarray) -> np.ndarray:
+        lengths = self.lengths[at]
+        return np.maximum(-(-lengths // self.window), 1)
+
+    def fill_window(self, at: np.ndarray, number: np.ndarray, seed: int = 0) -> dict[str, Tensor]:
+        latest = np.maximum(self.lengths[at] - self.window, 0)  # the last window is shifted back to stay full
+        return self._fill(at, np.minimum(number * self.window, latest), seed, None)
+
+    def _fill(self, at: np.ndarray, starts: np.ndarray, seed: int, epoch: int | None) -> dict[str, Tensor]:
         batch = windows.empty_batch(len(at), self.window)
         windows.fill_windows(self.points, self.offsets, self.rows[at], starts, batch)
         if self.fractions is not None:

@@ -1,10 +1,15 @@
-"""Training a classifier: cross-entropy on class labels, for one modality or several together."""
+"""Training a classifier: cross-entropy on class labels, for one modality or several together.
+
+In evaluation a batch may hold several windows of an object, with the same `index`. Their probabilities are averaged, so
+that scores count objects; `per_window` in the results counts every window, as the ASTROMER papers do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -13,6 +18,7 @@ from astrom3.data.schema import UNLABELLED
 from astrom3.tasks.distributed import sum_over_ranks
 from astrom3.tasks.metrics import classification_scores
 from astrom3.tasks.task import TrainingModule, at_least_float32
+from astrom3.tasks.windows import object_logits, pieces
 
 
 class ClassificationModule(TrainingModule):
@@ -30,6 +36,7 @@ class ClassificationModule(TrainingModule):
         super().__init__(model(num_classes=len(classes)), optim, schedule, seed, freeze)
         self.classes = tuple(classes)
         self.confusion = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
+        self.per_window = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
         self.loss_sum = 0.0  # of the evaluation that is going on
         self.results: dict[str, Any] = {}
 
@@ -50,20 +57,32 @@ class ClassificationModule(TrainingModule):
 
     def _evaluate(self, batch: Mapping[str, Any], stage: str) -> None:
         labelled = batch["label"] != UNLABELLED
-        logits, label = self(batch)[labelled], batch["label"][labelled]
-        if len(label):  # a rank's part of the last batch may be empty
-            self.loss_sum += float(F.cross_entropy(logits, label, reduction="sum"))
-            self.confusion[f"{stage}_"].update(logits.argmax(-1), label)  # type: ignore[operator]
+        label = batch["label"][labelled]
+        logits = torch.cat([self(part) for part in pieces(batch)])[labelled]
+        if not len(label):  # a rank's part of the last batch may be empty
+            return
+        self.per_window[f"{stage}_"].update(logits.argmax(-1), label)  # type: ignore[operator]
+        logits, first = object_logits(logits, batch["index"][labelled])
+        label = label[first]
+        self.loss_sum += float(F.cross_entropy(logits, label, reduction="sum"))
+        self.confusion[f"{stage}_"].update(logits.argmax(-1), label)  # type: ignore[operator]
 
     def _finish(self, stage: str) -> dict[str, Any]:
-        metric = self.confusion[f"{stage}_"]
-        scores = classification_scores(metric.compute().cpu(), self.classes)  # type: ignore[operator]
-        metric.reset()  # type: ignore[operator]
+        scores = self._scores(self.confusion[f"{stage}_"])
+        per_window = self._scores(self.per_window[f"{stage}_"])
+        if per_window["n"] != scores["n"]:
+            scores["per_window"] = per_window
         # The confusion matrix is summed over ranks already.
         self.log(f"{stage}/loss", sum_over_ranks(self.loss_sum, self.device) / max(scores["n"], 1))
         self.loss_sum = 0.0
         self.log(f"{stage}/accuracy", scores["accuracy"], prog_bar=True)
         self.log(f"{stage}/macro_f1", scores["macro_f1"])
+        return scores
+
+    def _scores(self, metric: Any) -> dict[str, Any]:
+        """Scores of a confusion matrix over all ranks, which begins anew."""
+        scores = classification_scores(metric.compute().cpu(), self.classes)
+        metric.reset()
         return scores
 
     def on_validation_epoch_end(self) -> None:

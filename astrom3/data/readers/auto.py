@@ -8,10 +8,11 @@ from pathlib import Path
 from astrom3.data.readers import ColumnError, LightCurve, Spectrum, read_text
 from astrom3.data.readers.asassn import is_asassn, read_asassn
 from astrom3.data.readers.lamost import is_lamost, read_lamost
-from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, suffix
+from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, read_columns, suffix
 from astrom3.errors import UserError
 
 LIGHT_CURVE_FORMATS = ("auto", "asassn", "columns")
+BINARY = (".parquet", ".fits", ".fit", ".vot", ".xml", ".votable", ".ecsv")
 SPECTRUM_FORMATS = ("auto", "lamost", "columns")
 
 
@@ -29,15 +30,7 @@ class LightCurveReader:
 
     def __call__(self, path: Path) -> LightCurve:
         """Reads one file; ReadError where it cannot."""
-        kind = self.format
-        if kind == "auto":
-            text = suffix(path) not in (".parquet", ".fits", ".fit", ".vot", ".xml", ".votable", ".ecsv")
-            lines = (
-                (line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#"))
-                if text
-                else iter(())
-            )
-            kind = "asassn" if is_asassn(next(lines, "")) else "columns"
+        kind = self._kind(path)
         if kind == "asassn":
             return read_asassn(path, self.band)
         if self.band is not None:
@@ -45,6 +38,19 @@ class LightCurveReader:
                 f"{path}: band={self.band} was asked for, but this is no ASAS-SN file with a column Filter"
             )
         return self.columns.read(path)
+
+    def relative(self, path: Path) -> bool:
+        """Whether a file is in magnitudes without a zero point, so that its fluxes are relative."""
+        return self._kind(path) == "columns" and self.columns.relative(read_columns(path))
+
+    def _kind(self, path: Path) -> str:
+        """The format of a file: asassn or columns."""
+        if self.format != "auto":
+            return self.format
+        if suffix(path) in BINARY:
+            return "columns"
+        lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+        return "asassn" if lines and is_asassn(lines[0]) else "columns"
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def read_objects(
     labels: Mapping[str, str] | None = None,
     classes: Sequence[str] | str | None = None,
     unknown: str = "reject",
+    nested: bool = False,
 ) -> Objects:
     """Read a table with one row per object.
 
@@ -75,11 +76,12 @@ def read_objects(
     "curves/{id}.dat". Relative paths start at `root`, by default the table's folder. columns: catalogue column -> name
     in the table (default: the same name). labels: label in the table -> class. classes: default the ten of AstroM3;
     "all": those found. unknown: objects of other classes are left out ("reject") or lose their label ("unlabelled").
+    nested: light curves stand in the table as lists, and a reference is the number of the row.
     """
     path = Path(path)
     if unknown not in ("reject", "unlabelled"):
         raise UserError(f"unknown={unknown} is neither reject nor unlabelled.")
-    if light_curve is None and spectrum is None and not columns:
+    if light_curve is None and spectrum is None and not columns and not nested:
         raise UserError(
             f"give light_curve=<column>, spectrum=<column> or catalogue columns: {path} is not used otherwise."
         )
@@ -109,7 +111,8 @@ def read_objects(
             mapped[i] = None
         keep.append(i)
     values = catalogue_values(path, table, columns or {})
-    curves, spectra = _paths(text, light_curve, folder), _paths(text, spectrum, folder)
+    curves: list[Any] = list(range(len(ids))) if nested else _paths(text, light_curve, folder)  # type: ignore[assignment]
+    spectra = _paths(text, spectrum, folder)
     return Objects(
         [ids[i] for i in keep], [mapped[i] for i in keep], values[keep], [curves[i] for i in keep],
         [spectra[i] for i in keep], known, decisions, len(ids) - len(keep),

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from astropy.table import Table
 
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum, read_text
-from astrom3.data.readers.systems import flux_of_magnitude, zero_point
+from astrom3.data.readers.systems import RELATIVE_ZERO_FLUX, flux_of_magnitude, zero_point
 from astrom3.errors import UserError
 
 Column = str | int | None  # a name, a position counted from 0, or None: the usual names
@@ -44,7 +44,10 @@ USUAL = {
 
 @dataclass(frozen=True)
 class LightCurveColumns:
-    """How to read a light curve in plain columns: a flux, or a magnitude with zero point (mJy) or named system."""
+    """How to read a light curve in plain columns: a flux, or a magnitude with zero point (mJy) or named system.
+
+    Magnitudes with neither become relative fluxes, 10^(-0.4 (m - 15)).
+    """
 
     time: Column = None
     flux: Column = None
@@ -57,24 +60,32 @@ class LightCurveColumns:
     system: str | None = None
 
     def read(self, path: Path | str) -> LightCurve:
-        """Time [day], flux and error [mJy], (N,) each."""
-        path = Path(path)
-        columns = read_columns(path)
+        """Time [day], flux and error [mJy, or relative], (N,) each, of a file."""
+        return self.of(read_columns(Path(path)))
+
+    def of(self, columns: Columns) -> LightCurve:
+        """The same of columns that were read."""
         time = columns.get("time", self.time) + self.time_offset
-        if self.mag is None and (self.flux is not None or columns.has("flux")):
+        if self._has_flux(columns):
             factor = _flux_factor(self.flux_unit)
-            flux, error = columns.get("flux", self.flux) * factor, columns.get("flux_err", self.flux_err) * factor
+            flux = columns.get("flux", self.flux) * factor
+            error = columns.get("flux_err", self.flux_err) * factor
             return LightCurve(time, flux, error)
-        magnitude, error = columns.get("mag", self.mag), columns.get("mag_err", self.mag_err)
-        if self.zero_point is None and self.system is None:
-            raise UserError(
-                f"{path}: light curves in magnitudes need light_curves.zero_point=<mJy of magnitude 0> "
-                "or light_curves.system=<asas-sn-V, asas-sn-g, AB or Johnson-V>."
-            )
-        zero = self.zero_point if self.zero_point is not None else zero_point(self.system or "")
+        magnitude = columns.get("mag", self.mag)
+        error = columns.get("mag_err", self.mag_err)
+        zero = self.zero_point
+        if zero is None:
+            zero = zero_point(self.system) if self.system is not None else RELATIVE_ZERO_FLUX
         seen = ~(magnitude >= NON_DETECTION)
         notes = (f"{(~seen).sum()} non-detections left out",) if not seen.all() else ()
         return LightCurve(time[seen], *flux_of_magnitude(magnitude[seen], error[seen], zero), notes)
+
+    def relative(self, columns: Columns) -> bool:
+        """Whether these columns are magnitudes for which no zero point is known, so that their fluxes are relative."""
+        return self.zero_point is None and self.system is None and not self._has_flux(columns)
+
+    def _has_flux(self, columns: Columns) -> bool:
+        return self.mag is None and (self.flux is not None or columns.has("flux"))
 
 
 @dataclass(frozen=True)
@@ -181,8 +192,9 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
     if path.stat().st_size == 0:
         raise ReadError(f"{path}: file is empty")
     try:
-        if kind == ".parquet":
-            return pq.read_table(path)
+        if kind == ".parquet":  # light curves as lists are read row group by row group, see nested.py
+            flat = [field.name for field in pq.read_schema(path) if not pa.types.is_nested(field.type)]
+            return pq.read_table(path, columns=flat)
         if kind in ASTROPY_FORMATS:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -1,0 +1,114 @@
+"""Tables with one row per object whose light curve stands in the row itself, as lists of times, magnitudes and errors.
+
+A reference to a light curve is then the number of its row. Parquet alone has such columns. Row groups are read one at a
+time, and the last one is kept, so that memory stays bounded and objects in order are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from astrom3.data.readers import ColumnError, LightCurve, ReadError
+from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns, suffix
+from astrom3.errors import UserError
+
+LIGHT_CURVE_KEYS = ("time", "flux", "flux_err", "mag", "mag_err")
+
+
+def is_nested(path: Path | str, columns: Mapping[str, Any]) -> bool:
+    """Whether the table holds light curves as lists: its column of times, named by `columns` or as usual, is one."""
+    path = Path(path)
+    if suffix(path) != ".parquet" or not path.is_file():
+        return False
+    schema = open_table(path).schema_arrow
+    names = (str(columns["time"]),) if columns.get("time") is not None else USUAL["time"]
+    found = [schema.field(name).type for name in schema.names if name.lower() in names or name in names]
+    return any(is_list(kind) for kind in found)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds a list of values in every row."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def open_table(path: Path) -> pq.ParquetFile:
+    """A parquet file with its metadata read; ReadError where it is damaged."""
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
+
+
+@dataclass
+class NestedReader:
+    """Row number -> LightCurve. `columns` names the lists and says what unit they have."""
+
+    path: Path
+    columns: LightCurveColumns = field(default_factory=LightCurveColumns)
+
+    def __post_init__(self) -> None:
+        if suffix(self.path) != ".parquet":
+            raise UserError(f"{self.path}: light curves as lists in a table need a parquet file.")
+        table = open_table(self.path)
+        sizes = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
+        self._ends = np.cumsum(sizes)
+        self._names = [name for name in table.schema_arrow.names if is_list(table.schema_arrow.field(name).type)]
+        self._group = -1
+        self._rows: pa.Table | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Worker processes read the table themselves."""
+        return {**self.__dict__, "_group": -1, "_rows": None}
+
+    def __call__(self, row: int) -> LightCurve:
+        """Time [day], flux and error of one row; ReadError where its lists are missing or of unequal length."""
+        return self.columns.of(self._lists(row))
+
+    def relative(self, row: int) -> bool:
+        """Whether the curve is in magnitudes without a zero point; see `LightCurveColumns.relative`."""
+        return self.columns.relative(self._lists(row))
+
+    def _lists(self, row: int) -> Columns:
+        """The lists of a row that belong to the light curve, by name."""
+        table, position = self._locate(row)
+        names = [name for name in self._names if self._wanted(name)]
+        if not names:
+            listed = ", ".join(self._names) or "none"
+            raise ColumnError(f"{self.path}: no column of lists known as time; the columns of lists are {listed}")
+        cells = [table[name][position] for name in names]
+        if any(not cell.is_valid for cell in cells):
+            raise ReadError(f"{self.path}: row {row + 1} has no light curve")
+        values = [np.asarray(cell.values) for cell in cells]
+        if len({len(column) for column in values}) > 1:
+            lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(names, values, strict=True))
+            raise ReadError(f"{self.path}: lists of unequal length ({lengths}) in row {row + 1}")
+        return Columns(self.path, names, values)
+
+    def _wanted(self, name: str) -> bool:
+        """Whether a column belongs to the light curve, by the configuration or by a usual name."""
+        for key in LIGHT_CURVE_KEYS:
+            given = getattr(self.columns, key)
+            if given is not None and str(given).lower() == name.lower():
+                return True
+            if given is None and name.lower() in USUAL[key]:
+                return True
+        return False
+
+    def _locate(self, row: int) -> tuple[pa.Table, int]:
+        """The row group of a row, and the row's place in it."""
+        group = int(np.searchsorted(self._ends, row, side="right"))
+        if group != self._group or self._rows is None:
+            try:
+                self._rows = pq.ParquetFile(self.path).read_row_group(group, columns=self._names)
+            except (OSError, pa.ArrowException) as error:
+                raise ReadError(f"{self.path}: cannot be read ({' '.join(str(error).split())[:160]})") from None
+            self._group = group
+        first = int(self._ends[group - 1]) if group else 0
+        return self._rows, row - first
