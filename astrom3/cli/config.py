@@ -23,11 +23,17 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from astrom3.cli.shorthand import NUMBERED, check_protocol, numbered
 from astrom3.errors import UserError
 
 INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
 CONFIG_DIR = INSTALLED if INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
-TABLES = ("published", "hyper")  # looked values up for the other keys; not part of a run's configuration
+TABLES = (
+    "published",
+    "hyper",
+    "hyper_sub",
+    "number",
+)  # other keys take values from them; not part of a run's configuration
 
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
@@ -89,9 +95,13 @@ def quote_groups(overrides: Sequence[str]) -> list[str]:
         key, equals, value = text.partition("=")
         if key == "model" and all(option in groups["family"] for option in value.split(",")):
             key = "family"
-        if equals and key in groups and re.fullmatch(r"[\d,\s]+", value):
-            value = ",".join(f'"{v.strip()}"' for v in value.split(","))
-        quoted.append(key + equals + value)
+        values = [v.strip() for v in value.split(",")]
+        if equals and key in ("target", *NUMBERED) and value:
+            quoted += [o for o in numbered(key, values, groups) if o not in overrides or o == text]
+        elif equals and key in groups and re.fullmatch(r"[\d,\s]+", value):
+            quoted.append(f"{key}=" + ",".join(f'"{v}"' for v in values))
+        else:
+            quoted.append(key + equals + value)
     return quoted
 
 
@@ -127,6 +137,8 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     nodes = {k.rpartition(".")[0] for k in names} - {""}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
+        if key == "folds":
+            return "folds is the number of folds, of which fold=<number> chooses one: add it to the command line"
         if key not in names and key not in nodes and not override.is_add() and not key.startswith("hydra"):
             owners = [f"{group}={option}" for group, option in _owners(key, groups)]
             if owners:
@@ -244,6 +256,7 @@ def _check_combination(cfg: DictConfig) -> None:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
         if key.endswith(".dropout") and isinstance(value, int | float) and not 0 <= value < 1:
             raise UserError(f"{key}={value} must be at least 0 and less than 1")
+    check_protocol(cfg)
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(
             "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "

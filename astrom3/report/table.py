@@ -128,7 +128,8 @@ def read(folder: Path) -> Run:
     names = folder.name.rsplit("-", 3)
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
-        who: dict[str, Any] = {"folder": folder.name, "mode": str(cfg.mode), "sub": str(cfg.sub)}
+        who: dict[str, Any] = {"folder": folder.name, "mode": str(cfg.mode)}
+        who["sub"] = str(cfg.get("protocol", cfg.sub))
         who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
         config = {k: v for k, v in _flat(OmegaConf.to_container(cfg)) if not _free(k)}
     except (OSError, YAMLError, OmegaConfBaseException, AttributeError, ValueError):
