@@ -27,7 +27,8 @@ def curves(table: Path, path: Path, title: str) -> Path:
     epochs = [int(r["epoch"]) for r in rows]
     figure = Figure(figsize=(10, 3))
     axes = figure.subplots(1, 3)
-    panels = [("loss", ("train/loss", "val/loss")), ("accuracy", ("val/accuracy", "val/macro_f1")), ("rate", ("lr",))]
+    score = ("R2", ("val/r2",)) if rows and "val/r2" in rows[0] else ("accuracy", ("val/accuracy", "val/macro_f1"))
+    panels = [("loss", ("train/loss", "val/loss")), score, ("rate", ("lr",))]
     for axis, (label, columns) in zip(axes, panels, strict=True):
         for column in columns:
             if rows and rows[0].get(column):
@@ -63,6 +64,26 @@ def confusion(scores: Mapping[str, Any], path: Path, title: str) -> Path:
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     axis.set_title(f"{title}\naccuracy {100 * scores['accuracy']:.1f} %, macro F1 {100 * scores['macro_f1']:.1f} %")
+    return save(figure, path)
+
+
+def regression(predictions: Mapping[str, np.ndarray], scores: Mapping[str, Any], path: Path, title: str) -> Path:
+    """Predicted against true numbers, a panel per target. predictions: `predicted` and `true`, (n, T) each."""
+    targets: Mapping[str, Any] = scores["targets"]
+    figure = Figure(figsize=(3.6 * len(targets), 3.6))
+    for i, (name, score) in enumerate(targets.items()):
+        axis = figure.add_subplot(1, len(targets), i + 1)
+        known = np.isfinite(predictions["true"][:, i])
+        true = predictions["true"][known, i]
+        axis.plot(true, predictions["predicted"][known, i], ".", markersize=2, alpha=0.5, color="#4477aa")
+        if len(true):
+            axis.plot([true.min(), true.max()], [true.min(), true.max()], color="#bbbbbb", linewidth=1)
+        unit = f" [{score['unit']}]" if score.get("unit") else ""
+        axis.set_xlabel(f"true {name}{unit}")
+        axis.set_ylabel(f"predicted {name}{unit}")
+        axis.set_title("" if score["r2"] is None else f"R2 {score['r2']:.3f}", fontsize=9)
+    figure.suptitle(title)
+    figure.tight_layout()
     return save(figure, path)
 
 

@@ -23,7 +23,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from astrom3.cli.shorthand import NUMBERED, check_protocol, numbered
+from astrom3.cli.shorthand import NUMBERED, check_protocol, check_task, numbered
 from astrom3.errors import UserError
 
 INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
@@ -240,6 +240,7 @@ CHOICES = {
     "clamp": ("forward", "parameter"),
     "fusion": ("avg", "concat"),
     "activation": ("gelu", "relu"),
+    "balance": ("none", "sampling", "weights"),
 }
 
 
@@ -257,6 +258,7 @@ def _check_combination(cfg: DictConfig) -> None:
         if key.endswith(".dropout") and isinstance(value, int | float) and not 0 <= value < 1:
             raise UserError(f"{key}={value} must be at least 0 and less than 1")
     check_protocol(cfg)
+    check_task(cfg)
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(
             "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "

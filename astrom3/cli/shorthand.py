@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from astrom3.errors import UserError
 
@@ -27,7 +27,7 @@ def numbered(key: str, values: list[str], groups: dict[str, list[str]]) -> list[
     `shots=50` and `sub=shot50-fold1of3` choose the subset, `fold=1` the fold, `target=feh` the regression.
     """
     if key == "target":
-        return [f"target={','.join(values)}", *([] if values == ["null"] else ["task=regression"])]
+        return aimed(",".join(values))
     group = "sub" if key == "shots" else key
     if key == "shots":
         if not all(v.isdigit() for v in values):
@@ -54,3 +54,28 @@ def check_protocol(cfg: DictConfig) -> None:
         from astrom3.data.splits import Protocol
 
         Protocol.parse(protocol)
+
+
+def aimed(target: str) -> list[str]:
+    """Overrides of a regression on one target, several ([a,b]) or a sweep over some (a,b); null is none."""
+    if target == "null":
+        return ["target=null"]
+    several = re.fullmatch(r"\[(.+)\]", target)
+    if several is None:
+        return [f"target={target}", "task=regression"]
+    names = "+".join(re.findall(r"[\w.]+", several[1]))
+    return [f"target={target}", "task=regression", f"task_name='-{names}'"]
+
+
+def check_task(cfg: DictConfig) -> None:
+    """A regression needs a mode that predicts; classes are balanced in a classification alone."""
+    target = cfg.get("target")
+    predicts = bool(OmegaConf.select(cfg, "model._partial_"))
+    if target is not None and not predicts:
+        raise UserError(f"target={target} is a number to predict, and mode={cfg.mode} predicts none: choose mode=photo")
+    if target is not None and not target:
+        raise UserError("target=[] names no number to predict: say target=<name>")
+    if target is None and str(OmegaConf.select(cfg, "module._target_")).endswith(".RegressionModule"):
+        raise UserError("task=regression needs the number to predict: target=<name>")
+    if cfg.get("balance", "none") != "none" and (target is not None or not predicts):
+        raise UserError(f"balance={cfg.balance} is for a classification, and this run is none: leave it away")

@@ -45,7 +45,8 @@ class AstroM3DataModule(LightningDataModule):
     streaming: parquet is read through every epoch, nothing is stored. pad_constants: the six constants stand in padded
     rows too (default: as the layout has it). statistics: a run folder whose mean and deviation of the catalogue columns
     are used instead of those of this train split; weights that start from that run know its units. on_device: the
-    prepared splits stay on the device of the trainer, "auto" where they fit on a GPU.
+    prepared splits stay on the device of the trainer, "auto" where they fit on a GPU. targets: names of the numbers that
+    a regression predicts; objects without any of them are left out. balance: "sampling" draws every class equally often.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class AstroM3DataModule(LightningDataModule):
         pad_constants: bool | None = None,
         statistics: str | Path | None = None,
         on_device: bool | Literal["auto"] = False,
+        targets: str | Sequence[str] | None = None,
+        balance: str = "none",
     ) -> None:
         super().__init__()
         named = dict(views or {})
@@ -91,6 +94,12 @@ class AstroM3DataModule(LightningDataModule):
         if on_device is True and streaming:
             raise UserError("data.on_device=true keeps prepared data on the device: leave data.streaming=true away")
         self.on_device, self.resident = on_device, {}  # type: bool | str, dict[str, ResidentSplit]
+        self.targets = (targets,) if isinstance(targets, str) else tuple(targets or ())
+        self.balance = balance
+        if balance == "sampling" and streaming:
+            raise UserError(
+                "balance=sampling needs prepared data: leave data.streaming=true away, or say balance=weights"
+            )
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
         self.splits: dict[str, PackedSplit | StreamSplit] = {}
 
@@ -149,6 +158,7 @@ class AstroM3DataModule(LightningDataModule):
             "labelled_only": self.labelled_only,
             "min_modalities": self.min_modalities,
             "pad_constants": self.pad_constants,
+            "targets": self.targets,
         }
         for name in names:
             if self.streaming:
@@ -183,7 +193,8 @@ class AstroM3DataModule(LightningDataModule):
                 packed, self.seed, rank, world_size, size, drop_last, train, buffer=self.shuffle_buffer
             )
             return StreamingLoader(stream, self.num_workers)
-        sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train)
+        labels = packed.labels if train and self.balance == "sampling" else None
+        sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train, labels=labels)
         return PackedLoader(self._on_device(split, packed), sampler, self.seed, train)
 
     def _on_device(self, name: str, split: PackedSplit) -> PackedSplit | ResidentSplit:

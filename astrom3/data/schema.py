@@ -74,6 +74,7 @@ SPLIT_SCHEMA = pa.schema([("object_id", pa.string()), ("split", pa.string())])
 # The batch, the one dict that data loaders give and models take (B objects; absent modalities are zeros):
 #   index       int64   (B,)             row of the object in its split's list of ids
 #   label       int64   (B,)             class id, UNLABELLED where there is none
+#   target      float32 (B, T)           numbers to predict, NaN where unknown; only where targets are asked for
 #   photometry  float32 (B, 200, 9)      see PHOTO_CHANNELS; time in [0, 1] over the whole curve
 #   mask        float32 (B, 200)         1 for a point, 0 for padding
 #   spectra     float32 (B, 3, 2575)     see SPECTRUM_CHANNELS

@@ -128,7 +128,7 @@ def read(folder: Path) -> Run:
     names = folder.name.rsplit("-", 3)
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
-        who: dict[str, Any] = {"folder": folder.name, "mode": str(cfg.mode)}
+        who: dict[str, Any] = {"folder": folder.name, "mode": f"{cfg.mode}{cfg.get('task_name', '')}"}
         who["sub"] = str(cfg.get("protocol", cfg.sub))
         who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
         config = {k: v for k, v in _flat(OmegaConf.to_container(cfg)) if not _free(k)}

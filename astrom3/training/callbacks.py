@@ -17,7 +17,13 @@ from astrom3.errors import UserError
 from astrom3.tasks.task import MONITOR
 from astrom3.training.run import BEST, LAST, write_atomically
 
-SAID = ("train/loss", "val/loss", "val/accuracy", "val/r2_hidden")  # of an epoch, where there is no progress bar
+SAID = (
+    "train/loss",
+    "val/loss",
+    "val/accuracy",
+    "val/r2_hidden",
+    "val/r2",
+)  # of an epoch, where there is no progress bar
 log = logging.getLogger(__name__)
 
 

@@ -42,8 +42,8 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "logger", "root", "run", "data.
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
 ADDED = ("family", "prefix", "head", "views", "freeze", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
-         "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "balance",
-         "datamodule.targets", "datamodule.balance")  # keys that runs of version 0.1 do not have  # fmt: skip
+         "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
+         "balance", "datamodule.targets", "datamodule.balance")  # keys that runs of version 0.1 do not have  # fmt: skip
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,6 +65,33 @@ class ObjectTable(ParquetTable):
     def catalogue(self) -> Catalogue:
         return self._catalogue
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Those of the column `targets`, further columns of plain numbers, and the catalogue columns."""
+        return tuple(dict.fromkeys([*self._own_targets, *self._numeric, *super().target_names]))
+
+    @cached_property
+    def _own_targets(self) -> tuple[str, ...]:
+        column = self.schema.field("targets").type if "targets" in self.schema.names else pa.struct([])
+        return tuple(field.name for field in column)
+
+    @cached_property
+    def _numeric(self) -> tuple[str, ...]:
+        kinds = (pa.types.is_floating, pa.types.is_integer)
+        return tuple(field.name for field in self.schema if any(kind(field.type) for kind in kinds))
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
+        columns = []
+        for name in names:
+            if name in self._own_targets:
+                struct = self.small_columns(["targets"])["targets"].combine_chunks()
+                columns.append(numbers(pc.struct_field(struct, name)))
+            elif name in self._numeric:
+                columns.append(numbers(self.small_columns([name])[name].combine_chunks()))
+            else:
+                columns.append(super().targets([name])[:, 0])
+        return np.stack(columns, axis=1).astype(np.float64)
+
 
 def struct_child(struct: pa.StructArray, name: str, path: Path) -> pa.Array:
     """A field of a struct column, null where the struct is; UserError that names a missing field."""
@@ -107,7 +135,9 @@ def open_ours(root: Path, sub: str, seed: int) -> Source:
         by_split = drawn_split(root, about, len(table), sub, seed)
         normaliser = Normaliser.fit(table.catalogue().values[by_split["train"]])
     note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
-    return Source(LAYOUT, root, sub, seed, classes, dict.fromkeys(by_split, table), by_split, normaliser, note)
+    units = {target["name"]: target["unit"] for target in about.get("targets") or [] if target.get("unit")}
+    tables = dict.fromkeys(by_split, table)
+    return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note, units)
 
 
 def split_of_file(splits: Path, table: ObjectTable) -> dict[str, np.ndarray]:

@@ -62,6 +62,13 @@ class JoinedTable(Table):
     def catalogue(self) -> Catalogue:
         return self._catalogue
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        return self.tables[0].target_names
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
+        return np.concatenate([table.targets(names) for table in self.tables])
+
     def pieces(self, group: Group, view: str | StoredView, rows: np.ndarray | None = None) -> Iterator[Piece]:
         number, part = self._parts[group.number]
         first = self.first[number]
