@@ -45,8 +45,9 @@ class AstroM3DataModule(LightningDataModule):
     streaming: parquet is read through every epoch, nothing is stored. pad_constants: the six constants stand in padded
     rows too (default: as the layout has it). statistics: a run folder whose mean and deviation of the catalogue columns
     are used instead of those of this train split; weights that start from that run know its units. on_device: the
-    prepared splits stay on the device of the trainer, "auto" where they fit on a GPU. targets: names of the numbers that
-    a regression predicts; objects without any of them are left out. balance: "sampling" draws every class equally often.
+    prepared splits stay on the device of the trainer, "auto" where they fit on a GPU. targets: names of the numbers
+    that a regression predicts; objects without any of them are left out. balance: "sampling" draws every class equally
+    often.
     """
 
     def __init__(

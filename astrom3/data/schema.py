@@ -6,6 +6,8 @@ the ASAS-SN variable star catalogue (Jayasinghe et al. 2018, 2019), LAMOST low-r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 PREPROCESSING_VERSION = 1  # part of every store's key: raise it when any prepared number changes
@@ -69,6 +71,17 @@ OBJECT_SCHEMA = pa.schema(
         ("meta_cols", pa.struct([(c, pa.float64()) for c in META_COLS])),
     ]
 )
+
+
+def object_schema(targets: Iterable[str] = ()) -> pa.Schema:
+    """OBJECT_SCHEMA, with a struct column `targets` of float64, null where unknown, where a survey has numbers to
+    predict."""
+    names = list(targets)
+    if not names:
+        return OBJECT_SCHEMA
+    return OBJECT_SCHEMA.append(pa.field("targets", pa.struct([(name, pa.float64()) for name in names])))
+
+
 SPLIT_SCHEMA = pa.schema([("object_id", pa.string()), ("split", pa.string())])
 
 # The batch, the one dict that data loaders give and models take (B objects; absent modalities are zeros):

@@ -43,7 +43,7 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "logger", "root", "run", "data.
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
 ADDED = ("family", "prefix", "head", "views", "freeze", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
          "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
-         "balance", "datamodule.targets", "datamodule.balance")  # keys that runs of version 0.1 do not have  # fmt: skip
+         "balance", "datamodule.targets", "datamodule.balance")  # keys that runs of 0.1 do not have  # fmt: skip
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 
