@@ -27,7 +27,8 @@ PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_t
 STATES = ("finished", "failed", "unfinished", "damaged")
 FRACTIONS = {"sub10": 10, "sub25": 25, "sub50": 50, "full": 100}  # percent of the labels
 # What may differ between the runs of one table: it follows from (mode, sub, init, seed), or is where things are.
-FREE = ("mode", "sub", "seed", "init", "optim", "schedule.factor", "encoders", "epochs", "module", "model",
+FREE = ("mode", "task_name", "target", "sub", "fold", "folds", "protocol", "pretrained", "seed", "init", "optim",
+        "schedule.factor", "encoders", "epochs", "module", "model",
         "modalities", "min_modalities", "labelled_only", "run", "root", "overwrite", "accept_changes", "logger",
         "trainer", "datamodule", "data.cache", "data.num_workers", "data.statistics")  # fmt: skip
 
