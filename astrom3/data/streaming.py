@@ -242,8 +242,8 @@ class _Reader:
         used = members[chosen]
         photo = split.photo[used]
         metadata = split.metadata[used]
-        places = split.positions[used]
-        of_piece = Members(chosen, places, photo, metadata, split.pad_constants, split.periods[used])
+        positions = split.positions[used]
+        of_piece = Members(chosen, positions, photo, metadata, split.pad_constants, split.periods[used])
         values: dict[str, np.ndarray] = {f"present.{slot}": there[chosen] for slot, there in present.items()}
         values["member"] = used
         for view in split.views.values():

@@ -42,8 +42,9 @@ def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[s
         "pad_constants": data.splits["train"].pad_constants,
         "views": {slot: view.name for slot, view in data.views.items()},
     }
-    if hasattr(module, "described_targets"):
-        known["targets"] = module.described_targets()
+    describe: Any = getattr(module, "described_targets", None)
+    if describe is not None:
+        known["targets"] = describe()
     write_json(run / "model" / "preprocessing.json", known)
     plots.curves(run / "metrics.csv", run / "curves.png", title)
     if "confusion" in scores:
