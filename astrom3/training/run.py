@@ -43,8 +43,8 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
-ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated", "data.survey",
-         "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
+ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated",
+         "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
          "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
