@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from astrom3.errors import UserError, shown
 
 log = logging.getLogger(__name__)
+FORMS = ("config.json", "native.json")  # what a folder of ours holds
 ONNX = "onnx"
 
 
@@ -28,7 +29,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         check_name(cfg.push)
     if out.is_file():
         raise UserError(f"out={out} is a file: give a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in FORMS):
         raise UserError(f"out={out} holds other files: give a new folder")
     if cfg.onnx:
         from astrom3.extras import need
@@ -46,7 +47,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     model = TrainedModel.load(cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics)
     out.mkdir(parents=True, exist_ok=True)
     if out.resolve() != source.resolve():
-        published.save(model.network, out)
+        save_weights(model.network, out)
     write_statistics(model, source, out)
     shutil.rmtree(out / ONNX, ignore_errors=True)
     files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if cfg.onnx else []
@@ -54,13 +55,24 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     base = None if Path(cfg.model).exists() else str(cfg.model)
     text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
     write_atomically(out / card.CARD, text)
-    log.info("Written to %s: config.json, model.safetensors, README.md%s", shown(out),
+    log.info("Written to %s: weights, their configuration, README.md%s", shown(out),
              f" and {len(files)} ONNX files" if files else "")  # fmt: skip
     if cfg.push is not None:
         from astrom3.export.hub import push
 
         log.info("%s", push(out, cfg.push, private=cfg.private))
     return {f"{f.name}.onnx": f.difference for f in files}
+
+
+def save_weights(network: Any, out: Path) -> None:
+    """The published form or, where a network has none, the native one."""
+    from astrom3.published import astrom3 as published
+    from astrom3.published import native
+
+    if published.has_form(network):
+        published.save(network, out)
+    else:
+        native.save(network, out)
 
 
 def write_statistics(model: Any, source: Path, out: Path) -> None:
