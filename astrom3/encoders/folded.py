@@ -40,6 +40,9 @@ class FoldedEncoder(nn.Module):
 
     view = "photometry-scaled"
     inputs = ("photometry", "mask")
+    smoothing: Tensor
+    shares: Tensor
+    log_lags: Tensor
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     )
     folder = open_folder(cfg, source, out)
     if out.resolve() != source.resolve():
-        published.save(model.network, out)
+        save_weights(model.network, out)
     write_statistics(model, source, out)
     folder.remove([name for name in folder.files or () if name.startswith(f"{ONNX}/")])
     if cfg.onnx:
@@ -60,7 +60,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     base = None if Path(cfg.model).exists() else str(cfg.model)
     text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
     write_atomically(out / card.CARD, text)
-    log.info("Written to %s: config.json, model.safetensors, README.md%s", shown(out),
+    log.info("Written to %s: weights, their configuration, README.md%s", shown(out),
              f" and {len(files)} ONNX files" if files else "")  # fmt: skip
     if cfg.push is not None:
         from astrom3.export.hub import push
@@ -74,13 +74,16 @@ def open_folder(cfg: DictConfig, source: Path, out: Path) -> OutputFolder:
     card and ONNX files then join the weights."""
     from astrom3.export.card import CARD
     from astrom3.inference.trained import PREPROCESSING
-    from astrom3.published.astrom3 import CONFIG, WEIGHTS
+    from astrom3.published import astrom3 as published
+    from astrom3.published import native
 
-    weights = (CONFIG, WEIGHTS, PREPROCESSING)
+    has_form = (source / published.CONFIG).is_file()
+    described = (published.CONFIG, published.WEIGHTS) if has_form else (native.DESCRIPTION, native.WEIGHTS)
+    weights = (*described, PREPROCESSING)
     in_place = out.resolve() == source.resolve()
     folder = OutputFolder(out, "export", legacy=exported_before, ignored=weights if in_place else ())
-    made_of = sha256(source / WEIGHTS)
-    before = folder.made_of or sha256(out / WEIGHTS)
+    made_of = sha256(source / described[1])
+    before = folder.made_of or sha256(out / described[1])
     if folder.is_own and not in_place and before not in ("", made_of) and not cfg.overwrite:
         raise UserError(
             f"{shown(out)} is the export of another model: give another out=<folder>, or overwrite=true to replace it"
@@ -107,6 +110,17 @@ def sha256(path: Path) -> str:
         return ""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_weights(network: Any, out: Path) -> None:
+    """The published form or, where a network has none, the native one."""
+    from astrom3.published import astrom3 as published
+    from astrom3.published import native
+
+    if published.has_form(network):
+        published.save(network, out)
+    else:
+        native.save(network, out)
 
 
 def write_statistics(model: Any, source: Path, out: Path) -> None:

@@ -175,7 +175,8 @@ class ScaledPhotometry(StoredView):
         self.points = points
 
     def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
-        return check_light_curves(offsets, *columns)
+        time, flux, error = columns
+        return check_light_curves(offsets, time, flux, error)
 
     def prepare(self, checked: Checked) -> ScaledCurves:
         return prepare_scaled(checked)
