@@ -55,7 +55,7 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
             SpectrumReader(spectra["format"], spectrum_columns),
             options["features"],
         )
-    provenance = {"converted": _given(options)}
+    provenance: dict[str, Any] = {"converted": _given(options)}
     if is_relative(recipe.read_light_curve, objects.light_curves):
         provenance["flux_unit"] = RELATIVE_UNIT
         log.warning("%s", RELATIVE_MEANS)

@@ -41,8 +41,8 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "logger", "root", "run", "data.
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
-ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
-         "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
+ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "optim.kind", "optim.eps",
+         "optim.no_decay", "schedule.kind", "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 
