@@ -16,8 +16,7 @@ log = logging.getLogger(__name__)
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """The same numbers as at the end of training, on one device."""
-    from hydra.utils import instantiate
-
+    from astrom3 import registry
     from astrom3.training import evaluation
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal
@@ -26,11 +25,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     quieten()
     keep_memory()
-    run, trained, _ = read_run(cfg.run)
-    data, module = build(trained)
+    run, trained, _ = read_run(cfg.run, cfg.allow)
+    data, module = build(trained, cfg.allow)
     evaluation.load_best(module, run)
-    trainer = instantiate(
-        trained.trainer, devices=1, strategy="auto", precision=precision(trained.trainer), logger=False,
+    trainer = registry.instantiate(
+        trained.trainer, cfg.allow, devices=1, strategy="auto", precision=precision(trained.trainer), logger=False,
         enable_progress_bar=on_terminal(), enable_model_summary=False, enable_checkpointing=False,
     )  # fmt: skip
     scores = evaluation.test_best(trainer, module, data, trained.seed)

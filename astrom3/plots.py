@@ -27,7 +27,7 @@ def curves(table: Path, path: Path, title: str) -> Path:
     epochs = [int(r["epoch"]) for r in rows]
     figure = Figure(figsize=(10, 3))
     axes = figure.subplots(1, 3)
-    scores = ("val/accuracy", "val/macro_f1", "val/r2_hidden")
+    scores = ("val/accuracy", "val/macro_f1", "val/r2_hidden", "val/r2")
     panels = [("loss", ("train/loss", "val/loss")), ("score", scores), ("rate", ("lr",))]
     for axis, (label, columns) in zip(axes, panels, strict=True):
         for column in columns:

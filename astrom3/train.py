@@ -38,11 +38,12 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any]) -> dict[str, Any]:
     """The run itself. plugins: what a cluster's job needs to say to the Trainer."""
-    from hydra.utils import instantiate
-
+    from astrom3 import registry
     from astrom3.training.run import INFO, describe_run, first_process, write_json
 
-    start = instantiate(cfg.init.start)
+    allow = cfg.get("allow")
+    registry.check(cfg, allow)
+    start = registry.instantiate(cfg.init.start, allow)
     start.check()
 
     import lightning as L  # takes seconds: what can be refused was refused before
@@ -57,7 +58,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     quieten()
     keep_memory()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    data, module = build(cfg)
+    data, module = build(cfg, allow)
     checkpoint = newest_sound(run) if state == "resume" else None
     if checkpoint is None:
         start.apply(module.model)
@@ -67,10 +68,10 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()
     callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
-    logger = instantiate(cfg.logger)
-    trainer = instantiate(
-        cfg.trainer, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger, default_root_dir=str(run),
-        enable_progress_bar=progress, enable_model_summary=progress,
+    logger = registry.instantiate(cfg.logger, allow)
+    trainer = registry.instantiate(
+        cfg.trainer, allow, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger,
+        default_root_dir=str(run), enable_progress_bar=progress, enable_model_summary=progress,
         plugins=[AtomicCheckpointIO(), *plugins],
     )  # fmt: skip
     try:

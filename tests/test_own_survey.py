@@ -17,7 +17,8 @@ SNIPPETS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "experiments/own_su
 
 
 def shrink(command):
-    command = command.replace("objects=400", "objects=120").replace("epochs=30", "epochs=1 trainer=cpu")
+    command = command.replace("objects=400", "objects=120")
+    command = command.replace("recipe=survey", "recipe=survey epochs=1 trainer=cpu")
     return command.replace("out=my_model", "out=my_model onnx=false").replace("size=small", "size=tiny")
 
 

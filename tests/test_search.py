@@ -174,7 +174,12 @@ def test_a_build_that_is_stopped_leaves_the_old_index(place, tmp_path, how):
     assert index.about == before and index.query(made_up().vectors["mean"][0])["object_id"][0].as_py() == "star 0"
     after = Index.build(tmp_path / "index", place / "embeddings", overwrite=True)
     assert after.about["objects"] == N
-    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == [".lock", "about.json", after.about["data"]]
+    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == [
+        ".astrom3.json",
+        ".lock",
+        "about.json",
+        after.about["data"],
+    ]
 
 
 def test_an_index_of_other_embeddings_is_not_used_by_mistake(place, tmp_path):

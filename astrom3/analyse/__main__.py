@@ -9,15 +9,18 @@ astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lis
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError
+from astrom3.files import LOCKS, OutputFolder, read_json
 
 log = logging.getLogger(__name__)
 NAMES = ("fewshot", "retrieval", "ablation", "outliers", "map", "calibration", "compare", "attention", "sensitivity")
+EMBEDDINGS = ("photometry", "spectra", "metadata", "mean")
 
 
 def analyse(cfg: DictConfig) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def analyse(cfg: DictConfig) -> dict[str, Any]:
     quieten()
     keep_memory()
     out = Path(cfg.out)
-    out.mkdir(parents=True, exist_ok=True)
+    OutputFolder(out, "analyse", legacy=written_before).open(names_of(chosen), cfg.overwrite)
     sources = [] if cfg.embeddings is not None else [cfg.model]
     warnings = [w for s in (*sources, cfg.other) if s is not None and (w := other_seed(s, cfg.seed))]
     for warning in warnings:
@@ -101,6 +104,22 @@ def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects:
     write_atomically(out / "report.md", text)
     write_json(out / "analysis.json", numbers | {"objects": objects})
     return text
+
+
+def names_of(chosen: Sequence[str]) -> list[str]:
+    """Files and folders that these analyses write."""
+    lists = {"map": ["map.parquet"], "outliers": ["mislabelled.csv", *(f"outliers-{name}.csv" for name in EMBEDDINGS)]}
+    more = [name for what in chosen for name in lists.get(what, [])]
+    return ["report.md", "analysis.json", "embeddings", "embeddings-other", *(f"{what}.png" for what in chosen), *more]
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of an analysis, None where it is none."""
+    there = [name for name in names_of(NAMES) if (folder / name).exists()]
+    if (folder / "analysis.json").is_file():
+        return there if {"model", "left_out"} <= set(read_json(folder / "analysis.json")) else None
+    others = {path.name for path in folder.iterdir()} - {"embeddings", "embeddings-other", *LOCKS}
+    return there if there and not others else None  # killed before its end
 
 
 def listed(reasons: dict[str, str]) -> str:

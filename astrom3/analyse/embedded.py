@@ -15,6 +15,7 @@ from astrom3.embed.job import Job
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel
+from astrom3.registry import read_stored
 from astrom3.training.run import CONFIG
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def gather(cfg: DictConfig) -> Context:
     if cfg.embeddings is not None:
         splits = splits_of(cfg.embeddings)
         if cfg.model is not None:
-            model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics)
+            model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics, allow=cfg.allow)
     else:
         job = embedded(cfg, cfg.model, out / FOLDER)
         data = job.data
@@ -57,7 +58,7 @@ def embedded(cfg: DictConfig, model: str, folder: Path) -> Job:
     settings = {
         "model": model, "out": str(folder), "evaluation": "fixed", "splits": list(SPLITS), "part": 4096, "batch": 256,
     }  # fmt: skip
-    plain = {k: cfg[k] for k in ("statistics", "device", "overwrite", "data", "sub", "seed")}
+    plain = {k: cfg[k] for k in ("statistics", "device", "overwrite", "data", "sub", "seed", "allow")}
     job = Job(OmegaConf.create(plain | settings))
     if "test" not in job.data.source.rows:
         raise UserError(f"{job.data.source.root} has no test split: an analysis needs one")
@@ -105,7 +106,7 @@ def other_seed(source: Any, seed: int) -> str | None:
     path = Path(str(source)) / CONFIG
     if not path.is_file():
         return None
-    trained = OmegaConf.select(OmegaConf.load(path), "seed")
+    trained = OmegaConf.select(read_stored(path, checked=False), "seed")
     if trained is None or int(trained) == int(seed):
         return None
     return (f"{source} was trained with the split of seed {trained}, these are the splits of seed {seed}: it has seen "

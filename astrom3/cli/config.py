@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from astrom3 import registry
+from astrom3.cli import bounds
 from astrom3.errors import UserError
 
 INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
 CONFIG_DIR = INSTALLED if INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
+OWN_FOLDERS: list[Path] = []  # given by --config-dir
 TABLES = ("published", "hyper")  # looked values up for the other keys; not part of a run's configuration
 
 
@@ -56,6 +59,7 @@ def finish(cfg: DictConfig) -> DictConfig:
     resolved = OmegaConf.create({k: v for k, v in plain.items() if k not in TABLES})
     OmegaConf.set_struct(resolved, True)
     _check_combination(resolved)
+    registry.check(resolved, resolved.get("allow"))
     return resolved
 
 
@@ -66,14 +70,40 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
     return copy
 
 
+def with_own_folders(arguments: Sequence[str]) -> list[str]:
+    """`--config-dir <folder>` adds a user's own folder of YAML files behind the groups of astrom3.
+
+    It becomes the override of Hydra's search path that does the same. UserError where there is no such folder.
+    """
+    kept = []
+    own = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            kept.append(argument)
+            continue
+        folder = Path(value if equals else next(rest, "")).expanduser().resolve()
+        if not folder.is_dir():
+            raise UserError(f"--config-dir={value or folder}: there is no such folder")
+        own.append(folder)
+    if own:
+        OWN_FOLDERS[:] = own
+        listed = ",".join(f"'file://{folder}'" for folder in own)
+        kept.append(f"hydra.searchpath=[{listed}]")
+    return kept
+
+
 def config_groups() -> dict[str, list[str]]:
-    """Group -> its options, read from the folder."""
+    """Group -> its options, read from the folders."""
     groups: dict[str, list[str]] = {}
-    folders = [p for p in CONFIG_DIR.rglob("*") if p.is_dir() and p.relative_to(CONFIG_DIR).parts[0] != "hydra"]
-    for folder in sorted(folders):
-        options = sorted(p.stem for p in folder.glob("*.yaml"))
-        if options:
-            groups[str(folder.relative_to(CONFIG_DIR))] = options
+    for root in (CONFIG_DIR, *OWN_FOLDERS):
+        folders = [p for p in root.rglob("*") if p.is_dir() and p.relative_to(root).parts[0] != "hydra"]
+        for folder in sorted(folders):
+            name = str(folder.relative_to(root))
+            options = {p.stem for p in folder.glob("*.yaml")}
+            if options:
+                groups[name] = sorted(options | set(groups.get(name, ())))
     return groups
 
 
@@ -106,22 +136,25 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
         raise UserError(f"{error.override!r} is not of the form key=value") from None
     except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name, overrides)) from None
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         raise UserError(_one_line(error)) from None
 
 
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
-    pair = re.search(r"Could not find 'published/(\w+)-(\w+)'", str(error))
+    if "Could not override 'encoder/photometry'" in str(error):
+        return "recipe=survey is about light curves, and this mode has none: choose mode=photo, clip or all"
+    pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
-        able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[2]}")]
-        return f"mode={pair[2]} is not a task of model={pair[1]}: choose model={' or model='.join(able)}"
+        able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
+        chosen_family = _chosen("family", overrides) or pair[2]
+        return f"mode={pair[3]} is not a task of model={chosen_family}: choose model={' or model='.join(able)}"
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if key in groups and isinstance(override.value(), str) and override.value() not in groups[key]:
             return f"{key}={override.value()} does not exist: {key} is one of {', '.join(groups[key])}"
-    chosen = [o for o in overrides if o.partition("=")[0] in groups]
+    chosen = _choices(overrides, groups)
     known = list(_leaves(_compose(name, chosen))) if len(chosen) < len(overrides) else []
     names = [*groups, *(k for k, _ in known if k.partition(".")[0] not in TABLES)]
     nodes = {k.rpartition(".")[0] for k in names} - {""}
@@ -133,6 +166,18 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
                 return f"{key} belongs to {' or '.join(owners)}, which is not chosen: add it to the command line"
             return f"there is no key {key}{_near(key, names)}"
     return _one_line(error)
+
+
+def _choices(overrides: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Overrides that decide which files are composed."""
+    keys = {"hydra.searchpath", *groups}
+    return [override for override in overrides if override.partition("=")[0] in keys]
+
+
+def _chosen(group: str, overrides: Sequence[str]) -> str | None:
+    """Option of a group on the command line."""
+    values = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == group]
+    return values[-1] if values else None
 
 
 def _owners(key: str, groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
@@ -178,7 +223,7 @@ def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
     changed = [o for o in _parse(overrides) if o.key_or_group not in groups and not o.key_or_group.startswith("hydra")]
     if not changed:
         return
-    defaults = _compose(name, [o for o in overrides if o.partition("=")[0] in groups])
+    defaults = _compose(name, _choices(overrides, groups))
     for override in changed:
         key = override.key_or_group
         default, value = _value(defaults, key), _value(cfg, key)
@@ -242,13 +287,29 @@ def _check_combination(cfg: DictConfig) -> None:
         value = None if node is None else OmegaConf.select(cfg, key)
         if allowed and isinstance(value, str) and value not in allowed:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
-        if key.endswith(".dropout") and isinstance(value, int | float) and not 0 <= value < 1:
-            raise UserError(f"{key}={value} must be at least 0 and less than 1")
+    found: Any = OmegaConf.to_container(cfg, resolve=True)
+    # Keys as users give them first: those of the data module and of the model repeat them.
+    own = sorted(leaves_of(found), key=lambda leaf: leaf[0].startswith(("datamodule.", "model.")))
+    bounds.check_numbers(own)
+    for key in ("data.batch_size", "data.eval_batch_size"):
+        if cfg.get("mode") == "clip" and (OmegaConf.select(cfg, key) or 2) < 2:
+            raise UserError(f"{key}=1: mode=clip compares the objects of a batch with each other, so give at least 2")
+    if cfg.get("recipe") == "survey" and cfg.get("family") != "astrom3":
+        raise UserError(f"recipe=survey has its own light-curve network: leave model={cfg.family} away")
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(
             "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "
             "init=file init.path=<folder> to go on from other weights"
         )
+
+
+def leaves_of(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything in nested dicts that is no dict."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) -> None:

@@ -13,7 +13,6 @@ import secrets
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from astrom3.cli import config
+from astrom3.cli import config, wall
 from astrom3.errors import UserError
 
 Verb = Callable[[DictConfig], Any]
@@ -36,13 +35,13 @@ def run_verb(name: str, function: Verb, argv: Sequence[str] | None = None) -> No
     arguments = list(sys.argv[1:] if argv is None else argv)
     calm_threads()
     try:
+        arguments = config.with_own_folders(arguments)
         run(name, function, arguments)
-    except UserError as error:
-        print(f"astrom3 {name}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"astrom3 {name}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except (Exception, KeyboardInterrupt) as error:
+        sentence, status = wall.answer(error)
+        wall.show(error)
+        print(f"astrom3 {name}: {sentence}", file=sys.stderr)
+        sys.exit(status)
 
 
 def calm_threads() -> None:
@@ -73,12 +72,12 @@ def run(name: str, function: Verb, arguments: list[str]) -> None:
 
 def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str]) -> None:
     config.compose(overrides, name)
-    failures: list[UserError] = []
+    failures: list[BaseException] = []
 
     def task(cfg: DictConfig) -> Any:
         try:
             return function(config.finish(cfg))
-        except UserError as error:  # Hydra would print a traceback of its own
+        except (Exception, KeyboardInterrupt) as error:  # Hydra would print a traceback of its own
             failures.append(error)
             return None
 
@@ -121,6 +120,7 @@ def through_hydra(name: str, function: Verb, task: Verb, arguments: list[str]) -
     task.__module__ = function.__module__
     main = hydra.main(version_base="1.3", config_path=str(config.CONFIG_DIR), config_name=name)(task)
     before = sys.argv
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors as they are, for our own wall
     sys.argv = [before[0], *config.quote_groups(arguments)]
     try:
         main()
@@ -168,7 +168,7 @@ def run_of_sweep(
     function: Verb, cfg: DictConfig, number: int, given: Sequence[str], outcomes: Outcomes, workers: int
 ) -> Any:
     """One run; whatever goes wrong is noted, and the sweep goes on with the next."""
-    from astrom3.training.run import first_line, first_process
+    from astrom3.training.run import first_process
 
     name, start = str(cfg.get("run") or " ".join(given)), time.monotonic()
     reason, result = None, None
@@ -178,8 +178,8 @@ def run_of_sweep(
     except UserError as error:
         reason = str(error)
     except Exception as error:
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        wall.show(error)
+        reason = wall.answer(error)[0]
     if reason is not None:
         log.error("failed: %s: %s", name, reason)
     if first_process():

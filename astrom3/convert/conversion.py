@@ -31,7 +31,7 @@ from astrom3.data.splits import FRACTIONS
 from astrom3.data.writer import DatasetWriter, PublishedSplit, objects_table
 from astrom3.errors import UserError
 from astrom3.modalities.features import light_curve_features
-from astrom3.modalities.quality import Decision, check_catalogue, check_light_curves, check_spectra
+from astrom3.modalities.quality import Decision, check_catalogue, check_light_curves, check_spectra, possible
 
 log = logging.getLogger(__name__)
 CHUNK = 32  # objects
@@ -168,7 +168,7 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
     spectrum = check_spectra(*ragged(spectra))
     decisions += light_decisions + spectrum.decisions(objects.ids)
 
-    values, n_computed = objects.values.copy(), 0
+    values, n_computed = possible(objects.values), 0
     photo = slice(0, len(PHOTO_COLS))
     rows = []
     for i, object_id in enumerate(objects.ids):

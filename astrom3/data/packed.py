@@ -13,7 +13,7 @@ import torch
 from astrom3.data.layouts.table import Catalogue, Source
 from astrom3.data.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.data.store import Store, guard
-from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.quality import Decision, check_catalogue, frozen
 from astrom3.modalities.view import Members, View, views_of
 from astrom3.modalities.views import readers_of
@@ -32,18 +32,23 @@ class Selection:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Catalogue of a split as network inputs: photo (n, 4) and metadata (n, 34) float32, normalised, 0 for missing."""
+    """Catalogue of a split as network inputs: photo (n, 4) and metadata (n, 34) float32, normalised, 0 for missing.
+
+    periods (n,) float64 [day], NaN where unknown or where the layout has only z-scores.
+    """
 
     photo: np.ndarray
     metadata: np.ndarray
     has_metadata: np.ndarray
     decisions: list[Decision]
+    periods: np.ndarray
 
 
 def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views: Mapping[str, View]) -> Inputs:
     """Check and normalise the catalogue values of a split; decisions are those that concern the views."""
     modalities = {view.modality for view in views.values() if view.uses_features or not view.stored}
     values = catalogue.values
+    periods = np.full(len(values), np.nan) if normaliser is None else values[:, COLUMN["period"]]
     if normaliser is None:
         scaled = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         has = catalogue.has_metadata & (2 * np.isfinite(values[:, len(PHOTO_COLS) :]).sum(axis=1) >= len(META_COLS))
@@ -56,7 +61,7 @@ def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views:
     decisions = [d for d in decisions if d.modality in modalities and not (d.modality == "metadata" and d[0] in names)]
     metadata = np.where(has[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
     guard(scaled)
-    return Inputs(np.ascontiguousarray(scaled[:, : len(PHOTO_COLS)]), metadata, has, decisions)
+    return Inputs(np.ascontiguousarray(scaled[:, : len(PHOTO_COLS)]), metadata, has, decisions, periods)
 
 
 def _missing_values(values: np.ndarray, ids: np.ndarray, there: np.ndarray) -> list[Decision]:
@@ -156,7 +161,9 @@ class PackedSplit:
         self.present = {slot: np.ascontiguousarray(there[at]) for slot, there in present.items()}
         self.rows = frozen(rows[at], np.int64)
         self.pad_constants = table.pad_constants if pad_constants is None else pad_constants
-        members = Members(self.rows, at, inputs.photo[at], inputs.metadata[at], self.pad_constants)
+        photo = inputs.photo[at]
+        metadata = inputs.metadata[at]
+        members = Members(self.rows, at, photo, metadata, self.pad_constants, inputs.periods[at])
         arrays = {name: store.arrays for name, store in stores.items()}
         self.readers = readers_of(self.views, arrays, members)
 

@@ -60,6 +60,7 @@ class StreamSplit:
         self.rows, self.positions = rows[order], self.selection.positions[order]  # in the order of the table
         self.labels = catalogue.labels[self.positions]
         self.photo, self.metadata = inputs.photo[self.positions], inputs.metadata[self.positions]
+        self.periods = inputs.periods[self.positions]
         self.has_metadata = inputs.has_metadata[self.positions]
         self.pad_constants = self.table.pad_constants if pad_constants is None else pad_constants
 
@@ -236,7 +237,10 @@ class _Reader:
             self.decisions.append(Decision(str(ids[i]), "object", "rejected", reason))
         chosen = np.flatnonzero(usable)
         used = members[chosen]
-        of_piece = Members(chosen, split.positions[used], split.photo[used], split.metadata[used], split.pad_constants)
+        photo = split.photo[used]
+        metadata = split.metadata[used]
+        places = split.positions[used]
+        of_piece = Members(chosen, places, photo, metadata, split.pad_constants, split.periods[used])
         values: dict[str, np.ndarray] = {f"present.{slot}": there[chosen] for slot, there in present.items()}
         values["member"] = used
         for view in split.views.values():

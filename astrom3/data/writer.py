@@ -15,7 +15,6 @@ import csv
 import json
 import os
 import re
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,9 +31,15 @@ import pyarrow.parquet as pq
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
+from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import possible
 
 LAYOUT, VERSION = "astrom3", 1
+KIND = "data set"
+WRITTEN = re.compile(
+    r"(dataset|summary)\.json|(rejected|swapped)\.csv|objects/objects-\d+\.parquet|splits/\w+_\d+\.(parquet|json)"
+)
 ROW_GROUP = 256  # objects; about 20 MB with spectra
 DECISIONS = ("repaired", "rejected")
 REJECTED_COLUMNS = ("object_id", "modality", "decision", "reason")
@@ -66,10 +71,11 @@ class DatasetWriter:
         overwrite: bool = False,
     ) -> None:
         self.root = Path(root).absolute()
+        remove_leftovers(self.root)
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             if not overwrite:
                 raise UserError(f"{self.root} exists already; give another folder, or overwrite=true to replace it.")
-            if not (self.root / "dataset.json").is_file():
+            if output_folder(self.root).files is None:
                 raise UserError(
                     f"{self.root} is not a data set of this program, so it is not replaced; remove it first."
                 )
@@ -88,7 +94,7 @@ class DatasetWriter:
         self._rows_in_file = self._n_files = 0
         self._done = False
 
-        self._temp = self.root.parent / f".{self.root.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        self._temp = temporary_folder(self.root)
         try:
             (self._temp / "objects").mkdir(parents=True)
         except OSError as error:
@@ -117,6 +123,10 @@ class DatasetWriter:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def file(self, name: str) -> Path:
+        """Where to write one more file of the data set before `finish`."""
+        return self._temp / name
 
     def write(self, batch: pa.RecordBatch | pa.Table | Sequence[Mapping[str, Any]]) -> None:
         """Append objects: Arrow data of OBJECT_SCHEMA, or a list of dicts in which missing keys are null."""
@@ -271,13 +281,34 @@ class DatasetWriter:
     def _publish(self) -> None:
         """Give the finished folder its name; an older data set there is moved away first and then removed."""
         old = self._temp.with_suffix(".old")
+        name_written(self._temp)
         if self.root.is_dir() and any(self.root.iterdir()):
             if not self.overwrite:
                 raise UserError(f"{self.root} was written by somebody else in the meantime; give another folder.")
+            carry_over(self.root, self._temp, output_folder(self.root).files or ())
             os.replace(self.root, old)
         os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
         self._done = True
         shutil.rmtree(old, ignore_errors=True)
+
+
+def output_folder(root: Path) -> OutputFolder:
+    """The folder of a data set, as the verbs that write one own it."""
+    return OutputFolder(root, KIND, legacy=written_before)
+
+
+def name_written(folder: Path) -> None:
+    """Give a finished folder the manifest that names all that is in it."""
+    written = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    OutputFolder(folder, KIND).open(written, overwrite=True)
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of a data set, None where it is none (see OutputFolder)."""
+    if not (folder / "dataset.json").is_file() or read_json(folder / "dataset.json").get("layout") != LAYOUT:
+        return None
+    found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return [name for name in found if WRITTEN.fullmatch(name)]
 
 
 def objects_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -315,7 +346,7 @@ def catalogue_values(table: pa.Table) -> np.ndarray:
             # Children of a struct array do not carry the null of the struct: struct_field does.
             child = pc.struct_field(column, name)
             values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
-    return values
+    return possible(values)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

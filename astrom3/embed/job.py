@@ -9,9 +9,9 @@ can be shared out over processes, jobs of a cluster, or workers of Ray. _manifes
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,9 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from omegaconf import DictConfig
 
+from astrom3 import files
 from astrom3.errors import UserError
+from astrom3.files import OutputFolder
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.modalities.quality import Decision, write_decisions
@@ -34,7 +36,21 @@ from astrom3.training.run import write_json
 
 log = logging.getLogger(__name__)
 MANIFEST, SUMMARY, REJECTED = "_manifest.json", "_summary.json", "_rejected.csv"
+WRITTEN = re.compile(
+    r"_manifest\.json|_summary\.json|_rejected\.csv|_?(train|validation|test)-\d{5,}-of-\d{5,}\."
+    r"(parquet|rejected\.csv|\d+\.tmp)"
+)
 STAGES = {"train": "fit", "validation": "validate", "test": "test"}
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to a folder of embeddings, None where it is none (see OutputFolder)."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    about = files.read_json(folder / MANIFEST)
+    if not {"model", "evaluation", "part", "batch", "splits"} <= set(about):
+        return None
+    return [path.name for path in folder.iterdir() if WRITTEN.fullmatch(path.name)]
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,7 @@ class Job:
     model: TrainedModel = field(init=False)
     data: Any = field(init=False)
     parts: list[Part] = field(init=False)
+    folder: OutputFolder = field(init=False)
 
     def __post_init__(self) -> None:
         cfg = self.cfg
@@ -68,10 +85,11 @@ class Job:
         if cfg.part % cfg.batch:
             raise UserError(f"part={cfg.part} must be a multiple of batch={cfg.batch}")
         self.model = TrainedModel.load(
-            cfg.model, device=cfg.device, evaluation=cfg.evaluation, statistics=cfg.statistics
-        )
+            cfg.model, device=cfg.device, evaluation=cfg.evaluation, statistics=cfg.statistics,
+            allow=cfg.get("allow"),
+        )  # fmt: skip
         options = {"eval_batch_size": cfg.batch, "on_device": False}
-        self.data = data_of(self.model, cfg.data, cfg.sub, cfg.seed, **options)
+        self.data = data_of(self.model, cfg.data, cfg.sub, cfg.seed, cfg.get("allow"), **options)
         wanted = [s for s in cfg.splits if s in self.data.source.rows]
         if not wanted or not set(cfg.splits) <= set(STAGES):
             raise UserError(f"splits={list(cfg.splits)}: there are {', '.join(self.data.source.rows)}")
@@ -100,14 +118,21 @@ class Job:
 
     def open_folder(self) -> None:
         """Check that what is in the folder was made of the same; remove it where overwrite=true."""
+        self.folder = OutputFolder(self.out, "embed", legacy=written_before)
+        self.folder.check(self.files(), self.cfg.overwrite)
         self.out.mkdir(parents=True, exist_ok=True)
         with FileLock(self.out / ".lock"):  # jobs of an array start together
             self._open()
 
+    def files(self) -> list[str]:
+        """Names of all that is written to the folder."""
+        lists = [f"_{Path(part.name).stem}.rejected.csv" for part in self.parts]
+        return [MANIFEST, SUMMARY, REJECTED, *(part.name for part in self.parts), *lists]
+
     def _open(self) -> None:
         path, now = self.out / MANIFEST, self.describe()
-        if path.is_file() and not self.cfg.overwrite:
-            before = json.loads(path.read_text())
+        if path.is_file() and self.folder.is_own and not self.cfg.overwrite:
+            before = files.read_json(path)
             changed = [key for key in now if before.get(key) != now[key]]
             if changed:
                 raise UserError(
@@ -115,8 +140,8 @@ class Job:
                     "overwrite=true to make them again"
                 )
             return
-        for old in (*self.out.glob("*.parquet"), *self.out.glob("_*.rejected.csv"), self.out / SUMMARY):
-            old.unlink(missing_ok=True)
+        self.folder.remove()
+        self.folder.open(self.files(), self.cfg.overwrite)
         write_json(path, now)
 
     def missing(self) -> list[Part]:

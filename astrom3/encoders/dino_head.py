@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -65,3 +67,19 @@ def _layers(in_dim: int, out_dim: int, count: int, hidden_dim: int) -> nn.Module
         layers.append(nn.GELU())
     layers.append(nn.Linear(hidden_dim, out_dim))
     return nn.Sequential(*layers)
+
+
+class Branch(nn.Module):
+    """A student or a teacher of self-distillation: an image encoder and its projection head, named as in the published
+    file. As an encoder it is the image encoder: cutouts (B, 3, S, S) in nanomaggies -> embedding (B, out_features)."""
+
+    def __init__(self, backbone: nn.Module, dino_head: DINOHead) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self.dino_head = dino_head
+        self.view = backbone.view
+        self.inputs = backbone.inputs
+        self.out_features = backbone.out_features
+
+    def forward(self, flux: Tensor) -> Tensor:
+        return self.backbone(flux)

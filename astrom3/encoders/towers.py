@@ -31,7 +31,9 @@ def encode(encoder: nn.Module, batch: Batch) -> Tensor:
 def compile_encoders(model: nn.Module) -> None:
     """torch.compile of every encoder, in place: the names of the tensors stay."""
     inner: Any = getattr(model, "backbone", model)
-    for encoder in inner.encoders.values() if isinstance(inner, MultimodalModel) else [inner.encoder]:
+    for encoder in (
+        inner.encoders.values() if isinstance(inner, MultimodalModel) else [getattr(inner, "encoder", inner)]
+    ):
         encoder.compile()
 
 
@@ -54,6 +56,8 @@ class MultimodalModel(nn.Module):
     beyond the range gets no gradient; exp(ln 100) is 100.0000076 in float32, so at the start the gradient is 0 until
     weight decay has pulled the parameter back. "parameter" clamps the parameter after each step (`clamp_parameters`).
     """
+
+    shortest = 1e-12  # length that shorter embeddings are divided by
 
     def __init__(self, encoders: Mapping[str, nn.Module], hidden_dim: int = 512, clamp: str = "forward"):
         super().__init__()
@@ -87,10 +91,10 @@ class MultimodalModel(nn.Module):
         encoder, projection = self.encoders[modality], self.projections[modality]
         present = batch.get("present", {}).get(modality)
         if present is None or bool(present.all()):
-            return F.normalize(projection(encode(encoder, batch)), dim=-1)
+            return F.normalize(projection(encode(encoder, batch)), dim=-1, eps=self.shortest)
         rows = present.nonzero().squeeze(1)
         inputs = {key: batch[key][rows] for key in encoder.inputs}  # type: ignore[union-attr]
-        found = F.normalize(projection(encode(encoder, inputs)), dim=-1)
+        found = F.normalize(projection(encode(encoder, inputs)), dim=-1, eps=self.shortest)
         return found.new_zeros(len(present), self.hidden_dim).index_copy(0, rows, found)
 
     def scale(self, a: str, b: str) -> Tensor:

@@ -72,8 +72,7 @@ def check(cfg: DictConfig, out: Path) -> None:
 
 def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:
     """Embeddings, the source of the observations, statistics if known, decisions: made here, or read."""
-    from hydra.utils import instantiate
-
+    from astrom3 import registry
     from astrom3.inference.embeddings import Embeddings
     from astrom3.inference.trained import TrainedModel, data_of, read_info
 
@@ -85,9 +84,9 @@ def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:
         if (left := len(found) - len(known)) > 0:
             log.info("%d embedded objects of other splits are left out", left)
         normaliser = read_info(Path(cfg.statistics)) if cfg.statistics is not None else None
-        return known, instantiate(cfg.data.origin).open(cfg.sub, int(cfg.seed)), normaliser, []
-    model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics)
-    data = data_of(model, cfg.data, cfg.sub, int(cfg.seed))
+        return known, registry.instantiate(cfg.data.origin, cfg.allow).open(cfg.sub, int(cfg.seed)), normaliser, []
+    model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics, allow=cfg.allow)
+    data = data_of(model, cfg.data, cfg.sub, int(cfg.seed), cfg.allow)
     wanted = [s for s in cfg.splits if s in data.source.rows]
     if not wanted:
         raise UserError(f"splits={list(cfg.splits)}: the data set has {', '.join(data.source.rows)}")

@@ -6,17 +6,20 @@ its projection, and the whole, compared with torch. push= uploads the folder to 
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError, shown
+from astrom3.files import OutputFolder, read_text
 
 log = logging.getLogger(__name__)
 ONNX = "onnx"
+GRAPH = re.compile(r"(light_curve|spectrum|metadata)(_embedding|_classifier)?|trimodal")
 
 
 def export(cfg: DictConfig) -> dict[str, Any]:
@@ -28,8 +31,6 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         check_name(cfg.push)
     if out.is_file():
         raise UserError(f"out={out} is a file: give a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
-        raise UserError(f"out={out} holds other files: give a new folder")
     if cfg.onnx:
         from astrom3.extras import need
 
@@ -43,12 +44,17 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
     quieten()
     source = published.find(cfg.model)
-    model = TrainedModel.load(cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics)
-    out.mkdir(parents=True, exist_ok=True)
+    model = TrainedModel.load(
+        cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics, allow=cfg.allow
+    )
+    folder = open_folder(cfg, source, out)
     if out.resolve() != source.resolve():
         published.save(model.network, out)
     write_statistics(model, source, out)
-    shutil.rmtree(out / ONNX, ignore_errors=True)
+    folder.remove([name for name in folder.files or () if name.startswith(f"{ONNX}/")])
+    if cfg.onnx:
+        names = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)]
+        folder.open(names, cfg.overwrite, made_of=folder.made_of)
     files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if cfg.onnx else []
     name = cfg.name or cfg.push or Path(cfg.model).name
     base = None if Path(cfg.model).exists() else str(cfg.model)
@@ -61,6 +67,46 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
         log.info("%s", push(out, cfg.push, private=cfg.private))
     return {f"{f.name}.onnx": f.difference for f in files}
+
+
+def open_folder(cfg: DictConfig, source: Path, out: Path) -> OutputFolder:
+    """The folder, new or of an earlier export of the same weights. source: the model's own folder, which `out` may be:
+    card and ONNX files then join the weights."""
+    from astrom3.export.card import CARD
+    from astrom3.inference.trained import PREPROCESSING
+    from astrom3.published.astrom3 import CONFIG, WEIGHTS
+
+    weights = (CONFIG, WEIGHTS, PREPROCESSING)
+    in_place = out.resolve() == source.resolve()
+    folder = OutputFolder(out, "export", legacy=exported_before, ignored=weights if in_place else ())
+    made_of = sha256(source / WEIGHTS)
+    before = folder.made_of or sha256(out / WEIGHTS)
+    if folder.is_own and not in_place and before not in ("", made_of) and not cfg.overwrite:
+        raise UserError(
+            f"{shown(out)} is the export of another model: give another out=<folder>, or overwrite=true to replace it"
+        )
+    names = [CARD] if in_place else [*weights, CARD]
+    if in_place and not (out / PREPROCESSING).exists():
+        names.append(PREPROCESSING)
+    folder.open(names, cfg.overwrite, made_of=made_of)
+    return folder
+
+
+def exported_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has exported to a folder, None where it is no export (see OutputFolder)."""
+    card = folder / "README.md"
+    if not card.is_file() or "library_name: astrom3" not in read_text(card).partition("\n# ")[0]:
+        return None
+    onnx = [f"{ONNX}/{path.name}" for path in (folder / ONNX).glob("*.onnx") if GRAPH.fullmatch(path.stem)]
+    return ["config.json", "model.safetensors", "preprocessing.json", "README.md", *onnx]
+
+
+def sha256(path: Path) -> str:
+    """Of a file, "" where there is none."""
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_statistics(model: Any, source: Path, out: Path) -> None:

@@ -18,6 +18,7 @@ from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
 from astrom3.export.onnx import Written
 from astrom3.inference.trained import PREPROCESSING, TrainedModel
 from astrom3.published import astrom3 as published
+from astrom3.registry import read_stored
 from astrom3.training.run import CONFIG, INFO, METRICS
 
 CARD = "README.md"
@@ -36,7 +37,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not (folder / METRICS).is_file() or not (folder / CONFIG).is_file():
         return {}
     return {
-        "cfg": OmegaConf.to_container(OmegaConf.load(folder / CONFIG)),
+        "cfg": OmegaConf.to_container(read_stored(folder / CONFIG, checked=False)),
         "info": json.loads((folder / INFO).read_text()) if (folder / INFO).is_file() else {},
         "metrics": json.loads((folder / METRICS).read_text()),
     }

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from astrom3.data.schema import MODALITIES, UNLABELLED
 from astrom3.errors import UserError
+from astrom3.files import read_mark
 from astrom3.inference.trained import Encoded, TrainedModel
 
 KEY = b"astrom3"
@@ -155,10 +156,19 @@ def from_batch(
 
 def files_of(path: Path | str) -> list[Path]:
     path = Path(path)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = parts_of(path) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise UserError(f"{path} holds no embeddings: write them with python -m astrom3.embed model=... out={path}")
     return files
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The parts that the folder's manifest names and that are there; all files of parquet where it has none."""
+    about = read_mark(folder)
+    found = sorted(folder.glob("*.parquet"))
+    if about is None:
+        return found
+    return [path for path in found if path.name in set(about["files"])]
 
 
 def read_about(schema: pa.Schema, source: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from astrom3.data.readers.systems import flux_of_magnitude, zero_point
 from astrom3.data.readers.tables import USUAL, LightCurveColumns, SpectrumColumns, vacuum_wavelength
 from astrom3.data.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.errors import UserError
-from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.quality import (
     Checked,
     Decision,
@@ -116,7 +116,8 @@ def prepare(
     has_metadata &= meta_wanted
     metadata_rows = np.where(has_metadata[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
     everyone = np.arange(n)
-    members = Members(everyone, everyone, scaled[:, : len(PHOTO_COLS)], metadata_rows, pad_constants)
+    periods = np.full(n, np.nan) if normaliser is None else values[:, COLUMN["period"]]
+    members = Members(everyone, everyone, scaled[:, : len(PHOTO_COLS)], metadata_rows, pad_constants, periods)
     batch: Batch = {}
     present = {}
     for slot, view in wanted.items():

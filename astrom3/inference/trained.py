@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from astrom3 import registry
 from astrom3.data.layouts.table import Source
 from astrom3.data.origins import Origin
 from astrom3.data.schema import CLASSES, PHOTO_COLS
@@ -97,12 +98,13 @@ class TrainedModel:
         device: str = "auto",
         evaluation: str = "fixed",
         statistics: str | Path | None = None,
-        allow: Sequence[str] = (),
+        allow: str | Sequence[str] | None = None,
     ) -> TrainedModel:
         """source: a run folder, a model folder, a hub id, or released ASTROMER weights (a zip, a folder or a short
         name such as "astromer1-macho"). evaluation: how the Informer chooses its keys, "fixed" (the same each time),
         "sampled" (as published, varies from call to call) or "full". statistics: a file like the raw data set's
-        info.json, where the model folder has none. allow: classes of other packages that the folder may construct."""
+        info.json, where the model folder has none. allow: classes beyond the registry that the folder may construct,
+        "package.Class" or several."""
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         if device == "auto":
@@ -111,7 +113,7 @@ class TrainedModel:
             encoder, _, _ = astromer.load(source)
             return cls(str(source), encoder.to(device).eval(), (), None, torch.device(device))
         folder = published.find(source, revision=revision)
-        network = native.load(folder, allow) if native.is_native(folder) else published.load(folder)
+        network = native.load(folder, allow) if native.is_native(folder) else published.load(folder, allow=allow)
         for module in network.modules():
             if isinstance(module, InformerEncoder):
                 module.evaluation = evaluation
@@ -128,7 +130,8 @@ class TrainedModel:
     def views(self) -> dict[str, View]:
         """Modality -> the view that its encoder reads."""
         if self.backbone is not None:
-            return {m: get_view(encoder.view) for m, encoder in self.backbone.encoders.items()}  # type: ignore[arg-type]
+            encoders: Any = self.backbone.encoders
+            return {m: get_view(encoder.view) for m, encoder in encoders.items()}
         view = get_view(self.encoder.view)
         return {view.modality: view}
 
@@ -283,11 +286,10 @@ class WithStatistics:
         return replace(source, normaliser=self.normaliser)
 
 
-def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, **options: Any) -> Any:
+def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any = None, **options: Any) -> Any:
     """The data module of a configuration's `data` group, for this model: its modalities, its statistics, every object
-    with at least one modality, with or without label. Prepared, not set up. options: more of AstroM3DataModule's."""
-    from hydra.utils import instantiate
-
+    with at least one modality, with or without label. Prepared, not set up. allow: classes beyond the registry;
+    options: more of AstroM3DataModule's."""
     from astrom3.data.datamodule import AstroM3DataModule
 
     given = {
@@ -295,7 +297,7 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, **options: 
         "labelled_only": False, "min_modalities": 1, "cache": cfg_data.cache, "streaming": cfg_data.streaming,
         "batch_size": cfg_data.batch_size, "eval_batch_size": cfg_data.eval_batch_size,
     }  # fmt: skip
-    origin = WithStatistics(instantiate(cfg_data.origin), model.normaliser)
+    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser)
     data = AstroM3DataModule(origin, sub, seed, **(given | options))
     data.prepare_data()
     return data

@@ -30,6 +30,10 @@ from astrom3.data.schema import (
 from astrom3.kernel import kernel
 
 MIN_POINTS = 10  # of a light curve, after the repairs
+MAX_SPAN = 50_000.0  # days; photographic plates go back 140 years, and the period search takes time with the span
+LARGEST_FLUX = 1e30  # float32 ends at 3e38, and squares of it are taken
+LARGEST_VALUE = 1e7  # of a catalogue column, in whatever unit it has
+FILLERS = (-999.0, -9999.0, -99999.0, -999999.0, 9999.0, 99999.0, 999999.0)  # what catalogues write for unknown
 MIN_PIXELS = 100  # of a spectrum, after the repairs
 WAVELENGTH_END = WAVELENGTH_START + WAVELENGTH_STEP * (WAVELENGTH_COUNT - 1)  # 8998 Angstrom
 MIN_COVERAGE = 0.5  # part of 3850-8998 Angstrom that a spectrum must span
@@ -42,6 +46,8 @@ LIGHT_CURVE_REJECTIONS = (
     "constant flux (median absolute deviation 0)",
     "columns of unequal length",
     "prepared values not finite",
+    "times span more than 50,000 days: JD and MJD mixed?",
+    "flux or error beyond 1e30: scale them",
 )
 SPECTRUM_REJECTIONS = (
     "",
@@ -177,6 +183,10 @@ def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict,
             verdict[i] = 2
         elif constant(f[start:end]):
             verdict[i] = 3
+        elif t[end - 1] - t[start] > MAX_SPAN:
+            verdict[i] = 6
+        elif max(np.abs(f[start:end]).max(), e[start:end].max()) > LARGEST_FLUX:
+            verdict[i] = 7
         position = start if verdict[i] else end
         new_offsets[i + 1] = position
 
@@ -184,18 +194,23 @@ def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict,
 @kernel
 def _order_ties(t, f, e, start, end, repairs):
     """Order points of equal time by flux, then error, and drop exact duplicates (the published np.unique of rows)."""
+    first = start
+    while first < end:
+        last = first + 1
+        while last < end and t[last] == t[first]:
+            last += 1
+        if last - first > 1:
+            order = np.argsort(e[first:last], kind="mergesort") + first
+            f[first:last], e[first:last] = f[order], e[order]
+            order = np.argsort(f[first:last], kind="mergesort") + first
+            f[first:last], e[first:last] = f[order], e[order]
+        first = last
     kept = start
     for j in range(start, end):
-        tj, fj, ej = t[j], f[j], e[j]
-        k = kept  # insertion into t[start:kept], which is ordered
-        while k > start and t[k - 1] == tj and (f[k - 1] > fj or (f[k - 1] == fj and e[k - 1] > ej)):
-            k -= 1
-        if k > start and t[k - 1] == tj and f[k - 1] == fj and e[k - 1] == ej:
+        if kept > start and t[kept - 1] == t[j] and f[kept - 1] == f[j] and e[kept - 1] == e[j]:
             repairs[3] += 1
             continue
-        for m in range(kept, k, -1):
-            t[m], f[m], e[m] = t[m - 1], f[m - 1], e[m - 1]
-        t[k], f[k], e[k] = tj, fj, ej
+        t[kept], f[kept], e[kept] = t[j], f[j], e[j]
         kept += 1
     return kept
 
@@ -247,11 +262,19 @@ def _judge_spectrum(w, f, min_pixels):
 
 
 def list_decisions(
-    modality: str, object_ids: Ids, verdict: np.ndarray, repairs: np.ndarray | None = None
+    modality: str,
+    object_ids: Ids,
+    verdict: np.ndarray,
+    repairs: np.ndarray | None = None,
+    words: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> list[Decision]:
-    """Verdict codes (n,) and repair counts (n, 4) of one modality as rows of rejected.csv."""
-    rejections = LIGHT_CURVE_REJECTIONS if modality == "photometry" else SPECTRUM_REJECTIONS
-    wording = LIGHT_CURVE_REPAIRS if modality == "photometry" else SPECTRUM_REPAIRS
+    """Verdict codes (n,) and repair counts (n, 4) of one modality as rows of rejected.csv.
+
+    words: rejections by code and repairs by column, of a view that has its own.
+    """
+    curves = (LIGHT_CURVE_REJECTIONS, LIGHT_CURVE_REPAIRS)
+    spectra = (SPECTRUM_REJECTIONS, SPECTRUM_REPAIRS)
+    rejections, wording = words or (curves if modality == "photometry" else spectra)
     touched = verdict > 0 if repairs is None else (verdict > 0) | repairs.any(axis=1)
     rows = []
     for i in np.flatnonzero(touched).tolist():
@@ -262,6 +285,12 @@ def list_decisions(
         else:
             rows.append(Decision(str(object_ids[i]), modality, "repaired", "; ".join(done)))
     return rows
+
+
+def possible(values: np.ndarray) -> np.ndarray:
+    """Raw catalogue values (n, 38) with NaN for what cannot be one: beyond 1e7, or a number that stands for unknown."""
+    with np.errstate(invalid="ignore"):
+        return np.where((np.abs(values) > LARGEST_VALUE) | np.isin(values, FILLERS), np.nan, values)
 
 
 def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, list[Decision]]:

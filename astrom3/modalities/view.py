@@ -29,7 +29,8 @@ class Members:
 
     rows (m,) int64: their places in the arrays. positions (m,) int64: their places in the split, which random windows
     and masks are drawn for. features (m, 4) and metadata (m, 34) float32: normalised catalogue values.
-    pad_constants: constants of a light curve stand in its padded rows too.
+    pad_constants: constants of a light curve stand in its padded rows too. periods (m,) float64: the catalogue's [day],
+    NaN where unknown, or None.
     """
 
     rows: np.ndarray
@@ -37,6 +38,7 @@ class Members:
     features: np.ndarray
     metadata: np.ndarray
     pad_constants: bool = True
+    periods: np.ndarray | None = None
 
 
 class Reader(ABC):
@@ -82,6 +84,7 @@ class StoredView(View):
 
     values: ClassVar[Column]  # of the prepared values
     extras: ClassVar[Mapping[str, Column]] = {}  # further columns, by attribute of the prepared data
+    words: ClassVar[tuple[Sequence[str], Sequence[str]] | None] = None  # its own rejections and repairs, in words
     ragged: ClassVar[bool]  # objects of unequal lengths, with offsets; else fixed, with a slot for each object
 
     @abstractmethod
@@ -119,7 +122,9 @@ def get_view(view: str | View) -> View:
     """The view of this name; UserError that names the known ones."""
     if isinstance(view, View):
         return view
-    import astrom3.modalities.views  # noqa: F401  registers the views of this package
+    import astrom3.modalities.galaxy_views
+    import astrom3.modalities.scaled_view
+    import astrom3.modalities.views  # noqa: F401  they register the views of this package
 
     if view not in _VIEWS:
         raise UserError(f"there is no view {view!r}: an encoder's view is one of {', '.join(sorted(_VIEWS))}")

@@ -11,19 +11,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from astrom3 import registry
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
+from astrom3.files import write_bytes, write_text
 from astrom3.published import native
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -274,15 +277,18 @@ def save(model: nn.Module, folder: Path | str) -> Path:
     """Write `config.json` and `model.safetensors`; returns the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps(describe(model), indent=2, sort_keys=True) + "\n")
-    save_file(published_state(model), folder / WEIGHTS, metadata={"format": "pt"})
+    write_text(folder / CONFIG, json.dumps(describe(model), indent=2, sort_keys=True) + "\n")
+    write_bytes(folder / WEIGHTS, to_bytes(published_state(model), metadata={"format": "pt"}))
     return folder
 
 
-def load(source: Path | str, *, revision: str | None = None) -> nn.Module:
-    """The model in a folder or, where there is no such folder, under a hub id `owner/name`, in evaluation mode."""
+def load(source: Path | str, *, revision: str | None = None, allow: str | Sequence[str] | None = None) -> nn.Module:
+    """The model in a folder or, where there is no such folder, under a hub id `owner/name`, in evaluation mode.
+    allow: see `registry.check`."""
     folder = find(source, revision=revision)
-    model = build(read_config(folder))
+    config = read_config(folder)
+    registry.check(config, allow, str(folder / CONFIG))
+    model = build(config)
     load_state(model, read_tensors(folder), str(source))
     return model.eval()
 

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from astrom3.errors import UserError
+from astrom3.files import write_bytes, write_json
+from astrom3.registry import names_of
 
 DESCRIPTION = "native.json"
 WEIGHTS = "native.safetensors"
@@ -36,8 +39,8 @@ def save(model: nn.Module, folder: Path | str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "network": describe(model)}
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n")
+    write_bytes(folder / WEIGHTS, to_bytes(state, metadata={"format": "pt"}))
+    write_json(folder / DESCRIPTION, content)
     return folder
 
 
@@ -46,7 +49,7 @@ def is_native(folder: Path | str) -> bool:
     return (Path(folder) / DESCRIPTION).is_file()
 
 
-def load(folder: Path | str, allow: Iterable[str] = ()) -> nn.Module:
+def load(folder: Path | str, allow: Iterable[str] | str | None = None) -> nn.Module:
     """The model in a folder, in evaluation mode. UserError where anything is damaged or may not be constructed."""
     folder = Path(folder)
     path = folder / DESCRIPTION
@@ -58,7 +61,7 @@ def load(folder: Path | str, allow: Iterable[str] = ()) -> nn.Module:
         raise UserError(f"{path} is damaged ({type(error).__name__}): copy or fetch the model again") from None
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this program reads {FORMAT}: use a newer version of astrom3")
-    model = construct(network, set(allow), str(path))
+    model = construct(network, names_of(allow), str(path))
     if not isinstance(model, nn.Module):
         raise UserError(f"{path} describes no network: copy or fetch the model again")
     load_state(model, read_tensors(folder), str(folder / WEIGHTS))

@@ -13,7 +13,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from astrom3.files import OutputFolder, read_text, write_text
+
 log = logging.getLogger(__name__)
+FILES = ("report.md", "report.csv", "runs.csv", "report.tex", "report.png")
 
 
 def report(cfg: DictConfig) -> dict[str, Any]:
@@ -29,16 +32,24 @@ def report(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(f"{root} holds no runs{hint}: train some with root={root}, or name another folder")
     grid = table.Grid(tuple(cfg.modes), tuple(cfg.subs), tuple(cfg.inits), tuple(int(s) for s in cfg.seeds))
     summary = table.summarise(runs, grid)
-    out.mkdir(parents=True, exist_ok=True)
+    OutputFolder(out, "report", legacy=written_before).open(FILES, cfg.overwrite)
     text = table_files.markdown(summary)
-    (out / "report.md").write_text(text)
-    (out / "report.tex").write_text(table_files.latex(summary))
+    write_text(out / "report.md", text)
+    write_text(out / "report.tex", table_files.latex(summary))
     table_files.write_csv(out / "report.csv", [row.as_dict() for row in summary.rows])
     table_files.write_csv(out / "runs.csv", [run.as_dict() for run in runs])
     table_files.plot(summary, out / "report.png")
     print(text)
     log.info("Written to %s: report.md, report.csv, runs.csv, report.tex, report.png", out)
     return {state: sum(r.state == state for r in runs) for state in table.STATES}
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of a report, None where it is none (see OutputFolder)."""
+    tables = [folder / "report.csv", folder / "runs.csv"]
+    if not all(path.is_file() for path in tables) or not read_text(tables[1]).startswith("folder,mode,sub,init,seed"):
+        return None
+    return [name for name in FILES if (folder / name).is_file()]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,9 +19,9 @@ import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from scipy import stats
-from yaml import YAMLError
 
 from astrom3.errors import UserError
+from astrom3.registry import read_stored
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())["accuracy"]
 STATES = ("finished", "failed", "unfinished", "damaged")
@@ -127,11 +127,11 @@ def read(folder: Path) -> Run:
     """A run folder in whatever state; what cannot be read makes it "damaged"."""
     names = folder.name.rsplit("-", 3)
     try:
-        cfg = OmegaConf.load(folder / "config.yaml")
+        cfg = read_stored(folder / "config.yaml", checked=False)
         who: dict[str, Any] = {"folder": folder.name, "mode": str(cfg.mode), "sub": str(cfg.sub)}
         who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
         config = {k: v for k, v in _flat(OmegaConf.to_container(cfg)) if not _free(k)}
-    except (OSError, YAMLError, OmegaConfBaseException, AttributeError, ValueError):
+    except (OSError, UserError, OmegaConfBaseException, AttributeError, ValueError):
         mode, sub, init, seed = names if len(names) == 4 and names[3].isdigit() else (folder.name, "", "", "-1")
         return Run(folder.name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
     try:

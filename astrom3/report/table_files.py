@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from astrom3.files import replacing
 from astrom3.plots import save
 from astrom3.report.table import FRACTIONS, PUBLISHED, Row, Summary, by_mode
 
@@ -108,7 +109,7 @@ def escape(text: str) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         if rows:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()

@@ -90,7 +90,7 @@ def embedded(cfg: DictConfig, index: Any) -> Any:
         hint = "" if cfg.model else f"; the index was made with {name}: give model=<where it is now>"
         raise UserError(f"{error}{hint}") from None
     index.check_model(folder / published.WEIGHTS, name)
-    model = TrainedModel.load(folder, evaluation=known["evaluation"], statistics=cfg.statistics)
+    model = TrainedModel.load(folder, evaluation=known["evaluation"], statistics=cfg.statistics, allow=cfg.allow)
     given: dict[str, Any] = {f: cfg[f] for f in FILES if cfg[f] is not None}
     if "metadata" in given:
         given["metadata"] = catalogue_row(Path(given["metadata"]))
@@ -126,15 +126,17 @@ def catalogue_row(path: Path) -> dict[str, Any]:
 def show(found: list[dict[str, Any]], columns: list[str]) -> None:
     """A table with the columns that everyone wants and those of the condition."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     if not found:
         log.info("nothing found: no object fulfils the condition and has that embedding")
         return
     names = [c for c in dict.fromkeys((*SHOWN[:-1], *columns, SHOWN[-1])) if c in found[0]]
-    table = Table(*names)
+    table = Table(*(escape(name) for name in names))
     for row in found:
-        table.add_row(*(f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n] or "") for n in names))
+        cells = [f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n] or "") for n in names]
+        table.add_row(*(escape(cell) for cell in cells))
     Console(width=None if Console().is_terminal else 160).print(table)
 
 

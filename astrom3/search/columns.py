@@ -139,7 +139,9 @@ class Parts:
                 for batch in file.iter_batches(ROWS, columns=[*self.columns, *self.vectors]):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
                     ids = table["object_id"].to_pylist()
-                    if len(seen) + len(ids) > len(seen := seen.union(ids)):
+                    before = len(seen)
+                    seen.update(ids)
+                    if before + len(ids) > len(seen):
                         raise UserError(f"{path}: object_id occurs twice in {self.embeddings}")
                     for name in self.vectors:
                         values, there = dense(table[name])

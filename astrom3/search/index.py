@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
+import re
 import secrets
 import shutil
 import time
@@ -30,6 +30,7 @@ from filelock import FileLock
 
 from astrom3.errors import UserError
 from astrom3.extras import need
+from astrom3.files import LOCKS, OutputFolder, read_json, write_json
 from astrom3.inference.embeddings import MEAN
 from astrom3.search.columns import Catalogue, Parts
 
@@ -82,11 +83,11 @@ class Index:
         folder, parts = Path(folder), Parts(embeddings)
         need("lancedb", "search", "the search")
         made_of = f"{parts.fingerprint(catalogue)} {approximate}"
-        if folder.is_dir() and any(p.name not in (ABOUT, ".lock") and DATA not in p.name for p in folder.iterdir()):
-            raise UserError(f"{folder} holds other files: give the index a folder of its own")
+        output = OutputFolder(folder, "search", legacy=written_before)
+        output.check([ABOUT], overwrite, "index")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            if (folder / ABOUT).is_file() and not overwrite:
+            if (folder / ABOUT).is_file() and output.is_own and not overwrite:
                 index = cls.open(folder)
                 if index.about["made_of"] == made_of:
                     return index
@@ -95,23 +96,22 @@ class Index:
                     "overwrite=true to build it again"
                 )
             parts.catalogue = None if catalogue is None else Catalogue.read(catalogue)
-            cls._write(folder, parts, made_of, approximate)
+            cls._write(output, parts, made_of, approximate, overwrite)
         return cls.open(folder)
 
     @staticmethod
-    def _write(folder: Path, parts: Parts, made_of: str, approximate: bool | None) -> None:
+    def _write(output: OutputFolder, parts: Parts, made_of: str, approximate: bool | None, overwrite: bool) -> None:
+        folder = output.path
         name = DATA + secrets.token_hex(4)
+        output.open([ABOUT, f"{name}/"], overwrite, "index")
         try:
             about = fill(folder / name, parts, approximate) | {"version": VERSION, "data": name, "made_of": made_of}
-            temporary = folder / f"{name}.json"
-            temporary.write_text(json.dumps(about, indent=2) + "\n")
-            os.replace(temporary, folder / ABOUT)
+            write_json(folder / ABOUT, about)
         except BaseException:
             shutil.rmtree(folder / name, ignore_errors=True)
             raise
-        for old in folder.glob(f"{DATA}*"):  # the one before, and what a killed build left
-            if old.name != name:
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        others = (output.files or set()) - {ABOUT, f"{name}/"}
+        output.remove(others)  # the one before, and what a killed build left
 
     def query(
         self,
@@ -215,6 +215,16 @@ class Index:
     def _check(self, name: str) -> None:
         if name not in self.about["vectors"]:
             raise UserError(f"{self.folder} has no embeddings {name}: there are {', '.join(self.about['vectors'])}")
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of an index, None where it is none (see OutputFolder)."""
+    names = [path.name for path in folder.iterdir()]
+    found = [f"{n}/" if (folder / n).is_dir() else n for n in names if re.fullmatch(DATA + r"[0-9a-f]{8}(\.json)?", n)]
+    if (folder / ABOUT).is_file():
+        about = read_json(folder / ABOUT)
+        return [ABOUT, *found] if {"data", "made_of", "vectors"} <= set(about) else None
+    return found if found and len(found) == len([n for n in names if n not in LOCKS]) else None
 
 
 def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Write a simulated survey in our parquet layout: python -m astrom3.simulate out=my_survey objects=21440
 
-For installing, testing, benchmarks and teaching; the physics is in astrom3/simulate/.
+`survey=` chooses stars, galaxies or macho (light curves in magnitudes). For installing, testing, benchmarks and
+teaching; the physics is in astrom3/simulate/.
 """
 
 from __future__ import annotations
@@ -10,19 +11,39 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from astrom3.errors import UserError
+
 log = logging.getLogger(__name__)
+OF_STARS = ("missing_spectra", "missing_light_curves", "swapped_labels")
 
 
 def simulate(cfg: DictConfig) -> Path:
     """Returns the folder, ready for data=local data.path=<folder>."""
-    from astrom3.simulate.survey import simulate as write_survey
-
-    path = write_survey(
-        Path(cfg.out), n_objects=cfg.objects, seed=cfg.seed, workers=cfg.workers, missing_spectra=cfg.missing_spectra,
-        missing_light_curves=cfg.missing_light_curves, swapped_labels=cfg.swapped_labels, overwrite=cfg.overwrite,
-    )  # fmt: skip
+    common = {"seed": cfg.seed, "workers": cfg.workers, "overwrite": cfg.overwrite}
+    foreign = [key for key in OF_STARS if cfg[key]]
+    if foreign and cfg.survey != "stars":
+        raise UserError(f"{foreign[0]} belongs to survey=stars: leave it away")
+    path = write_chosen(cfg, common)
     log.info("%d simulated objects in %s; train on them with data=local data.path=%s", cfg.objects, path, path)
     return path
+
+
+def write_chosen(cfg: DictConfig, common: dict) -> Path:
+    """Write the survey that the configuration names."""
+    if cfg.survey == "galaxies":
+        from astrom3.simulate.galaxies.survey import write as write_galaxies
+
+        return write_galaxies(Path(cfg.out), cfg.objects, **common)
+    if cfg.survey == "macho":
+        from astrom3.simulate.macho import write as write_macho
+
+        return write_macho(Path(cfg.out), cfg.objects, **common)
+    if cfg.survey != "stars":
+        raise UserError(f"survey={cfg.survey} is no simulated survey: choose stars, galaxies or macho")
+    from astrom3.simulate.survey import simulate as write_stars
+
+    shares = {key: cfg[key] for key in OF_STARS}
+    return write_stars(Path(cfg.out), n_objects=cfg.objects, **shares, **common)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,9 @@ import pyarrow.parquet as pq
 
 from astrom3.data.schema import SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.data.splits import make_splits
+from astrom3.data.writer import name_written, output_folder
 from astrom3.errors import UserError
+from astrom3.files import carry_over, remove_leftovers, temporary_folder
 
 VERSION = 1
 LARGEST_IN_PROCESS = 200  # smaller surveys are made without worker processes
@@ -62,7 +63,7 @@ def _check_folder(root: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"{root} exists already; give another folder, or overwrite=true to replace it.")
-    if not (root / "dataset.json").is_file():
+    if output_folder(root).files is None:
         raise UserError(f"{root} is not a data set of this program, so it is not replaced; remove it first.")
 
 
@@ -84,8 +85,9 @@ def write_survey(
     UserError says that the folder is in use or cannot be written.
     """
     root = Path(root).absolute()
+    remove_leftovers(root)
     _check_folder(root, overwrite)
-    temp = root.parent / f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temp = temporary_folder(root)
     try:
         (temp / "objects").mkdir(parents=True)
         (temp / "splits").mkdir()
@@ -166,7 +168,9 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _publish(temp: Path, root: Path) -> None:
     """Give the finished folder its name; an older data set there is moved away first and then removed."""
     old = temp.with_suffix(".old")
+    name_written(temp)
     if root.is_dir() and any(root.iterdir()):
+        carry_over(root, temp, output_folder(root).files or ())
         os.replace(root, old)
     os.replace(temp, root)
     shutil.rmtree(old, ignore_errors=True)

@@ -191,11 +191,10 @@ def simulate(root: Path, n_objects: int = populations.TOTAL, seed: int = 0, work
     with writer:
         for batch in _batches(survey, workers):
             writer.write(batch)
-        path = writer.finish()
-    if swapped_labels:
-        with (path / "swapped.csv").open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["object_id", "label", "true_label"])
-            for i in np.flatnonzero(survey.written_label != survey.stars.label):
-                table.writerow([survey.ids[i], CLASSES[survey.written_label[i]], CLASSES[survey.stars.label[i]]])
-    return path
+        if swapped_labels:
+            with writer.file("swapped.csv").open("w", newline="") as file:
+                table = csv.writer(file)
+                table.writerow(["object_id", "label", "true_label"])
+                for i in np.flatnonzero(survey.written_label != survey.stars.label):
+                    table.writerow([survey.ids[i], CLASSES[survey.written_label[i]], CLASSES[survey.stars.label[i]]])
+        return writer.finish()

@@ -79,7 +79,11 @@ class StepSchedule:
                 group["lr"] = rate
             return
         position = step if self.per == "step" else step // steps_per_epoch * steps_per_epoch
-        share = self.share(position, self.warmup_epochs * steps_per_epoch, epochs * steps_per_epoch)
+        total = epochs * steps_per_epoch
+        warmup = self.warmup_epochs * steps_per_epoch
+        if self.kind == "cosine":
+            warmup = min(warmup, total / 2)  # a run too short for its warm-up reaches the full rate all the same
+        share = self.share(position, warmup, total)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
 

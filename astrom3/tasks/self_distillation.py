@@ -8,24 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from astrom3.encoders.dino_head import DINOHead
-from astrom3.encoders.vit import VisionTransformer
+from astrom3.encoders.dino_head import Branch
 from astrom3.tasks.dino import Centre, dino_loss, ibot_loss, koleo_loss, patch_weights
 
 GLOBAL_CROPS = 2
-
-
-class Branch(nn.Module):
-    """A student or a teacher: an image encoder and its projection head, named as in the published file."""
-
-    def __init__(self, backbone: VisionTransformer, dino_head: DINOHead) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.dino_head = dino_head
 
 
 class Centres(nn.Module):
@@ -83,7 +74,8 @@ def teacher_targets(
     Class rows are in swapped order, those of the second crop first, so that each student crop faces the other crop.
     The centres are used as they stand, then moved with this step's logits.
     """
-    features = teacher.backbone.features(crops.global_crops)
+    teacher_backbone: Any = teacher.backbone
+    features = teacher_backbone.features(crops.global_crops)
     first, second = features.cls.chunk(GLOBAL_CROPS)
     rows = torch.cat([second, first, features.patches[crops.masks]])
     logits = teacher.dino_head(rows)
@@ -118,10 +110,11 @@ def distillation_losses(
     local_count = len(crops.local_crops) // images
     global_orders = None if orders is None else orders.global_crops
     local_orders = None if orders is None else orders.local_crops
-    seen = student.backbone.features(crops.global_crops, crops.masks, global_orders)
+    backbone: Any = student.backbone
+    seen = backbone.features(crops.global_crops, crops.masks, global_orders)
     rows = [seen.cls, seen.patches[crops.masks]]
     if local_count:
-        rows.append(student.backbone.features(crops.local_crops, orders=local_orders).cls)
+        rows.append(backbone.features(crops.local_crops, orders=local_orders).cls)
     logits = student.dino_head(torch.cat(rows))
     sizes = [len(seen.cls), len(patch_targets), local_count * images]
     of_global, of_patches, of_local = logits.split(sizes)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from astrom3 import registry
 from astrom3.encoders.towers import compile_encoders
 
 
-def build(cfg: DictConfig) -> tuple[Any, Any]:
-    """The data, prepared and set up for fitting, and the module, made for the classes that the data have."""
-    data = instantiate(cfg.datamodule, views=views_of_encoders(cfg))
+def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
+    """The data, prepared and set up for fitting, and the module, made for the classes that the data have.
+
+    allow: classes beyond the registry that `cfg` may construct, from the command line and never from a stored file.
+    """
+    registry.check(cfg, allow)
+    data = registry.instantiate(cfg.datamodule, allow, views=views_of_encoders(cfg))
     data.prepare_data()
     data.setup("fit")
-    module = instantiate(
+    module = registry.instantiate(
         cfg.module,
-        model=instantiate(cfg.model),
+        allow,
+        model=registry.instantiate(cfg.model, allow),
         classes=list(data.classes),
         optim=OmegaConf.to_container(cfg.optim),
         schedule=OmegaConf.to_container(cfg.schedule),
@@ -35,5 +40,5 @@ def views_of_encoders(cfg: DictConfig) -> dict[str, Any]:
     for modality in cfg.modalities:
         node = (cfg.get("encoders") or {}).get(modality)
         if modality not in chosen and node is not None:
-            chosen[modality] = getattr(get_class(node._target_), "view", modality)
+            chosen[modality] = getattr(registry.located(node._target_), "view", modality)
     return chosen

@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichModelSummary, RichProgressBar
 
 from astrom3.errors import UserError
 from astrom3.tasks.task import MONITOR
 from astrom3.training.run import BEST, LAST, write_atomically
 
-SAID = ("train/loss", "val/loss", "val/accuracy", "val/r2_hidden")  # of an epoch, where there is no progress bar
+SAID = (
+    "train/loss",
+    "val/loss",
+    "val/accuracy",
+    "val/r2_hidden",
+    "val/r2",
+)  # of an epoch, where there is no progress bar
 log = logging.getLogger(__name__)
 
 
@@ -39,10 +45,11 @@ class EpochTable(Callback):
             if not on_terminal():
                 said = ", ".join(f"{k} {values[k]:.4g}" for k in SAID if k in values)
                 log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, said)
-        loss = values.get("train/loss", 0.0)
-        if not torch.isfinite(torch.tensor(loss)):
+        name = next((n for n in ("train/loss", "val/loss") if not math.isfinite(values.get(n, 0.0))), None)
+        if name is not None:
+            loss, kind = values[name], "training" if name == "train/loss" else "validation"
             raise UserError(
-                f"the training loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr, or set "
+                f"the {kind} loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr, or set "
                 f"trainer.gradient_clip_val; the weights before are in {self.path.parent / 'checkpoints'}"
             )
 

@@ -27,7 +27,16 @@ log = logging.getLogger(__name__)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint is written beside its place and then renamed; what was last.ckpt becomes previous.ckpt."""
+    """A checkpoint is written beside its place and then renamed; what was last.ckpt becomes previous.ckpt. Read are
+    tensors and plain values only: a checkpoint from elsewhere cannot run anything."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # torch raises several kinds for a damaged or foreign file
+            raise unreadable(path, error) from None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -48,13 +57,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
+def unreadable(path: Any, error: BaseException) -> UserError:
+    return UserError(
+        f"{path} is damaged or no checkpoint of astrom3 ({type(error).__name__}): remove it, or train the run again "
+        "with overwrite=true"
+    )
+
+
 def write_whole(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Through a Python file, so that a full disk is an OSError, and down to the disk before the renaming."""
-    failure: list[OSError] = []
+    failure: list[BaseException] = []
     with open(path, "wb") as file:
         try:
             torch.save(checkpoint, Recorded(file, failure))  # type: ignore[arg-type]
-        except RuntimeError as error:  # what torch's zip writer makes of a short write
+        except RuntimeError as error:  # what torch's zip writer makes of a short write, or of Ctrl-C in it
             raise (failure[0] if failure else OSError(str(error).splitlines()[0])) from None
         file.flush()
         os.fsync(file.fileno())
@@ -63,13 +79,13 @@ def write_whole(checkpoint: Mapping[str, Any], path: Path) -> None:
 class Recorded:
     """A binary file that remembers why a write failed: torch's zip writer replaces the reason by one of its own."""
 
-    def __init__(self, file: Any, failure: list[OSError]):
+    def __init__(self, file: Any, failure: list[BaseException]):
         self.file, self.failure = file, failure
 
     def write(self, data: Any) -> int:
         try:
             return self.file.write(data)
-        except OSError as error:
+        except BaseException as error:
             self.failure.append(error)
             raise
 

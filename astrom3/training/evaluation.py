@@ -70,4 +70,7 @@ def headline(scores: dict[str, Any]) -> str:
             f"test RMSE {scores['rmse_hidden']:.4f} mag, R2 {scores['r2_hidden']:.3f} on hidden points; "
             f"RMSE {scores['rmse_probed']:.4f} mag, R2 {scores['r2_probed']:.3f} on probed points"
         )
+    if "accuracy" not in scores:
+        found = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
+        return f"test {found}, n {scores['n']}"
     return f"test accuracy {100 * scores['accuracy']:.2f} %, macro F1 {100 * scores['macro_f1']:.2f} %, n {scores['n']}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astrom3.errors import UserError
+from astrom3.registry import constructible
 from astrom3.training.run import INFO
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 OPTIONAL = {"mask_token"}  # of an Astromer: only variants without the leak have one
 
 
+@constructible
 class Scratch:
     """Weights as drawn."""
 
@@ -34,6 +36,7 @@ class Scratch:
         return None
 
 
+@constructible
 @dataclass
 class FromWeights:
     """A published model or run folder: `source` is a folder or a hub id."""
@@ -48,10 +51,13 @@ class FromWeights:
     def apply(self, model: nn.Module) -> None:
         from astrom3.published import astrom3 as published
         from astrom3.published import astromer, native
+        from astrom3.training import init_astroclip
 
         source = str(self.source)
         if astromer.recognises(source):
             taken = adopt_released(model, source)
+        elif init_astroclip.recognises(source):
+            taken = init_astroclip.adopt(model, source)
         else:
             folder = published.find(source)
             if (folder / published.CONFIG).is_file() and published.has_form(model):
@@ -61,6 +67,7 @@ class FromWeights:
         log.info("%d tensors taken from %s", taken, source)
 
 
+@constructible
 @dataclass
 class FromRun:
     """Our own CLIP run of the same seed: its training objects must not be another split's test objects."""
@@ -80,6 +87,28 @@ class FromRun:
 
     def apply(self, model: nn.Module) -> None:
         FromWeights(self.path).apply(model)
+
+
+@dataclass
+class FromRuns:
+    """Several of our own runs of the same seed, each for the encoders that it has."""
+
+    paths: Sequence[str]
+    seed: int
+    modes: Sequence[str]
+
+    @property
+    def runs(self) -> list[FromRun]:
+        """One start for each."""
+        return [FromRun(path, self.seed, mode) for path, mode in zip(self.paths, self.modes, strict=True)]
+
+    def check(self) -> None:
+        for run in self.runs:
+            run.check()
+
+    def apply(self, model: nn.Module) -> None:
+        for run in self.runs:
+            run.apply(model)
 
 
 def check_seed(run: Path, seed: int) -> None:
@@ -191,7 +220,13 @@ def encoders_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def fill(own: nn.Module, given: nn.Module, source: str) -> int:
-    """Copy all tensors of a part; UserError where the parts are not of one kind and size."""
+    """Copy all tensors of a part; UserError where the parts are not of one kind and size.
+
+    An encoder goes into a tower around one of its kind.
+    """
+    inner = getattr(own, "backbone", None)
+    if isinstance(inner, type(given)):
+        own = inner
     mine = own.state_dict()
     theirs = given.state_dict()
     shared = [name for name in mine if name in theirs]

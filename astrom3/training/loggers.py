@@ -6,12 +6,16 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from astrom3.registry import constructible
 
+
+@constructible
 def no_logger() -> bool:
     """Lightning's word for none."""
     return False
 
 
+@constructible
 def wandb_logger(project: str, name: str, folder: str, offline: bool) -> Any:
     """Weights & Biases; the id is that of the run folder, so that a resumed run goes on in the same place."""
     from lightning.pytorch.loggers import WandbLogger

@@ -19,7 +19,6 @@ import json
 import logging
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,18 +30,33 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from astrom3 import files
 from astrom3.errors import UserError
+from astrom3.files import OutputFolder
+from astrom3.registry import read_stored
 
 log = logging.getLogger(__name__)
 CONFIG, INFO, METRICS, FAILURE = "config.yaml", "run.json", "metrics.json", "failure.json"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-KEPT_ON_RESUME = ("overwrite", "accept_changes", "logger", "root", "run", "data.cache", "datamodule.cache",
+KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run", "data.cache", "datamodule.cache",
                   "data.num_workers", "datamodule.num_workers", "data.on_device",
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
+<<<<<<< HEAD
 ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "optim.kind", "optim.eps",
          "optim.no_decay", "schedule.kind", "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
+=======
+ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated", "data.survey",
+         "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
+         "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
+LOGS = ("train.log", "tune.log", "wandb")
+WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
+MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json")
+PICTURES = ("curves.png", "confusion.png", "reconstruction.png")
+TABLES = ("metrics.csv", "rejected.csv", "evaluation.json")
+FILES = (CONFIG, INFO, METRICS, FAILURE, *TABLES, *PICTURES, *(f"model/{name}" for name in MODEL), *WEIGHTS)
+>>>>>>> main
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 
@@ -53,12 +67,15 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
     accept_changes=true for an unfinished one. Every process comes to the same answer; the first one writes.
     """
     run, first = Path(cfg.run), first_process()
+    folder = run_folder(run)
+    if first:
+        folder.check(FILES, cfg.overwrite, "run")
     if cfg.overwrite:
         if first:
             clear(run)
     elif (run / CONFIG).is_file() and (begun(run) or (run / METRICS).is_file()):
         finished = (run / METRICS).is_file()
-        changed = differences(OmegaConf.load(run / CONFIG), cfg)
+        changed = differences(read_stored(run / CONFIG, checked=False), cfg)
         if changed and (finished or not cfg.accept_changes):
             raise UserError(
                 f"{run} holds a run with another configuration ({'; '.join(changed[:3])}"
@@ -68,11 +85,12 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
         if changed:
             log.warning("%s goes on with another configuration: %s", run, "; ".join(changed))
         if first and not finished:
+            folder.open(FILES, cfg.overwrite, "run")
             (run / FAILURE).unlink(missing_ok=True)
             write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
         return run, "finished" if finished else "resume"
     if first:
-        run.mkdir(parents=True, exist_ok=True)
+        folder.open(FILES, cfg.overwrite, "run")
         (run / FAILURE).unlink(missing_ok=True)
         write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
     return run, "start"
@@ -83,11 +101,26 @@ def begun(run: Path) -> bool:
     return any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
 
 
+def run_folder(run: Path) -> OutputFolder:
+    """The folder as `train` owns it. Hydra opens the log in it first."""
+    return OutputFolder(run, "train", legacy=written_before, ignored=LOGS)
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to a run folder, None where it is none (see OutputFolder)."""
+    if not (folder / CONFIG).is_file():
+        return None
+    cfg = read_stored(folder / CONFIG, checked=False)
+    if not {"mode", "sub", "seed", "init", "trainer", "module"} <= set(cfg):
+        return None
+    return [name for name in FILES if (folder / name).is_file()]
+
+
 def clear(run: Path) -> None:
-    """Remove what another run has left in the folder."""
-    for name in ("checkpoints", "model", METRICS, FAILURE, "metrics.csv", CONFIG, INFO, "rejected.csv"):
-        path = run / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    """Remove what another run has left in the folder, and what was exported into its model/."""
+    OutputFolder(run / "model", "export").remove()
+    folder = run_folder(run)
+    folder.remove(set(folder.files or ()) - {"train.log"})
 
 
 @contextmanager
@@ -120,6 +153,7 @@ def first_process() -> bool:
 
 def check_processes(trainer: Any) -> None:
     """What torchrun started must be what the configuration says. trainer: its group of keys."""
+    check_machine(trainer)
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
     started, devices, nodes = int(os.environ["WORLD_SIZE"]), trainer.devices, trainer.num_nodes
@@ -127,6 +161,20 @@ def check_processes(trainer: Any) -> None:
         raise UserError(
             f"torchrun started {started} processes, but trainer.devices={devices} (of each node) and "
             f"trainer.num_nodes={nodes} ask for another number: devices is --nproc-per-node, num_nodes is --nnodes"
+        )
+
+
+def check_machine(trainer: Any) -> None:
+    """What this machine cannot do would wait for ever or start more processes than it has cores."""
+    cores = os.cpu_count() or 1
+    many = isinstance(trainer.devices, int) and trainer.devices > cores
+    if trainer.accelerator == "cpu" and many:
+        raise UserError(f"trainer.devices={trainer.devices}: this machine has {cores} cores, so give at most {cores}")
+    started = {"RANK", "NODE_RANK", "SLURM_JOB_ID", "MASTER_ADDR"} & set(os.environ)
+    if trainer.num_nodes > 1 and not started:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}, but nothing here starts processes on other nodes: use "
+            "hydra/launcher=slurm, or torchrun on each of them"
         )
 
 
@@ -193,38 +241,13 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """A reader, or a run killed here, finds the old file or the new one, never half of one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
+    files.write_text(path, text)
 
 
-MOVED = {  # where a class was in version 0.1 -> where it is
-    "astrom3.models.multimodal.Classifier": "astrom3.encoders.towers.Classifier",
-    "astrom3.models.multimodal.MultimodalModel": "astrom3.encoders.towers.MultimodalModel",
-    "astrom3.models.multimodal.MultimodalClassifier": "astrom3.encoders.towers.MultimodalClassifier",
-    "astrom3.models.informer.InformerEncoder": "astrom3.encoders.informer.InformerEncoder",
-    "astrom3.models.galspecnet.GalSpecNet": "astrom3.encoders.galspecnet.GalSpecNet",
-    "astrom3.models.mlp.MetadataMLP": "astrom3.encoders.mlp.MetadataMLP",
-    "astrom3.training.classification.ClassificationModule": "astrom3.tasks.classification.ClassificationModule",
-    "astrom3.training.contrastive.ContrastiveModule": "astrom3.tasks.contrastive.ContrastiveModule",
-}
-
-
-def moved(node: Any) -> Any:
-    """A stored configuration with the classes of earlier versions under their names of today."""
-    if isinstance(node, dict):
-        return {key: MOVED.get(value, value) if key == "_target_" else moved(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [moved(value) for value in node]
-    return node
-
-
-def read_run(folder: str | Path) -> tuple[Path, DictConfig, dict[str, Any]]:
-    """Folder, configuration and run.json of a run with trained weights."""
+def read_run(folder: str | Path, allow: Any = None) -> tuple[Path, DictConfig, dict[str, Any]]:
+    """Folder, configuration and run.json of a run with trained weights. allow: see `registry.check`."""
     run = Path(folder)
     for name in (CONFIG, INFO, f"checkpoints/{BEST}"):
         if not (run / name).is_file():
             raise UserError(f"{run} is not a run folder with trained weights: it lacks {name}")
-    cfg = OmegaConf.create(moved(OmegaConf.to_container(OmegaConf.load(run / CONFIG))))
-    assert isinstance(cfg, DictConfig)
-    return run, cfg, json.loads((run / INFO).read_text())
+    return run, read_stored(run / CONFIG, allow), files.read_json(run / INFO)

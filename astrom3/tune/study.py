@@ -23,7 +23,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,17 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from astrom3.errors import UserError
+from astrom3.files import MARK, OutputFolder
+from astrom3.registry import read_stored
 from astrom3.train import train
-from astrom3.training.run import CONFIG, differences, first_line, write_atomically
+from astrom3.training.run import CONFIG, LOGS, clear, differences, first_line, run_folder, write_atomically
 from astrom3.tune import results
 from astrom3.tune.space import Range, Space, as_overrides, trial_config
 
 log = logging.getLogger(__name__)
 JOURNAL, LOCK, LOCKS = "journal.log", "study.lock", "locks"
 MAY_CHANGE = ("study", "tune.trials", "tune.failures", "tune.keep")
+FILES = (CONFIG, JOURNAL, results.TABLE, results.BEST, results.PICTURE)
 REDRAW = 20  # seconds: the picture is drawn again after trials that took longer
 
 
@@ -77,17 +80,20 @@ class Search:
     @contextmanager
     def open(self) -> Iterator[None]:
         """Hold the folder's lock once it is this configuration's."""
+        self.output = OutputFolder(self.folder, "tune", legacy=written_before, ignored=(*LOGS, LOCK, LOCKS))
+        self.output.check(FILES, self.cfg.overwrite, "study")
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.lock:
             kept = self.folder / CONFIG
             if self.cfg.overwrite:
                 self.clear()
-            elif kept.is_file() and (changed := self.differences(OmegaConf.load(kept))):
+            elif kept.is_file() and (changed := self.differences(read_stored(kept, checked=False))):
                 raise UserError(
                     f"{self.folder} holds a search with another configuration ({'; '.join(changed[:3])}"
                     f"{f'; {len(changed) - 3} more' if len(changed) > 3 else ''}): give another study=<folder>, or "
                     "overwrite=true to start afresh"
                 )
+            self.output.open(FILES, self.cfg.overwrite, "study")
             write_atomically(kept, OmegaConf.to_yaml(self.cfg))
             (self.folder / LOCKS).mkdir(exist_ok=True)
             yield
@@ -101,10 +107,16 @@ class Search:
                 held.release()
             else:
                 raise UserError(f"another process is searching in {self.folder}: end it before overwrite=true")
-        for path in (*self.folder.glob("trial-*"), self.folder / LOCKS):
-            shutil.rmtree(path, ignore_errors=True)
-        for name in (JOURNAL, CONFIG, results.TABLE, results.BEST, results.PICTURE):
-            (self.folder / name).unlink(missing_ok=True)
+        for path in self.folder.glob("trial-*"):
+            if run_folder(path).is_own:
+                clear(path)
+                for name in (MARK, "train.log"):
+                    (path / name).unlink(missing_ok=True)
+                with suppress(OSError):  # files of somebody else are in it
+                    path.rmdir()
+        if self.output.is_own:
+            shutil.rmtree(self.folder / LOCKS, ignore_errors=True)
+        self.output.remove()
 
     def trial_folder(self, number: int) -> Path:
         return self.folder / f"trial-{number:03d}"
@@ -186,8 +198,9 @@ class Search:
         """keep=best: those of finished trials that are not the best; their metrics and pictures stay."""
         best = results.best_trial(self.study)
         for trial in finished(self.study) if self.cfg.tune.keep == "best" else []:
-            for name in ("checkpoints", "model") if trial.number != (best and best.number) else []:
-                shutil.rmtree(self.trial_folder(trial.number) / name, ignore_errors=True)
+            if trial.number != (best and best.number):
+                folder = run_folder(self.trial_folder(trial.number))
+                folder.remove([n for n in folder.files or () if n.startswith(("checkpoints/", "model/"))])
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -216,6 +229,13 @@ class Search:
         log.info("best of %d finished trials: %d, validation loss %.5g\n%s",
                  len(trials) - running, best["trial"], best["value"], best["command"])  # fmt: skip
         return best
+
+
+def written_before(folder: Path) -> list[str] | None:
+    """Names of what astrom3 0.1.0 has written to the folder of a search, None where it is none (see OutputFolder)."""
+    if not (folder / CONFIG).is_file() or not (folder / LOCKS).is_dir():
+        return None
+    return [name for name in FILES if (folder / name).exists()] + [p.name for p in folder.glob("trial-*")]
 
 
 def open_study(folder: Path, lock: FileLock) -> optuna.Study:
@@ -289,14 +309,14 @@ def distribution(drawn: Range) -> BaseDistribution:
 
 def prepare(cfg: DictConfig) -> None:
     """Data and start must be there before the first trial: without them all would fail."""
-    from hydra.utils import instantiate
+    from astrom3 import registry
 
-    instantiate(cfg.init.start).check()
+    registry.instantiate(cfg.init.start, cfg.allow).check()
     from astrom3.training.build import build
     from astrom3.training.hardware import quieten
 
     quieten()
-    build(cfg)
+    build(cfg, cfg.allow)
 
 
 def best_epoch(table: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 | layout      | recognised by                                                             |
 | astrom3     | dataset.json                                                              |
+| galaxies    | dataset.json that says "kind": "galaxies"                                 |
 | raw         | splits/{sub}/{seed}/info.json (the files of AstroM3Dataset)               |
 | processed-1 | {sub}_{seed}[_norm]/ of parquet, `metadata` a struct                      |
 | processed-2 | {sub}_{seed}/ of parquet, `metadata` a list of 34 numbers                 |
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from astrom3.data.layouts.galaxies import is_galaxies, open_galaxies
 from astrom3.data.layouts.hub import config_files, open_processed
 from astrom3.data.layouts.ours import open_ours
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
@@ -28,7 +30,7 @@ def open_source(path: str | Path, sub: str = "full", seed: int = 42) -> Source:
         raise UserError(f"{root} is not a folder; give the folder of a data set as data.path.")
     config, files = config_files(root, sub, seed)
     if (root / "dataset.json").is_file():
-        source = open_ours(root, sub, seed)
+        source = open_galaxies(root, sub, seed) if is_galaxies(root) else open_ours(root, sub, seed)
     elif (root / "splits").is_dir():
         from astrom3.data.layouts.raw import open_raw
 

@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, readable
-from astrom3.data.layouts.table import Catalogue, Source
+from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, UNLABELLED
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import possible
 from astrom3.modalities.view import StoredView
 
 LAYOUT, VERSION = "astrom3", 1
@@ -52,6 +53,7 @@ class ObjectTable(ParquetTable):
             struct = table[group].combine_chunks()
             for name in members:
                 values[:, ALL_COLS.index(name)] = numbers(struct_child(struct, name, self.files[0]))
+        values = possible(values)
         has_metadata = table["meta_cols"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
         ids = np.array(table["object_id"].to_pylist(), dtype=object)
         return Catalogue(ids, labels, values, unknown, names, False, has_metadata)
@@ -85,12 +87,21 @@ def open_ours(root: Path, sub: str, seed: int) -> Source:
             f"{root / 'dataset.json'} says layout {about.get('layout')!r} version {about.get('version')!r}; "
             f"this program reads {LAYOUT!r} version {VERSION}; convert the data again."
         )
+    classes = tuple(about.get("classes") or ())
+    table = ObjectTable(root, classes)
+    by_split = assigned_rows(root, sub, seed, table)
+    statistics = root / "splits" / f"{sub}_{seed}.json"
+    normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))
+    note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
+    return Source(LAYOUT, root, sub, seed, classes, dict.fromkeys(by_split, table), by_split, normaliser, note)
+
+
+def assigned_rows(root: Path, sub: str, seed: int, table: Table) -> dict[str, np.ndarray]:
+    """Split -> rows of the table, from splits/{sub}_{seed}.parquet."""
     splits = root / "splits" / f"{sub}_{seed}.parquet"
     if not splits.is_file():
         found = sorted(path.stem for path in (root / "splits").glob("*.parquet") if re.fullmatch(r".+_\d+", path.stem))
         raise UserError(f"{root} has no split {sub}_{seed}; it has: {', '.join(found) or 'none'}.")
-    classes = tuple(about.get("classes") or ())
-    table = ObjectTable(root, classes)
     with readable(splits):
         assigned = pq.read_table(splits, partitioning=None)
     if not {"object_id", "split"} <= set(assigned.column_names):
@@ -103,12 +114,23 @@ def open_ours(root: Path, sub: str, seed: int) -> Source:
     absent = [object_id for object_id in ids if object_id not in row_of]
     if absent:
         raise UserError(f"{splits} names {len(absent)} objects that are not in objects/ (first: {absent[0]!r}).")
+    check_splits(splits, ids, names)
     rows = np.array([row_of[object_id] for object_id in ids], dtype=np.int64)
-    by_split = {split: rows[names == split] for split in SPLITS if (names == split).any()}
-    statistics = splits.with_suffix(".json")
-    normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))
-    note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
-    return Source(LAYOUT, root, sub, seed, classes, dict.fromkeys(by_split, table), by_split, normaliser, note)
+    return {split: rows[names == split] for split in SPLITS if (names == split).any()}
+
+
+def check_splits(path: Path, ids: list[str], names: np.ndarray) -> None:
+    """Raise UserError where an object is in a split file twice, or in a split that there is not."""
+    strange = sorted({str(name) for name in names} - set(SPLITS))
+    if strange:
+        count = int(np.isin(names.astype(str), strange).sum())
+        raise UserError(f"{path} puts {count} objects into {strange[0]!r}: the splits are {', '.join(SPLITS)}.")
+    where: dict[str, str] = {}
+    for object_id, name in zip(ids, names, strict=True):
+        if object_id in where:
+            both = f"in {where[object_id]} and {name}" if where[object_id] != name else f"twice in {name}"
+            raise UserError(f"{path}: object {object_id!r} is {both}; an object is in one split, once.")
+        where[object_id] = name
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -64,7 +64,9 @@ class Piece:
     def decisions(self, ids: Sequence[str] | np.ndarray | Mapping[int, str]) -> list[Decision]:
         """Rows of rejected.csv for this piece; `ids` by row of the table."""
         names = [ids[row] for row in self.rows.tolist()]
-        return [*self.unreadable, *list_decisions(self.view.modality, names, self.data.verdict, self.repairs)]
+        words = self.view.words
+        found = list_decisions(self.view.modality, names, self.data.verdict, self.repairs, words)
+        return [*self.unreadable, *found]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Ranges of the numbers in a configuration, checked where they enter: key (or its last part) -> least and largest."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from astrom3.errors import UserError
+
+SEEDS = (0, 2**32 - 1)
+COUNT = (1, 10**8)
+WIDTH = (1, 65536)
+SHARE = (0, 1)
+SMALLEST = 5e-324  # the least number greater than 0
+# The longest key that fits counts: "optim.lr" before "lr".
+RANGES: dict[str, tuple[float, float]] = {
+    "optim.lr": (SMALLEST, 10), "optim.beta1": (0, 1 - 1e-12), "optim.beta2": (0, 1 - 1e-12),
+    "optim.weight_decay": (0, 1000), "optim.eps": (SMALLEST, 1), "schedule.warmup_epochs": (0, 10**6),
+    "schedule.factor": (SMALLEST, 1), "schedule.patience": (0, 10**6), "early_stopping.patience": (1, 10**6),
+    "batch_size": (1, 10**6), "eval_batch_size": (1, 10**6), "shuffle_buffer": COUNT, "num_workers": (0, 1024),
+    "epochs": (1, 10**6), "max_epochs": (1, 10**6), "num_nodes": (1, 4096), "log_every_n_steps": (1, 10**9),
+    "gradient_clip_val": (0, 10**9), "seed": SEEDS, "seeds": SEEDS, "objects": COUNT, "missing_spectra": SHARE,
+    "missing_light_curves": SHARE, "swapped_labels": SHARE, "dropout": (0, 1 - 1e-12), "d_model": WIDTH,
+    "n_heads": (1, 1024), "d_ff": (1, 10**6), "e_layers": (1, 256), "factor": (SMALLEST, 1000), "seq_len": (1, 10**5),
+    "enc_in": (1, 10**4), "conv_channels": (1, 10**4), "kernel_size": (1, 1001), "mp_kernel_size": (1, 1001),
+    "input_dim": WIDTH, "hidden_dim": WIDTH, "workers": (1, 1024), "processes": (1, 1024), "part": COUNT,
+    "batch": (1, 10**6), "shard": (0, 10**6), "shards": (1, 10**6), "top": (1, 10**6), "sample": (1, 10**7),
+    "neighbours": (1, 1000), "points": (10, 10**7), "limit": COUNT, "trials": (1, 10**6), "failures": (1, 10**6),
+    "min_modalities": (1, 16), "zero_point": (SMALLEST, 1e12), "time_offset": (-1e8, 1e8), "split_fractions": SHARE,
+}  # fmt: skip
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+PRECISIONS = (
+    "auto", "transformer-engine", "transformer-engine-float16", "16-true", "16-mixed", "bf16-true", "bf16-mixed",
+    "32-true", "64-true", "64", "32", "16", "bf16",
+)  # fmt: skip
+
+
+def check_numbers(leaves: Iterable[tuple[str, Any]]) -> None:
+    """leaves: (key, value) of a resolved configuration. UserError for the first number that is out of its range."""
+    for key, value in leaves:
+        if key.startswith("tune.space."):
+            continue
+        last = key.rpartition(".")[2]
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            check_number(key, number)
+        if last == "device" and value is not None and not DEVICE.fullmatch(str(value)):
+            raise UserError(f"{key}={value} does not exist: it is auto, cpu, cuda or cuda:<number>")
+        if key == "trainer.precision" and str(value) not in PRECISIONS:
+            raise UserError(f"{key}={value} does not exist: it is one of {', '.join(PRECISIONS[:9])}")
+
+
+def check_number(key: str, number: float) -> None:
+    if not math.isfinite(number):
+        raise UserError(f"{key}={number} is no finite number")
+    limits = RANGES.get(".".join(key.split(".")[-2:])) or RANGES.get(key.rpartition(".")[2])
+    if limits is None:
+        return
+    least, largest = limits
+    if number < least:
+        raise UserError(f"{key}={number} must be {'greater than 0' if least == SMALLEST else f'at least {least:g}'}")
+    if number > largest:
+        below = f"at least {least:g} and less than 1" if largest == 1 - 1e-12 else f"at most {largest:.10g}"
+        raise UserError(f"{key}={number} must be {below}")

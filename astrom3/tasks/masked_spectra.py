@@ -1,0 +1,107 @@
+"""Masked pre-training of spectra: SpecFormer reconstructs runs of hidden tokens (Parker et al. 2024, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from astrom3.encoders.specformer import SpecFormer
+from astrom3.modalities.galaxy_views import FLUX
+from astrom3.tasks.distributed import sum_over_ranks
+from astrom3.tasks.masked_spectrum import masked_spectrum_loss
+from astrom3.tasks.masks import ChunkMasks
+from astrom3.tasks.task import TrainingModule, at_least_float32
+
+
+class Sums:
+    """What evaluation adds up over the hidden entries of tokens: number, values, their squares, squared errors."""
+
+    names = ("spectra", "entries", "values", "squares", "errors")
+
+    def __init__(self) -> None:
+        self.totals = dict.fromkeys(self.names, 0.0)
+
+    def add(self, reconstruction: Tensor, tokens: Tensor, masked: Tensor) -> None:
+        """Add a batch of tokens (B, T, W)."""
+        hidden = masked != tokens
+        truth = tokens.double()[hidden]
+        error = reconstruction.double()[hidden] - truth
+        sums = [float(part.sum()) for part in (truth, truth.square(), error.square())]
+        found = [len(tokens), len(truth), *sums]
+        for name, value in zip(self.names, found, strict=True):
+            self.totals[name] += value
+
+    def scores(self, device: torch.device) -> dict[str, float]:
+        """Mean squared error of the hidden entries, in units of the spectrum's variance, and R2, over all ranks."""
+        total = {name: sum_over_ranks(value, device) for name, value in self.totals.items()}
+        count = max(total["entries"], 1.0)
+        scatter = total["squares"] - total["values"] ** 2 / count
+        r2 = 1 - total["errors"] / max(scatter, 1e-12)
+        return {"loss": total["errors"] / count, "r2": r2, "n": int(total["spectra"])}
+
+
+class MaskedSpectraModule(TrainingModule):
+    """model: SpecFormer. chunks, width: runs of hidden tokens in a spectrum, and tokens of a run.
+
+    Validation and test hide the same tokens every time.
+    """
+
+    best_metric = "val/loss"
+    direction = "min"
+    model: SpecFormer
+
+    def __init__(
+        self,
+        model: SpecFormer,
+        classes: Sequence[str],
+        optim: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        seed: int = 0,
+        freeze: Sequence[str] = (),
+        chunks: int = 6,
+        width: int = 50,
+    ):
+        super().__init__(model, optim, schedule, seed, freeze)
+        self.classes = tuple(classes)
+        self.masks = ChunkMasks(chunks, width)
+        self.sums = Sums()
+        self.results: dict[str, Any] = {}
+
+    def forward(self, batch: Mapping[str, Any], generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+        """Reconstruction, true and masked tokens of a batch, (B, T, W) each, at least float32."""
+        tokens = self.model.prepare(batch[FLUX])
+        offsets = self.masks.draw(len(tokens), tokens.shape[1], generator).to(tokens.device)
+        masked = self.masks.apply(tokens, offsets)
+        return at_least_float32(self.model.reconstruct(masked)), at_least_float32(tokens), at_least_float32(masked)
+
+    def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
+        loss = masked_spectrum_loss(*self(batch))
+        self.log_training_loss(loss, len(batch[FLUX]))
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Any], number: int) -> None:
+        self._evaluate(batch, number)
+
+    def test_step(self, batch: Mapping[str, Any], number: int) -> None:
+        self._evaluate(batch, number)
+
+    def _evaluate(self, batch: Mapping[str, Any], number: int) -> None:
+        if len(batch[FLUX]):  # a rank's part of the last batch may be empty
+            fixed = torch.Generator().manual_seed(self.seed * 1009 + number)
+            self.sums.add(*self(batch, fixed))
+
+    def _finish(self, stage: str) -> dict[str, float]:
+        scores = self.sums.scores(self.device)
+        self.sums = Sums()
+        self.log(f"{stage}/loss", scores["loss"], prog_bar=True)
+        self.log(f"{stage}/r2", scores["r2"])
+        return scores
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.results = self._finish("test")
