@@ -43,20 +43,16 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
-<<<<<<< HEAD
-ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "optim.kind", "optim.eps",
-         "optim.no_decay", "schedule.kind", "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
-=======
-ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated", "data.survey",
-         "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
-         "model.head")  # keys that runs of version 0.1 do not have  # fmt: skip
+ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated",
+         "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
+         "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
+         "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow")  # keys that runs of 0.1 lack  # fmt: skip
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
 MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json")
 PICTURES = ("curves.png", "confusion.png", "reconstruction.png")
 TABLES = ("metrics.csv", "rejected.csv", "evaluation.json")
 FILES = (CONFIG, INFO, METRICS, FAILURE, *TABLES, *PICTURES, *(f"model/{name}" for name in MODEL), *WEIGHTS)
->>>>>>> main
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
 
 
@@ -200,6 +196,7 @@ def describe_run(cfg: DictConfig, data: Any) -> dict[str, Any]:
     return {
         "mode": cfg.mode,
         "sub": cfg.sub,
+        "protocol": cfg.get("protocol", cfg.sub),
         "seed": cfg.seed,
         "init": cfg.init.name,
         "data": describe_data(data),
