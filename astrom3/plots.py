@@ -68,6 +68,26 @@ def confusion(scores: Mapping[str, Any], path: Path, title: str) -> Path:
     return save(figure, path)
 
 
+def regression(predictions: Mapping[str, np.ndarray], scores: Mapping[str, Any], path: Path, title: str) -> Path:
+    """Predicted against true numbers, a panel per target. predictions: `predicted` and `true`, (n, T) each."""
+    targets: Mapping[str, Any] = scores["targets"]
+    figure = Figure(figsize=(3.6 * len(targets), 3.6))
+    for i, (name, score) in enumerate(targets.items()):
+        axis = figure.add_subplot(1, len(targets), i + 1)
+        known = np.isfinite(predictions["true"][:, i])
+        true = predictions["true"][known, i]
+        axis.plot(true, predictions["predicted"][known, i], ".", markersize=2, alpha=0.5, color="#4477aa")
+        if len(true):
+            axis.plot([true.min(), true.max()], [true.min(), true.max()], color="#bbbbbb", linewidth=1)
+        unit = f" [{score['unit']}]" if score.get("unit") else ""
+        axis.set_xlabel(f"true {name}{unit}")
+        axis.set_ylabel(f"predicted {name}{unit}")
+        axis.set_title("" if score["r2"] is None else f"R2 {score['r2']:.3f}", fontsize=9)
+    figure.suptitle(title)
+    figure.tight_layout()
+    return save(figure, path)
+
+
 def bars(heights: Mapping[str, float], path: Path, title: str, label: str) -> Path:
     """One horizontal bar per name, between 0 and 1."""
     figure = Figure(figsize=(7, 0.6 + 0.4 * len(heights)))

@@ -115,8 +115,8 @@ def test_what_is_not_a_data_set_is_refused_by_what_was_found(folders, tmp_path):
         open_source(tmp_path, "full", 42)
     with pytest.raises(UserError, match="is not a folder"):
         open_source(tmp_path / "nowhere", "full", 42)
-    with pytest.raises(UserError, match="has no split sub10_0; it has: full_42"):
-        open_source(folders["astrom3"], "sub10", 0)
+    with pytest.raises(UserError, match="has no split mine_0; it has: full_42"):
+        open_source(folders["astrom3"], "mine", 0)
 
 
 def test_wrong_columns_are_named(tmp_path):
@@ -218,7 +218,7 @@ def test_another_version_of_our_layout_is_refused(rows, tmp_path):
     root = write_ours(tmp_path / "ours", rows)
     about = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps(about | {"version": 99}))
-    with pytest.raises(UserError, match="version 99; this program reads 'astrom3' version 1"):
+    with pytest.raises(UserError, match="version 99; this program reads 'astrom3' version 2"):
         open_source(root, "full", 42)
 
 

@@ -25,12 +25,13 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from astrom3 import registry
 from astrom3.cli import bounds
+from astrom3.cli.shorthand import NUMBERED, check_protocol, check_task, numbered
 from astrom3.errors import UserError
 
 INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
 CONFIG_DIR = INSTALLED if INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 OWN_FOLDERS: list[Path] = []  # given by --config-dir
-TABLES = ("published", "hyper")  # looked values up for the other keys; not part of a run's configuration
+TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values from them
 
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
@@ -119,9 +120,13 @@ def quote_groups(overrides: Sequence[str]) -> list[str]:
         key, equals, value = text.partition("=")
         if key == "model" and all(option in groups["family"] for option in value.split(",")):
             key = "family"
-        if equals and key in groups and re.fullmatch(r"[\d,\s]+", value):
-            value = ",".join(f'"{v.strip()}"' for v in value.split(","))
-        quoted.append(key + equals + value)
+        values = [v.strip() for v in value.split(",")]
+        if equals and key in ("target", *NUMBERED) and value:
+            quoted += [o for o in numbered(key, values, groups) if o not in overrides or o == text]
+        elif equals and key in groups and re.fullmatch(r"[\d,\s]+", value):
+            quoted.append(f"{key}=" + ",".join(f'"{v}"' for v in values))
+        else:
+            quoted.append(key + equals + value)
     return quoted
 
 
@@ -160,6 +165,8 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     nodes = {k.rpartition(".")[0] for k in names} - {""}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
+        if key == "folds":
+            return "folds is the number of folds, of which fold=<number> chooses one: add it to the command line"
         if key not in names and key not in nodes and not override.is_add() and not key.startswith("hydra"):
             owners = [f"{group}={option}" for group, option in _owners(key, groups)]
             if owners:
@@ -273,6 +280,7 @@ CHOICES = {
     "clamp": ("forward", "parameter"),
     "fusion": ("avg", "concat"),
     "activation": ("gelu", "relu"),
+    "balance": ("none", "sampling", "weights"),
 }
 
 
@@ -296,6 +304,8 @@ def _check_combination(cfg: DictConfig) -> None:
             raise UserError(f"{key}=1: mode=clip compares the objects of a batch with each other, so give at least 2")
     if cfg.get("recipe") == "survey" and cfg.get("family") != "astrom3":
         raise UserError(f"recipe=survey has its own light-curve network: leave model={cfg.family} away")
+    check_protocol(cfg)
+    check_task(cfg)
     if cfg.get("mode") == "clip" and OmegaConf.select(cfg, "init.name") == "clip":
         raise UserError(
             "mode=clip init=clip starts a pre-training from the pre-training it would write: use init=scratch, or "

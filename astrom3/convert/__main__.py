@@ -35,13 +35,15 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
     light_curves, spectra = options["light_curves"], options["spectra"]
     if options["raw"] is not None:
         surplus = [
-            k for k in ("label", "light_curve", "spectrum", "labels", "classes", "band") if options[k] is not None
+            k
+            for k in ("label", "light_curve", "spectrum", "labels", "classes", "targets", "band")
+            if options[k] is not None
         ]
         if surplus:
             raise UserError(f"{surplus[0]} is for table=...; the files of AstroM3Dataset (raw=...) say it themselves.")
         objects, recipe, published = read_raw(options["raw"], options["features"])
     else:
-        keys = ("id", "label", "light_curve", "spectrum", "root", "columns", "labels", "classes", "unknown")
+        keys = ("id", "label", "light_curve", "spectrum", "root", "columns", "labels", "classes", "unknown", "targets")
         nested = options["light_curve"] is None and is_nested(options["table"], light_curves["columns"])
         objects, published = read_objects(options["table"], **{k: options[k] for k in keys}, nested=nested), None
         columns = {k: light_curves[k] for k in ("time_offset", "flux_unit", "zero_point", "system")}

@@ -74,7 +74,10 @@ def convert_objects(
     overwrite: bool = False,
 ) -> Path:
     """Convert all objects into a data set at `root`; nothing is left there if it fails or is interrupted."""
-    writer = DatasetWriter(root, classes=objects.classes, name=name, provenance=provenance, overwrite=overwrite)
+    writer = DatasetWriter(
+        root, classes=objects.classes, name=name, provenance=provenance, overwrite=overwrite,
+        targets=objects.targets, further_columns=objects.further_columns,
+    )  # fmt: skip
     with terminable(), writer:
         probe(recipe.read_light_curve, objects.light_curves)
         probe(recipe.read_spectrum, objects.spectra)
@@ -193,13 +196,15 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
         for group, names in (("photo_cols", PHOTO_COLS), ("meta_cols", META_COLS)):
             known = {c: numbers[ALL_COLS.index(c)] for c in names if not np.isnan(numbers[ALL_COLS.index(c)])}
             row[group] = known or None
+    objects.add_targets(rows)
     decisions += _relevant(catalogue, objects.ids, rows)
     usable = [bool(r.get("light_curve") or r.get("spectrum") or m) for r, m in zip(rows, has_metadata, strict=True)]
     for object_id, good in zip(objects.ids, usable, strict=True):
         if not good:
             reason = "no usable light curve, spectrum or metadata"
             decisions.append(Decision(object_id, "object", "rejected", reason))
-    return Chunk(objects_table([r for r, good in zip(rows, usable, strict=True) if good]), decisions, n_computed)
+    kept = [row for row, good in zip(rows, usable, strict=True) if good]
+    return Chunk(objects_table(kept, objects.targets), decisions, n_computed)
 
 
 def _read_all(

@@ -47,6 +47,8 @@ class AstroM3DataModule(LightningDataModule):
     are used instead of those of this train split; weights that start from that run know its units. on_device: the
     prepared splits stay on the device of the trainer, "auto" where they fit on a GPU. windows: whether validation and
     test see one window of a light curve or every one, where a view cuts curves; streamed data have one, the central.
+    targets: names of the numbers that a regression predicts; objects without any of them are left out. balance:
+    "sampling" draws every class equally often.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class AstroM3DataModule(LightningDataModule):
         statistics: str | Path | None = None,
         on_device: bool | Literal["auto"] = False,
         windows: Literal["one", "every"] = "one",
+        targets: str | Sequence[str] | None = None,
+        balance: str = "none",
     ) -> None:
         super().__init__()
         named = dict(views or {})
@@ -96,6 +100,12 @@ class AstroM3DataModule(LightningDataModule):
             raise UserError(f"windows={windows} does not exist: it is one or every")
         self.windows = windows
         self.on_device, self.resident = on_device, {}  # type: bool | str, dict[str, ResidentSplit]
+        self.targets = (targets,) if isinstance(targets, str) else tuple(targets or ())
+        self.balance = balance
+        if balance == "sampling" and streaming:
+            raise UserError(
+                "balance=sampling needs prepared data: leave data.streaming=true away, or say balance=weights"
+            )
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
         self.splits: dict[str, PackedSplit | StreamSplit] = {}
 
@@ -154,6 +164,7 @@ class AstroM3DataModule(LightningDataModule):
             "labelled_only": self.labelled_only,
             "min_modalities": self.min_modalities,
             "pad_constants": self.pad_constants,
+            "targets": self.targets,
         }
         for name in names:
             if self.streaming:
@@ -188,7 +199,8 @@ class AstroM3DataModule(LightningDataModule):
                 packed, self.seed, rank, world_size, size, drop_last, train, buffer=self.shuffle_buffer
             )
             return StreamingLoader(stream, self.num_workers)
-        sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train)
+        labels = packed.labels if train and self.balance == "sampling" else None
+        sampler = EpochSampler(len(packed), self.seed, rank, world_size, size, drop_last, shuffle=train, labels=labels)
         return PackedLoader(self._on_device(split, packed), sampler, self.seed, train, every_window)
 
     def _on_device(self, name: str, split: PackedSplit) -> PackedSplit | ResidentSplit:

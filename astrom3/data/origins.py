@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from astrom3.data import splits
 from astrom3.data.layouts import Source, open_source
 from astrom3.errors import UserError, shown
 from astrom3.registry import constructible
@@ -111,9 +112,10 @@ class Hub:
         from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
         endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-        config = f"{sub}_{seed}"
+        base = splits.Protocol.parse(sub).base
+        config = f"{base}_{seed}"
         wanted = [f"{folder}{config}/*" for folder in ("", "data/")]
-        raw = ["photometry.zip", "spectra/*", f"splits/{sub}/{seed}/*"]  # AstroM3Dataset
+        raw = ["photometry.zip", "spectra/*", f"splits/{base}/{seed}/*"]  # AstroM3Dataset
         cache = str(self.cache_dir) if self.cache_dir else None
         try:
             folder = snapshot_download(

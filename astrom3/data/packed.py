@@ -89,14 +89,18 @@ def select(
     decisions: list[Decision],
     labelled_only: bool,
     min_modalities: int,
+    targets: np.ndarray | None = None,
 ) -> Selection:
-    """Leave out unknown classes, unlabelled objects (where labels are needed) and those with too few modalities."""
+    """Leave out unknown classes, unlabelled objects (where labels are needed), those without any target (n, T), where
+    there are targets, and those with too few modalities."""
     n = len(catalogue.ids)
     has = np.stack([present[m] for m in present]).sum(axis=0) if present else np.zeros(n, int)
     unlabelled = (catalogue.labels == UNLABELLED) & ~catalogue.unknown
     keep = ~catalogue.unknown & (has >= min_modalities)
     if labelled_only:
         keep &= ~unlabelled
+    aimless = np.zeros(n, bool) if targets is None else ~np.isfinite(targets).any(axis=1)
+    keep &= ~aimless
     # What was repaired of a modality that is not there anyhow (say, the period without a light curve) is no news.
     absent = {m: set(catalogue.ids[~present[m]]) for m in present}
     rows = [d for d in decisions if d.decision != "repaired" or d.object_id not in absent.get(d.modality, ())]
@@ -105,6 +109,8 @@ def select(
             reason = f"unknown class {catalogue.unknown_names.get(i, '')}".rstrip()
         elif labelled_only and unlabelled[i]:
             reason = "no label"
+        elif aimless[i]:
+            reason = "no target"
         else:
             usable = ", ".join(m for m in present if present[m][i]) or "none"
             reason = f"{min_modalities} of {', '.join(present)} needed, usable: {usable}"
@@ -138,6 +144,7 @@ class PackedSplit:
         labelled_only: bool,
         min_modalities: int,
         pad_constants: bool | None = None,
+        targets: Sequence[str] = (),
     ) -> None:
         table = source.table(split)
         rows = source.rows[split]
@@ -151,11 +158,13 @@ class PackedSplit:
             slot: stores[view.store].present[rows] if view.stored else inputs.has_metadata
             for slot, view in self.views.items()
         }
-        chosen = select(catalogue, present, decisions + inputs.decisions, labelled_only, min_modalities)
+        aims = source.targets(split, targets) if targets else None
+        chosen = select(catalogue, present, decisions + inputs.decisions, labelled_only, min_modalities, aims)
         at = chosen.positions
         self.ids = catalogue.ids
         self.positions = at
         self.labels = catalogue.labels[at]
+        self.targets = None if aims is None else aims[at].astype(np.float32)
         self.counts = chosen.counts
         self.decisions = chosen.decisions
         self.present = {slot: np.ascontiguousarray(there[at]) for slot, there in present.items()}
@@ -201,8 +210,11 @@ class PackedSplit:
 
     def _labels(self, members: np.ndarray) -> Batch:
         """What a batch says of its objects beside their observations."""
-        return {
+        out: Batch = {
             "index": torch.from_numpy(self.positions[members]),
             "label": torch.from_numpy(self.labels[members]),
             "present": {slot: torch.from_numpy(there[members]) for slot, there in self.present.items()},
         }
+        if self.targets is not None:
+            out["target"] = torch.from_numpy(self.targets[members])
+        return out

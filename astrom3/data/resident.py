@@ -24,6 +24,7 @@ class ResidentSplit:
         self.complete = all(bool(p.all()) for p in split.present.values())
         self.index, self.labels = self._take(split.positions), self._take(split.labels)
         self.present = {m: self._take(p) for m, p in split.present.items()}
+        self.targets = None if split.targets is None else self._take(split.targets)
         readers = split.readers
         if "metadata" in readers:
             self.metadata = self._take(readers["metadata"].metadata)
@@ -54,6 +55,8 @@ class ResidentSplit:
         at = torch.from_numpy(members).to(self.device, non_blocking=True)
         modalities = self.split.modalities
         out: Batch = {"index": self.index[at], "label": self.labels[at]}
+        if self.targets is not None:
+            out["target"] = self.targets[at]
         if "photometry" in modalities:
             out["photometry"], out["mask"] = self._windows(at, seed, epoch)
         if "spectra" in modalities:

@@ -6,14 +6,15 @@ Nothing here keeps a random state: every draw is a hash of what it is for (Split
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from astrom3.errors import UserError
 
 log = logging.getLogger(__name__)
-ORDER, WINDOW = 1, 2  # what a draw is for
+ORDER, WINDOW = 1, 2  # what a draw is for; streaming.py has 3 and 4, splits.py 5 and 6
+BALANCE = 1000  # and the numbers after it, one for each time that a class is gone through
 
 
 def draw(seed: int, epoch: int, purpose: int, items: np.ndarray) -> np.ndarray:
@@ -39,6 +40,9 @@ class EpochSampler:
     of what there is. shuffle=False (evaluation): rank r takes every world_size-th index of each global batch from r
     on, nothing padded or doubled; the global batches are those of one process, so a rank's part of the last one may
     be empty.
+
+    labels (n,): training draws every class equally often, whatever its size. An epoch has as many objects as before:
+    those of rare classes come several times, and of frequent ones each epoch draws others.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class EpochSampler:
         batch_size: int = 512,
         drop_last: bool = True,
         shuffle: bool = True,
+        labels: np.ndarray | None = None,
     ) -> None:
         if n < (world_size if shuffle else 1):
             raise UserError(f"{n} objects are too few for {world_size} processes; use fewer devices or more data.")
@@ -60,6 +65,7 @@ class EpochSampler:
             )
         self.n, self.seed, self.rank, self.world_size = n, seed, rank, world_size
         self.shuffle, self.epoch = shuffle, 0
+        self.members = None if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self.sizes = global_sizes(n, world_size, batch_size, drop_last, shuffle)
         if shuffle and n < batch_size:
             log.warning(
@@ -73,7 +79,24 @@ class EpochSampler:
     def order(self) -> np.ndarray:
         """(n,) all indices in the order of this epoch, the same on every rank."""
         items = np.arange(self.n)
+        if self.shuffle and self.members is not None:
+            return self.balanced_order(self.members)
         return np.argsort(draw(self.seed, self.epoch, ORDER, items), kind="stable") if self.shuffle else items
+
+    def balanced_order(self, members: Sequence[np.ndarray]) -> np.ndarray:
+        """(n,) indices in which the classes, given by their members, are equally frequent to within one object."""
+        share, rest = divmod(self.n, len(members))
+        extra = (np.arange(len(members)) + self.epoch) % len(members) < rest  # the classes take turns
+        parts = []
+        for of_class, more in zip(members, extra.tolist(), strict=True):
+            needed = share + int(more)
+            rounds = -(-needed // len(of_class))
+            tickets = [draw(self.seed, self.epoch, BALANCE + k, of_class) for k in range(rounds)]
+            drawn = [of_class[np.argsort(ticket, kind="stable")] for ticket in tickets]
+            parts.append(np.concatenate(drawn)[:needed])
+        chosen = np.concatenate(parts)
+        places = draw(self.seed, self.epoch, ORDER, np.arange(self.n))
+        return chosen[np.argsort(places, kind="stable")]
 
     def batch(self, order: np.ndarray, number: int) -> np.ndarray:
         """This rank's part of one global batch."""

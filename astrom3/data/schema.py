@@ -6,6 +6,8 @@ the ASAS-SN variable star catalogue (Jayasinghe et al. 2018, 2019), LAMOST low-r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 PREPROCESSING_VERSION = 1  # part of every store's key: raise it when any prepared number changes
@@ -69,11 +71,23 @@ OBJECT_SCHEMA = pa.schema(
         ("meta_cols", pa.struct([(c, pa.float64()) for c in META_COLS])),
     ]
 )
+
+
+def object_schema(targets: Iterable[str] = ()) -> pa.Schema:
+    """OBJECT_SCHEMA, with a struct column `targets` of float64, null where unknown, where a survey has numbers to
+    predict."""
+    names = list(targets)
+    if not names:
+        return OBJECT_SCHEMA
+    return OBJECT_SCHEMA.append(pa.field("targets", pa.struct([(name, pa.float64()) for name in names])))
+
+
 SPLIT_SCHEMA = pa.schema([("object_id", pa.string()), ("split", pa.string())])
 
 # The batch, the one dict that data loaders give and models take (B objects; absent modalities are zeros):
 #   index       int64   (B,)             row of the object in its split's list of ids
 #   label       int64   (B,)             class id, UNLABELLED where there is none
+#   target      float32 (B, T)           numbers to predict, NaN where unknown; only where targets are asked for
 #   photometry  float32 (B, 200, 9)      see PHOTO_CHANNELS; time in [0, 1] over the whole curve
 #   mask        float32 (B, 200)         1 for a point, 0 for padding
 #   spectra     float32 (B, 3, 2575)     see SPECTRUM_CHANNELS

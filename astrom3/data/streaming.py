@@ -45,13 +45,15 @@ class StreamSplit:
         labelled_only: bool,
         min_modalities: int,
         pad_constants: bool | None = None,
+        targets: Sequence[str] = (),
     ) -> None:
         catalogue = source.catalogue(split)
         self.views = views_of(views)
         inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
         everywhere = np.ones(len(catalogue.ids), dtype=bool)
         present = {slot: everywhere if view.stored else inputs.has_metadata for slot, view in self.views.items()}
-        self.selection: Selection = select(catalogue, present, inputs.decisions, labelled_only, min_modalities)
+        aims = source.targets(split, targets) if targets else None
+        self.selection: Selection = select(catalogue, present, inputs.decisions, labelled_only, min_modalities, aims)
         self.found: dict[Decision, None] = {}  # decisions met while reading, each once
         rows = source.rows[split][self.selection.positions]
         order = np.argsort(rows, kind="stable")
@@ -59,6 +61,7 @@ class StreamSplit:
         self.modalities = tuple(self.views)
         self.rows, self.positions = rows[order], self.selection.positions[order]  # in the order of the table
         self.labels = catalogue.labels[self.positions]
+        self.targets = None if aims is None else aims[self.positions].astype(np.float32)
         self.photo, self.metadata = inputs.photo[self.positions], inputs.metadata[self.positions]
         self.periods = inputs.periods[self.positions]
         self.has_metadata = inputs.has_metadata[self.positions]
@@ -239,8 +242,8 @@ class _Reader:
         used = members[chosen]
         photo = split.photo[used]
         metadata = split.metadata[used]
-        places = split.positions[used]
-        of_piece = Members(chosen, places, photo, metadata, split.pad_constants, split.periods[used])
+        positions = split.positions[used]
+        of_piece = Members(chosen, positions, photo, metadata, split.pad_constants, split.periods[used])
         values: dict[str, np.ndarray] = {f"present.{slot}": there[chosen] for slot, there in present.items()}
         values["member"] = used
         for view in split.views.values():
@@ -269,6 +272,8 @@ class _Reader:
             "index": torch.from_numpy(split.positions[members]),
             "label": torch.from_numpy(split.labels[members]),
         }
+        if split.targets is not None:
+            out["target"] = torch.from_numpy(split.targets[members])
         for view in split.views.values():
             for key in view.keys:
                 rows = self.pool[key][slots] if view.stored else split.metadata[members]

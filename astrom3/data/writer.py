@@ -28,20 +28,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
+from astrom3.data.schema import (
+    ALL_COLS,
+    META_COLS,
+    OBJECT_SCHEMA,
+    PHOTO_COLS,
+    SEEDS,
+    SPLIT_SCHEMA,
+    SPLITS,
+    SUBS,
+    object_schema,
+)
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import possible
 
-LAYOUT, VERSION = "astrom3", 1
+LAYOUT = "astrom3"
+VERSION = 2  # of dataset.json; 1 has no modalities, targets, further_columns and split_fractions
 KIND = "data set"
 WRITTEN = re.compile(
     r"(dataset|summary)\.json|(rejected|swapped)\.csv|objects/objects-\d+\.parquet|splits/\w+_\d+\.(parquet|json)"
 )
 ROW_GROUP = 256  # objects; about 20 MB with spectra
 DECISIONS = ("repaired", "rejected")
+PRESENCE = {"photometry": "light_curve", "spectra": "spectrum", "metadata": "meta_cols"}  # modality -> column
 REJECTED_COLUMNS = ("object_id", "modality", "decision", "reason")
 
 
@@ -57,7 +69,9 @@ class DatasetWriter:
     """Use as a context manager: leaving it without `finish` (error, interrupt) removes what was written.
 
     classes: label id = position. A row with another label, without id or with an id seen before is not written but
-    listed in rejected.csv; a null label is an unlabelled object.
+    listed in rejected.csv; a null label is an unlabelled object. targets: numbers to predict -> their unit, None where
+    it is not known; rows have them in the struct `targets`. further_columns: numbers that the table of objects has
+    besides, by name; a later conversion may make targets of them.
     """
 
     def __init__(
@@ -69,6 +83,8 @@ class DatasetWriter:
         provenance: Mapping[str, Any],
         rows_per_file: int = 2048,
         overwrite: bool = False,
+        targets: Mapping[str, str | None] | None = None,
+        further_columns: Sequence[str] = (),
     ) -> None:
         self.root = Path(root).absolute()
         remove_leftovers(self.root)
@@ -83,6 +99,9 @@ class DatasetWriter:
             raise UserError(f"classes {list(classes)} of {self.root} name a class twice; name each once.")
         self.classes, self.name, self.provenance = list(classes), name, dict(provenance)
         self.overwrite = overwrite
+        self.targets = dict(targets or {})
+        self.further_columns = list(further_columns)
+        self.schema = object_schema(self.targets)
         self.rows_per_file = max(rows_per_file // ROW_GROUP, 1) * ROW_GROUP
         self._labels: list[str | None] = []
         self._ids: dict[str, None] = {}  # in order, and a set
@@ -133,9 +152,9 @@ class DatasetWriter:
         if isinstance(batch, pa.RecordBatch):
             table = pa.Table.from_batches([batch])
         else:
-            table = batch if isinstance(batch, pa.Table) else objects_table(batch)
-        if not table.schema.equals(OBJECT_SCHEMA):
-            table = table.select(OBJECT_SCHEMA.names).cast(OBJECT_SCHEMA)
+            table = batch if isinstance(batch, pa.Table) else objects_table(batch, self.targets)
+        if not table.schema.equals(self.schema):
+            table = table.select(self.schema.names).cast(self.schema)
         table = self._accepted(table)
         if not len(table):
             return
@@ -198,7 +217,11 @@ class DatasetWriter:
             "name": self.name,
             "layout": LAYOUT,
             "version": VERSION,
+            "modalities": [name for name, column in PRESENCE.items() if self._present[column]],
             "classes": self.classes,
+            "targets": [{"name": name, "unit": unit} for name, unit in self.targets.items()],
+            "further_columns": self.further_columns,
+            "split_fractions": list(fractions),
             "provenance": self.provenance,
             "n_objects": len(self._ids),
             "counts": counts,
@@ -233,7 +256,7 @@ class DatasetWriter:
         self._pending = [rest] if len(rest) else []
         if self._file is None:
             path = self._temp / "objects" / f"objects-{self._n_files:05d}.parquet"
-            self._file = pq.ParquetWriter(path, OBJECT_SCHEMA, compression="zstd")
+            self._file = pq.ParquetWriter(path, self.schema, compression="zstd")
             self._n_files, self._rows_in_file = self._n_files + 1, 0
         self._file.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
         self._rows_in_file += len(group)
@@ -311,8 +334,9 @@ def written_before(folder: Path) -> list[str] | None:
     return [name for name in found if WRITTEN.fullmatch(name)]
 
 
-def objects_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as dicts (arrays for light curves and spectra, dicts for catalogue columns) -> table of OBJECT_SCHEMA."""
+def objects_table(rows: Sequence[Mapping[str, Any]], targets: Iterable[str] = ()) -> pa.Table:
+    """Rows as dicts (arrays for light curves and spectra, dicts for catalogue columns) -> table of object_schema."""
+    schema = object_schema(targets)
     columns: list[pa.Array] = [
         pa.array([None if row.get(c) is None else str(row[c]) for row in rows], pa.string())
         for c in ("object_id", "label")
@@ -321,7 +345,9 @@ def objects_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         columns.append(_ragged([row.get(name) for row in rows], OBJECT_SCHEMA.field(name).type))
     for name in ("photo_cols", "meta_cols"):
         columns.append(pa.array([row.get(name) for row in rows], OBJECT_SCHEMA.field(name).type))
-    return pa.table(columns, schema=OBJECT_SCHEMA)
+    if "targets" in schema.names:
+        columns.append(pa.array([row.get("targets") for row in rows], schema.field("targets").type))
+    return pa.table(columns, schema=schema)
 
 
 def _ragged(rows: Sequence[Mapping[str, Any] | None], kind: pa.StructType) -> pa.StructArray:

@@ -27,7 +27,8 @@ PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_t
 STATES = ("finished", "failed", "unfinished", "damaged")
 FRACTIONS = {"sub10": 10, "sub25": 25, "sub50": 50, "full": 100}  # percent of the labels
 # What may differ between the runs of one table: it follows from (mode, sub, init, seed), or is where things are.
-FREE = ("mode", "sub", "seed", "init", "optim", "schedule.factor", "encoders", "epochs", "module", "model",
+FREE = ("mode", "task_name", "target", "sub", "fold", "folds", "protocol", "pretrained", "seed", "init", "optim",
+        "schedule.factor", "encoders", "epochs", "module", "model",
         "modalities", "min_modalities", "labelled_only", "run", "root", "overwrite", "accept_changes", "logger",
         "trainer", "datamodule", "data.cache", "data.num_workers", "data.statistics")  # fmt: skip
 
@@ -128,7 +129,8 @@ def read(folder: Path) -> Run:
     names = folder.name.rsplit("-", 3)
     try:
         cfg = read_stored(folder / "config.yaml", checked=False)
-        who: dict[str, Any] = {"folder": folder.name, "mode": str(cfg.mode), "sub": str(cfg.sub)}
+        who: dict[str, Any] = {"folder": folder.name, "mode": f"{cfg.mode}{cfg.get('task_name', '')}"}
+        who["sub"] = str(cfg.get("protocol", cfg.sub))
         who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
         config = {k: v for k, v in _flat(OmegaConf.to_container(cfg)) if not _free(k)}
     except (OSError, UserError, OmegaConfBaseException, AttributeError, ValueError):

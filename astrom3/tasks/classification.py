@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,8 +22,21 @@ from astrom3.tasks.task import TrainingModule, at_least_float32
 from astrom3.tasks.windows import object_logits, pieces
 
 
+def balanced_weights(labels: np.ndarray, num_classes: int) -> list[float]:
+    """Weights of the classes with which all count alike: n / (classes * n of the class); 0 for a class without objects.
+
+    labels: ids of the training objects (n,), negative ones are unlabelled.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    present = int((counts > 0).sum())
+    return [counts.sum() / (present * count) if count else 0.0 for count in counts.tolist()]
+
+
 class ClassificationModule(TrainingModule):
-    """model: makes the network for a number of classes; classes: their names, label id = position."""
+    """model: makes the network for a number of classes; classes: their names, label id = position. class_weights:
+    weights of the classes in the training loss, evaluation is never weighted."""
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -32,11 +46,14 @@ class ClassificationModule(TrainingModule):
         schedule: Mapping[str, Any],
         seed: int = 0,
         freeze: Sequence[str] = (),
+        class_weights: Sequence[float] | None = None,
     ):
         super().__init__(model(num_classes=len(classes)), optim, schedule, seed, freeze)
         self.classes = tuple(classes)
         self.confusion = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
         self.per_window = nn.ModuleDict({s: MulticlassConfusionMatrix(len(classes)) for s in ("val_", "test_")})
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.loss_sum = 0.0  # of the evaluation that is going on
         self.results: dict[str, Any] = {}
 
@@ -45,7 +62,7 @@ class ClassificationModule(TrainingModule):
         return at_least_float32(self.model(batch))
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
-        loss = F.cross_entropy(self(batch), batch["label"], ignore_index=UNLABELLED)
+        loss = F.cross_entropy(self(batch), batch["label"], self.class_weights, ignore_index=UNLABELLED)
         self.log_training_loss(loss, len(batch["label"]))
         return loss
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from astrom3 import registry
+from astrom3.data.schema import META_COLS, PHOTO_COLS
 from astrom3.encoders.towers import compile_encoders
+from astrom3.errors import UserError
+from astrom3.tasks.classification import balanced_weights
+from astrom3.tasks.regression import train_statistics
+
+log = logging.getLogger(__name__)
 
 
 def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
@@ -23,7 +30,7 @@ def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
         cfg.module,
         allow,
         model=registry.instantiate(cfg.model, allow),
-        classes=list(data.classes),
+        **aim_of(cfg, data),
         optim=OmegaConf.to_container(cfg.optim),
         schedule=OmegaConf.to_container(cfg.schedule),
         seed=cfg.seed,
@@ -32,6 +39,35 @@ def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
     if cfg.get("compile"):  # runs of before had no such key
         compile_encoders(module.model)
     return data, module
+
+
+def aim_of(cfg: DictConfig, data: Any) -> dict[str, Any]:
+    """What the task learns of the data: its classes, or the targets of a regression with their train statistics."""
+    labels = data.splits["train"].labels
+    if data.targets:
+        mean, std = train_statistics(data.splits["train"].targets, data.targets)
+        warn_of_inputs(data)
+        return {"targets": list(data.targets), "mean": mean, "std": std, "units": data.source.units}
+    classes = list(data.classes)
+    if cfg.model.get("_partial_") and len(classes) < 2:
+        found = f"only one class, {classes[0]}" if classes else "no classes"
+        raise UserError(
+            f"{data.source.root} has {found}, so there is nothing to classify: give target=<number to predict>, or "
+            "pre-train without labels with mode=clip or mode=masked"
+        )
+    aim: dict[str, Any] = {"classes": classes}
+    if cfg.get("balance") == "weights":
+        aim["class_weights"] = balanced_weights(labels, len(classes))
+    return aim
+
+
+def warn_of_inputs(data: Any) -> None:
+    """A catalogue column may be a target, and one of the inputs at the same time."""
+    for view in data.views.values():
+        columns = PHOTO_COLS if view.uses_features else () if view.stored else META_COLS
+        for name in data.targets:
+            if name in columns:
+                log.warning("target=%s is among the inputs of %s: the network can read it there", name, view.modality)
 
 
 def views_of_encoders(cfg: DictConfig) -> dict[str, Any]:

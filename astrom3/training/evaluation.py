@@ -13,6 +13,7 @@ from torch import nn
 from astrom3 import plots
 from astrom3.published import astrom3 as published
 from astrom3.published import native
+from astrom3.tasks import regression
 from astrom3.training.checkpoints import load_weights
 from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
 
@@ -41,10 +42,15 @@ def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[s
         "pad_constants": data.splits["train"].pad_constants,
         "views": {slot: view.name for slot, view in data.views.items()},
     }
+    describe: Any = getattr(module, "described_targets", None)
+    if describe is not None:
+        known["targets"] = describe()
     write_json(run / "model" / "preprocessing.json", known)
     plots.curves(run / "metrics.csv", run / "curves.png", title)
     if "confusion" in scores:
         plots.confusion(scores, run / "confusion.png", title)
+    if getattr(module, "predictions", None):
+        plots.regression(module.predictions, scores, run / "regression.png", title)  # type: ignore[arg-type]
     if getattr(module, "examples", None):
         plots.reconstruction(module.examples, run / "reconstruction.png", title)  # type: ignore[arg-type]
     write_json(run / INFO, json.loads((run / INFO).read_text()) | {"data": describe_data(data)})  # the test split too
@@ -65,6 +71,8 @@ def headline(scores: dict[str, Any]) -> str:
         mean = scores["centroid_accuracy"].get("mean")
         centroid = f", class centroids {100 * mean:.2f} %" if mean is not None else ""
         return f"test loss {scores['loss']:.4f}, CLIP accuracy {100 * scores['clip_accuracy']:.2f} %{centroid}"
+    if "targets" in scores:
+        return regression.headline(scores)
     if "r2_hidden" in scores:
         return (
             f"test RMSE {scores['rmse_hidden']:.4f} mag, R2 {scores['r2_hidden']:.3f} on hidden points; "

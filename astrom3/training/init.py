@@ -75,6 +75,7 @@ class FromRun:
     path: str
     seed: int
     mode: str = "clip"
+    protocol: str = "full"  # of the run to start from, as far as its fold goes
 
     def check(self) -> None:
         if not (Path(self.path) / "model").is_dir():
@@ -84,6 +85,7 @@ class FromRun:
                 f"seed={self.seed}` first (with the same root and data), or give init.path=<run folder>"
             )
         check_seed(Path(self.path), self.seed)
+        check_fold(Path(self.path), self.protocol)
 
     def apply(self, model: nn.Module) -> None:
         FromWeights(self.path).apply(model)
@@ -121,6 +123,20 @@ def check_seed(run: Path, seed: int) -> None:
         raise UserError(
             f"{run} was trained with seed={found}, this run has seed={seed}: its training objects would be among the "
             f"test objects; use the CLIP run of seed {seed}, or init=file init.path={run} if you know they are not"
+        )
+
+
+def check_fold(run: Path, protocol: str) -> None:
+    """Pre-training and fine-tuning must share the fold too."""
+    from astrom3.data.splits import Protocol
+
+    own = Protocol.parse(protocol).fold_name
+    found = Protocol.parse(json.loads((run / INFO).read_text()).get("protocol", "full")).fold_name
+    if found != own:
+        raise UserError(
+            f"{run} was trained with {found or 'no fold'}, this run has {own or 'no fold'}: its training objects would "
+            f"be among the test objects; pre-train with the same fold, or say init=file init.path={run} if you know "
+            "they are not"
         )
 
 

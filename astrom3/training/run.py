@@ -43,14 +43,15 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
+# Keys that runs of version 0.1 do not have.
 ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated",
          "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
          "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
-         "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow")  # keys that runs of 0.1 lack  # fmt: skip
+         "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow")  # fmt: skip
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
 MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json")
-PICTURES = ("curves.png", "confusion.png", "reconstruction.png")
+PICTURES = ("curves.png", "confusion.png", "reconstruction.png", "regression.png")
 TABLES = ("metrics.csv", "rejected.csv", "evaluation.json")
 FILES = (CONFIG, INFO, METRICS, FAILURE, *TABLES, *PICTURES, *(f"model/{name}" for name in MODEL), *WEIGHTS)
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")

@@ -1,5 +1,7 @@
 """Open a folder of data, whichever of the known layouts it has: `open_source(path, sub, seed)`.
 
+`sub` is a subset that the folder has, or a protocol made of its full split (data/splits.py): shot20, full-fold1of3.
+
 | layout      | recognised by                                                             |
 | astrom3     | dataset.json                                                              |
 | galaxies    | dataset.json that says "kind": "galaxies"                                 |
@@ -16,7 +18,9 @@ from pathlib import Path
 from astrom3.data.layouts.galaxies import is_galaxies, open_galaxies
 from astrom3.data.layouts.hub import config_files, open_processed
 from astrom3.data.layouts.ours import open_ours
+from astrom3.data.layouts.protocols import apply_protocol
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
+from astrom3.data.splits import Protocol
 from astrom3.errors import UserError
 
 __all__ = ["Catalogue", "Group", "Piece", "Source", "Table", "open_source"]
@@ -28,21 +32,26 @@ def open_source(path: str | Path, sub: str = "full", seed: int = 42) -> Source:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; give the folder of a data set as data.path.")
+    protocol = Protocol.parse(sub)
+    source = apply_protocol(open_layout(root, protocol.base, seed), protocol, seed)
+    log.info("Found %s", source.describe())
+    return source
+
+
+def open_layout(root: Path, sub: str, seed: int) -> Source:
+    """The source of a subset as the layout of the folder has it."""
     config, files = config_files(root, sub, seed)
     if (root / "dataset.json").is_file():
-        source = open_galaxies(root, sub, seed) if is_galaxies(root) else open_ours(root, sub, seed)
-    elif (root / "splits").is_dir():
+        return open_galaxies(root, sub, seed) if is_galaxies(root) else open_ours(root, sub, seed)
+    if (root / "splits").is_dir():
         from astrom3.data.layouts.raw import open_raw
 
-        source = open_raw(root, sub, seed)
-    elif files:
-        source = open_processed(root, config, files, sub, seed)
-    else:
+        return open_raw(root, sub, seed)
+    if not files:
         found = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir() if not p.name.startswith("."))
         raise UserError(
             f"{root} holds no data set for {sub}_{seed}: found {', '.join(found[:12]) or 'nothing'}"
             f"{' ...' if len(found) > 12 else ''}; expected dataset.json (own layout), "
             f"splits/{sub}/{seed}/info.json (raw AstroM3Dataset) or {sub}_{seed}/train*.parquet (AstroM3Processed)."
         )
-    log.info("Found %s", source.describe())
-    return source
+    return open_processed(root, config, files, sub, seed)

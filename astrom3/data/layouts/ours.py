@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,14 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, readable
+from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Catalogue, Source, Table
-from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, UNLABELLED
-from astrom3.errors import UserError
+from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
+from astrom3.data.splits import FRACTIONS, split_80_10_10
+from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import possible
 from astrom3.modalities.view import StoredView
 
-LAYOUT, VERSION = "astrom3", 1
+LAYOUT = "astrom3"
+VERSIONS = (1, 2)  # of dataset.json
+log = logging.getLogger(__name__)
 CHILDREN = {"photometry": ("time", "flux", "flux_err"), "spectra": ("wavelength", "flux", "ivar")}
 
 
@@ -61,6 +67,33 @@ class ObjectTable(ParquetTable):
     def catalogue(self) -> Catalogue:
         return self._catalogue
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Those of the column `targets`, further columns of plain numbers, and the catalogue columns."""
+        return tuple(dict.fromkeys([*self._own_targets, *self._numeric, *super().target_names]))
+
+    @cached_property
+    def _own_targets(self) -> tuple[str, ...]:
+        column = self.schema.field("targets").type if "targets" in self.schema.names else pa.struct([])
+        return tuple(field.name for field in column)
+
+    @cached_property
+    def _numeric(self) -> tuple[str, ...]:
+        kinds = (pa.types.is_floating, pa.types.is_integer)
+        return tuple(field.name for field in self.schema if any(kind(field.type) for kind in kinds))
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
+        columns = []
+        for name in names:
+            if name in self._own_targets:
+                struct = self.small_columns(["targets"])["targets"].combine_chunks()
+                columns.append(numbers(pc.struct_field(struct, name)))
+            elif name in self._numeric:
+                columns.append(numbers(self.small_columns([name])[name].combine_chunks()))
+            else:
+                columns.append(super().targets([name])[:, 0])
+        return np.stack(columns, axis=1).astype(np.float64)
+
 
 def struct_child(struct: pa.StructArray, name: str, path: Path) -> pa.Array:
     """A field of a struct column, null where the struct is; UserError that names a missing field."""
@@ -80,20 +113,33 @@ def label_ids(labels: list[str | None], classes: tuple[str, ...]) -> tuple[np.nd
 
 
 def open_ours(root: Path, sub: str, seed: int) -> Source:
-    """Source of a folder with dataset.json."""
+    """Source of a folder with dataset.json; where it has no file of this split, the split is drawn from the seed."""
     about = read_json(root / "dataset.json")
-    if about.get("layout") != LAYOUT or about.get("version") != VERSION:
+    if about.get("layout") != LAYOUT or about.get("version") not in VERSIONS:
         raise UserError(
             f"{root / 'dataset.json'} says layout {about.get('layout')!r} version {about.get('version')!r}; "
-            f"this program reads {LAYOUT!r} version {VERSION}; convert the data again."
+            f"this program reads {LAYOUT!r} version {VERSIONS[-1]}; convert the data again."
         )
     classes = tuple(about.get("classes") or ())
     table = ObjectTable(root, classes)
-    by_split = assigned_rows(root, sub, seed, table)
-    statistics = root / "splits" / f"{sub}_{seed}.json"
-    normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))
+    if len(set(table.catalogue().ids)) < len(table):
+        twice = len(table) - len(set(table.catalogue().ids))
+        raise UserError(f"{root}/objects: {twice} object_id occur twice; write the data set again.")
+    splits = root / "splits" / f"{sub}_{seed}.parquet"
+    if splits.is_file():
+        by_split = split_of_file(splits, table)
+        statistics = splits.with_suffix(".json")
+        normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))
+    elif sub in SUB_FRACTION and sub != "full":
+        log.info("%s has no file splits/%s_%d.parquet: the subset is drawn from the full split", shown(root), sub, seed)
+        return as_protocol(capped(open_ours(root, "full", seed), sub, seed), sub)
+    else:
+        by_split = drawn_split(root, about, len(table), sub, seed)
+        normaliser = Normaliser.fit(table.catalogue().values[by_split["train"]])
     note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
-    return Source(LAYOUT, root, sub, seed, classes, dict.fromkeys(by_split, table), by_split, normaliser, note)
+    units = {target["name"]: target["unit"] for target in about.get("targets") or [] if target.get("unit")}
+    tables: dict[str, Table] = dict.fromkeys(by_split, table)
+    return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note, units)
 
 
 def assigned_rows(root: Path, sub: str, seed: int, table: Table) -> dict[str, np.ndarray]:
@@ -102,13 +148,16 @@ def assigned_rows(root: Path, sub: str, seed: int, table: Table) -> dict[str, np
     if not splits.is_file():
         found = sorted(path.stem for path in (root / "splits").glob("*.parquet") if re.fullmatch(r".+_\d+", path.stem))
         raise UserError(f"{root} has no split {sub}_{seed}; it has: {', '.join(found) or 'none'}.")
+    return split_of_file(splits, table)
+
+
+def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
+    """Rows of the table by split, as splits/{sub}_{seed}.parquet has them."""
     with readable(splits):
         assigned = pq.read_table(splits, partitioning=None)
     if not {"object_id", "split"} <= set(assigned.column_names):
         raise UserError(f"{splits} must have the columns object_id and split; write the data set again.")
     row_of = {object_id: row for row, object_id in enumerate(table.catalogue().ids)}
-    if len(row_of) < len(table):
-        raise UserError(f"{root}/objects: {len(table) - len(row_of)} object_id occur twice; write the data set again.")
     names = np.array(assigned["split"].to_pylist(), dtype=object)
     ids = assigned["object_id"].to_pylist()
     absent = [object_id for object_id in ids if object_id not in row_of]
@@ -131,6 +180,18 @@ def check_splits(path: Path, ids: list[str], names: np.ndarray) -> None:
             both = f"in {where[object_id]} and {name}" if where[object_id] != name else f"twice in {name}"
             raise UserError(f"{path}: object {object_id!r} is {both}; an object is in one split, once.")
         where[object_id] = name
+
+
+def drawn_split(root: Path, about: dict[str, Any], n: int, sub: str, seed: int) -> dict[str, np.ndarray]:
+    """Rows of the table by split, drawn from the seed: the full split that `convert seeds=[...]` writes into a file."""
+    if sub != "full":
+        found = sorted(path.stem for path in (root / "splits").glob("*.parquet") if re.fullmatch(r".+_\d+", path.stem))
+        raise UserError(f"{root} has no split {sub}_{seed}; it has: {', '.join(found) or 'none'}.")
+    converted = (about.get("provenance") or {}).get("converted") or {}
+    fractions = about.get("split_fractions") or converted.get("split_fractions") or FRACTIONS
+    names = split_80_10_10(n, seed, fractions)
+    log.info("%s has no file splits/%s_%d.parquet: the split is drawn from the seed", shown(root), sub, seed)
+    return {split: np.flatnonzero(names == split) for split in SPLITS if (names == split).any()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

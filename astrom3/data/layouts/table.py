@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision, list_decisions
@@ -102,6 +103,15 @@ class Table(ABC):
     def fingerprint(self, cache: Path) -> str:
         """Hexadecimal key of the content; `cache` is a folder for hashes of files already seen."""
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """What `targets` can give: here the catalogue columns, where they are as measured."""
+        return () if self.catalogue().normalised else ALL_COLS
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
+        """Numbers to predict (n, T) float64 of all rows, NaN where unknown; names are among `target_names`."""
+        return self.catalogue().values[:, [ALL_COLS.index(name) for name in names]]
+
     def __len__(self) -> int:
         return sum(group.rows for group in self.groups)
 
@@ -122,6 +132,7 @@ class Source:
     rows: dict[str, np.ndarray]
     normaliser: Normaliser | None
     note: str = ""  # what else a user should know, e.g. that the data are simulated
+    units: dict[str, str] = field(default_factory=dict)  # of targets, where they are known
 
     def table(self, split: str) -> Table:
         """The table that holds this split; UserError if there is none."""
@@ -134,6 +145,16 @@ class Source:
     def catalogue(self, split: str) -> Catalogue:
         """Catalogue of the split's objects, in the order of the split."""
         return self.table(split).catalogue().take(self.rows[split])
+
+    def targets(self, split: str, names: Sequence[str]) -> np.ndarray:
+        """Numbers to predict (n, T) float64 of the split's objects, NaN where unknown."""
+        table = self.table(split)
+        unknown = [name for name in names if name not in table.target_names]
+        if unknown:
+            known = ", ".join(table.target_names) or "no numbers to predict"
+            raise UserError(f"target={unknown[0]} is not known for the objects of {self.root}; it has: {known}.")
+        values = table.targets(names)[self.rows[split]]
+        return np.where(np.isfinite(values), values, np.nan)
 
     def chunks(self, split: str, view: str | StoredView) -> Iterator[Piece]:
         """Prepared observations of the split, in the order of the table; memory is bounded."""

@@ -39,6 +39,9 @@ class Objects:
     classes: tuple[str, ...]
     decisions: list[Decision] = field(default_factory=list)
     n_left_out: int = 0  # rows of the input that are not among the n
+    targets: Mapping[str, str | None] = field(default_factory=dict)  # numbers to predict -> unit
+    target_values: np.ndarray | None = None  # (n, T) float64, NaN where unknown
+    further_columns: tuple[str, ...] = ()  # names of the table's other numbers
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,7 +56,17 @@ class Objects:
             self.light_curves[part],
             self.spectra[part],
             self.classes,
+            targets=self.targets,
+            target_values=None if self.target_values is None else self.target_values[part],
         )
+
+    def add_targets(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Put the known numbers to predict into one row for each object."""
+        if self.target_values is None:
+            return
+        for row, numbers in zip(rows, self.target_values.tolist(), strict=True):
+            known = {name: number for name, number in zip(self.targets, numbers, strict=True) if number == number}
+            row["targets"] = known or None
 
 
 def read_objects(
@@ -69,6 +82,7 @@ def read_objects(
     classes: Sequence[str] | str | None = None,
     unknown: str = "reject",
     nested: bool = False,
+    targets: Sequence[str] | Mapping[str, str | None] | str | None = None,
 ) -> Objects:
     """Read a table with one row per object.
 
@@ -77,6 +91,8 @@ def read_objects(
     in the table (default: the same name). labels: label in the table -> class. classes: default the ten of AstroM3;
     "all": those found. unknown: objects of other classes are left out ("reject") or lose their label ("unlabelled").
     nested: light curves stand in the table as lists, and a reference is the number of the row.
+    targets: columns of numbers to predict, alone or with their units; a table with targets and without label has no
+    classes.
     """
     path = Path(path)
     if unknown not in ("reject", "unlabelled"):
@@ -100,7 +116,9 @@ def read_objects(
     ids = [value or "" for value in text[id]]
     raw_labels = text[label] if label else [None] * len(ids)
     mapped = [None if value is None else (labels or {}).get(value, value) for value in raw_labels]
-    known = _classes(classes, mapped)
+    if label is not None:
+        refuse_numbers(path, label, mapped, labels or {}, classes)
+    known = () if targets and label is None and classes is None else _classes(classes, mapped)
     keep, decisions = [], []
     for i, value in enumerate(mapped):
         if value is not None and value not in known:
@@ -113,10 +131,68 @@ def read_objects(
     values = catalogue_values(path, table, columns or {})
     curves: list[Any] = list(range(len(ids))) if nested else _paths(text, light_curve, folder)  # type: ignore[assignment]
     spectra = _paths(text, spectrum, folder)
+    units = target_units(table, targets)
+    used_columns = {*used, *units, *ALL_COLS, *(name for name in (columns or {}).values() if name)}
     return Objects(
         [ids[i] for i in keep], [mapped[i] for i in keep], values[keep], [curves[i] for i in keep],
-        [spectra[i] for i in keep], known, decisions, len(ids) - len(keep),
+        [spectra[i] for i in keep], known, decisions, len(ids) - len(keep), units,
+        target_values(path, table, list(units))[keep], further_numbers(table, used_columns),
     )  # fmt: skip
+
+
+def refuse_numbers(
+    path: Path,
+    column: str,
+    found: Sequence[str | None],
+    labels: Mapping[str, str],
+    classes: Sequence[str] | str | None,
+) -> None:
+    """Numbers are no class names, unless `labels` or `classes` say so."""
+    given = [] if classes is None or isinstance(classes, str) else [str(name) for name in classes]
+    values = [value for value in found if value is not None and value not in labels.values() and value not in given]
+    if values and all(is_number(value) for value in values):
+        raise UserError(
+            f"{path}: column {column} holds numbers ({values[0]}), which are no class names: predict them with "
+            f"targets=[{column}], or name the classes with labels={{{values[0]}:EW}} or classes=[...]."
+        )
+
+
+def target_units(table: pa.Table, targets: Sequence[str] | Mapping[str, str | None] | str | None) -> dict[str, Any]:
+    """Target -> unit: as given, else what the table's file says, else None."""
+    if isinstance(targets, str):
+        targets = [targets]
+    given = dict(targets) if isinstance(targets, Mapping) else dict.fromkeys(targets or ())
+    units: dict[str, Any] = {}
+    for name, unit in given.items():
+        metadata = table.schema.field(name).metadata if name in table.column_names else None
+        units[name] = unit or (metadata or {}).get(b"unit", b"").decode() or None
+    return units
+
+
+def target_values(path: Path, table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Numbers to predict (n, T) float64, NaN where unknown."""
+    values = np.full((table.num_rows, len(names)), np.nan)
+    for i, name in enumerate(names):
+        if name not in table.column_names:
+            raise UserError(f"{path} has no column {name} (targets={name}); it has {', '.join(table.column_names)}.")
+        values[:, i] = _floats(path, table[name], name)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def further_numbers(table: pa.Table, used: set[str]) -> tuple[str, ...]:
+    """Columns of numbers that nothing else uses."""
+    kinds = (pa.types.is_floating, pa.types.is_integer)
+    return tuple(f.name for f in table.schema if f.name not in used and any(kind(f.type) for kind in kinds))
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(value: object) -> str | None:

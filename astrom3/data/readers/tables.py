@@ -212,6 +212,7 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
 def _from_astropy(table: Table) -> pa.Table:
     """One row per object; columns of arrays (a table of one row) are flattened."""
     columns = {}
+    fields = []
     flat = len(table) == 1 and any(table[n].ndim > 1 for n in table.colnames)
     for name in table.colnames:
         column = table[name]
@@ -225,7 +226,9 @@ def _from_astropy(table: Table) -> pa.Table:
         elif data.dtype.kind in "fiu":
             data = data.astype(data.dtype.newbyteorder("="))
         columns[name] = pa.array(data.tolist() if data.dtype.kind in "OU" else data, mask=mask, from_pandas=True)
-    return pa.table(columns)
+        unit = getattr(column, "unit", None)
+        fields.append(pa.field(name, columns[name].type, metadata={"unit": str(unit)} if unit is not None else None))
+    return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 
 def suffix(path: Path) -> str:
