@@ -1,0 +1,112 @@
+"""ASTROMER on real light curves with few labels.
+
+    python -m experiments.astromer real=../shared/real weights=<folder or zip of released MACHO weights>
+
+Macro F1 with 20, 100 and 500 labels per class in 3 folds: released and own encoders, frozen, against networks from
+scratch and a random forest. Finished runs are skipped. With only=<part of a method's name> the other methods are not
+run, so that several processes can share the work; what is finished of them stands in the table.
+
+Writes results.md, results.csv and results.png into out=, by default beside this file. Sizes are keys too: survey,
+per_class, unlabelled, epochs, tuning_epochs, steps.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+HERE = Path(__file__).parent
+KEYS: dict[str, Any] = {
+    "real": None,
+    "weights": None,
+    "root": "runs/astromer",
+    "out": str(HERE),
+    "survey": "crts-sss",
+    "per_class": 600,
+    "test": 100,
+    "folds": 3,
+    "unlabelled": 1000,
+    "epochs": 25,
+    "tuning_epochs": 2,
+    "steps": 300,
+    "only": "",
+}
+
+
+def main(arguments: list[str]) -> list[dict[str, Any]]:
+    """Score every method on every fold; gives the rows of results.csv."""
+    from experiments.astromer.classifiers import Recipe
+    from experiments.astromer.inputs import read_sample
+    from experiments.astromer.methods import Workshop, methods
+    from experiments.astromer.pretraining import pretrainings
+    from experiments.astromer.results import write
+    from experiments.astromer.surveys import Sizes, make_folds, prepare
+
+    options = read_options(arguments)
+    root = Path(options["root"])
+    sizes = Sizes(options["survey"], options["per_class"], options["test"], options["folds"], options["unlabelled"])
+    labelled, unlabelled = prepare(Path(options["real"]), root, sizes)
+    sample = read_sample(labelled, root / "cache")
+    folds = make_folds(sample.labels, sizes, root / f"folds-{sizes.survey}.json")
+    masked = {run.name: run for run in pretrainings(options["epochs"], options["tuning_epochs"])}
+    shop = Workshop(sample, root, unlabelled, Path(options["weights"]), masked, Recipe(steps=options["steps"]))
+    rows = []
+    for name, score in methods(shop).items():
+        for number, fold in enumerate(folds):
+            for shots in fold.train:
+                path = root / sizes.survey / "scores" / f"{slug(name)}-{shots}-{number}.json"
+                if options["only"] in name and not path.is_file():
+                    score_once(path, name, score, fold, number, shots)
+                if path.is_file():
+                    rows.append(json.loads(path.read_text()))
+    write(rows, sample, sizes, options, root, Path(options["out"]))
+    return rows
+
+
+def read_options(arguments: list[str]) -> dict[str, Any]:
+    """key=value arguments over the defaults of KEYS."""
+    options = dict(KEYS)
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in KEYS:
+            raise UserError(f"{argument}: give key=value with one of {', '.join(KEYS)}.")
+        try:
+            options[key] = int(value) if isinstance(KEYS[key], int) else value
+        except ValueError:
+            raise UserError(f"{argument}: {key} is a whole number.") from None
+    for key in ("real", "weights"):
+        if options[key] is None:
+            raise UserError(f"{key}= is missing: python -m experiments.astromer real=<folder> weights=<zip or folder>.")
+    return options
+
+
+def slug(name: str) -> str:
+    """A method's name as a file name."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def score_once(path: Path, name: str, score, fold, number: int, shots: int) -> None:
+    """Score a method and keep the row in its file, whole or not at all."""
+    began = time.monotonic()
+    row = {"method": name, "shots": shots, "fold": number, **score(fold, shots, number)}
+    row["seconds"] = round(time.monotonic() - began, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(row))
+    part.replace(path)
+    log.info("%s, %d labels, fold %d: macro F1 %.3f (%.0f s)", name, shots, number, row["macro_f1"], row["seconds"])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"experiments.astromer: {error}")

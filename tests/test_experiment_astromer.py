@@ -1,0 +1,66 @@
+"""The comparison on light curves with few labels, tiny and on simulated curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from experiments.astromer.__main__ import main
+from experiments.astromer.surveys import CLASSES, Sizes, draw_fold
+
+PER_CLASS = 12
+
+
+def write_survey(folder: Path, names: list[str], seed: int) -> None:
+    """Sine waves whose period and amplitude depend on the class."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, list] = {key: [] for key in ("id", "label", "period", "time", "mag", "mag_err")}
+    for number, name in enumerate(names * PER_CLASS):
+        kind = number % len(names)
+        time = np.sort(rng.uniform(0, 500, 230))
+        period = 3.0 * (kind + 1)
+        columns["id"].append(str(number))
+        columns["label"].append(name)
+        columns["period"].append(period)
+        columns["time"].append(time)
+        columns["mag"].append(15 + 0.2 * (kind + 1) * np.sin(2 * np.pi * time / period) + rng.normal(0, 0.01, 230))
+        columns["mag_err"].append(np.full(230, 0.01))
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / "light_curves.parquet")
+
+
+def test_folds_are_nested_and_share_nothing_with_their_test_set():
+    labels = np.repeat([0, 1, 2], [700, 700, 300])
+    fold = draw_fold(labels, Sizes(), 1)
+    used = {n: set(fold["train"][n]) | set(fold["validation"][n]) for n in (20, 100, 500)}
+    assert used[20] <= used[100] <= used[500]
+    assert not used[500] & set(fold["test"])
+    assert np.bincount(labels[sorted(used[100])]).tolist() == [100, 100, 100]
+    assert np.bincount(labels[fold["test"]]).tolist() == [100, 100, 100]
+    assert np.bincount(labels[sorted(used[500])]).tolist() == [500, 500, 200]
+
+
+@pytest.mark.slow
+def test_the_experiment_runs_and_resumes_on_simulated_curves(tmp_path, real_dir):
+    weights = real_dir.parent / "weights" / "astromer" / "macho_a0.zip"
+    if not weights.is_file():
+        pytest.skip(f"{weights} is not there")
+    for seed, (survey, classes) in enumerate(CLASSES.items()):
+        write_survey(tmp_path / "real" / survey, list(classes), seed)
+    arguments = [
+        f"real={tmp_path / 'real'}", f"weights={weights}", f"root={tmp_path / 'runs'}", f"out={tmp_path / 'out'}",
+        "test=3", "folds=1", "unlabelled=40", "epochs=1", "tuning_epochs=1", "steps=2",
+    ]  # fmt: skip
+    rows = main(arguments)
+    assert len(rows) == 12 * 3
+    forest = [row["macro_f1"] for row in rows if row["method"].startswith("random forest")]
+    assert min(forest) > 0.9
+    scores = sorted((tmp_path / "runs" / "crts-sss" / "scores").glob("*.json"))
+    before = [path.stat().st_mtime_ns for path in scores]
+    assert main(arguments) == rows
+    assert [path.stat().st_mtime_ns for path in scores] == before
+    assert "| Astromer 2 small, own, leak |" in (tmp_path / "out" / "results.md").read_text()
