@@ -275,7 +275,7 @@ def test_what_the_hub_refuses_is_kept_and_said_in_a_sentence(folder, tmp_path, c
     [
         (["out=o", "push=stars"], "push=stars is no hub id"),
         (["out=o", "evaluation=sampled"], "sampled attention cannot be exported"),
-        (["out=."], "holds other files"),
+        (["out=."], "holds files that are not of astrom3 export"),
         (["out=o", "model=nowhere"], "no model at nowhere"),
         (["out=o", "evaluation=magic"], "evaluation=magic does not exist"),
     ],

@@ -190,7 +190,7 @@ def test_an_index_of_other_embeddings_is_not_used_by_mistake(place, tmp_path):
         with pytest.raises(UserError, match=r"index of other embeddings or another catalogue: .*overwrite=true"):
             Index.build(tmp_path / "index", **other)
     assert Index.build(tmp_path / "index", all_, overwrite=True).about["objects"] == N
-    with pytest.raises(UserError, match="holds other files: give the index a folder of its own"):
+    with pytest.raises(UserError, match="holds files that are not of astrom3 search"):
         Index.build(place / "embeddings", all_)
 
 

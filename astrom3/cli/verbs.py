@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,10 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
         workers = {None: 1, "basic": 1, "packed": job.launcher.get("n_jobs", 1)}.get(launcher, 0)
         return run_of_sweep(function, cfg, job.job.num, job.overrides.task, outcomes, workers)
 
+    broken: BaseException | None = None
     try:
         through_hydra(name, function, task, arguments)
-        broken = None
-    except SystemExit as end:  # a launcher that lost a process; Hydra has printed what it said
+    except (SystemExit, BrokenProcessPool) as end:  # a launcher that lost a process
         broken = end
     finally:
         ended = outcomes.collect()

@@ -46,7 +46,12 @@ class Catalogue:
         if len(place) < len(ids):
             twice = next(name for row, name in enumerate(ids) if place[name] != row)
             raise UserError(f"{path} has {len(ids) - len(place)} rows too many: {twice} and others occur twice")
-        left_out, kept = dict[str, str](), dict[str, pa.ChunkedArray]()
+        left_out: dict[str, str] = {}
+        kept: dict[str, pa.ChunkedArray] = {}
+        if Path(path).suffix == ".parquet":  # whose lists are not read into a table
+            for field in pq.read_schema(path):
+                if field.name not in table.column_names:
+                    left_out[field.name] = f"of type {field.type}"
         for column, values in zip(table.schema, table.columns, strict=True):
             name = column.name.replace(".", "_")  # a dot means a member of a struct
             if name in (*OWN, *NAMES, "probabilities") or name in kept:
