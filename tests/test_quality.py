@@ -140,7 +140,8 @@ def test_rejected_spectra_say_why(columns, reason):
 def test_numbers_that_overflow_are_stopped_by_the_last_guard():
     flux = np.where(np.arange(N) % 2, 1e308, -1e308)
     curves = prepare_light_curves(curve(flux=flux)[0])
-    assert quality.list_decisions("photometry", ["a"], curves.verdict)[0].reason == "flux or error beyond 1e30: scale them"
+    reason = quality.list_decisions("photometry", ["a"], curves.verdict)[0].reason
+    assert reason == "flux or error beyond 1e30: scale them"
     assert len(curves.values) == 0
     spectra = prepare_spectra(spectrum(flux=np.where(np.arange(500) % 2, 1e308, -1e308))[0])
     assert quality.list_decisions("spectra", ["a"], spectra.verdict)[0].reason == "prepared values not finite"

@@ -14,6 +14,7 @@ from processes import CONTEXT, finish, wait_for
 
 from astrom3.cli.config import CONFIG_DIR, compose
 from astrom3.errors import UserError
+from astrom3.train import train
 from astrom3.training.run import differences
 from astrom3.tune.__main__ import main, tune
 from astrom3.tune.space import Range, read_space, trial_config
