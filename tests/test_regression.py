@@ -10,6 +10,7 @@ import torch
 from data_files import make_rows
 from omegaconf import OmegaConf
 
+import astrom3
 from astrom3.cli.config import compose, quote_groups
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
@@ -17,7 +18,10 @@ from astrom3.data.origins import Local
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.schema import CLASSES, META_COLS, object_schema
 from astrom3.data.writer import DatasetWriter
+from astrom3.encoders.heads import classifier
+from astrom3.encoders.mlp import MetadataMLP
 from astrom3.errors import UserError
+from astrom3.published import native
 from astrom3.tasks.classification import balanced_weights
 from astrom3.tasks.regression import masked_mse, regression_scores, train_statistics
 from astrom3.train import train
@@ -261,3 +265,17 @@ def test_a_balanced_loader_resumes_within_an_epoch(survey, tmp_path):
     again = data.train_dataloader()
     again.load_state_dict({"epoch": 3, "done": 2})
     assert [batch["index"].tolist() for batch in again] == whole[2:]
+
+
+def test_a_regression_is_embedded_by_its_encoder(tmp_path):
+    """Its head predicts numbers, so nothing is classified."""
+    network = classifier(MetadataMLP(34, 8), 2)
+    native.save(network, tmp_path)
+    about = {"classes": [], "normaliser": None, "targets": [{"name": "feh", "unit": None, "mean": 0.0, "std": 1.0}]}
+    (tmp_path / "preprocessing.json").write_text(json.dumps(about))
+    model = astrom3.load(tmp_path, device="cpu")
+    assert not model.has_head and model.modalities == ("metadata",)
+    found = model.encode({"metadata": torch.randn(3, 34)})
+    assert found.mean.shape == (3, model.width) and found.probabilities is None
+    with pytest.raises(UserError, match="has no class head"):
+        model.classify(metadata={"ruwe": 1.0})

@@ -117,6 +117,8 @@ class TrainedModel:
         for module in network.modules():
             if isinstance(module, InformerEncoder):
                 module.evaluation = evaluation
+        if predicts_numbers(folder):
+            network = getattr(network, "encoder", None) or getattr(network, "backbone", network)
         classes, normaliser, pad_constants = read_preprocessing(folder, network)
         if statistics is not None:
             normaliser = read_info(Path(statistics))
@@ -321,6 +323,15 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
         raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
     normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
     return classes, normaliser, bool(found.get("pad_constants", True))
+
+
+def predicts_numbers(folder: Path) -> bool:
+    """Whether the model is a regression: its encoders are of use here, and its head has no classes."""
+    try:
+        found = json.loads((folder / PREPROCESSING).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool(found.get("targets"))
 
 
 def hub_statistics(source: str) -> Normaliser | None:
