@@ -170,3 +170,8 @@ def test_a_family_chooses_data_encoders_and_recipe():
     assert abs(cfg.optim.lr - 2e-4 * (1440 / 1024) ** 0.5) < 1e-6
     stars = compose(["data=simulated"])
     assert stars.datamodule.origin.survey == "stars" and stars.datamodule.origin.n_objects == 21_440
+
+
+def test_any_seed_of_a_simulation():
+    assert compose(["out=x", "seed=66"], "simulate").seed == 66
+    assert compose(["out=x", "seed=11"], "simulate").seed == 11

@@ -36,7 +36,7 @@ TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The configuration of one run, resolved and checked. Raises UserError with the key and what would be right."""
-    overrides = quote_groups(overrides)
+    overrides = quote_groups(overrides, name)
     cfg = _compose(name, overrides)
     _check_types(cfg, overrides, name)
     return finish(cfg)
@@ -44,7 +44,7 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
 
 def compose_with_hydra(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The unresolved configuration with Hydra's own node, for the settings of a launcher."""
-    return _compose(name, quote_groups(overrides), hydra=True)
+    return _compose(name, quote_groups(overrides, name), hydra=True)
 
 
 def finish(cfg: DictConfig) -> DictConfig:
@@ -108,11 +108,11 @@ def config_groups() -> dict[str, list[str]]:
     return groups
 
 
-def quote_groups(overrides: Sequence[str]) -> list[str]:
+def quote_groups(overrides: Sequence[str], name: str = "train") -> list[str]:
     """`seed=42` chooses the option "42" of the group seed, but Hydra takes only strings there: quote the numbers.
 
     `model=astromer2` is another way to say `family=astromer2`. As a group, `model` would take the key of that name
-    from the verbs that load a model.
+    from the verbs that load a model. The seed of a simulation is a plain number, `simulation_seed`.
     """
     groups = config_groups()
     quoted = []
@@ -120,6 +120,8 @@ def quote_groups(overrides: Sequence[str]) -> list[str]:
         key, equals, value = text.partition("=")
         if key == "model" and all(option in groups["family"] for option in value.split(",")):
             key = "family"
+        if name == "simulate" and key == "seed":
+            key = "simulation_seed"
         values = [v.strip() for v in value.split(",")]
         if equals and key in ("target", *NUMBERED) and value:
             quoted += [o for o in numbered(key, values, groups) if o not in overrides or o == text]

@@ -62,7 +62,7 @@ class SweepError(UserError):
 def run(name: str, function: Verb, arguments: list[str]) -> None:
     """The same with exceptions in place of exit statuses; a sweep raises SweepError at its end where a run failed."""
     flags = {a for a in arguments if a.startswith("-")}
-    overrides = config.quote_groups([a for a in arguments if not a.startswith("-")])
+    overrides = config.quote_groups([a for a in arguments if not a.startswith("-")], name)
     if flags & TELLING:
         through_hydra(name, function, function, arguments)
     elif flags & {"-m", "--multirun"}:
@@ -122,7 +122,7 @@ def through_hydra(name: str, function: Verb, task: Verb, arguments: list[str]) -
     main = hydra.main(version_base="1.3", config_path=str(config.CONFIG_DIR), config_name=name)(task)
     before = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors as they are, for our own wall
-    sys.argv = [before[0], *config.quote_groups(arguments)]
+    sys.argv = [before[0], *config.quote_groups(arguments, name)]
     try:
         main()
     finally:

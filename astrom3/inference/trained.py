@@ -118,7 +118,8 @@ class TrainedModel:
             if isinstance(module, InformerEncoder):
                 module.evaluation = evaluation
         if predicts_numbers(folder):
-            network = getattr(network, "encoder", None) or getattr(network, "backbone", network)
+            inner: Any = getattr(network, "encoder", None)
+            network = getattr(network, "backbone", network) if inner is None else inner
         classes, normaliser, pad_constants = read_preprocessing(folder, network)
         if statistics is not None:
             normaliser = read_info(Path(statistics))
