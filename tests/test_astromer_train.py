@@ -10,9 +10,12 @@ import astrom3
 from astrom3.cli.config import compose
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Simulated
+from astrom3.embed.__main__ import embed
 from astrom3.encoders.astromer import Astromer, MaskedAstromer
 from astrom3.encoders.heads import classifier
 from astrom3.errors import UserError
+from astrom3.export.__main__ import export
+from astrom3.inference.embeddings import Embeddings
 from astrom3.published import native
 from astrom3.tasks.optimisers import find_part, freeze, make_optimizer
 from astrom3.tasks.schedules import StepSchedule
@@ -113,12 +116,28 @@ def test_raw_curves_get_embeddings_and_classes(runs):
         model.embed(light_curve=curves[2][:4])
 
 
+def test_the_verbs_take_the_model(runs, tmp_path, cache):
+    """Embeddings of a data set, and the ONNX form that the light-curve package reads."""
+    pytest.importorskip("onnxruntime")
+    model = runs[0] / "astromer2-photo-full-masked-0"
+    same = [f"data.cache={cache}", f"data.root={cache}", "data=simulated", "data.objects=120", "seed=0"]
+    embed(compose([f"model={model}", f"out={tmp_path / 'e'}", *same], "embed"))
+    embeddings = Embeddings.read(tmp_path / "e")
+    assert len(embeddings) == 120 and embeddings.vectors["photometry"].shape[1] == 16
+    differences = export(compose([f"model={model}", f"out={tmp_path / 'x'}"], "export"))
+    assert list(differences) == ["light_curve.onnx"] and differences["light_curve.onnx"] < 1e-4
+    assert (tmp_path / "x" / "onnx" / "light_curve.onnx").is_file() and native.is_native(tmp_path / "x")
+
+
 def test_a_part_of_another_family_by_one_override(tmp_path, cache):
     same = [*TINY, f"root={tmp_path}", f"data.cache={cache}", f"data.root={cache}", "epochs=1"]
     scores = train(compose([*same, "mode=clip", "encoder/photometry=astromer1-tiny"]))
     assert np.isfinite(scores["loss"])
     model = astrom3.load(tmp_path / "clip-full-scratch-0")
     assert [view.name for view in model.views.values()] == ["astromer", "spectra", "metadata"]
+    with pytest.raises(UserError, match="view astromer have no ONNX form in this model: say onnx=false"):
+        export(compose([f"model={tmp_path / 'clip-full-scratch-0'}", f"out={tmp_path / 'x'}"], "export"))
+    assert not (tmp_path / "x").exists()
     tuned = train(compose([*same, "mode=photo", "encoder/photometry=astromer1-tiny", "init=file",
                            f"init.path={tmp_path / 'clip-full-scratch-0'}"]))  # fmt: skip
     assert 0 <= tuned["accuracy"] <= 1

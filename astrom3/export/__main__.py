@@ -47,14 +47,14 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     model = TrainedModel.load(
         cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics, allow=cfg.allow
     )
+    graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if cfg.onnx else []
     folder = open_folder(cfg, source, out)
     if out.resolve() != source.resolve():
         save_weights(model.network, out)
     write_statistics(model, source, out)
     folder.remove([name for name in folder.files or () if name.startswith(f"{ONNX}/")])
     if cfg.onnx:
-        names = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)]
-        folder.open(names, cfg.overwrite, made_of=folder.made_of)
+        folder.open(graphs, cfg.overwrite, made_of=folder.made_of)
     files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if cfg.onnx else []
     name = cfg.name or cfg.push or Path(cfg.model).name
     base = None if Path(cfg.model).exists() else str(cfg.model)

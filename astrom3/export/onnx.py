@@ -25,18 +25,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from astrom3.encoders.astromer import Astromer
 from astrom3.encoders.cpu.distinctive import distinctive
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder, ProbSparseAttention
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
+from astrom3.export.astromer_onnx import write_onnx
 from astrom3.extras import need
 from astrom3.inference.trained import TrainedModel
 
 TOLERANCE = 1e-4
 TIE = 1e-4  # two queries whose distinctiveness differs by less may change places with the rounding
 OPSET = 20
+ASTROMER_INPUTS = ("input", "times", "mask_in")
+ASTROMER_OUTPUTS = ("mean", "max", "sequence")
 INPUTS = {"photometry": "x_enc"}  # key of the batch -> name in the file, where they differ
 FILES = {"photometry": "light_curve", "spectra": "spectrum"}  # modality -> name of the file, where they differ
 BATCHES = ((1, None), (7, None), (32, None), (4, 1), (4, 3), (2, 10**6))  # objects, points of their light curves
@@ -151,6 +155,11 @@ def export(model: TrainedModel, folder: Path, say: Callable[[str], None] = lambd
     found = []
     for graph in graphs(model):
         path = folder / f"{graph.name}.onnx"
+        if isinstance(graph.module, Astromer):
+            difference = write_onnx(graph.module, path)
+            found.append(Written(graph.name, ASTROMER_INPUTS, graph.outputs, difference, 0, 0))
+            say(f"{path.name}: unlike torch by at most {difference:.1e}")
+            continue
         temporary = folder / f".{graph.name}.{os.getpid()}.onnx"
         try:
             write(graph, temporary)
@@ -164,7 +173,15 @@ def export(model: TrainedModel, folder: Path, say: Callable[[str], None] = lambd
 
 
 def graphs(model: TrainedModel) -> list[Graph]:
-    """What there is to export of a model."""
+    """What there is to export of a model: of one Astromer encoder the form that the `light-curve` package reads.
+
+    UserError for networks that have no ONNX form yet.
+    """
+    if isinstance(model.encoder, Astromer):
+        return [Graph("light_curve", model.encoder, (), ASTROMER_OUTPUTS)]
+    foreign = [view.name for slot, view in model.views.items() if view.name != slot]
+    if foreign:
+        raise UserError(f"encoders of the view {foreign[0]} have no ONNX form in this model: say onnx=false")
     network = copy.deepcopy(model.network).cpu().eval()
     backbone: Any = network.backbone if isinstance(network, MultimodalClassifier) else network
     whole = isinstance(backbone, MultimodalModel)
