@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -187,3 +188,29 @@ def test_groups_without_weight_decay_and_frozen_parts():
     assert freeze(model, ["0"]) == [model[0]] and not model[0].weight.requires_grad
     with pytest.raises(UserError, match="no such part"):
         find_part(model, "encoders")
+
+
+def test_a_survey_in_magnitudes_without_catalogue_or_zero_point(tmp_path, cache):
+    same = [*TINY, f"root={tmp_path}", f"data.cache={cache}", f"data.root={cache}", "data.survey=macho", "epochs=1"]
+    scores = train(compose([*same, "model=astromer1", "mode=masked"]))
+    assert scores["n"] == 12 and np.isfinite(scores["rmse_hidden"])
+    photo = train(compose([*same, "model=astromer1", "mode=photo", "head=linear"]))
+    assert photo["classes"] == ["Cep_0", "Cep_1", "EC", "LPV", "RRab", "RRc"]
+    with pytest.raises(UserError, match="has no spectra: it has photometry"):
+        train(compose([*same, "mode=spectra"]))
+
+
+def test_magnitudes_come_back_through_the_fluxes(cache):
+    """A window in magnitudes is the observed one, centred on its mean."""
+    source = Simulated(120, root=cache, survey="macho").open("full", 0)
+    rows = pq.read_table(source.root / "objects", columns=["object_id", "light_curve"]).to_pylist()
+    curves = {row["object_id"]: row["light_curve"] for row in rows}
+    data = AstroM3DataModule(Simulated(120, root=cache, survey="macho"), seed=0, modalities=("photometry",),
+                             views={"photometry": "astromer"}, cache=cache)  # fmt: skip
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    for index, found in zip(batch["index"].tolist(), batch["astromer/magnitudes"].double().numpy(), strict=True):
+        magnitude = np.array(curves[data.object_ids("test")[index]]["mag"])
+        first = max(len(magnitude) - 200, 0) // 2
+        window = magnitude[first : first + 200]
+        np.testing.assert_allclose(found[: len(window)], window - window.mean(), atol=2e-5)

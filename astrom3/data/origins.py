@@ -45,7 +45,8 @@ class Local:
 class Simulated:
     """The simulated survey, made once under `root` (default: the cache folder). Never stands in for real data.
 
-    survey: "stars", or "galaxies", of which none lacks an observation and no label is swapped.
+    survey: "stars", or "galaxies" or "macho" (light curves in magnitudes), of which none lacks an observation and no
+    label is swapped.
     """
 
     n_objects: int = 21440
@@ -85,10 +86,14 @@ class Simulated:
             from astrom3.simulate.survey import VERSION, simulate
 
             return VERSION, partial(simulate, n_objects=self.n_objects, seed=self.seed, **shares)
-        if self.survey != "galaxies":
-            raise UserError(f"data.survey={self.survey} does not exist: it is one of stars, galaxies")
+        if self.survey not in ("galaxies", "macho"):
+            raise UserError(f"data.survey={self.survey} does not exist: it is one of stars, galaxies, macho")
         if shares:
             raise UserError(f"data.{next(iter(shares))} belongs to data.survey=stars: leave it away")
+        if self.survey == "macho":
+            from astrom3.simulate import macho
+
+            return macho.GENERATOR_VERSION, partial(macho.write, objects=self.n_objects, seed=self.seed)
         from astrom3.simulate.galaxies.survey import GENERATOR_VERSION, write
 
         return GENERATOR_VERSION, partial(write, objects=self.n_objects, seed=self.seed)

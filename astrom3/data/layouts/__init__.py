@@ -5,6 +5,7 @@
 | layout      | recognised by                                                             |
 | astrom3     | dataset.json                                                              |
 | galaxies    | dataset.json that says "kind": "galaxies"                                 |
+| magnitudes  | dataset.json that says "kind": "light curves"                             |
 | raw         | splits/{sub}/{seed}/info.json (the files of AstroM3Dataset)               |
 | processed-1 | {sub}_{seed}[_norm]/ of parquet, `metadata` a struct                      |
 | processed-2 | {sub}_{seed}/ of parquet, `metadata` a list of 34 numbers                 |
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from astrom3.data.layouts.galaxies import is_galaxies, open_galaxies
 from astrom3.data.layouts.hub import config_files, open_processed
+from astrom3.data.layouts.magnitudes import is_magnitudes, open_magnitudes
 from astrom3.data.layouts.ours import open_ours
 from astrom3.data.layouts.protocols import apply_protocol
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
@@ -42,7 +44,9 @@ def open_layout(root: Path, sub: str, seed: int) -> Source:
     """The source of a subset as the layout of the folder has it."""
     config, files = config_files(root, sub, seed)
     if (root / "dataset.json").is_file():
-        return open_galaxies(root, sub, seed) if is_galaxies(root) else open_ours(root, sub, seed)
+        if is_galaxies(root):
+            return open_galaxies(root, sub, seed)
+        return open_magnitudes(root, sub, seed) if is_magnitudes(root) else open_ours(root, sub, seed)
     if (root / "splits").is_dir():
         from astrom3.data.layouts.raw import open_raw
 

@@ -87,6 +87,8 @@ class ParquetTable(Table):
 
     def pieces(self, group: Group, view: str | StoredView, rows: np.ndarray | None = None) -> Iterator[Piece]:
         stored = stored_view(view)
+        if stored.modality not in self.column:
+            raise UserError(f"{self.files[0].parent.parent} has no {stored.modality}: it has {', '.join(self.column)}.")
         if rows is not None:
             rows = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
             if not len(rows):

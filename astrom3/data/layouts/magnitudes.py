@@ -1,0 +1,77 @@
+"""The layout of surveys of light curves in magnitudes ("astrom3" of kind "light curves"), as the MACHO-like one is.
+
+`simulate/layout.py` writes it: objects/*.parquet with object_id, label (null: unlabelled), light_curve (time [day],
+magnitude, error) and period [day]; splits/{sub}_{seed}.parquet; dataset.json. There is no zero point. Magnitudes become
+fluxes relative to magnitude 15, which a view in magnitudes takes back without loss.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from astrom3.data.layouts.ours import LAYOUT, assigned_rows, label_ids, read_json
+from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
+from astrom3.data.layouts.table import Catalogue, Source, Table
+from astrom3.data.schema import ALL_COLS
+from astrom3.errors import UserError
+from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.view import StoredView
+
+KIND = "light curves"
+CHILDREN = ("time", "mag", "mag_err")
+NEEDED = ("object_id", "label", "light_curve", "period")
+REFERENCE = 15.0  # magnitude of relative flux 1
+E_FOLD = np.log(10) / 2.5  # relative error of the flux by error of the magnitude
+
+
+class MagnitudeTable(ParquetTable):
+    """Light curves of one band in magnitudes."""
+
+    column: ClassVar = {"photometry": "light_curve"}
+
+    def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
+        super().__init__(sorted((root / "objects").glob("*.parquet")))
+        self.classes = classes
+        missing = [name for name in NEEDED if name not in self.schema.names]
+        if missing:
+            raise UserError(f"{root}/objects lacks the columns {', '.join(missing)}; write the data set again.")
+
+    def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
+        lengths, columns, bad = columns_of_struct(column, CHILDREN)
+        time, magnitude, error = columns
+        flux = 10 ** (-0.4 * (np.asarray(magnitude, np.float64) - REFERENCE))
+        return prepare(view, lengths, [time, flux, flux * E_FOLD * np.asarray(error, np.float64)], bad)
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        table = self.small_columns(["object_id", "label", "period"])
+        labels, unknown, names = label_ids(table["label"].to_pylist(), self.classes)
+        ids = np.array(table["object_id"].to_pylist(), dtype=object)
+        values = np.full((len(ids), len(ALL_COLS)), np.nan)
+        values[:, COLUMN["period"]] = numbers(table["period"].combine_chunks())
+        return Catalogue(ids, labels, values, unknown, names, False, np.zeros(len(ids), dtype=bool))
+
+    def catalogue(self) -> Catalogue:
+        return self._catalogue
+
+
+def is_magnitudes(root: Path) -> bool:
+    """Whether dataset.json says that the objects are light curves alone."""
+    return read_json(root / "dataset.json").get("kind") == KIND
+
+
+def open_magnitudes(root: Path, sub: str, seed: int) -> Source:
+    """Source of a folder with dataset.json of kind "light curves"."""
+    about = read_json(root / "dataset.json")
+    classes = tuple(about.get("classes") or ())
+    table = MagnitudeTable(root, classes)
+    by_split = assigned_rows(root, sub, seed, table)
+    normaliser = Normaliser.fit(table.catalogue().values[by_split["train"]])
+    note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
+    tables: dict[str, Table] = dict.fromkeys(by_split, table)
+    return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note)
