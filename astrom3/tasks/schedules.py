@@ -13,6 +13,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
+from astrom3.tasks.losses_masked import noam_rate
+
 WARMUP_START = 1e-5
 
 
@@ -74,7 +76,7 @@ class StepSchedule:
     def set(self, step: int, steps_per_epoch: int, epochs: int) -> None:
         """Set the rates of the update number `step` (from 0) of a run of so many epochs."""
         if self.kind == "noam":
-            rate = 0.0 if step == 0 else self.d_model**-0.5 * min(step**-0.5, step * self.warmup_steps**-1.5)
+            rate = noam_rate(step, self.d_model, self.warmup_steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             return
