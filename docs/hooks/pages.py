@@ -12,8 +12,38 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 GUIDE = ROOT / "experiments" / "own_survey"
-VERBS = "train evaluate convert simulate embed analyse search explore export tune report".split()
-GROUPS = "mode family sub fold seed init data size trainer logger recipe optim schedule task kind survey space".split()
+VERBS = [
+    "train",
+    "evaluate",
+    "convert",
+    "simulate",
+    "embed",
+    "analyse",
+    "search",
+    "explore",
+    "export",
+    "tune",
+    "report",
+]
+GROUPS = [
+    "mode",
+    "family",
+    "sub",
+    "fold",
+    "seed",
+    "init",
+    "data",
+    "size",
+    "trainer",
+    "logger",
+    "recipe",
+    "optim",
+    "schedule",
+    "task",
+    "kind",
+    "survey",
+    "space",
+]
 KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w./]+):(?P<value>[^#]*?)(?:\s+#\s*(?P<comment>.*))?$")
 HEAD = """# Configuration
 
