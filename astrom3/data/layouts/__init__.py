@@ -9,6 +9,8 @@
 | raw         | splits/{sub}/{seed}/info.json (the files of AstroM3Dataset)               |
 | processed-1 | {sub}_{seed}[_norm]/ of parquet, `metadata` a struct                      |
 | processed-2 | {sub}_{seed}/ of parquet, `metadata` a list of 34 numbers                 |
+| arrow       | dataset_dict.json or state.json, in it or in {sub}_{seed}[_norm]/: what   |
+|             | `save_to_disk` of the library `datasets` writes, of any of these columns  |
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from astrom3.data.layouts.arrow import open_saved
 from astrom3.data.layouts.galaxies import is_galaxies, open_galaxies
 from astrom3.data.layouts.hub import config_files, open_processed
 from astrom3.data.layouts.magnitudes import is_magnitudes, open_magnitudes
@@ -51,11 +54,15 @@ def open_layout(root: Path, sub: str, seed: int) -> Source:
         from astrom3.data.layouts.raw import open_raw
 
         return open_raw(root, sub, seed)
+    saved = None if files else open_saved(root, sub, seed)
+    if saved is not None:
+        return saved
     if not files:
         found = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir() if not p.name.startswith("."))
         raise UserError(
             f"{root} holds no data set for {sub}_{seed}: found {', '.join(found[:12]) or 'nothing'}"
             f"{' ...' if len(found) > 12 else ''}; expected dataset.json (own layout), "
-            f"splits/{sub}/{seed}/info.json (raw AstroM3Dataset) or {sub}_{seed}/train*.parquet (AstroM3Processed)."
+            f"splits/{sub}/{seed}/info.json (raw AstroM3Dataset), {sub}_{seed}/train*.parquet (AstroM3Processed) or "
+            "dataset_dict.json (save_to_disk of datasets)."
         )
     return open_processed(root, config, files, sub, seed)

@@ -83,6 +83,8 @@ class Table(ABC):
     """Objects in a fixed order, read group by group."""
 
     pad_constants = True  # the six constants stand in padded rows too
+    remote = False  # whether its files are read over a network
+    rows_at_once = 256  # objects decoded at a time, however large the group: about 13 MB of stars' spectra
 
     @property
     @abstractmethod
