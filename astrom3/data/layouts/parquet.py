@@ -14,16 +14,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from astrom3.data.fingerprint import fingerprint
+from astrom3.data.layouts.remote import RemoteFile
 from astrom3.data.layouts.table import Group, Piece, Table
 from astrom3.errors import UserError
 from astrom3.modalities.quality import UNEQUAL
 from astrom3.modalities.view import StoredView, stored_view
 
-ROWS_AT_ONCE = 256  # objects decoded at a time, however large the row group: about 13 MB of spectra
+ROWS_AT_ONCE = Table.rows_at_once
+BUFFER = 1 << 22  # bytes read at a time of a column, whose row group may have hundreds of MB
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path | RemoteFile) -> Iterator[None]:
     """Turn what pyarrow says of a damaged file into one sentence that names it."""
     try:
         yield
@@ -32,6 +34,11 @@ def readable(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         what = str(error).splitlines()[0][:200]
         raise UserError(f"{path} cannot be read as parquet ({what}); download or write it again.") from error
+
+
+def opened(path: Path | RemoteFile) -> Any:
+    """What pyarrow reads a file from: its path, or ranges of a file on the hub."""
+    return path.open() if isinstance(path, RemoteFile) else path
 
 
 def parquet_schema(path: Path) -> pa.Schema:
@@ -45,15 +52,15 @@ class ParquetTable(Table):
 
     column: ClassVar[dict[str, str]]  # modality -> column name
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = list(files)
+    def __init__(self, files: Sequence[Path | RemoteFile]) -> None:
+        self.files: list[Any] = list(files)
         self._groups: list[Group] = []
-        self._where: list[tuple[Path, int]] = []  # file and row group of each group
+        self._where: list[tuple[Path | RemoteFile, int]] = []  # file and row group of each group
         self.schema = pa.schema([])
         first = 0
         for path in self.files:
             with readable(path):
-                metadata = pq.read_metadata(path)
+                metadata = pq.read_metadata(opened(path))
                 schema = metadata.schema.to_arrow_schema()
             if not self._where:
                 self.schema = schema
@@ -77,11 +84,11 @@ class ParquetTable(Table):
         """Prepared objects and repair counts from one column of a record batch."""
 
     def batches(self, group: Group, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """(first row, record batch) of a row group, at most ROWS_AT_ONCE objects at a time."""
+        """(first row, record batch) of a row group, at most `rows_at_once` objects at a time."""
         path, number = self._where[group.number]
         first = group.first
-        with readable(path), pq.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[number], columns=columns, use_threads=False):
+        with readable(path), pq.ParquetFile(opened(path), pre_buffer=False, buffer_size=BUFFER) as file:
+            for batch in file.iter_batches(self.rows_at_once, row_groups=[number], columns=columns, use_threads=False):
                 yield first, batch
                 first += len(batch)
 
@@ -111,7 +118,7 @@ class ParquetTable(Table):
         parts = []
         for path in self.files:
             with readable(path):
-                parts.append(pq.read_table(path, columns=names, use_threads=False, partitioning=None))
+                parts.append(pq.read_table(opened(path), columns=names, use_threads=False, partitioning=None))
         return pa.concat_tables(parts)
 
 
