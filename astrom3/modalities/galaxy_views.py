@@ -6,6 +6,7 @@ that a GPU does it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from astrom3.data.sampler import draw
 from astrom3.errors import UserError
 from astrom3.modalities.crops import CropSettings
 from astrom3.modalities.quality import Checked, frozen
-from astrom3.modalities.view import Arrays, Members, Reader, StoredView, register
+from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
 
 PIXELS = 7781  # of a spectrum: 3600 + 0.8 i Angstrom, vacuum, observed
 SIZE = 152  # pixels of an image's side
@@ -96,6 +97,11 @@ class GalaxyView(StoredView):
     def prepare(self, checked: Any) -> Rows:
         """Rows are prepared when they are read."""
         return checked
+
+
+def reads_galaxies(views: Mapping[str, View]) -> bool:
+    """Whether all views of a model are views of galaxies."""
+    return all(isinstance(view, GalaxyView) for view in views.values())
 
 
 class RowReader(Reader):
