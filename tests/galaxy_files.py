@@ -64,7 +64,9 @@ def write_images(folder, counts, seed=5):
         (folder / sky).mkdir(parents=True)
         for number, n in enumerate(rows):
             images = random.normal(1, 1, (n, 3, SIDE, SIDE)).astype(np.float32)
-            with h5py.File(folder / sky / f"images_npix152_0{number:02d}000000_0{number + 1:02d}000000.h5", "w") as file:
+            with h5py.File(
+                folder / sky / f"images_npix152_0{number:02d}000000_0{number + 1:02d}000000.h5", "w"
+            ) as file:
                 file["images"] = images
                 file["ra"] = random.uniform(0, 360, n)
                 file["dec"] = random.uniform(-20, 80, n)

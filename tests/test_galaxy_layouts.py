@@ -183,7 +183,7 @@ def test_broken_files_are_said_in_one_sentence(tmp_path, pairs):
         next(iter(module(short).split_dataloader("train")))
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "state.json").write_text('{"_data_files": [{"filename": "../../etc/passwd"}]}')
-    with pytest.raises(UserError, match="names no data files"):
+    with pytest.raises(UserError, match="lists no Arrow files"):
         open_source(tmp_path / "damaged")
 
 

@@ -17,6 +17,7 @@ from astrom3.errors import UserError
 
 LAST = 1 << 20  # bytes
 
+
 def fingerprint(files: Sequence[Path], cache: Path, salt: str = "") -> str:
     """Key of the contents of some files in order (32 hexadecimal digits); `cache` keeps the hashes of files."""
     key = hashlib.blake2b(salt.encode(), digest_size=16)

@@ -30,8 +30,8 @@ from astrom3.files import OutputFolder
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.modalities.quality import Decision, write_decisions
-from astrom3.published import astrom3 as published
 from astrom3.published import astroclip, astroclip_model, astromer, native
+from astrom3.published import astrom3 as published
 from astrom3.training.run import write_json
 
 log = logging.getLogger(__name__)

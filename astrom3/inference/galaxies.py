@@ -1,8 +1,8 @@
 """Raw observations of galaxies in, a batch out: images and spectra as users hold them in their hands.
 
 An image is a file (FITS or .npy), an array or tensor (3, H, W) or (H, W, 3) of g, r, z in nanomaggies in the survey's
-orientation, or planes by band, {"g": ..., "r": ..., "z": ...}. A spectrum is a file (SDSS, DESI, LAMOST or columns), flux
-on the grid of SpecFormer (7781,), or (wavelength, flux, ivar) in any unit that converts. A list, or an array with one
+orientation, or planes by band, {"g": ..., "r": ..., "z": ...}. A spectrum is a file (SDSS, DESI, LAMOST or columns),
+flux on the grid of SpecFormer (7781,), or (wavelength, flux, ivar) in any unit that converts. A list, or an array with one
 axis more, means many objects; None stands where an object lacks one.
 """
 
@@ -32,8 +32,8 @@ AXES = {"images": 3, "spectra": 1}  # of one observation in an array
 def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = False) -> Prepared:
     """Images and spectra of one object or of n objects, prepared for the views of a model.
 
-    Raises UserError where nothing is given, where lists are of unequal length, and where the only object cannot be read;
-    of many, those that cannot be read are listed.
+    Raises UserError where nothing is given, where lists are of unequal length, and where the only object cannot be
+    read; of many, those that cannot be read are listed.
     """
     given = {"images": listed("images", images), "spectra": listed("spectra", spectra)}
     lengths = {modality: len(items) for modality, items in given.items() if items is not None}
@@ -142,14 +142,14 @@ def image_of(given: Any) -> np.ndarray:
 def flux_of(given: Any, air: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """One spectrum as flux and inverse variance (7781,), and what was left out."""
     if isinstance(given, str | os.PathLike):
-        return GridReader()(given)
+        return GridReader()(str(given))
     array = as_array(given)
     if array is not None:
         flux = array.reshape(-1).astype(np.float32)
         if len(flux) != PIXELS:
             raise ReadError(
-                f"the spectrum: {len(flux)} numbers without wavelengths; give {PIXELS} on the grid 3600 + 0.8 i Angstrom, "
-                "or (wavelength, flux, ivar)"
+                f"the spectrum: {len(flux)} numbers without wavelengths; give {PIXELS} on the grid 3600 + 0.8 i "
+                "Angstrom, or (wavelength, flux, ivar)"
             )
         return flux, np.ones(PIXELS, np.float32), ()
     return on_grid(spectrum_of(given, Options(air=air)), "the spectrum")

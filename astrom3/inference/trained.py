@@ -33,8 +33,8 @@ from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import GalaxyView, reads_galaxies
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.view import View, get_view
-from astrom3.published import astrom3 as published
 from astrom3.published import astroclip_model, astromer, native
+from astrom3.published import astrom3 as published
 
 DATASET = "AstroMLCore/AstroM3Dataset"
 CHUNK = 256  # raw objects that go through the network at once
@@ -103,11 +103,11 @@ class TrainedModel:
         num_heads: int | None = None,
     ) -> TrainedModel:
         """source: a run folder, a model folder, a hub id, released ASTROMER weights (a zip, a folder or a short name
-        such as "astromer1-macho"), or a released AstroCLIP file, its folder or hub id. num_heads: of an AstroCLIP
-        encoder of unpublished width whose file does not say it. evaluation: how the Informer chooses its keys, "fixed" (the same each time),
-        "sampled" (as published, varies from call to call) or "full". statistics: a file like the raw data set's
-        info.json, where the model folder has none. allow: classes beyond the registry that the folder may construct,
-        "package.Class" or several."""
+        such as "astromer1-macho"), or a released AstroCLIP file, its folder or hub id. evaluation: how the Informer
+        chooses its keys, "fixed" (the same each time), "sampled" (as published, varies from call to call) or "full".
+        statistics: a file like the raw data set's info.json, where the model folder has none. allow: classes beyond
+        the registry that the folder may construct, "package.Class" or several. num_heads: of an AstroCLIP encoder of
+        unpublished width whose file does not say it."""
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         if device == "auto":
@@ -209,7 +209,7 @@ class TrainedModel:
         spectrum = spectra if spectrum is None else spectrum
         if reads_galaxies(self.views):
             if light_curve is not None or metadata is not None:
-                raise UserError(f"{self.name} reads images and spectra of galaxies: leave light_curve and metadata away")
+                raise UserError(f"{self.name} reads images and spectra of galaxies: leave the others away")
             return self._galaxies(images, spectrum, options)
         if images is not None:
             raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not images: leave them away")
@@ -367,7 +367,7 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
 def view_of_galaxies(network: nn.Module) -> bool:
     """Whether the first encoder of a network reads galaxies."""
     encoders: Any = getattr(network, "encoders", None)
-    first = next(iter(encoders.values())) if encoders else getattr(network, "encoder", network)
+    first: Any = next(iter(encoders.values())) if encoders else getattr(network, "encoder", network)
     return isinstance(get_view(first.view), GalaxyView) if hasattr(first, "view") else False
 
 

@@ -47,7 +47,9 @@ def as_model(checkpoint: Checkpoint) -> nn.Module:
     spectra = checkpoint.config["spectra"]
     different = [name for name in ("embed_dim", "n_head") if images[name] != spectra[name]]
     if different:
-        raise UserError(f"the towers of the checkpoint differ in {different[0]}, which the published model does not have")
+        raise UserError(
+            f"the towers of the checkpoint differ in {different[0]}, which the published model does not have"
+        )
     model = AlignedTowers(
         {slot: modules[slot].backbone for slot in ("spectra", "images")},  # type: ignore[misc]
         embed_dim=images["embed_dim"],

@@ -10,9 +10,10 @@
 | processed-1 | {sub}_{seed}[_norm]/ of parquet, `metadata` a struct                      |
 | processed-2 | {sub}_{seed}/ of parquet, `metadata` a list of 34 numbers                 |
 | pairs       | train*.parquet, test*.parquet with image and spectrum of galaxies         |
-| saved pairs | dataset_dict.json or state.json of `datasets.save_to_disk`, such columns  |
 | paired file | an HDF5 file with groups "0" to "9" of galaxies, or its folder            |
 | images      | {north,south}/images_npix152_*.h5 of the Legacy Survey                    |
+| arrow       | dataset_dict.json or state.json, in it or in {sub}_{seed}[_norm]/: what   |
+|             | `save_to_disk` of the library `datasets` writes, of any of these columns  |
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from astrom3.data.layouts.arrow import open_saved
 from astrom3.data.layouts.galaxies import is_galaxies, open_galaxies
 from astrom3.data.layouts.galaxy_hdf5 import image_files, open_images, open_paired_file, paired_file
 from astrom3.data.layouts.hub import config_files, open_processed
 from astrom3.data.layouts.magnitudes import is_magnitudes, open_magnitudes
 from astrom3.data.layouts.ours import open_ours
-from astrom3.data.layouts.pairs import is_saved_pairs, open_pairs, open_saved, paired_files
+from astrom3.data.layouts.pairs import open_pairs, paired_files
 from astrom3.data.layouts.protocols import apply_protocol
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
 from astrom3.data.splits import Protocol
@@ -59,24 +61,22 @@ def open_layout(root: Path, sub: str, seed: int) -> Source:
         from astrom3.data.layouts.raw import open_raw
 
         return open_raw(root, sub, seed)
-    galaxies = None if files else open_published_galaxies(root, sub, seed)
-    if galaxies is not None:
-        return galaxies
+    saved = None if files else open_saved(root, sub, seed) or open_published_galaxies(root, sub, seed)
+    if saved is not None:
+        return saved
     if not files:
         found = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir() if not p.name.startswith("."))
         raise UserError(
             f"{root} holds no data set for {sub}_{seed}: found {', '.join(found[:12]) or 'nothing'}"
             f"{' ...' if len(found) > 12 else ''}; expected dataset.json (own layout), "
-            f"splits/{sub}/{seed}/info.json (raw AstroM3Dataset), {sub}_{seed}/train*.parquet (AstroM3Processed), or "
-            "galaxies as AstroCLIP has them (parquet, HDF5 or save_to_disk)."
+            f"splits/{sub}/{seed}/info.json (raw AstroM3Dataset), {sub}_{seed}/train*.parquet (AstroM3Processed), "
+            "dataset_dict.json (save_to_disk of datasets), or galaxies as AstroCLIP has them (parquet or HDF5)."
         )
     return open_processed(root, config, files, sub, seed)
 
 
 def open_published_galaxies(root: Path, sub: str, seed: int) -> Source | None:
-    """The source of a folder in one of the layouts of AstroCLIP; None where it is in none of them."""
-    if is_saved_pairs(root):
-        return open_saved(root, sub, seed)
+    """The source of a folder of parquet or HDF5 files as AstroCLIP's are; None where it holds none of them."""
     parquet = paired_files(root)
     if parquet:
         return open_pairs(root, parquet, sub, seed)

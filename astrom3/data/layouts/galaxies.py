@@ -49,7 +49,7 @@ class GalaxyTable(ParquetGalaxies):
         return self._catalogue
 
 
-def image_shape(field: pa.Field, path: Path) -> tuple[int, int, int]:
+def image_shape(field: pa.Field, path: object) -> tuple[int, int, int]:
     """(x, y, band) of the images, from the metadata of their column; else those of 152 pixels."""
     told = (field.metadata or {}).get(b"shape")
     try:

@@ -175,7 +175,9 @@ def open_paired_file(path: Path, sub: str, seed: int) -> Source:
                 raise UserError(f"{path}: group {key} lacks {', '.join(missing)}; download it again.")
             lengths = {len(file[key][name]) for name in ("images", "spectra", "redshifts", "targetids")}
             if len(lengths) > 1 or int(np.prod(file[key]["spectra"].shape[1:])) != PIXELS:
-                raise UserError(f"{path}: group {key} has datasets of other sizes than (n, {PIXELS}); download it again.")
+                raise UserError(
+                    f"{path}: group {key} has datasets of other sizes than (n, {PIXELS}); download it again."
+                )
             parts.append(Part(path, key, first, lengths.pop()))
             first += parts[-1].rows
     table = PairedFile(parts, ("images", "spectra"), str(path))
@@ -230,7 +232,11 @@ def open_images(root: Path, sub: str, seed: int) -> Source:
     order = np.random.default_rng(ORDER_SEED).permutation(first)
     validation, test = PUBLISHED.get(first, tuple(max(first // share, 1) for share in SHARES))
     last = first - test
-    published = {"train": order[: last - validation], "validation": order[last - validation : last], "test": order[last:]}
+    published = {
+        "train": order[: last - validation],
+        "validation": order[last - validation : last],
+        "test": order[last:],
+    }
     rows = {split: members for split, (_, members) in split_rows(published, sub).items()}
     table = ImageFiles(parts, ("images",), str(root))
     tables = dict.fromkeys(rows, table)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -145,8 +144,8 @@ class ColumnGalaxies(GalaxyRows):
         flux, there, misshapen = nested_rows(columns[0], (PIXELS,))
         if flux[0].size != PIXELS and there.any():
             raise UserError(
-                f"{self.name}: a spectrum has {flux[0].size} pixels where the grid of SpecFormer has {PIXELS}: bring the "
-                "data to it with python -m astrom3.convert kind=galaxies"
+                f"{self.name}: a spectrum has {flux[0].size} pixels where the grid of SpecFormer has {PIXELS}: bring "
+                "the data to it with python -m astrom3.convert kind=galaxies"
             )
         ivar = None
         if len(columns) > 1:
@@ -159,7 +158,7 @@ class ParquetGalaxies(ColumnGalaxies, ParquetTable):
 
     def __init__(self, files: Sequence[Any]) -> None:
         ParquetTable.__init__(self, files)
-        self.name = str(self.files[0].parent) if self.files and isinstance(self.files[0], Path) else str(self.files[:1])
+        self.name = str(self.files[0]) if self.files else ""
 
     def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
         """Rows of one column alone, without inverse variances."""
@@ -214,11 +213,15 @@ def nested_rows(column: pa.Array, shape: tuple[int, ...]) -> tuple[np.ndarray, n
         there = there & ~misshapen
         depth, levels = levels_of(present)
         if any(len(found) > 1 for found in levels):
-            raise UserError("observations of the same number of pixels have different shapes; write the data set again.")
+            raise UserError(
+                "observations of the same number of pixels have different shapes; write the data set again."
+            )
     lengths = tuple(int(found[0]) for found in levels if len(found))
     own = shape if len(lengths) < 2 else lengths
     if lengths and int(np.prod(lengths)) != int(np.prod(own)):
-        raise UserError(f"an observation has {lengths[0]} numbers where {np.prod(own)} are expected (shape {list(own)})")
+        raise UserError(
+            f"an observation has {lengths[0]} numbers where {np.prod(own)} are expected (shape {list(own)})"
+        )
     flat = present
     for _ in range(depth):
         flat = flat.flatten()

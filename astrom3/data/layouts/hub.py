@@ -13,20 +13,21 @@ import json
 import logging
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from astrom3.data.layouts.columns import ColumnFile
 from astrom3.data.layouts.ours import label_ids, struct_child
 from astrom3.data.layouts.parquet import (
+    ParquetFile,
     ParquetTable,
     numbers,
     offsets_of,
-    parquet_schema,
     prepare,
     rows_of_three,
     unnest,
@@ -59,7 +60,7 @@ class ProcessedTable(ParquetTable):
 
     column: ClassVar = {"photometry": "photometry", "spectra": "spectra"}
 
-    def __init__(self, files: Sequence[Path], split: str, normalised: bool) -> None:
+    def __init__(self, files: Sequence[ColumnFile], split: str, normalised: bool) -> None:
         super().__init__(files)
         self.split, self.normalised = split, normalised
         missing = [name for name in COLUMNS if name not in self.schema.names]
@@ -72,9 +73,7 @@ class ProcessedTable(ParquetTable):
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of integer labels: from the metadata that `datasets` writes, else the ten classes of the paper."""
-        content = json.loads((self.schema.metadata or {}).get(b"huggingface", b"{}"))
-        feature = ((content.get("info") or {}).get("features") or {}).get("label") or {}
-        return tuple(feature.get("names") or CLASSES)
+        return class_names(self.schema, "label") or CLASSES
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -209,48 +208,87 @@ def _split_points(offsets, points, values, kept, constants, verdict):
         kept[i + 1] = position
 
 
+def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
+    """Names of the integer labels of a column, from the metadata that `datasets` writes; none where it says none."""
+    try:
+        content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = content["info"]["features"][column]["names"]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)
+
+
+def config_folders(sub: str, seed: int) -> Iterator[tuple[str, str]]:
+    """(configuration, folder) in the order tried, as hub repositories name them: {config} and data/{config}, where
+    config is {sub}_{seed} and then {sub}_{seed}_norm."""
+    for config in (f"{sub}_{seed}", f"{sub}_{seed}_norm"):
+        yield config, config
+        yield config, f"data/{config}"
+
+
+def by_split(names: Iterable[str], folder: str) -> dict[str, list[str]]:
+    """Parquet files of a configuration's folder by split, of their names relative to it; those of no split are left."""
+    files: dict[str, list[str]] = {}
+    for name in sorted(names):
+        path = PurePosixPath(name)
+        # train-00000-of-00002.parquet, train.parquet, or train/0000.parquet
+        split = path.parent.name if len(path.parts) == 2 else re.split(r"[-_.]", path.name)[0]
+        if len(path.parts) <= 2 and path.suffix == ".parquet" and split in SPLIT_NAMES:
+            files.setdefault(SPLIT_NAMES[split], []).append(name)
+    for parts in files.values():
+        check_shards(parts, folder)
+    return {split: files[split] for split in SPLITS if split in files}
+
+
 def config_files(root: Path, sub: str, seed: int) -> tuple[str, dict[str, list[Path]]]:
     """Name of the configuration found under `root` and its parquet files by split; no files where there is none.
 
-    Folders tried, as hub repositories name them: {root}/{config}, {root}/data/{config}, with config = {sub}_{seed} and
-    then {sub}_{seed}_norm; and `root` itself where that is the folder of this configuration.
+    `root` itself may be the folder of the configuration.
     """
-    for config in (f"{sub}_{seed}", f"{sub}_{seed}_norm"):
-        folders = [root / config, root / "data" / config]
-        if root.name == config or root.resolve().name == config:
-            folders += [root]
-        for folder in folders:
-            files: dict[str, list[Path]] = {}
-            for path in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
-                # train-00000-of-00002.parquet, train.parquet, or train/0000.parquet
-                name = path.parent.name if path.parent != folder else re.split(r"[-_.]", path.name)[0]
-                if name in SPLIT_NAMES:
-                    files.setdefault(SPLIT_NAMES[name], []).append(path)
-            if files:
-                for paths in files.values():
-                    check_shards(paths)
-                return config, {split: files[split] for split in SPLITS if split in files}
+    for config, folder in config_folders(sub, seed):
+        places = [root / folder]
+        if config == folder and config in (root.name, root.resolve().name):
+            places.append(root)
+        for place in places:
+            found = [*place.glob("*.parquet"), *place.glob("*/*.parquet")]
+            names = by_split([path.relative_to(place).as_posix() for path in found], str(place))
+            if names:
+                return config, {split: [place / name for name in parts] for split, parts in names.items()}
     return "", {}
 
 
-def check_shards(paths: list[Path]) -> None:
+def check_shards(names: Sequence[str], folder: str) -> None:
     """All parts of `name-00000-of-00003.parquet` must be there: a split is not shortened silently."""
-    parts = [re.fullmatch(r"(.*)-(\d+)-of-(\d+)\.parquet", path.name) for path in paths]
-    if any(parts) and {int(p[2]) for p in parts if p} != set(range(int(next(p for p in parts if p)[3]))):
-        found = ", ".join(path.name for path in paths)
-        raise UserError(f"{paths[0].parent} lacks parts of a split (it has: {found}); download it again.")
+    parts = [re.fullmatch(r".*-(\d+)-of-(\d+)\.parquet", name) for name in names]
+    numbered = [part for part in parts if part]
+    if numbered and {int(part[1]) for part in numbered} != set(range(int(numbered[0][2]))):
+        found = ", ".join(names)
+        raise UserError(f"{folder} lacks parts of a split (it has: {found}); download it again.")
 
 
-def open_processed(root: Path, config: str, files: dict[str, list[Path]], sub: str, seed: int) -> Source:
-    """Source of hub parquet files; which of the two layouts is decided by the types of the columns."""
-    kinds = {split: kind_of(paths[0]) for split, paths in files.items()}
+def open_processed(
+    root: Path, config: str, files: Mapping[str, Sequence[Path | ColumnFile]], sub: str, seed: int
+) -> Source:
+    """Source of the columns of AstroM3Processed by split, in parquet or Arrow files.
+
+    Which of the two layouts it is says the type of the column `metadata`. config: the name of the configuration, or ""
+    where the files have none; then the numbers say whether they are normalised.
+    """
+    opened: dict[str, list[ColumnFile]] = {}
+    for split, parts in files.items():
+        opened[split] = [part if isinstance(part, ColumnFile) else ParquetFile(part) for part in parts]
+    kinds = {split: kind_of(parts[0]) for split, parts in opened.items()}
     kind = next(iter(kinds.values()))
     if len(set(kinds.values())) > 1:
         raise UserError(f"{root}: the splits of {config} have different layouts ({kinds}); download them again.")
-    tables: dict[str, ProcessedTable] = {}
     normalised = kind == "processed-2" or config.endswith("_norm")
-    for split, paths in files.items():
-        tables[split] = (CurrentTable if kind == "processed-2" else FirstTable)(paths, split, normalised)
+    table_class = CurrentTable if kind == "processed-2" else FirstTable
+    if not config and kind == "processed-1":
+        split = next(iter(opened))
+        normalised = bool(looks_normalised(table_class(opened[split], split, False)))
+    tables = {split: table_class(parts, split, normalised) for split, parts in opened.items()}
     rows = {split: np.arange(len(table), dtype=np.int64) for split, table in tables.items()}
     normaliser = None
     if kind == "processed-1":
@@ -260,15 +298,15 @@ def open_processed(root: Path, config: str, files: dict[str, list[Path]], sub: s
             if "train" not in tables:
                 raise UserError(f"{root} has no train split of {config}: the catalogue columns cannot be normalised.")
             normaliser = Normaliser.fit(tables["train"].catalogue().values)
-    note = f"configuration {config}"
+    note = f"configuration {config}" if config else "one configuration, whatever sub and seed"
     if kind == "processed-1":
         note += ", times in float32 (steps of 0.25 d)"
     return Source(kind, root, sub, seed, CLASSES, dict(tables), rows, normaliser, note)
 
 
-def kind_of(path: Path) -> str:
+def kind_of(file: ColumnFile) -> str:
     """processed-1 or processed-2 from the column types of one file; UserError where it is neither."""
-    schema = parquet_schema(path)
+    schema = file.schema
     if "metadata" in schema.names:
         kind = schema.field("metadata").type
         if pa.types.is_struct(kind):
@@ -276,18 +314,26 @@ def kind_of(path: Path) -> str:
         if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
             return "processed-2"
     raise UserError(
-        f"{path} is of no known layout: columns {', '.join(schema.names)}; expected photometry, spectra, metadata "
+        f"{file} is of no known layout: columns {', '.join(schema.names)}; expected photometry, spectra, metadata "
         "(a struct, or a list of 34 numbers) and label."
     )
 
 
-def check_normalised(table: ProcessedTable, normalised: bool) -> None:
-    """The name says whether the values are z-scored, the numbers must agree: a mean V magnitude lies near 14, not 0."""
+def looks_normalised(table: ProcessedTable) -> bool | None:
+    """Whether the values are z-scored: a mean V magnitude lies near 14, not 0. None where no magnitude is known."""
     magnitudes = table.catalogue().values[:, COLUMN["mean_vmag"]]
     known = magnitudes[np.isfinite(magnitudes)]
-    if len(known) and (abs(np.median(known)) < 3) != normalised:
-        raise UserError(
-            f"{table.files[0]}: by the folder's name the catalogue values are {'' if normalised else 'not '}"
-            f"normalised, but the median of mean_vmag is {np.median(known):.2f}; "
-            "name the folder with or without _norm accordingly."
-        )
+    return bool(abs(np.median(known)) < 3) if len(known) else None
+
+
+def check_normalised(table: ProcessedTable, normalised: bool) -> None:
+    """The folder's name says whether the values are z-scored, and the numbers must agree."""
+    found = looks_normalised(table)
+    if found is None or found == normalised:
+        return
+    magnitudes = table.catalogue().values[:, COLUMN["mean_vmag"]]
+    raise UserError(
+        f"{table.files[0]}: by the folder's name the catalogue values are {'' if normalised else 'not '}"
+        f"normalised, but the median of mean_vmag is {np.nanmedian(magnitudes):.2f}; "
+        "name the folder with or without _norm accordingly."
+    )

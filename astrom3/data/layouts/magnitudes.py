@@ -7,6 +7,7 @@ fluxes relative to magnitude 15, which a view in magnitudes takes back without l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.layouts.ours import LAYOUT, assigned_rows, label_ids, read_json
+from astrom3.data.layouts.columns import ColumnFile
+from astrom3.data.layouts.ours import LAYOUT, assigned_rows, label_ids, label_names, read_json
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.schema import ALL_COLS
@@ -34,8 +36,9 @@ class MagnitudeTable(ParquetTable):
 
     column: ClassVar = {"photometry": "light_curve"}
 
-    def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
-        super().__init__(sorted((root / "objects").glob("*.parquet")))
+    def __init__(self, root: Path, classes: tuple[str, ...], files: Sequence[ColumnFile] | None = None) -> None:
+        """The files are those of the folder, unless others are given."""
+        super().__init__(sorted((root / "objects").glob("*.parquet")) if files is None else files)
         self.classes = classes
         missing = [name for name in NEEDED if name not in self.schema.names]
         if missing:
@@ -50,7 +53,7 @@ class MagnitudeTable(ParquetTable):
     @cached_property
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label", "period"])
-        labels, unknown, names = label_ids(table["label"].to_pylist(), self.classes)
+        labels, unknown, names = label_ids(label_names(table["label"], self.classes), self.classes)
         ids = np.array(table["object_id"].to_pylist(), dtype=object)
         values = np.full((len(ids), len(ALL_COLS)), np.nan)
         values[:, COLUMN["period"]] = numbers(table["period"].combine_chunks())

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, readable
+from astrom3.data.layouts.columns import ColumnFile, readable
+from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
 from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
@@ -36,8 +37,9 @@ class ObjectTable(ParquetTable):
 
     column: ClassVar = {"photometry": "light_curve", "spectra": "spectrum"}
 
-    def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
-        super().__init__(sorted((root / "objects").glob("*.parquet")))
+    def __init__(self, root: Path, classes: tuple[str, ...], files: Sequence[ColumnFile] | None = None) -> None:
+        """The files are those of the folder, unless others are given."""
+        super().__init__(sorted((root / "objects").glob("*.parquet")) if files is None else files)
         self.root, self.classes = root, classes
         if not self.files:
             raise UserError(f"{root} has no objects/*.parquet; write the data set again.")
@@ -52,7 +54,7 @@ class ObjectTable(ParquetTable):
     @cached_property
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label", "photo_cols", "meta_cols"])
-        labels, unknown, names = label_ids(table["label"].to_pylist(), self.classes)
+        labels, unknown, names = label_ids(label_names(table["label"], self.classes), self.classes)
         values = np.full((len(table), len(ALL_COLS)), np.nan)
         columns = {"photo_cols": PHOTO_COLS, "meta_cols": META_COLS}
         for group, members in columns.items():
@@ -95,11 +97,20 @@ class ObjectTable(ParquetTable):
         return np.stack(columns, axis=1).astype(np.float64)
 
 
-def struct_child(struct: pa.StructArray, name: str, path: Path) -> pa.Array:
+def struct_child(struct: pa.StructArray, name: str, path: object) -> pa.Array:
     """A field of a struct column, null where the struct is; UserError that names a missing field."""
     if not pa.types.is_struct(struct.type) or struct.type.get_field_index(name) < 0:
         raise UserError(f"{path} lacks the catalogue column {name}; write or download the data set again.")
     return pc.struct_field(struct, name)
+
+
+def label_names(column: pa.ChunkedArray, classes: tuple[str, ...]) -> list[str | None]:
+    """Labels as names; integers are positions in `classes`, and -1 is no label."""
+    labels = column.to_pylist()
+    if not pa.types.is_integer(column.type):
+        return labels
+    number = {i: name for i, name in enumerate(classes)}
+    return [None if label in (None, UNLABELLED) else number.get(label, str(label)) for label in labels]
 
 
 def label_ids(labels: list[str | None], classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:

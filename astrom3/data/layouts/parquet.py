@@ -1,19 +1,18 @@
-"""Tables kept in parquet files: row groups as the unit of reading, nested columns to flat arrays without copies."""
+"""Tables kept in files of columns: groups of rows are the unit of reading, nested columns become flat arrays."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from astrom3.data.fingerprint import fingerprint
+from astrom3.data.layouts.columns import ColumnFile, ParquetFile
 from astrom3.data.layouts.remote import RemoteFile
 from astrom3.data.layouts.table import Group, Piece, Table
 from astrom3.errors import UserError
@@ -21,55 +20,29 @@ from astrom3.modalities.quality import UNEQUAL
 from astrom3.modalities.view import StoredView, stored_view
 
 ROWS_AT_ONCE = Table.rows_at_once
-BUFFER = 1 << 22  # bytes read at a time of a column, whose row group may have hundreds of MB
-
-
-@contextmanager
-def readable(path: Path | RemoteFile) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into one sentence that names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; download or write it again.") from error
-    except (pa.ArrowException, OSError) as error:
-        what = str(error).splitlines()[0][:200]
-        raise UserError(f"{path} cannot be read as parquet ({what}); download or write it again.") from error
-
-
-def opened(path: Path | RemoteFile) -> Any:
-    """What pyarrow reads a file from: its path, or ranges of a file on the hub."""
-    return path.open() if isinstance(path, RemoteFile) else path
-
-
-def parquet_schema(path: Path) -> pa.Schema:
-    """Columns of a parquet file, from its footer."""
-    with readable(path):
-        return pq.read_schema(path)
 
 
 class ParquetTable(Table):
-    """Objects in parquet files, in the order given. Subclasses say which column is which, and decode it."""
+    """Objects in files of columns, in the order given; a path is that of a parquet file.
+
+    Subclasses say which column is which, and decode it.
+    """
 
     column: ClassVar[dict[str, str]]  # modality -> column name
 
-    def __init__(self, files: Sequence[Path | RemoteFile]) -> None:
-        self.files: list[Any] = list(files)
+    def __init__(self, files: Sequence[Path | RemoteFile | ColumnFile]) -> None:
+        self.files = [file if isinstance(file, ColumnFile) else ParquetFile(file) for file in files]
+        self.remote = any(file.remote for file in self.files)
         self._groups: list[Group] = []
-        self._where: list[tuple[Path | RemoteFile, int]] = []  # file and row group of each group
-        self.schema = pa.schema([])
+        self._where: list[tuple[ColumnFile, int]] = []  # file, and number in it, of each group
+        self.schema = self.files[0].schema if self.files else pa.schema([])
         first = 0
-        for path in self.files:
-            with readable(path):
-                metadata = pq.read_metadata(opened(path))
-                schema = metadata.schema.to_arrow_schema()
-            if not self._where:
-                self.schema = schema
-            elif [(f.name, f.type) for f in schema] != [(f.name, f.type) for f in self.schema]:
-                raise UserError(f"{path} has other columns than {self.files[0]}; they are not parts of one table.")
-            for i in range(metadata.num_row_groups):
-                rows = metadata.row_group(i).num_rows
+        for file in self.files:
+            if [(f.name, f.type) for f in file.schema] != [(f.name, f.type) for f in self.schema]:
+                raise UserError(f"{file} has other columns than {self.files[0]}; they are not parts of one table.")
+            for number, rows in enumerate(file.group_rows):
                 self._groups.append(Group(len(self._where), first, rows))
-                self._where.append((path, i))
+                self._where.append((file, number))
                 first += rows
 
     @property
@@ -77,7 +50,7 @@ class ParquetTable(Table):
         return self._groups
 
     def fingerprint(self, cache: Path) -> str:
-        return fingerprint(self.files, cache, type(self).__name__)
+        return fingerprint([Path(file.path) for file in self.files], cache, type(self).__name__)
 
     @abstractmethod
     def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
@@ -85,17 +58,17 @@ class ParquetTable(Table):
 
     def batches(self, group: Group, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """(first row, record batch) of a row group, at most `rows_at_once` objects at a time."""
-        path, number = self._where[group.number]
+        file, number = self._where[group.number]
         first = group.first
-        with readable(path), pq.ParquetFile(opened(path), pre_buffer=False, buffer_size=BUFFER) as file:
-            for batch in file.iter_batches(self.rows_at_once, row_groups=[number], columns=columns, use_threads=False):
-                yield first, batch
-                first += len(batch)
+        for batch in file.batches(number, columns, self.rows_at_once):
+            yield first, batch
+            first += len(batch)
 
     def pieces(self, group: Group, view: str | StoredView, rows: np.ndarray | None = None) -> Iterator[Piece]:
         stored = stored_view(view)
         if stored.modality not in self.column:
-            raise UserError(f"{self.files[0].parent.parent} has no {stored.modality}: it has {', '.join(self.column)}.")
+            there = ", ".join(self.column)
+            raise UserError(f"{self.files[0]} has no {stored.modality}: it has {there}.")
         if rows is not None:
             rows = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
             if not len(rows):
@@ -115,11 +88,7 @@ class ParquetTable(Table):
 
     def small_columns(self, names: list[str]) -> pa.Table:
         """Whole columns without observations: ids, labels, catalogue values."""
-        parts = []
-        for path in self.files:
-            with readable(path):
-                parts.append(pq.read_table(opened(path), columns=names, use_threads=False, partitioning=None))
-        return pa.concat_tables(parts)
+        return pa.concat_tables([file.columns(names) for file in self.files])
 
 
 def unnest(array: pa.Array) -> tuple[np.ndarray, pa.Array]:

@@ -94,6 +94,7 @@ class Table(ABC):
 
     pad_constants = True  # the six constants stand in padded rows too
     direct = False  # read from its files in every epoch, never copied into a store: too large for that
+    remote = False  # whether its files are read over a network
     rows_at_once = 256  # objects decoded at a time, however large the group: about 13 MB of stars' spectra
 
     @property
