@@ -1,7 +1,8 @@
 """Embeddings of many objects, in memory and as parquet; what `embed` writes and `analyse`, `search`, `explore` read.
 
 Columns: object_id string; label string (null: none); split string (null: not known); photometry, spectra, metadata,
-images and mean fixed-size lists of float32 (null: the object lacks that modality; a model has its own only); predicted string and probabilities fixed-size list of float32 where the model has a head. The schema's metadata hold
+images and mean fixed-size lists of float32 (null: the object lacks that modality; a model has its own only); predicted
+string and probabilities fixed-size list of float32 where the model has a head. The schema's metadata hold
 `astrom3` = {"model": ..., "classes": [...]} as JSON.
 """
 

@@ -2,8 +2,8 @@
 
 An image is a file (FITS or .npy), an array or tensor (3, H, W) or (H, W, 3) of g, r, z in nanomaggies in the survey's
 orientation, or planes by band, {"g": ..., "r": ..., "z": ...}. A spectrum is a file (SDSS, DESI, LAMOST or columns),
-flux on the grid of SpecFormer (7781,), or (wavelength, flux, ivar) in any unit that converts. A list, or an array with one
-axis more, means many objects; None stands where an object lacks one.
+flux on the grid of SpecFormer (7781,), or (wavelength, flux, ivar) in any unit that converts. A list, or an array with
+one axis more, means many objects. None stands where an object lacks one.
 """
 
 from __future__ import annotations
