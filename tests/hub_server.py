@@ -1,6 +1,7 @@
 """A local stand-in of the Hugging Face hub: a real HTTP server over folders `<owner>/<name>`, data sets and models."""
 
 import base64
+import functools
 import hashlib
 import http.server
 import json
@@ -21,6 +22,7 @@ class HubServer(http.server.ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.folder, self.requests, self.broken = folder, [], False
+        self.sent = []  # (file, first byte, bytes) of the contents that were asked for
 
     @property
     def url(self) -> str:
@@ -121,13 +123,29 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             owner, name, _, _, *file_parts = parts[1:] if parts[0] == "datasets" else parts
             file = self.server.folder / owner / name / Path(*file_parts)
             headers = {"ETag": f'"{self.etag(file)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-            self.reply(200, file.read_bytes(), headers)
+            self.send_content(file, headers)
         else:
             self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
+    def send_content(self, file, headers):
+        """The whole file, or the range that the request names."""
+        whole = file.stat().st_size
+        start, stop, status = 0, whole, 200
+        asked = self.headers.get("Range", "")
+        if asked.startswith("bytes="):
+            first, last = asked.removeprefix("bytes=").split("-")
+            start, stop, status = int(first), min(int(last) + 1, whole), 206
+            headers |= {"Content-Range": f"bytes {start}-{stop - 1}/{whole}"}
+        with open(file, "rb") as opened:
+            opened.seek(start)
+            content = opened.read(stop - start)
+        if self.command == "GET":
+            self.server.sent.append((file.relative_to(self.server.folder).as_posix(), start, len(content)))
+        self.reply(status, content, headers)
+
     @staticmethod
     def etag(path: Path) -> str:
-        return hashlib.sha1(path.read_bytes()).hexdigest()
+        return etag_of(path, path.stat().st_mtime_ns)
 
     def reply(self, status, body, headers=None):
         self.send_response(status)
@@ -136,6 +154,11 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+@functools.lru_cache
+def etag_of(path: Path, written: int) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from lightning import LightningDataModule
 
 from astrom3.data.layouts import Source
 from astrom3.data.loader import PackedLoader
-from astrom3.data.origins import Origin
+from astrom3.data.origins import Origin, open_origin
 from astrom3.data.packed import PackedSplit
 from astrom3.data.resident import ResidentSplit, can_reside, fits
 from astrom3.data.sampler import EpochSampler
@@ -42,7 +42,8 @@ class AstroM3DataModule(LightningDataModule):
 
     labelled_only: objects without label are left out (classification). require: "all" leaves out objects that lack any
     of the modalities, "any" those with fewer than min_modalities (1 for classification, 2 for the contrastive loss).
-    streaming: parquet is read through every epoch, nothing is stored. pad_constants: the six constants stand in padded
+    streaming: parquet is read through every epoch, nothing is stored, and of data on the hub only the parts that are
+    read are fetched. pad_constants: the six constants stand in padded
     rows too (default: as the layout has it). statistics: a run folder whose mean and deviation of the catalogue columns
     are used instead of those of this train split; weights that start from that run know its units. on_device: the
     prepared splits stay on the device of the trainer, "auto" where they fit on a GPU. windows: whether validation and
@@ -113,7 +114,7 @@ class AstroM3DataModule(LightningDataModule):
     @cached_property
     def source(self) -> Source:
         """Opened on first use: fetches, simulates or finds the data."""
-        source = self.origin.open(self.sub, self.seed)
+        source = open_origin(self.origin, self.sub, self.seed, self.streaming)
         if self.statistics is None:
             return source
         if source.normaliser is None:

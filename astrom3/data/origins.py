@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any, Protocol
 
 from astrom3.data import splits
 from astrom3.data.layouts import Source, open_source
+from astrom3.data.layouts.columns import ParquetFile
+from astrom3.data.layouts.hub import by_split, config_folders, open_processed
+from astrom3.data.layouts.protocols import apply_protocol
+from astrom3.data.layouts.remote import RemoteFile
 from astrom3.errors import UserError, shown
 from astrom3.registry import constructible
 
@@ -102,7 +107,8 @@ class Simulated:
 @constructible
 @dataclass(frozen=True)
 class Hub:
-    """A data set repository of the Hugging Face hub; only the files of one configuration are fetched.
+    """A data set repository of the Hugging Face hub. Only the files of one configuration are fetched, or, where they
+    are streamed, only the parts that are read.
 
     The endpoint is $HF_ENDPOINT, the cache `cache_dir` or huggingface_hub's own. What is in the cache is used when the
     hub cannot be reached.
@@ -114,42 +120,104 @@ class Hub:
 
     def open(self, sub: str, seed: int) -> Source:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-        endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
         base = splits.Protocol.parse(sub).base
         config = f"{base}_{seed}"
         wanted = [f"{folder}{config}/*" for folder in ("", "data/")]
         raw = ["photometry.zip", "spectra/*", f"splits/{base}/{seed}/*"]  # AstroM3Dataset
-        cache = str(self.cache_dir) if self.cache_dir else None
-        try:
+        with self._explained():
             folder = snapshot_download(
                 self.repo,
                 repo_type="dataset",
                 revision=self.revision,
-                cache_dir=cache,
+                cache_dir=str(self.cache_dir) if self.cache_dir else None,
                 allow_patterns=[*wanted, *raw],
-                endpoint=endpoint,
+                endpoint=self.endpoint,
             )
+        if not any(path.is_file() for path in Path(folder).rglob("*")):
+            raise self._lacks(config)
+        with self._named():
+            return open_source(folder, sub, seed)
+
+    def stream(self, sub: str, seed: int) -> Source:
+        """The same objects, of which nothing is downloaded but the ranges that are read. All are of one commit."""
+        protocol = splits.Protocol.parse(sub)
+        with self._explained():
+            files = repository_files(self.repo, self.revision, self.endpoint)
+        for config, folder in config_folders(protocol.base, seed):
+            inside = {
+                path.removeprefix(f"{folder}/"): file for path, file in files.items() if path.startswith(f"{folder}/")
+            }
+            names = by_split(inside, f"{self.repo}/{folder}")
+            if names:
+                parts = {split: [ParquetFile(inside[name]) for name in listed] for split, listed in names.items()}
+                root = Path(f"{self.repo}@{next(iter(inside.values())).revision[:8]}")
+                with self._named():
+                    source = open_processed(root, config, parts, protocol.base, seed)
+                    source = apply_protocol(source, protocol, seed)
+                log.info("Reading %s", source.describe())
+                return source
+        if any(path.startswith("splits/") for path in files):
+            raise UserError(f"{self.repo} holds no parquet, which streaming reads: leave data.streaming=true away.")
+        raise self._lacks(f"{protocol.base}_{seed}")
+
+    @property
+    def endpoint(self) -> str:
+        return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+    def _lacks(self, config: str) -> UserError:
+        return UserError(f"{self.repo} at {self.endpoint} has no {config}; choose another sub or seed, or {WAYS_OUT}.")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """What is said of the data names the repository that they come from."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(
+                f"{self.repo} from {self.endpoint}: {error} Choose another sub or seed, or {WAYS_OUT}."
+            ) from error
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what huggingface_hub raises into one sentence with the ways out."""
+        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            yield
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             where = f"{self.repo}" + (f" at revision {self.revision}" if self.revision else "")
             raise UserError(
-                f"The hub at {endpoint} has no data set {where}, or it needs a login; correct data.repo, or {WAYS_OUT}."
+                f"The hub at {self.endpoint} has no data set {where}, or it needs a login; correct data.repo, or "
+                f"{WAYS_OUT}."
             ) from error
         except LocalEntryNotFoundError as error:
             raise UserError(
-                f"The hub at {endpoint} cannot be reached and {self.repo} is not in the local cache; {WAYS_OUT}."
+                f"The hub at {self.endpoint} cannot be reached and {self.repo} is not in the local cache; {WAYS_OUT}."
             ) from error
         except Exception as error:  # httpx, OSError, ...: whatever fails between here and the files
             what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise UserError(
-                f"Fetching {self.repo} from {endpoint} failed ({what}); try again, or {WAYS_OUT}."
+                f"Fetching {self.repo} from {self.endpoint} failed ({what}); try again, or {WAYS_OUT}."
             ) from error
-        if not any(path.is_file() for path in Path(folder).rglob("*")):
-            raise UserError(f"{self.repo} at {endpoint} has no {config}; choose another sub or seed, or {WAYS_OUT}.")
-        try:
-            return open_source(folder, sub, seed)
-        except UserError as error:
-            raise UserError(
-                f"{self.repo} from {endpoint}: {error} Choose another sub or seed, or {WAYS_OUT}."
-            ) from error
+
+
+def repository_files(repo: str, revision: str | None, endpoint: str) -> dict[str, RemoteFile]:
+    """Path -> file of a data set repository, all at the commit that the revision (default: main) has now."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    hub = HfApi(endpoint=endpoint)
+    commit = str(hub.dataset_info(repo, revision=revision).sha)
+    files = {}
+    for entry in hub.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"):
+        if isinstance(entry, RepoFile):
+            files[entry.path] = RemoteFile(repo, entry.path, commit, endpoint, entry.size, entry.blob_id)
+    return files
+
+
+def open_origin(origin: Any, sub: str, seed: int, streaming: bool) -> Source:
+    """The source of an origin, of which nothing is copied where it can be streamed."""
+    if streaming and hasattr(origin, "stream"):
+        return origin.stream(sub, seed)
+    return origin.open(sub, seed)

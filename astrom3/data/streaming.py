@@ -147,7 +147,8 @@ class StreamDataset(IterableDataset):
         reads = sequence[before : before + sum(sizes)]
         order = np.arange(len(reads))
         if self.train and len(reads):
-            order = buffered(draw(self.seed, self.epoch, BUFFER, reads), max(self.buffer, 1))
+            keys = draw(self.seed, self.epoch, BUFFER, reads)
+            order = buffered(keys, max(self.buffer, 1), self.split.table.remote)
         return Plan(reads, order, sizes)
 
     def __iter__(self) -> Iterator[tuple[Batch, list[Decision]]]:
@@ -283,12 +284,17 @@ class _Reader:
 
 
 @kernel
-def buffered(keys, buffer):
-    """Order (n,) in which objects 0 ... n-1 leave a shuffle buffer that they enter in order; keys (n,) uint64."""
+def buffered(keys, buffer, growing=False):
+    """Order (n,) in which objects 0 ... n-1 leave a shuffle buffer that they enter in order; keys (n,) uint64.
+
+    growing: the buffer has room for one more object for every four that left it, until it has its full size. The first
+    batch of remote data is then read at once, and not after the thousands of objects that a buffer holds.
+    """
     n = len(keys)
     order, held, filled, out = np.empty(n, np.int64), np.empty(min(buffer, n), np.int64), 0, 0
     for i in range(n):
-        if filled < len(held):
+        room = min(len(held), 1 + out // 4) if growing else len(held)
+        if filled < room:
             held[filled] = i
             filled += 1
         else:

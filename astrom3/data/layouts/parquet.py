@@ -20,6 +20,7 @@ from astrom3.modalities.quality import UNEQUAL
 from astrom3.modalities.view import StoredView, stored_view
 
 ROWS_AT_ONCE = Table.rows_at_once
+REMOTE_ROWS = 64  # the same of remote files, so that the first batch waits for little more than its own objects
 
 
 class ParquetTable(Table):
@@ -33,6 +34,8 @@ class ParquetTable(Table):
     def __init__(self, files: Sequence[Path | RemoteFile | ColumnFile]) -> None:
         self.files = [file if isinstance(file, ColumnFile) else ParquetFile(file) for file in files]
         self.remote = any(file.remote for file in self.files)
+        if self.remote:
+            self.rows_at_once = REMOTE_ROWS
         self._groups: list[Group] = []
         self._where: list[tuple[ColumnFile, int]] = []  # file, and number in it, of each group
         self.schema = self.files[0].schema if self.files else pa.schema([])

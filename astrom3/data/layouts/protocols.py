@@ -30,6 +30,7 @@ class JoinedTable(Table):
     def __init__(self, tables: Sequence[Table]) -> None:
         self.tables = list(tables)
         self.pad_constants = self.tables[0].pad_constants
+        self.remote = any(table.remote for table in self.tables)
         lengths = [len(table) for table in self.tables]
         self.first = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # row of each table's first object
         self._groups: list[Group] = []

@@ -1,0 +1,91 @@
+"""What the package imports is declared in pyproject.toml, and what is declared is imported."""
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = {"hydra-core": "hydra", "pyyaml": "yaml", "scikit-learn": "sklearn", "umap-learn": "umap"}  # of other names
+
+# Declared without an import of ours, and why.
+NOT_IMPORTED = {
+    "wandb": "Lightning's logger of conf/logger/wandb.yaml imports it",
+    "hydra-submitit-launcher": "a plugin that Hydra finds by itself",
+    "hydra-joblib-launcher": "a plugin that Hydra finds by itself",
+    "onnxscript": "torch.onnx.export imports it",
+    "hatchling": "builds the wheel",
+    "pytest-timeout": "a plugin of pytest",
+    "pytest-xdist": "a plugin of pytest",
+    "ruff": "a program",
+    "mypy": "a program",
+}
+# Imported in experiments where they are installed, and not needed to run any of them.
+OPTIONAL = {"faiss", "usearch", "light_curve"}
+
+
+def module_of(requirement):
+    """The module of a requirement such as "torch>=2.6,<2.14"."""
+    name = re.match(r"[\w.-]+", requirement)[0].lower()
+    return MODULES.get(name, name.replace("-", "_"))
+
+
+def declared(*extras):
+    """Modules of the requirements of the package and of these extras."""
+    requirements = list(PROJECT["dependencies"])
+    for extra in extras:
+        requirements += PROJECT["optional-dependencies"][extra]
+    return {module_of(requirement) for requirement in requirements if not requirement.startswith("astrom3[")}
+
+
+@cache
+def imported(folder):
+    """Top modules that the files of a folder import anywhere, and those that `extras.need` imports by name."""
+    found: set[str] = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module)
+            elif folder == "astrom3" and isinstance(node, ast.Call) and getattr(node.func, "id", "") == "need":
+                found.update(arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
+    here = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"astrom3", "experiments", "__future__"}
+    return {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - here
+
+
+def test_what_the_package_imports_is_declared():
+    extras = set(PROJECT["optional-dependencies"]) - {"dev"}
+    assert imported("astrom3") - declared(*extras) == set()
+
+
+def test_what_is_declared_is_imported():
+    extras = set(PROJECT["optional-dependencies"]) - {"dev"}
+    unused = declared(*extras) - imported("astrom3")
+    assert unused == {module_of(name) for name in NOT_IMPORTED} & declared(*extras)
+
+
+@pytest.mark.parametrize("folder", ["experiments", "tests"])
+def test_the_rest_is_declared_for_developers(folder):
+    assert imported(folder) - declared(*PROJECT["optional-dependencies"]) - OPTIONAL == set()
+
+
+def test_developers_get_nothing_that_is_not_used():
+    used = imported("astrom3") | imported("experiments") | imported("tests")
+    assert declared("dev") - used - {module_of(name) for name in NOT_IMPORTED} == set()
+
+
+def test_the_modules_are_those_of_the_distributions():
+    """Where they are installed, so that the table above cannot be wrong."""
+    known = packages_distributions()
+    for requirement in PROJECT["dependencies"]:
+        name = re.match(r"[\w.-]+", requirement)[0].lower()
+        if name not in NOT_IMPORTED:
+            distributions = [distribution.lower().replace("_", "-") for distribution in known[module_of(requirement)]]
+            assert name in distributions
