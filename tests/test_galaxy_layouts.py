@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from galaxy_files import PIXELS, galaxies, nested, table_of, write_images, write_paired_file, write_pairs
+from hub_server import serve
 
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
-from astrom3.data.origins import Local
+from astrom3.data.origins import Hub, Local
 from astrom3.data.streaming import StreamSplit
 from astrom3.errors import UserError
 
@@ -42,6 +43,24 @@ def saved(tmp_path_factory):
 def hdf5(tmp_path_factory):
     path = tmp_path_factory.mktemp("hdf5") / "astroclip.hdf5"
     return write_paired_file(path, [galaxies(15, 3), galaxies(10, 4)])
+
+
+def test_pairs_on_the_hub_are_read_in_ranges_and_never_downloaded(tmp_path, monkeypatch):
+    repo = "Somebody/AstroCLIP"
+    write_pairs(tmp_path / "hub" / repo, TRAIN, TEST, group=2)
+    with serve(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        for streaming in (True, False):
+            given = {"labelled_only": False, "batch_size": 2, "shuffle_buffer": 2, "views": VIEWS, "cache": tmp_path}
+            data = AstroM3DataModule(Hub(repo), modalities=tuple(VIEWS), streaming=streaming, **given)
+            data.prepare_data()
+            data.setup()
+            check_rows(data, "validation", TRAIN, np.arange(18, 20))
+            assert data.source.note == "read from its files on the hub" and data.streaming
+    whole = sum(path.stat().st_size for path in (tmp_path / "hub").rglob("*.parquet"))
+    assert sum(length for *_, length in server.sent) < whole / 2
+    assert not [path for path in (tmp_path / "home").rglob("*.parquet")] and not (tmp_path / "specformer").exists()
 
 
 def module(path, **options):

@@ -173,7 +173,8 @@ def test_the_page_shows_image_spectrum_and_lines_at_the_redshift(page):
     assert dict(marks)["⊕ A"] == pytest.approx(7595.8)
     assert f"lines at z = {z:.4f}" in page.js("document.getElementById('spectrum-note').textContent")
     colours = page.js("""(() => { const c = document.getElementById('picture');
-        return new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size; })()""")
+        const pixels = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        return new Set(new Uint32Array(pixels.buffer)).size; })()""")
     assert colours > 100
 
 

@@ -1,9 +1,10 @@
 """What a model has learnt: python -m astrom3.analyse model=runs/clip-full-scratch-42 data=... out=analysis
 
 Few labels on frozen embeddings, cross-modal retrieval, numbers told by neighbours, modality ablation, outliers and
-suspicious labels, map, all modalities side by side, calibration, a second model compared (other=<run>), kinds of attention, sensitivity to catalogue features: what=[...]
-chooses, without it all that the model allows. Embeddings are kept in the folder (or read: embeddings=<folder of
-astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
+suspicious labels, map, all modalities side by side, calibration, a second model compared (other=<run>), kinds of
+attention, sensitivity to catalogue features: what=[...] chooses, without it all that the model allows. Embeddings are
+kept in the folder (or read: embeddings=<folder of astrom3.embed>); numbers in analysis.json, tables in report.md,
+pictures and lists beside them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from astrom3.files import LOCKS, OutputFolder, read_json
 
 log = logging.getLogger(__name__)
 NAMES = (
-    "fewshot", "retrieval", "properties", "ablation", "outliers", "map", "panels", "calibration", "compare", "attention",
-    "sensitivity",
+    "fewshot", "retrieval", "properties", "ablation", "outliers", "map", "panels", "calibration", "compare",
+    "attention", "sensitivity",
 )  # fmt: skip
 NEED_LABELS = ("fewshot", "outliers", "ablation", "calibration", "compare", "attention", "sensitivity")
 EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "mean")

@@ -43,8 +43,8 @@ def section(context: Context) -> Section:
     numbers: dict[str, Any] = {"maps": list(maps), "coloured_by": words, "pca_share": shares}
     told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     text = (
-        f"Test objects in the embedding of each modality, fitted on the training objects, coloured by {words}. The first "
-        f"two principal components hold this share of the variance: {told}."
+        f"Test objects in the embedding of each modality, fitted on the training objects, coloured by {words}. The "
+        f"first two principal components hold this share of the variance: {told}."
     )
     return Section("The embeddings side by side", numbers, [text])
 

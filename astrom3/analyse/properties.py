@@ -82,7 +82,7 @@ def values_of(context: Context, split: str, objects: Embeddings, names: Sequence
 
 def lines(context: Context, numbers: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """The tables of the report."""
-    rows = []
+    rows: list[list[str]] = []
     for source, scores in numbers["r2"].items():
         cells = [f"{scores[name]:.2f}" if name in scores else "-" for name in names]
         theirs = PUBLISHED.get(source) if REDSHIFT in names else None
@@ -95,10 +95,12 @@ def lines(context: Context, numbers: Mapping[str, Any], names: Sequence[str]) ->
         *table(["from", *names, "published"], rows),
     ]
     if numbers["redshift"]:
-        cells = [[source, *(f"{scores[key]:.4f}" for key in ("bias", "scatter", "outliers"))]
-                 for source, scores in numbers["redshift"].items()]  # fmt: skip
+        errors = [
+            [source, *(f"{scores[key]:.4f}" for key in ("bias", "scatter", "outliers"))]
+            for source, scores in numbers["redshift"].items()
+        ]
         head = ["from", "bias of dz / (1 + z)", "scatter", "share beyond 0.15"]
-        text += ["", "Redshift:", "", *table(head, cells)]
+        text += ["", "Redshift:", "", *table(head, errors)]
     return text
 
 

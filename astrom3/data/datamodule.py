@@ -114,7 +114,7 @@ class AstroM3DataModule(LightningDataModule):
     @cached_property
     def source(self) -> Source:
         """Opened on first use: fetches, simulates or finds the data."""
-        source = open_origin(self.origin, self.sub, self.seed, self.streaming)
+        source = open_origin(self.origin, self.sub, self.seed, self.asked_streaming)
         if self.statistics is None:
             return source
         if source.normaliser is None:

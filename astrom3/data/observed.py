@@ -35,8 +35,8 @@ STEP_OF_FLOAT32_HJD = 0.25  # [day]
 
 class Observed(NamedTuple):
     """One object. light_curve: time, flux, error; spectrum: wavelength [Angstrom, vacuum], flux, third column; None
-    where there is none. photo: its PHOTO_COLS where the layout keeps them with the light curve. image: of a galaxy, float32 (3, H, W) in g, r,
-    z [nanomaggies], survey orientation, without its lost pixels, as is its spectrum."""
+    where there is none. photo: its PHOTO_COLS where the layout keeps them with the light curve. image: of a galaxy,
+    float32 (3, H, W) in g, r, z [nanomaggies], survey orientation, without its lost pixels, as is its spectrum."""
 
     row: int
     light_curve: Columns | None

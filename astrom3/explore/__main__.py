@@ -1,7 +1,8 @@
 """A page to look at: python -m astrom3.explore model=runs/all-full-clip-42 data=... out=explore.html
 
 One HTML file that needs no network: the map of the mean embeddings, and of each object light curve or image, spectrum,
-catalogue values, probabilities and nearest neighbours, of galaxies across modalities too. embeddings=<folder of astrom3.embed> in place of model=.
+catalogue values, probabilities and nearest neighbours, of galaxies across modalities too. embeddings=<folder of
+astrom3.embed> in place of model=.
 """
 
 from __future__ import annotations

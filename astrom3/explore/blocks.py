@@ -1,4 +1,4 @@
-"""Light curves, images and spectra of BLOCK objects at a time, packed so that the page decodes a block when it is looked at."""
+"""Light curves, images and spectra of BLOCK objects at a time, packed so that the page decodes only what it shows."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def gather(
     xy, how = positions(shown, kind, fit)
     there = shown.present | {MEAN: np.ones(len(shown), bool)}
     found = {name: nearest(shown.vectors[name], there[name], top) for name in shown.vectors}
-    columns = ALL_COLS
+    columns: tuple[str, ...] = ALL_COLS
     if is_of_galaxies(source):
         columns = next(iter(tables)).target_names
         found |= crossings(shown, top)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from astrom3 import registry
 from astrom3.data.layouts.table import Source
-from astrom3.data.origins import Origin
+from astrom3.data.origins import Origin, open_origin
 from astrom3.data.schema import CLASSES, PHOTO_COLS
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
@@ -315,7 +315,13 @@ class WithStatistics:
     normaliser: Normaliser | None
 
     def open(self, sub: str, seed: int) -> Source:
-        source = self.origin.open(sub, seed)
+        return self._normalised(self.origin.open(sub, seed))
+
+    def stream(self, sub: str, seed: int) -> Source:
+        """The same, of which nothing is copied where the origin can do that."""
+        return self._normalised(open_origin(self.origin, sub, seed, True))
+
+    def _normalised(self, source: Source) -> Source:
         if source.normaliser is None:
             return source  # normalised beforehand
         if self.normaliser is None:

@@ -9,7 +9,7 @@ last tenth of its training rows is one; the rows are in a random order already.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -88,7 +88,7 @@ def split_rows(rows: Mapping[str, np.ndarray], sub: str) -> dict[str, tuple[str,
 # --- parquet ----------------------------------------------------------------------------------------------------------
 
 
-def split_files(names: Sequence[str]) -> dict[str, list[str]]:
+def split_files(names: Iterable[str]) -> dict[str, list[str]]:
     """Published split -> names of its parquet files, of all names in a repository or below a folder.
 
     Known are <folder>/train-00000-of-00138.parquet and <folder>/train/0000.parquet. Of several folders (configurations)
