@@ -1,9 +1,10 @@
 """What a model has learnt: python -m astrom3.analyse model=runs/clip-full-scratch-42 data=... out=analysis
 
-Few labels on frozen embeddings, cross-modal retrieval, modality ablation, outliers and suspicious labels, map,
-calibration, a second model compared (other=<run>), kinds of attention, sensitivity to catalogue features: what=[...]
-chooses, without it all that the model allows. Embeddings are kept in the folder (or read: embeddings=<folder of
-astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
+Few labels on frozen embeddings, cross-modal retrieval, numbers told by neighbours, modality ablation, outliers and
+suspicious labels, map, all modalities side by side, calibration, a second model compared (other=<run>), kinds of
+attention, sensitivity to catalogue features: what=[...] chooses, without it all that the model allows. Embeddings are
+kept in the folder (or read: embeddings=<folder of astrom3.embed>); numbers in analysis.json, tables in report.md,
+pictures and lists beside them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from astrom3.errors import UserError
 from astrom3.files import LOCKS, OutputFolder, read_json
 
 log = logging.getLogger(__name__)
-NAMES = ("fewshot", "retrieval", "ablation", "outliers", "map", "calibration", "compare", "attention", "sensitivity")
-EMBEDDINGS = ("photometry", "spectra", "metadata", "mean")
+NAMES = (
+    "fewshot", "retrieval", "properties", "ablation", "outliers", "map", "panels", "calibration", "compare",
+    "attention", "sensitivity",
+)  # fmt: skip
+NEED_LABELS = ("fewshot", "outliers", "ablation", "calibration", "compare", "attention", "sensitivity")
+EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "mean")
 
 
 def analyse(cfg: DictConfig) -> dict[str, Any]:
@@ -73,6 +78,8 @@ def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> An
 
     log.info("%s", name)
     try:
+        if name in NEED_LABELS and not context.has_labels:
+            raise NotPossible("needs labelled objects in the train and test splits")
         if name == "map" and all_asked:
             from astrom3.extras import need
 

@@ -75,8 +75,9 @@ def splits_of(source: str | Path) -> dict[str, Embeddings]:
     """Split -> embeddings, of those that the file or folder has; it must have train and test."""
     found = Embeddings.read(source)
     splits = {s: found.of_split(s) for s in SPLITS}
-    if empty := [s for s in ("train", "test") if not (splits[s].labels >= 0).any()]:
-        raise UserError(f"{source} has no labelled objects of the {empty[0]} split: embed all splits of labelled data")
+    empty = [split for split in ("train", "test") if not len(splits[split])]
+    if empty:
+        raise UserError(f"{source} has no objects of the {empty[0]} split: embed all splits")
     return {s: e for s, e in splits.items() if len(e)}
 
 

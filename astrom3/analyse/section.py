@@ -42,6 +42,11 @@ class Context:
         return labelled(self.splits[split])
 
     @property
+    def has_labels(self) -> bool:
+        """Whether the train and the test split have labelled objects."""
+        return all((self.splits[split].labels != UNLABELLED).any() for split in ("train", "test"))
+
+    @property
     def everything(self) -> Embeddings:
         """All splits, one after the other."""
         return Embeddings.concatenate(list(self.splits.values()))

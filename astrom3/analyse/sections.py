@@ -11,7 +11,9 @@ from astrom3.analyse import (
     comparison,
     fewshot,
     outliers,
+    panels,
     projection,
+    properties,
     retrieval,
     sensitivity,
 )
@@ -22,7 +24,8 @@ __all__ = ["SECTIONS", "UMAP"]
 
 SECTIONS: dict[str, Callable[[Context], Section]] = {
     "fewshot": fewshot.section, "retrieval": retrieval.section, "ablation": ablation.section,
-    "outliers": outliers.section, "map": projection.section, "calibration": calibration.section,
+    "properties": properties.section, "outliers": outliers.section, "map": projection.section,
+    "panels": panels.section, "calibration": calibration.section,
     "compare": comparison.section, "attention": attention.section,
     "sensitivity": sensitivity.section,
 }  # fmt: skip

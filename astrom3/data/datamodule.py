@@ -90,7 +90,8 @@ class AstroM3DataModule(LightningDataModule):
         self.modalities = tuple(ours + [m for m in modalities if m not in MODALITIES])
         self.views = views_of({m: named.get(m, m) for m in self.modalities})
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.streaming, self.cache, self.num_workers = streaming, cache, num_workers
+        self.cache, self.num_workers = cache, num_workers
+        self.asked_streaming = streaming
         self.shuffle_buffer, self.drop_last, self.pad_constants = shuffle_buffer, drop_last, pad_constants
         self.labelled_only, self.statistics = labelled_only, statistics
         if on_device not in (True, False, "auto"):
@@ -113,12 +114,18 @@ class AstroM3DataModule(LightningDataModule):
     @cached_property
     def source(self) -> Source:
         """Opened on first use: fetches, simulates or finds the data."""
-        source = open_origin(self.origin, self.sub, self.seed, self.streaming)
+        source = open_origin(self.origin, self.sub, self.seed, self.asked_streaming)
         if self.statistics is None:
             return source
         if source.normaliser is None:
             raise UserError(f"{source.root} is normalised already ({source.layout}): leave data.statistics away.")
         return replace(source, normaliser=read_statistics(Path(self.statistics)))
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the files are read through every epoch: as asked, and always where they are too large to be copied
+        into a store (`Table.direct`)."""
+        return self.asked_streaming or any(table.direct for table in self.source.tables.values())
 
     @property
     def classes(self) -> tuple[str, ...]:

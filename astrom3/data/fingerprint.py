@@ -15,12 +15,31 @@ from pathlib import Path
 
 from astrom3.errors import UserError
 
+LAST = 1 << 20  # bytes
+
 
 def fingerprint(files: Sequence[Path], cache: Path, salt: str = "") -> str:
     """Key of the contents of some files in order (32 hexadecimal digits); `cache` keeps the hashes of files."""
     key = hashlib.blake2b(salt.encode(), digest_size=16)
     for path in files:
         key.update(file_hash(path, cache).encode())
+    return key.hexdigest()
+
+
+def quick_fingerprint(files: Sequence[Path], salt: str = "") -> str:
+    """Key of files that are too large to be hashed as a whole: their names, sizes and last megabytes, where parquet and
+    many HDF5 files have their directory."""
+    key = hashlib.blake2b(salt.encode(), digest_size=16)
+    for path in files:
+        try:
+            size = path.stat().st_size
+            with open(path, "rb") as file:
+                file.seek(max(size - LAST, 0))
+                tail = file.read()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); download or write it again.") from error
+        key.update(f"{path.name} {size}".encode())
+        key.update(tail)
     return key.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Light curves and spectra as a data set has them: every layout, nothing cleaned, nothing normalised by us.
+"""Light curves, spectra and images as a data set has them: every layout, nothing cleaned, nothing normalised by us.
 
 `observations(source, wanted)` reads a table once, group by group, so memory is bounded. What a layout cannot give raw
 (processed-2 holds prepared inputs only) is given as it is there, and `units` says so.
@@ -13,16 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from astrom3.data.layouts.galaxy_rows import GalaxyRows, prepared
 from astrom3.data.layouts.hub import CurrentTable, FirstTable
 from astrom3.data.layouts.ours import CHILDREN, ObjectTable
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, rows_of_three, unnest
+from astrom3.data.layouts.protocols import JoinedTable
 from astrom3.data.layouts.raw import RawTable
 from astrom3.data.layouts.table import Source, Table
 from astrom3.data.readers import ReadError
 from astrom3.data.schema import PHOTO_CHANNELS, PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.galaxy_views import PIXELS, REJECTIONS
+from astrom3.modalities.view import stored_view
 
+GRID = 3600.0 + 0.8 * np.arange(PIXELS)  # of galaxies' spectra: observed, vacuum [Angstrom]
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
 DAYS_PER_YEAR = 365.0  # as the published preprocessing has it
 STEP_OF_FLOAT32_HJD = 0.25  # [day]
@@ -30,13 +35,15 @@ STEP_OF_FLOAT32_HJD = 0.25  # [day]
 
 class Observed(NamedTuple):
     """One object. light_curve: time, flux, error; spectrum: wavelength [Angstrom, vacuum], flux, third column; None
-    where there is none. photo: its PHOTO_COLS where the layout keeps them with the light curve."""
+    where there is none. photo: its PHOTO_COLS where the layout keeps them with the light curve. image: of a galaxy,
+    float32 (3, H, W) in g, r, z [nanomaggies], survey orientation, without its lost pixels, as is its spectrum."""
 
     row: int
     light_curve: Columns | None
     spectrum: Columns | None
     photo: np.ndarray | None = None
     problems: tuple[str, ...] = ()
+    image: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,24 @@ class Units:
 def units(source: Source) -> Units:
     """Of the layout of a source."""
     unnormalised = "flux [mJy]", "flux [as in the data set]"
+    if is_of_galaxies(source):
+        return Units("", "", "flux [1e-17 erg/s/cm²/Å]", "as in the data set")
     if source.layout == "processed-2":
         normalised = "normalised: (flux − mean) / MAD"
         return Units("days since the first point", normalised, normalised, "z-scores")
     catalogue = "z-scores" if source.normaliser is None else "as in the catalogue"
     step = STEP_OF_FLOAT32_HJD if source.layout == "processed-1" else 0.0
     return Units("time [d]", *unnormalised, catalogue, step)
+
+
+def is_of_galaxies(source: Source) -> bool:
+    """Whether the objects of a source are galaxies."""
+    return all(isinstance(one, GalaxyRows) for table in source.tables.values() for one in parts_of(table))
+
+
+def parts_of(table: Table) -> list[Table]:
+    """The tables of which a table is made: one, or those that a fold has joined."""
+    return table.tables if isinstance(table, JoinedTable) else [table]
 
 
 def locate(source: Source) -> tuple[list[Table], dict[str, tuple[int, int]]]:
@@ -76,7 +95,9 @@ def locate(source: Source) -> tuple[list[Table], dict[str, tuple[int, int]]]:
 
 def observations(table: Table, rows: np.ndarray) -> Iterator[Observed]:
     """The objects `rows` (sorted) of a table, in that order."""
-    if isinstance(table, RawTable):
+    if isinstance(table, GalaxyRows):
+        yield from _galaxies(table, rows)
+    elif isinstance(table, RawTable):
         yield from _files(table, rows)
     elif isinstance(table, ParquetTable):
         yield from _parquet(table, rows)
@@ -173,6 +194,32 @@ DECODERS: dict[type, Callable[[str, pa.Array], Iterator[Any]]] = {
     FirstTable: _first,
     CurrentTable: _current,
 }
+
+
+# --- galaxies ---------------------------------------------------------------------------------------------------------
+
+
+def _galaxies(table: GalaxyRows, rows: np.ndarray) -> Iterator[Observed]:
+    views = {"images": stored_view("cutout"), "spectra": stored_view("specformer")}
+    for group in table.groups:
+        inside = rows[(rows >= group.first) & (rows < group.first + group.rows)]
+        if not len(inside):
+            continue
+        iterators = [table.observations(group, modality, inside) for modality in table.modalities]
+        for pieces in zip(*iterators, strict=True):
+            found = {m: prepared(views[m], piece) for m, piece in zip(table.modalities, pieces, strict=True)}
+            for place, row in enumerate(pieces[0].rows.tolist()):
+                spectrum = _row_of(found, "spectra", place)
+                columns = None if spectrum is None else (GRID, spectrum.astype(np.float64), np.ones(len(GRID)))
+                verdicts = {modality: int(data.verdict[place]) for modality, data in found.items()}
+                problems = tuple(f"{m}: {REJECTIONS[code]}" for m, code in verdicts.items() if code)
+                yield Observed(row, None, columns, None, problems, _row_of(found, "images", place))
+
+
+def _row_of(found: dict[str, Any], modality: str, place: int) -> np.ndarray | None:
+    """One prepared observation, None where it is absent or rejected."""
+    rows = found.get(modality)
+    return rows.values[place] if rows is not None and rows.present[place] else None
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from astrom3.data import splits
 from astrom3.data.layouts import Source, open_source
 from astrom3.data.layouts.columns import ParquetFile
 from astrom3.data.layouts.hub import by_split, config_folders, open_processed
+from astrom3.data.layouts.pairs import is_pairs, open_pairs, split_files
 from astrom3.data.layouts.protocols import apply_protocol
 from astrom3.data.layouts.remote import RemoteFile
 from astrom3.errors import UserError, shown
@@ -135,7 +136,7 @@ class Hub:
                 endpoint=self.endpoint,
             )
         if not any(path.is_file() for path in Path(folder).rglob("*")):
-            raise self._lacks(config)
+            return self.stream(sub, seed)  # pairs of galaxies, which are never downloaded, or nothing
         with self._named():
             return open_source(folder, sub, seed)
 
@@ -157,6 +158,13 @@ class Hub:
                     source = apply_protocol(source, protocol, seed)
                 log.info("Reading %s", source.describe())
                 return source
+        galaxies = {split: [ParquetFile(files[name]) for name in names] for split, names in split_files(files).items()}
+        if galaxies and is_pairs(galaxies):
+            root = Path(f"{self.repo}@{next(iter(files.values())).revision[:8]}")
+            with self._named():
+                source = apply_protocol(open_pairs(root, galaxies, protocol.base, seed), protocol, seed)
+            log.info("Reading %s", source.describe())
+            return source
         if any(path.startswith("splits/") for path in files):
             raise UserError(f"{self.repo} holds no parquet, which streaming reads: leave data.streaming=true away.")
         raise self._lacks(f"{protocol.base}_{seed}")

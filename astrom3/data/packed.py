@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from astrom3.data.layouts.table import Catalogue, Source
+from astrom3.data.layouts.table import Catalogue, Source, picked
 from astrom3.data.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.data.store import Store, guard
 from astrom3.modalities.catalogue import COLUMN, Normaliser
@@ -48,6 +48,8 @@ def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views:
     """Check and normalise the catalogue values of a split; decisions are those that concern the views."""
     modalities = {view.modality for view in views.values() if view.uses_features or not view.stored}
     values = catalogue.values
+    if not modalities and values.strides[0] == 0:  # galaxies: no columns and nobody who reads them
+        return no_inputs(len(values))
     periods = np.full(len(values), np.nan) if normaliser is None else values[:, COLUMN["period"]]
     if normaliser is None:
         scaled = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
@@ -62,6 +64,19 @@ def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views:
     metadata = np.where(has[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
     guard(scaled)
     return Inputs(np.ascontiguousarray(scaled[:, : len(PHOTO_COLS)]), metadata, has, decisions, periods)
+
+
+def no_inputs(n: int) -> Inputs:
+    """Of n objects without catalogue columns; one row that stands for all."""
+    photo = np.zeros((1, len(PHOTO_COLS)), np.float32)[0]
+    metadata = np.zeros((1, len(META_COLS)), np.float32)[0]
+    return Inputs(
+        np.broadcast_to(photo, (n, len(PHOTO_COLS))),
+        np.broadcast_to(metadata, (n, len(META_COLS))),
+        np.broadcast_to(np.bool_(False), (n,)),
+        [],
+        np.broadcast_to(np.float64(np.nan), (n,)),
+    )
 
 
 def _missing_values(values: np.ndarray, ids: np.ndarray, there: np.ndarray) -> list[Decision]:
@@ -170,9 +185,9 @@ class PackedSplit:
         self.present = {slot: np.ascontiguousarray(there[at]) for slot, there in present.items()}
         self.rows = frozen(rows[at], np.int64)
         self.pad_constants = table.pad_constants if pad_constants is None else pad_constants
-        photo = inputs.photo[at]
-        metadata = inputs.metadata[at]
-        members = Members(self.rows, at, photo, metadata, self.pad_constants, inputs.periods[at])
+        photo = picked(inputs.photo, at)
+        metadata = picked(inputs.metadata, at)
+        members = Members(self.rows, at, photo, metadata, self.pad_constants, picked(inputs.periods, at))
         arrays = {name: store.arrays for name, store in stores.items()}
         self.readers = readers_of(self.views, arrays, members)
 

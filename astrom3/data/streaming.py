@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from astrom3.data.layouts.parquet import ROWS_AT_ONCE
-from astrom3.data.layouts.table import Group, Piece, Source
+from astrom3.data.layouts.table import Group, Piece, Source, picked
 from astrom3.data.loader import Position
 from astrom3.data.packed import Batch, Selection, catalogue_inputs, select
 from astrom3.data.sampler import draw, global_sizes
@@ -62,9 +61,10 @@ class StreamSplit:
         self.rows, self.positions = rows[order], self.selection.positions[order]  # in the order of the table
         self.labels = catalogue.labels[self.positions]
         self.targets = None if aims is None else aims[self.positions].astype(np.float32)
-        self.photo, self.metadata = inputs.photo[self.positions], inputs.metadata[self.positions]
-        self.periods = inputs.periods[self.positions]
-        self.has_metadata = inputs.has_metadata[self.positions]
+        self.photo = picked(inputs.photo, self.positions)
+        self.metadata = picked(inputs.metadata, self.positions)
+        self.periods = picked(inputs.periods, self.positions)
+        self.has_metadata = picked(inputs.has_metadata, self.positions)
         self.pad_constants = self.table.pad_constants if pad_constants is None else pad_constants
 
     def __len__(self) -> int:
@@ -222,7 +222,7 @@ class _Reader:
         """Put the usable ones of some objects into the pool."""
         split, members = self.split, self.plan.reads[places]
         ids = split.ids[split.positions[members]]
-        names = dict(zip(split.rows[members].tolist(), ids, strict=True))
+        names = dict(zip(split.rows[members].tolist(), map(str, ids.tolist()), strict=True))
         arrays = {}
         for store, piece in pieces.items():
             self.decisions += piece.decisions(names)
@@ -258,7 +258,7 @@ class _Reader:
     def _put(self, places: np.ndarray, values: dict[str, np.ndarray]) -> None:
         if not self.pool:
             # What was read and not used yet: the buffer, the batch being filled, and the last piece.
-            size = min(len(self.plan.reads), self.buffer + max(self.plan.sizes) + ROWS_AT_ONCE)
+            size = min(len(self.plan.reads), self.buffer + max(self.plan.sizes) + self.split.table.rows_at_once)
             self.pool = {name: np.empty((size, *array.shape[1:]), array.dtype) for name, array in values.items()}
             self.free = list(range(size))
         slots = np.array([self.free.pop() for _ in places], dtype=np.int64)

@@ -30,8 +30,8 @@ from astrom3.files import OutputFolder
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.modalities.quality import Decision, write_decisions
+from astrom3.published import astroclip, astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
-from astrom3.published import astromer, native
 from astrom3.training.run import write_json
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Job:
         return {
             "model": digest, "evaluation": self.cfg.evaluation, "sub": self.cfg.sub, "seed": self.cfg.seed,
             "part": self.cfg.part, "batch": self.cfg.batch, "splits": list(self.cfg.splits),
-            "streaming": self.cfg.data.streaming,
+            "streaming": self.data.streaming,
             "data": {s: source.fingerprint(s, cache) for s in dict.fromkeys(p.split for p in self.parts)},
         }  # fmt: skip
 
@@ -154,7 +154,7 @@ class Job:
         temporary = path.with_name(f"_{path.stem}.{os.getpid()}.tmp")
         try:
             pq.write_table(table, temporary, compression="zstd")
-            if self.cfg.data.streaming:  # who is rejected shows only while reading
+            if self.data.streaming:  # who is rejected shows only while reading
                 write_decisions(path.with_name(f"_{path.stem}.rejected.csv"), self.data.splits[part.split].decisions)
             os.replace(temporary, path)
         finally:
@@ -201,7 +201,7 @@ class Job:
     def rejected(self) -> Iterator[Decision]:
         """Every decision once."""
         seen: dict[Decision, None] = dict.fromkeys(self.data.rejected)
-        if self.cfg.data.streaming:
+        if self.data.streaming:
             import csv
 
             for path in sorted(self.out.glob("_*.rejected.csv")):
@@ -215,10 +215,14 @@ def weights_digest(model: str) -> str:
     if astromer.recognises(model):
         files = [path for path in [Path(model)] if path.is_file()]
         files = files or sorted(path for path in Path(model).rglob("*") if path.is_file())
+    elif astroclip_model.recognises(model):
+        files = [astroclip.find(model)]
     else:
         folder = published.find(model)
         files = [path for name in (published.WEIGHTS, native.WEIGHTS) if (path := folder / name).is_file()][:1]
     digest = hashlib.sha256()
     for path in files:
-        digest.update(path.read_bytes())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
     return digest.hexdigest()

@@ -1,7 +1,8 @@
 """A page to look at: python -m astrom3.explore model=runs/all-full-clip-42 data=... out=explore.html
 
-One HTML file that needs no network: the map of the mean embeddings, and of each object light curve, spectrum,
-catalogue values, probabilities and nearest neighbours. embeddings=<folder of astrom3.embed> in place of model=.
+One HTML file that needs no network: the map of the mean embeddings, and of each object light curve or image, spectrum,
+catalogue values, probabilities and nearest neighbours, of galaxies across modalities too. embeddings=<folder of
+astrom3.embed> in place of model=.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     with progress("Writing the page", n) as advance:
         tally = write(content, out, title, bits, cfg.points, advance or (lambda done: None))
     size, seconds = out.stat().st_size, time.monotonic() - start
-    log.info("%s: %d of %d objects, %d light curves%s, %d spectra of %d bits per pixel; %.1f MB, %.0f s", out, n,
-             content.total, tally.light_curves, f" ({tally.thinned} thinned to {cfg.points} points)" if cfg.points
-             else "", tally.spectra, bits, size / 1e6, seconds)  # fmt: skip
+    thinned = f" ({tally.thinned} thinned to {cfg.points} points)" if cfg.points else ""
+    first = f"{tally.images} images" if content.of_galaxies else f"{tally.light_curves} light curves{thinned}"
+    log.info("%s: %d of %d objects, %s, %d spectra of %d bits per pixel; %.1f MB, %.0f s", out, n, content.total, first,
+             tally.spectra, bits, size / 1e6, seconds)  # fmt: skip
     return {"objects": n, "bytes": size, "seconds": seconds}
 
 

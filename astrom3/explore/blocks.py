@@ -1,4 +1,4 @@
-"""Light curves and spectra of BLOCK objects at a time, packed so that the page decodes a block when it is looked at."""
+"""Light curves, images and spectra of BLOCK objects at a time, packed so that the page decodes only what it shows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from astrom3.data.observed import Columns, Observed
 from astrom3.explore.packing import linear, pack, stretched
+from astrom3.explore.pictures import pictures
 
 BLOCK = 64  # objects; a click decodes about 100 kB of light curves and 300 kB of spectra
 TIME_STEP = 1e-5  # [day], 0.9 s: the last digit of the HJD in ASAS-SN files
@@ -24,6 +25,7 @@ class Tally:
 
     light_curves: int = 0
     spectra: int = 0
+    images: int = 0
     points_not_finite: int = 0
     pixels_not_finite: int = 0
     thinned: int = 0  # light curves with fewer points than the data set has
@@ -43,6 +45,11 @@ class Blocks:
         low + step * code, (m,) each; flat: time (differences of codes), flux, error."""
         rows = [self._light_curve(o.light_curve) for o in objects]
         return _stack(rows, {"count": np.uint32, "full": np.uint32, "dropped": np.uint32})
+
+    def images(self, objects: Sequence[Observed]) -> bytes:
+        """Of m galaxies: see `pictures`."""
+        self.tally.images += sum(one.image is not None for one in objects)
+        return pictures(objects)
 
     def spectra(self, objects: Sequence[Observed]) -> bytes:
         """Of m objects: count, dropped, grid (kind), first, step [Angstrom or dex], and centre, scale, low, code_step

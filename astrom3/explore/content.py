@@ -12,9 +12,10 @@ import numpy as np
 
 from astrom3.analyse.outliers import distances
 from astrom3.data.layouts.table import Source
-from astrom3.data.observed import days, locate
+from astrom3.data.observed import days, is_of_galaxies, locate
 from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError
+from astrom3.explore.crossing import crossings
 from astrom3.explore.neighbours import nearest
 from astrom3.explore.positions import positions
 from astrom3.inference.embeddings import MEAN, Embeddings
@@ -30,7 +31,8 @@ class Content:
     """n shown objects. `table` and `row` (n,): where each is in `tables` of the source, ABSENT where it is not in the
     data set; sorted, so that the data set is read once from its beginning to its end. total: embedded objects.
     scores: vectors -> own, other, nearest of `distances`, over all embedded objects. neighbours: vectors -> index
-    (n, top) among the shown ones and cosine. values (n, 38): catalogue, NaN unknown."""
+    (n, top) among the shown ones and cosine; of galaxies across modalities too. values (n, C): numbers of the catalogue
+    called `columns`, NaN unknown."""
 
     objects: Embeddings
     total: int
@@ -45,12 +47,26 @@ class Content:
     neighbours: dict[str, tuple[np.ndarray, np.ndarray]]
     values: np.ndarray
     notes: dict[int, list[str]] = field(default_factory=dict)  # object -> what was repaired or rejected
+    columns: tuple[str, ...] = ALL_COLS
 
     def __len__(self) -> int:
         return len(self.objects)
 
+    @property
+    def of_galaxies(self) -> bool:
+        """Whether the objects are galaxies."""
+        return is_of_galaxies(self.source)
+
+    def redshift(self) -> np.ndarray:
+        """(n,), NaN where not known."""
+        if "redshift" not in self.columns:
+            return np.full(len(self), np.nan)
+        return self.values[:, self.columns.index("redshift")]
+
     def period(self) -> np.ndarray:
         """(n,) day, NaN where not known; of a normalised layout by the statistics, where those are known."""
+        if self.of_galaxies:
+            return np.full(len(self), np.nan)
         values = self.values[:, COLUMN["period"]]
         found = values if self.source.normaliser is not None else days(values, self.normaliser)
         return np.where(np.isfinite(found) & (found > 0), found, np.nan)
@@ -65,6 +81,7 @@ class Content:
             "split": np.searchsorted(names, e.splits).astype(np.uint8),
             "catalogue": self.values.astype(np.float32),
             "period": self.period().astype(np.float64),
+            "redshift": self.redshift().astype(np.float64),
         }
         if e.probabilities is not None:
             arrays["predicted"] = e.predicted.astype(np.int16)
@@ -73,7 +90,9 @@ class Content:
             arrays[f"own_{name}"] = self.scores[name]["own"].astype(np.float32)
             arrays[f"other_{name}"] = self.scores[name]["other"].astype(np.float32)
             arrays[f"nearest_{name}"] = self.scores[name]["nearest"].astype(np.int16)
-            arrays[f"neighbours_{name}"], arrays[f"cosine_{name}"] = self.neighbours[name]
+        for name, (index, cosine) in self.neighbours.items():
+            arrays[f"neighbours_{name}"] = index
+            arrays[f"cosine_{name}"] = cosine
         return arrays
 
 
@@ -110,12 +129,20 @@ def gather(
     xy, how = positions(shown, kind, fit)
     there = shown.present | {MEAN: np.ones(len(shown), bool)}
     found = {name: nearest(shown.vectors[name], there[name], top) for name in shown.vectors}
-    values = np.full((len(shown), len(ALL_COLS)), np.nan)
+    columns: tuple[str, ...] = ALL_COLS
+    if is_of_galaxies(source):
+        columns = next(iter(tables)).target_names
+        found |= crossings(shown, top)
+    values = np.full((len(shown), len(columns)), np.nan)
     for number, one in enumerate(tables):
-        values[table == number] = one.catalogue().values[row[table == number]]
+        rows = row[table == number]
+        if columns is ALL_COLS:
+            values[table == number] = one.catalogue().values[rows]
+        elif columns:
+            values[table == number] = one.targets(columns)[rows]
     here = {name: {k: v[chosen] for k, v in score.items()} for name, score in scores.items()}
     return Content(shown, len(embeddings), source, normaliser, tables, table, row, xy, how, here, found, values,
-                   notes_of(shown, decisions))  # fmt: skip
+                   notes_of(shown, decisions), columns)  # fmt: skip
 
 
 def drawn(n: int, limit: int | None) -> np.ndarray:

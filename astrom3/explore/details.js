@@ -42,11 +42,15 @@ class Details {
     this.curve = new Plot($("curve"), "Light curve");
     this.folded = new Plot($("folded"), "Folded light curve");
     this.spectrum = new Plot($("spectrum"), "Spectrum");
+    this.galaxies = page.about.kind === "galaxies";
+    $("picture-box").hidden = !this.galaxies;
+    $("curves-box").hidden = this.galaxies;
+    if (this.galaxies) $("near-note").textContent = "cosine similarity; an arrow means another modality";
     for (const id of ["lines", "smooth"]) $(id).addEventListener("change", () => this.drawSpectrum(true));
     $("period").addEventListener("change", () => this.foldAt(Number($("period").value)));
     for (const [id, factor] of [["half", 0.5], ["once", 1], ["twice", 2]])
       $(id).addEventListener("click", () => this.foldAt(page.core.period[this.shownObject] * factor));
-    for (const name of page.about.vectors) $("near-of").append(make("option", { value: name, textContent: name }));
+    for (const name of [...page.about.vectors, ...page.about.crossings]) $("near-of").append(make("option", { value: name, textContent: name }));
     $("near-of").value = "mean";
     $("near-of").addEventListener("change", () => page.select(this.shownObject));
   }
@@ -58,10 +62,13 @@ class Details {
     $("object").hidden = i < 0;
     if (i < 0) return;
     this.head(i); this.probabilities(i); this.catalogue(i); this.notes(i);
-    const [curve, spectrum] = await Promise.all([this.page.data.lightCurve(i), this.page.data.spectrum(i)]);
+    const { data } = this.page, first = this.galaxies ? data.image(i) : data.lightCurve(i);
+    const [observed, spectrum] = await Promise.all([first, data.spectrum(i)]);
     if (this.shownObject !== i) return; // another one was clicked meanwhile
-    this.raw = curve; this.light = spectrum;
-    this.drawCurve(); this.foldAt(this.page.core.period[i]); this.drawSpectrum();
+    this.light = spectrum;
+    if (this.galaxies) this.drawPicture(observed);
+    else { this.raw = observed; this.drawCurve(); this.foldAt(this.page.core.period[i]); }
+    this.drawSpectrum();
     await this.neighbours(i);
   }
 
@@ -80,6 +87,18 @@ class Details {
     const rank = this.page.lists.rank(i);
     parts.push(make("span", { className: "quiet", textContent: [about.splits[core.split[i]] || "no split", rank].filter(Boolean).join(" · ") }));
     $("head").replaceChildren(...parts);
+  }
+
+  // The image with a bar of ten seconds of arc.
+  drawPicture(image) {
+    const canvas = $("picture");
+    canvas.setAttribute("role", "img");
+    $("picture-note").textContent = image ? "z, r, g as red, green, blue; the bar is 10″" : "";
+    canvas.setAttribute("aria-label", image ? `Image of ${image.width} pixels` : this.missing("image"));
+    if (!image) return thumbnailText(canvas, this.missing("image"));
+    const [c, width] = drawn(canvas, image), length = (10 / 0.262) * (width / image.width);
+    c.strokeStyle = "#ffffff"; c.lineWidth = 2;
+    c.beginPath(); c.moveTo(10, width - 10); c.lineTo(10 + length, width - 10); c.stroke();
   }
 
   drawCurve() {
@@ -116,12 +135,14 @@ class Details {
     $("spectrum-note").textContent = "";
     if (!light) return this.spectrum.none(this.missing("spectrum"));
     const x = light.wavelength, y = $("smooth").checked ? smoothed(light.flux, 3) : light.flux;
-    const notes = ["vacuum; lines at rest"];
+    const z = this.galaxies ? this.page.core.redshift[this.shownObject] : 0, known = Number.isFinite(z);
+    const where = this.galaxies ? (known ? `lines at z = ${z.toFixed(4)}` : "redshift not known: no lines") : "lines at rest";
+    const notes = [`vacuum; ${where}`];
     if ($("smooth").checked) notes.push("running mean of 7 pixels");
     if (light.dropped) notes.push(`${light.dropped} pixels not finite`);
     $("spectrum-note").textContent = notes.join(" · ");
     this.spectrum.show({ x, y, line: true, xLabel: "wavelength [Å]", yLabel: about.units.spectrum, range: [x[0], x[x.length - 1]],
-      marks: $("lines").checked ? about.features : [] }, keep);
+      marks: $("lines").checked ? shifted(about.features, z) : [] }, keep);
   }
 
   missing(what) {
@@ -176,8 +197,37 @@ class Details {
       return [card, canvas, j];
     });
     $("near").replaceChildren(...cards.map(([card]) => card));
-    await Promise.all(cards.map(async ([, canvas, j]) => thumbnail(canvas, await this.page.data.lightCurve(j), core.period[j], this.page.colour(core.label[j]))));
+    const { data } = this.page, colour = (j) => this.page.colour(core.label[j]);
+    await Promise.all(cards.map(async ([, canvas, j]) => (this.galaxies ? miniature(canvas, await data.image(j))
+      : thumbnail(canvas, await data.lightCurve(j), core.period[j], colour(j)))));
   }
+}
+
+// Lines at a redshift; those of our atmosphere stay, and where it is not known only they do.
+function shifted(features, z) {
+  return features.filter((f) => f.kind === "telluric" || Number.isFinite(z))
+    .map((f) => (f.kind === "telluric" ? f : { ...f, wavelength: f.wavelength * (1 + z) }));
+}
+
+// An image over the whole of a canvas, its shorter side filled.
+function drawn(canvas, image) {
+  const [c, width, height] = fitted(canvas), scale = Math.max(width / image.width, height / image.height);
+  c.clearRect(0, 0, width, height);
+  c.drawImage(image, (width - image.width * scale) / 2, (height - image.height * scale) / 2, image.width * scale, image.height * scale);
+  return [c, width, height];
+}
+
+function miniature(canvas, image) {
+  if (image) drawn(canvas, image); else thumbnailText(canvas, "no image");
+}
+
+function thumbnailText(canvas, text) {
+  const [c, width, height] = fitted(canvas);
+  c.clearRect(0, 0, width, height);
+  c.fillStyle = style("--panel");
+  c.fillRect(0, 0, width, height);
+  c.fillStyle = style("--quiet"); c.textAlign = "center"; c.font = "11px system-ui, sans-serif";
+  wrapped(c, text, width - 16).forEach((line, k, all) => c.fillText(line, width / 2, height / 2 + (k - all.length / 2) * 14 + 11));
 }
 
 function smoothed(values, half) {
@@ -194,14 +244,10 @@ function smoothed(values, half) {
 // A small folded (without period: plain) light curve.
 function thumbnail(canvas, curve, period, colour) {
   const [c, width, height] = fitted(canvas);
+  if (!curve) return thumbnailText(canvas, "no light curve");
   c.clearRect(0, 0, width, height);
   c.fillStyle = style("--panel");
   c.fillRect(0, 0, width, height);
-  if (!curve) {
-    c.fillStyle = style("--quiet"); c.textAlign = "center"; c.font = "11px system-ui, sans-serif";
-    c.fillText("no light curve", width / 2, height / 2 + 4);
-    return;
-  }
   const known = period > 0, { x, y } = known ? fold(curve, period) : { x: curve.time, y: curve.flux };
   const [low, high] = robust(y), first = known ? 0 : x[0], span = (known ? 2 : x[x.length - 1] - x[0]) || 1;
   c.fillStyle = colour; c.globalAlpha = 0.8;

@@ -1,4 +1,4 @@
-"""Spectral features to mark: wavelengths in vacuum, as LAMOST spectra and this program's layouts have them.
+"""Spectral features to mark: wavelengths in vacuum, as LAMOST and DESI spectra and this program's layouts have them.
 
 Air wavelengths from the NIST Atomic Spectra Database (lines) and Kirkpatrick et al. 1991, ApJS 77, 417 (heads of TiO
 bands, telluric bands of O2), converted with Morton 1991, ApJS 77, 119, equation 4 (the IAU formula).
@@ -12,7 +12,7 @@ from typing import NamedTuple
 class Feature(NamedTuple):
     name: str
     wavelength: float  # [Angstrom], vacuum
-    kind: str  # balmer, metal, band or telluric: how it is drawn
+    kind: str  # balmer, metal, band, forbidden or telluric: how it is drawn; the last is not at an object's redshift
 
 
 # name, air wavelength [Angstrom], kind
@@ -36,3 +36,16 @@ def vacuum(air: float) -> float:
 
 
 FEATURES = tuple(Feature(name, round(vacuum(air), 2), kind) for name, air, kind in IN_AIR)
+
+# Lines of galaxies in vacuum at rest (NIST, as in Bolton et al. 2012, AJ 144, 144); the last two are of our atmosphere.
+GALAXY_FEATURES = tuple(
+    Feature(name, wavelength, kind)
+    for name, wavelength, kind in (
+        ("[O II]", 3728.5, "forbidden"), ("Ca K", 3934.8, "metal"), ("Ca H", 3969.6, "metal"), ("Hδ", 4102.9, "balmer"),
+        ("G", 4305.6, "band"), ("Hγ", 4341.7, "balmer"), ("Hβ", 4862.7, "balmer"), ("[O III]", 4960.3, "forbidden"),
+        ("[O III]", 5008.2, "forbidden"), ("Mg b", 5176.6, "metal"), ("Na D", 5894.6, "metal"),
+        ("[O I]", 6302.0, "forbidden"), ("[N II]", 6549.9, "forbidden"), ("Hα", 6564.6, "balmer"),
+        ("[N II]", 6585.3, "forbidden"), ("[S II]", 6718.3, "forbidden"), ("[S II]", 6732.7, "forbidden"),
+        ("[S III]", 9071.1, "forbidden"), ("⊕ B", 6869.1, "telluric"), ("⊕ A", 7595.8, "telluric"),
+    )
+)  # fmt: skip

@@ -33,7 +33,7 @@ function fromPlanes(planes, width) {
   return bytes;
 }
 
-// Light curves and spectra, decoded a block at a time; the last few blocks are kept.
+// Light curves, images and spectra, decoded a block at a time; the last few blocks are kept.
 class Observations {
   constructor(size, kept = 24) { this.size = size; this.kept = kept; this.blocks = new Map(); }
 
@@ -64,6 +64,13 @@ class Observations {
       error[j] = b.error_low[k] + b.error_step[k] * b.error[first + j];
     }
     return { time, flux, error, full: b.full[k], dropped: b.dropped[k] };
+  }
+
+  // The image of a galaxy, decoded, or null where the object has none.
+  async image(i) {
+    const [b, , first, n] = await this.at("images", i);
+    if (!n) return null;
+    return createImageBitmap(new Blob([b.jpeg.slice(first, first + n)], { type: "image/jpeg" }));
   }
 
   // {wavelength [Angstrom], flux: Float64Array, dropped}, or null.

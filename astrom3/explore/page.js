@@ -35,7 +35,8 @@ class Page {
   describe() {
     const { about } = this, p = about.precision, some = this.n < about.total ? `${format(this.n)} of ${format(about.total)}, drawn at random` : format(this.n);
     $("subtitle").textContent = `${some} objects · ${about.data}${about.note ? ` · ${about.note}` : ""}`;
-    $("subtitle").title = `Model ${about.model}. ${about.data}. Stored here: times to 1e-5 d, flux of a light curve to 1/131070 of its range, ` +
+    const precise = about.kind === "galaxies" ? "images as JPEG" : "times to 1e-5 d, flux of a light curve to 1/131070 of its range";
+    $("subtitle").title = `Model ${about.model}. ${about.data}. Stored here: ${precise}, ` +
       `spectra with ${p.bits} bits per pixel (median error ${(100 * p.spectrum_error).toPrecision(1)} % of the range of the flux)` +
       `${p.points ? `; ${p.thinned} light curves thinned to ${p.points} points` : ""}; ${p.points_not_finite} points and ${p.pixels_not_finite} pixels that are not finite left out.`;
     $("how").textContent = about.how;
@@ -98,6 +99,7 @@ class Page {
     const { about, core } = this, lines = [this.className(core.label[i])];
     if (core.predicted?.[i] >= 0) lines.push(`predicted ${about.classes[core.predicted[i]]}`);
     if (core.period[i] > 0) lines.push(`P ${shown(core.period[i])} d`);
+    if (Number.isFinite(core.redshift[i])) lines.push(`z ${core.redshift[i].toFixed(3)}`);
     tip.replaceChildren(make("strong", { textContent: about.ids[i] }), make("br"), this.swatch(core.label[i]), ` ${lines.join(" · ")}`);
     const box = $("map-box");
     tip.style.left = `${Math.min(x + 14, box.clientWidth - tip.offsetWidth - 4)}px`;

@@ -174,7 +174,7 @@ class Plot {
 
   // Names of close marks are written once, and not over each other.
   marks(c) {
-    const b = this.box, colours = { balmer: "#bd1f01", metal: "#0b62c4", band: "#832db6", telluric: style("--quiet") };
+    const b = this.box, colours = { balmer: "#bd1f01", metal: "#0b62c4", band: "#832db6", forbidden: "#0a7d33", telluric: style("--quiet") };
     let last = -1e9, name = "";
     c.textAlign = "center"; c.font = "10.5px system-ui, sans-serif"; c.lineWidth = 1;
     for (const mark of [...this.data.marks].sort((p, q) => p.wavelength - q.wavelength)) {

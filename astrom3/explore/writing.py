@@ -18,11 +18,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from astrom3.data.layouts.parquet import ParquetTable
 from astrom3.data.observed import Observed, observations, units
 from astrom3.data.schema import ALL_COLS, PHOTO_COLS
 from astrom3.explore.blocks import BLOCK, Blocks
 from astrom3.explore.content import ABSENT, Content
-from astrom3.explore.lines import FEATURES
+from astrom3.explore.lines import FEATURES, GALAXY_FEATURES
 from astrom3.explore.packing import armour, pack
 from astrom3.modalities.catalogue import COLUMN
 
@@ -54,7 +55,10 @@ def write(
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write(head)
             for number, some in enumerate(observed(content)):
-                element(file, f"curves-{number}", armour(blocks.light_curves(some)))
+                if content.of_galaxies:
+                    element(file, f"images-{number}", armour(blocks.images(some)))
+                else:
+                    element(file, f"curves-{number}", armour(blocks.light_curves(some)))
                 element(file, f"spectra-{number}", armour(blocks.spectra(some)))
                 advance(len(some))
             element(file, "core", armour(pack(content.arrays())))
@@ -115,16 +119,18 @@ def about(content: Content, title: str, blocks: Blocks) -> dict[str, Any]:
     e, source = content.objects, content.source
     unit, tally = units(source), blocks.tally
     errors = tally.spectrum_errors
+    galaxies = content.of_galaxies
     return {
+        "kind": "galaxies" if galaxies else "stars",
+        "crossings": [name for name in content.neighbours if name not in e.vectors],
         "title": title, "model": shown_name(e.model), "total": content.total, "ids": e.ids.tolist(),
         "data": f"{source.root.name}, {source.sub}_{source.seed}, layout {source.layout}",
         "note": source.note, "classes": list(e.classes), "splits": sorted(set(e.splits.tolist())),
-        "vectors": list(e.vectors), "columns": list(ALL_COLS),
-        "column_units": [COLUMN_UNITS.get(c, "") if source.normaliser is not None else "" for c in ALL_COLS],
-        "period_column": COLUMN["period"], "block": BLOCK, "how": content.how,
+        "vectors": list(e.vectors), "columns": list(content.columns), "column_units": column_units(content),
+        "period_column": -1 if galaxies else COLUMN["period"], "block": BLOCK, "how": content.how,
         "units": {"time": unit.time, "flux": unit.flux, "spectrum": unit.spectrum, "catalogue": unit.catalogue},
         "time_step": unit.time_step, "neighbours": next(iter(content.neighbours.values()))[0].shape[1],
-        "features": [f._asdict() for f in FEATURES],
+        "features": [f._asdict() for f in (GALAXY_FEATURES if galaxies else FEATURES)],
         "notes": {str(k): v for k, v in content.notes.items()},
         "precision": {
             "bits": blocks.bits, "points": blocks.points, "thinned": tally.thinned,
@@ -133,6 +139,18 @@ def about(content: Content, title: str, blocks: Blocks) -> dict[str, Any]:
             "light_curves": tally.light_curves, "spectra": tally.spectra,
         },
     }  # fmt: skip
+
+
+def column_units(content: Content) -> list[str]:
+    """Units of the catalogue columns: of galaxies as their files say, of stars where the values are as measured."""
+    if not content.of_galaxies:
+        known = content.source.normaliser is not None
+        return [COLUMN_UNITS.get(name, "") if known else "" for name in content.columns]
+    table = content.tables[0]
+    if not isinstance(table, ParquetTable):
+        return [""] * len(content.columns)
+    metadata = [table.schema.field(name).metadata or {} for name in content.columns]
+    return [about.get(b"unit", b"").decode() for about in metadata]
 
 
 def shown_name(model: str) -> str:

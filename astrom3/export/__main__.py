@@ -2,6 +2,9 @@
 
 Weights in the published form (safetensors), statistics and classes, a card, and ONNX files of each encoder, each with
 its projection, and the whole, compared with torch. push= uploads the folder to the hub.
+
+It also converts the released files of AstroCLIP to the native form, from which everything here starts:
+python -m astrom3.export model=polymathic-ai/astroclip out=astroclip (or a file, or the folder that holds one).
 """
 
 from __future__ import annotations
@@ -36,29 +39,35 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
         need("onnxruntime", "export", "onnx=true (onnx=false does without)")
 
-    from astrom3.export import card, onnx
+    from astrom3.export import card, galaxy_card, onnx
     from astrom3.inference.trained import TrainedModel
-    from astrom3.published import astrom3 as published
+    from astrom3.modalities.galaxy_views import reads_galaxies
     from astrom3.training.hardware import quieten
     from astrom3.training.run import write_atomically
 
     quieten()
-    source = published.find(cfg.model)
+    source, weights = where(cfg.model)
     model = TrainedModel.load(
-        cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics, allow=cfg.allow
-    )
-    graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if cfg.onnx else []
-    folder = open_folder(cfg, source, out)
-    if out.resolve() != source.resolve():
+        cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics, allow=cfg.allow,
+        num_heads=cfg.num_heads,
+    )  # fmt: skip
+    of_galaxies = reads_galaxies(model.views)
+    if cfg.onnx and of_galaxies:
+        log.info("Networks of galaxies have no ONNX form: the folder holds weights and their description")
+    with_onnx = cfg.onnx and not of_galaxies
+    graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if with_onnx else []
+    folder = open_folder(cfg, source, out, weights)
+    if weights is not None or out.resolve() != source.resolve():
         save_weights(model.network, out)
     write_statistics(model, source, out)
     folder.remove([name for name in folder.files or () if name.startswith(f"{ONNX}/")])
-    if cfg.onnx:
+    if with_onnx:
         folder.open(graphs, cfg.overwrite, made_of=folder.made_of)
-    files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if cfg.onnx else []
+    files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if with_onnx else []
     name = cfg.name or cfg.push or Path(cfg.model).name
     base = None if Path(cfg.model).exists() else str(cfg.model)
-    text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
+    write_card = galaxy_card.card if of_galaxies else card.card
+    text = write_card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
     write_atomically(out / card.CARD, text)
     log.info("Written to %s: weights, their configuration, README.md%s", shown(out),
              f" and {len(files)} ONNX files" if files else "")  # fmt: skip
@@ -69,9 +78,20 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     return {f"{f.name}.onnx": f.difference for f in files}
 
 
-def open_folder(cfg: DictConfig, source: Path, out: Path) -> OutputFolder:
+def where(name: str) -> tuple[Path, Path | None]:
+    """The folder of a model, and its file where it is a released file of AstroCLIP."""
+    from astrom3.published import astroclip, astroclip_model
+    from astrom3.published import astrom3 as published
+
+    if astroclip_model.recognises(name):
+        file = astroclip.find(name)
+        return file.parent, file
+    return published.find(name), None
+
+
+def open_folder(cfg: DictConfig, source: Path, out: Path, weights: Path | None = None) -> OutputFolder:
     """The folder, new or of an earlier export of the same weights. source: the model's own folder, which `out` may be:
-    card and ONNX files then join the weights."""
+    card and ONNX files then join the weights. weights: the file, where it is not one of the folder's."""
     from astrom3.export.card import CARD
     from astrom3.inference.trained import PREPROCESSING
     from astrom3.published import astrom3 as published
@@ -79,16 +99,16 @@ def open_folder(cfg: DictConfig, source: Path, out: Path) -> OutputFolder:
 
     has_form = (source / published.CONFIG).is_file()
     described = (published.CONFIG, published.WEIGHTS) if has_form else (native.DESCRIPTION, native.WEIGHTS)
-    weights = (*described, PREPROCESSING)
-    in_place = out.resolve() == source.resolve()
-    folder = OutputFolder(out, "export", legacy=exported_before, ignored=weights if in_place else ())
-    made_of = sha256(source / described[1])
+    own = (*described, PREPROCESSING)
+    in_place = weights is None and out.resolve() == source.resolve()
+    folder = OutputFolder(out, "export", legacy=exported_before, ignored=own if in_place else ())
+    made_of = sha256(weights or source / described[1])
     before = folder.made_of or sha256(out / described[1])
     if folder.is_own and not in_place and before not in ("", made_of) and not cfg.overwrite:
         raise UserError(
             f"{shown(out)} is the export of another model: give another out=<folder>, or overwrite=true to replace it"
         )
-    names = [CARD] if in_place else [*weights, CARD]
+    names = [CARD] if in_place else [*own, CARD]
     if in_place and not (out / PREPROCESSING).exists():
         names.append(PREPROCESSING)
     folder.open(names, cfg.overwrite, made_of=made_of)
@@ -126,15 +146,17 @@ def save_weights(network: Any, out: Path) -> None:
 def write_statistics(model: Any, source: Path, out: Path) -> None:
     """preprocessing.json: classes, and statistics from beside the weights, statistics= or the published data set."""
     from astrom3.inference.trained import PREPROCESSING, hub_statistics
+    from astrom3.modalities.galaxy_views import reads_galaxies
     from astrom3.training.run import write_json
 
     normaliser = model.normaliser
-    if normaliser is None:
+    of_galaxies = reads_galaxies(model.views)
+    if normaliser is None and not of_galaxies:
         try:
             normaliser = hub_statistics(model.name)
         except UserError as error:
             log.info("%s", error)
-    if normaliser is None and not (source / PREPROCESSING).is_file():
+    if normaliser is None and not of_galaxies and not (source / PREPROCESSING).is_file():
         log.info("No statistics beside %s: whoever embeds light curves or catalogue values gives statistics=<file>, as "
                  "you can here to have them in the folder", model.name)  # fmt: skip
         return

@@ -1,8 +1,8 @@
 """Embeddings of many objects, in memory and as parquet; what `embed` writes and `analyse`, `search`, `explore` read.
 
-Columns: object_id string; label string (null: none); split string (null: not known); photometry, spectra, metadata
-and mean fixed-size lists of float32 (null: the object lacks that modality; a model of one modality has only its own);
-predicted string and probabilities fixed-size list of float32 where the model has a head. The schema's metadata hold
+Columns: object_id string; label string (null: none); split string (null: not known); photometry, spectra, metadata,
+images and mean fixed-size lists of float32 (null: the object lacks that modality; a model has its own only); predicted
+string and probabilities fixed-size list of float32 where the model has a head. The schema's metadata hold
 `astrom3` = {"model": ..., "classes": [...]} as JSON.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3.data.schema import MODALITIES, UNLABELLED
+from astrom3.data.schema import EMBEDDED, UNLABELLED
 from astrom3.errors import UserError
 from astrom3.files import read_mark
 from astrom3.inference.trained import Encoded, TrainedModel
@@ -115,7 +115,7 @@ class Embeddings:
         classes = tuple(about["classes"])
         number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
         present, vectors = {}, {}
-        for name in (*MODALITIES, MEAN):
+        for name in (*EMBEDDED, MEAN):
             if name in table.column_names:
                 vectors[name], present[name] = dense(table[name])
         present.pop(MEAN, None)

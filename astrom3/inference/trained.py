@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from astrom3 import registry
 from astrom3.data.layouts.table import Source
-from astrom3.data.origins import Origin
+from astrom3.data.origins import Origin, open_origin
 from astrom3.data.schema import CLASSES, PHOTO_COLS
 from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.heads import SequenceClassifier
@@ -31,10 +31,11 @@ from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.galaxy_views import GalaxyView, reads_galaxies
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.view import View, get_view
+from astrom3.published import astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
-from astrom3.published import astromer, native
 
 DATASET = "AstroMLCore/AstroM3Dataset"
 CHUNK = 256  # raw objects that go through the network at once
@@ -100,12 +101,14 @@ class TrainedModel:
         evaluation: str = "fixed",
         statistics: str | Path | None = None,
         allow: str | Sequence[str] | None = None,
+        num_heads: int | None = None,
     ) -> TrainedModel:
-        """source: a run folder, a model folder, a hub id, or released ASTROMER weights (a zip, a folder or a short
-        name such as "astromer1-macho"). evaluation: how the Informer chooses its keys, "fixed" (the same each time),
-        "sampled" (as published, varies from call to call) or "full". statistics: a file like the raw data set's
-        info.json, where the model folder has none. allow: classes beyond the registry that the folder may construct,
-        "package.Class" or several."""
+        """source: a run folder, a model folder, a hub id, released ASTROMER weights (a zip, a folder or a short name
+        such as "astromer1-macho"), or a released AstroCLIP file, its folder or hub id. evaluation: how the Informer
+        chooses its keys, "fixed" (the same each time), "sampled" (as published, varies from call to call) or "full".
+        statistics: a file like the raw data set's info.json, where the model folder has none. allow: classes beyond
+        the registry that the folder may construct, "package.Class" or several. num_heads: of an AstroCLIP encoder of
+        unpublished width whose file does not say it."""
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         if device == "auto":
@@ -113,6 +116,9 @@ class TrainedModel:
         if astromer.recognises(source):
             encoder, _, _ = astromer.load(source)
             return cls(str(source), accelerate(encoder.to(device).eval()), (), None, torch.device(device))
+        if astroclip_model.recognises(source):
+            network = astroclip_model.load(source, num_heads, revision)
+            return cls(str(source), accelerate(network.to(device)), (), None, torch.device(device))
         folder = published.find(source, revision=revision)
         network = native.load(folder, allow) if native.is_native(folder) else published.load(folder, allow=allow)
         for module in network.modules():
@@ -189,13 +195,26 @@ class TrainedModel:
             None if logits is None else torch.softmax(logits.float(), dim=-1).cpu().numpy(),
         )
 
-    def embed(self, light_curve: Any = None, spectrum: Any = None, metadata: Any = None, **options: Any) -> Embedded:
-        """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given,
-        and its Options for system, zero_point, air and features.
+    def embed(
+        self, light_curve: Any = None, spectrum: Any = None, metadata: Any = None, images: Any = None,
+        spectra: Any = None, **options: Any,
+    ) -> Embedded:  # fmt: skip
+        """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given of
+        stars, and its Options for system, zero_point, air and features, and galaxies.py for images and spectra of
+        galaxies. `spectra` is another name of `spectrum`.
 
         Raises UserError for units, columns and values that do not fit, for a modality that the model does not have,
         and where the only object cannot be used; of many, those are listed in `decisions`.
         """
+        if spectrum is not None and spectra is not None:
+            raise UserError("spectrum= and spectra= are two names of one argument: give one of them")
+        spectrum = spectra if spectrum is None else spectrum
+        if reads_galaxies(self.views):
+            if light_curve is not None or metadata is not None:
+                raise UserError(f"{self.name} reads images and spectra of galaxies: leave the others away")
+            return self._galaxies(images, spectrum, options)
+        if images is not None:
+            raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not images: leave them away")
         return self._raw(light_curve, spectrum, metadata, options)
 
     def classify(
@@ -212,7 +231,7 @@ class TrainedModel:
         return Classified(self.classes, found.probabilities, found.decisions)
 
     def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
-        from astrom3.inference.observations import Options, listed_rows, prepare, reason_of
+        from astrom3.inference.observations import Options, listed_rows, prepare
 
         if not self.uses_features:
             light_curve = magnitudes_or_fluxes(light_curve)
@@ -230,6 +249,24 @@ class TrainedModel:
         if not self.uses_features and chosen.system is None and chosen.zero_point is None:
             chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
         prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
+        return self._embedded(prepared)
+
+    def _galaxies(self, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
+        from astrom3.inference.galaxies import prepare
+
+        foreign = [name for name in options if name != "air"]
+        if foreign:
+            raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
+        given = {"images": images, "spectra": spectra}
+        for name, value in given.items():
+            if value is not None and name not in self.modalities:
+                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
+        return self._embedded(prepare(images, spectra, self.views, bool(options.get("air", False))))
+
+    def _embedded(self, prepared: Any) -> Embedded:
+        """The embeddings of a prepared batch. UserError where the only object lacks what was handed in of it."""
+        from astrom3.inference.observations import reason_of
+
         present = {m: prepared.batch["present"][m].numpy() for m in self.modalities}
         size = len(next(iter(present.values())))
         if size == 1:
@@ -280,7 +317,13 @@ class WithStatistics:
     normaliser: Normaliser | None
 
     def open(self, sub: str, seed: int) -> Source:
-        source = self.origin.open(sub, seed)
+        return self._normalised(self.origin.open(sub, seed))
+
+    def stream(self, sub: str, seed: int) -> Source:
+        """The same, of which nothing is copied where the origin can do that."""
+        return self._normalised(open_origin(self.origin, sub, seed, True))
+
+    def _normalised(self, source: Source) -> Source:
         if source.normaliser is None:
             return source  # normalised beforehand
         if self.normaliser is None:
@@ -315,7 +358,8 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
     if not path.is_file():
         if heads not in (None, len(CLASSES)):
             raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
-        return CLASSES, None, True
+        of_galaxies = heads is None and view_of_galaxies(network)
+        return () if of_galaxies else CLASSES, None, True
     try:
         found = json.loads(path.read_text())
         classes = tuple(found["classes"])
@@ -326,6 +370,13 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
         raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
     normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
     return classes, normaliser, bool(found.get("pad_constants", True))
+
+
+def view_of_galaxies(network: nn.Module) -> bool:
+    """Whether the first encoder of a network reads galaxies."""
+    encoders: Any = getattr(network, "encoders", None)
+    first: Any = next(iter(encoders.values())) if encoders else getattr(network, "encoder", network)
+    return isinstance(get_view(first.view), GalaxyView) if hasattr(first, "view") else False
 
 
 def predicts_numbers(folder: Path) -> bool:

@@ -6,6 +6,7 @@ that a GPU does it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from astrom3.data.sampler import draw
 from astrom3.errors import UserError
 from astrom3.modalities.crops import CropSettings
 from astrom3.modalities.quality import Checked, frozen
-from astrom3.modalities.view import Arrays, Members, Reader, StoredView, register
+from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
 
 PIXELS = 7781  # of a spectrum: 3600 + 0.8 i Angstrom, vacuum, observed
 SIZE = 152  # pixels of an image's side
@@ -27,8 +28,8 @@ CUTOUT = "cutout/flux"
 GLOBAL_CROPS = "cutout/global"
 LOCAL_CROPS = "cutout/local"
 CROP_DRAW = 6  # purpose of draws, beside those of data/sampler.py, data/streaming.py and modalities/astromer_masks.py
-REJECTIONS = ("", "more than half of the pixels lost", "all-zero flux")  # position = code
-LOST, DARK = 1, 2  # the codes
+REJECTIONS = ("", "more than half of the pixels lost", "all-zero flux", "of another size than the others")
+LOST, DARK, MISSHAPEN = 1, 2, 3  # codes, positions in REJECTIONS
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class GalaxyView(StoredView):
     def prepare(self, checked: Any) -> Rows:
         """Rows are prepared when they are read."""
         return checked
+
+
+def reads_galaxies(views: Mapping[str, View]) -> bool:
+    """Whether all views of a model are views of galaxies."""
+    return all(isinstance(view, GalaxyView) for view in views.values())
 
 
 class RowReader(Reader):

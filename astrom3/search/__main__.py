@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from astrom3.errors import UserError
 
 log = logging.getLogger(__name__)
-FILES = ("light_curve", "spectrum", "metadata")
+FILES = ("light_curve", "spectrum", "metadata", "image")
 SHOWN = ("object_id", "label", "split", "predicted", "similarity")
 OUT = (".json", ".csv")
 
@@ -79,22 +79,25 @@ def check(cfg: DictConfig) -> None:
 
 def embedded(cfg: DictConfig, index: Any) -> Any:
     """The embedding (D,) of the files that were given, by the model of the index."""
+    from astrom3.embed.job import weights_digest
     from astrom3.inference.trained import TrainedModel
-    from astrom3.published import astrom3 as published
 
     known = index.about["model"]
     name = cfg.model or known["name"]
     try:
-        folder = published.find(name)
+        digest = weights_digest(name)
     except UserError as error:
         hint = "" if cfg.model else f"; the index was made with {name}: give model=<where it is now>"
         raise UserError(f"{error}{hint}") from None
-    index.check_model(folder / published.WEIGHTS, name)
-    model = TrainedModel.load(folder, evaluation=known["evaluation"], statistics=cfg.statistics, allow=cfg.allow)
+    index.check_model(digest, name)
+    model = TrainedModel.load(name, evaluation=known["evaluation"], statistics=cfg.statistics, allow=cfg.allow)
     given: dict[str, Any] = {f: cfg[f] for f in FILES if cfg[f] is not None}
     if "metadata" in given:
         given["metadata"] = catalogue_row(Path(given["metadata"]))
-    options = {key: cfg[key] for key in ("system", "zero_point", "air")}
+    if "image" in given:
+        given["images"] = given.pop("image")
+    of_stars = "light_curve" in given or "metadata" in given or "photometry" in model.modalities
+    options = {key: cfg[key] for key in ("system", "zero_point", "air")} if of_stars else {"air": cfg.air}
     found = model.embed(**given, **options)
     for decision in found.decisions:
         log.info("%s %s: %s", decision.modality, decision.decision, decision.reason)

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astrom3.data.readers.tables import read_table
-from astrom3.data.schema import MODALITIES
+from astrom3.data.schema import EMBEDDED
 from astrom3.embed.job import MANIFEST
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import MEAN, dense, files_of, lists, read_about
 
 log = logging.getLogger(__name__)
 ROWS = 4096  # objects in memory at a time
-NAMES = (*MODALITIES, MEAN)
+NAMES = (*EMBEDDED, MEAN)
 OWN = ("object_id", "label", "split", "predicted")
 
 
@@ -74,6 +74,9 @@ def of_dataset(folder: Path) -> pa.Table:
     if not files:
         raise UserError(f"{folder} is a folder without objects/*.parquet: give a table or a data set in our layout")
     wanted = ["object_id", "photo_cols", "meta_cols"]
+    schema = pq.read_schema(files[0])
+    if "photo_cols" not in schema.names:  # galaxies
+        wanted = [field.name for field in schema if not pa.types.is_nested(field.type)]
     table = pa.concat_tables([pq.read_table(f, columns=wanted, partitioning=None) for f in files]).flatten()
     return table.rename_columns([name.partition(".")[2] or name for name in table.column_names])
 

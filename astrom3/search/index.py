@@ -12,7 +12,6 @@ takes its place with about.json, so an index is whole whenever its build is kill
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -200,17 +199,14 @@ class Index:
         return {"recall": float(np.mean(hits)), "top": top, "queries": len(asked), "by": name, "find": find,
                 "exact_s": exact_s, "approximate_s": approximate_s}  # fmt: skip
 
-    def check_model(self, weights: Path, name: str) -> None:
-        """Whether these are the weights that made the embeddings, where that is known."""
+    def check_model(self, digest: str, name: str) -> None:
+        """Whether the weights with this SHA-256 are those that made the embeddings, where that is known."""
         known = self.about["model"]["weights"]
-        if not known:
-            return
-        with open(weights, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != known:
-                raise UserError(
-                    f"{name} is not the model that the embeddings in {self.folder} were made with "
-                    f"({self.about['model']['name']}): its numbers cannot be compared with them"
-                )
+        if known and digest != known:
+            raise UserError(
+                f"{name} is not the model that the embeddings in {self.folder} were made with "
+                f"({self.about['model']['name']}): its numbers cannot be compared with them"
+            )
 
     def _check(self, name: str) -> None:
         if name not in self.about["vectors"]:

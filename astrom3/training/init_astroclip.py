@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import nn
 
@@ -11,16 +10,9 @@ from astrom3.encoders.dino_head import Branch
 from astrom3.encoders.towers_astroclip import CrossAttentionTower
 from astrom3.errors import UserError
 from astrom3.published import astroclip
+from astrom3.published.astroclip_model import recognises
 
-
-def recognises(source: str) -> bool:
-    """Whether this is a published file, a folder that holds one, or a hub id of AstroCLIP."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path.suffix in (".ckpt", ".pth")
-    if path.is_dir():
-        return any((path / name).is_file() for name in astroclip.FILES)
-    return source in astroclip.HUB_IDS
+__all__ = ["adopt", "recognises"]
 
 
 def adopt(model: nn.Module, source: str) -> int:

@@ -22,6 +22,7 @@ from astrom3.data.layouts.columns import ColumnFile, readable
 from astrom3.data.layouts.hub import COLUMNS, SPLIT_NAMES, class_names, config_folders, open_processed
 from astrom3.data.layouts.magnitudes import MagnitudeTable
 from astrom3.data.layouts.ours import ObjectTable, drawn_split, read_json
+from astrom3.data.layouts.pairs import is_pairs, open_pairs
 from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Source, Table
 from astrom3.data.schema import OBJECT_SCHEMA, SPLITS
@@ -113,6 +114,8 @@ def open_saved(root: Path, sub: str, seed: int) -> Source | None:
     if found is None:
         return None
     config, folder = found
+    if is_pairs(saved_files(folder)):
+        return open_pairs(root, saved_files(folder), sub, seed)
     if not config and sub != "full":  # a folder of one configuration holds all objects
         full = open_folder(root, "", folder, "full", seed)
         return as_protocol(capped(full, sub, seed), sub)

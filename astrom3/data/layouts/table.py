@@ -40,16 +40,26 @@ class Catalogue:
 
     def take(self, rows: np.ndarray) -> Catalogue:
         """The catalogue of some rows, in their order."""
-        names = {i: self.unknown_names[int(r)] for i, r in enumerate(rows) if int(r) in self.unknown_names}
+        names = {}
+        if self.unknown_names:
+            names = {i: self.unknown_names[int(r)] for i, r in enumerate(rows) if int(r) in self.unknown_names}
         return Catalogue(
             self.ids[rows],
-            self.labels[rows],
-            self.values[rows],
-            self.unknown[rows],
+            picked(self.labels, rows),
+            picked(self.values, rows),
+            picked(self.unknown, rows),
             names,
             self.normalised,
-            self.has_metadata[rows],
+            picked(self.has_metadata, rows),
         )
+
+
+def picked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows (m,) of an array (n, ...). Where all its rows are one (`np.broadcast_to`), that one is repeated again, so
+    that what tens of millions of objects do not have takes no memory."""
+    if array.ndim and len(array) and array.strides[0] == 0:
+        return np.broadcast_to(array[0], (len(rows), *array.shape[1:]))
+    return array[rows]
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ class Table(ABC):
     """Objects in a fixed order, read group by group."""
 
     pad_constants = True  # the six constants stand in padded rows too
+    direct = False  # read from its files in every epoch, never copied into a store: too large for that
     remote = False  # whether its files are read over a network
     rows_at_once = 256  # objects decoded at a time, however large the group: about 13 MB of stars' spectra
 
@@ -125,7 +136,7 @@ class Source:
     `normaliser` is None where the catalogue values are normalised already.
     """
 
-    layout: str  # astrom3, raw, processed-1 or processed-2
+    layout: str  # its name in layouts/__init__.py
     root: Path
     sub: str
     seed: int

@@ -9,17 +9,15 @@ Wavelengths are in vacuum (header VACUUM), Angstrom. Masks are not used, as in t
 
 from __future__ import annotations
 
-import gzip
-import io
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
-from astrom3.data.readers import ColumnError, ReadError, Spectrum
+from astrom3.data.readers import ColumnError, Spectrum
+from astrom3.data.readers.fits_files import read_fits
 
 
 def is_lamost(path: Path) -> bool:
@@ -36,31 +34,7 @@ def is_lamost(path: Path) -> bool:
 
 def read_lamost(path: Path | str) -> Spectrum:
     """Wavelength, flux, inverse variance of a LAMOST file, (N,) float64 each."""
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except FileNotFoundError:
-        raise ReadError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
-    if not data:
-        raise ReadError(f"{path}: file is empty")
-    if not data.startswith(b"SIMPLE  ="):
-        raise ReadError(f"{path}: not a FITS file")
-    try:
-        with warnings.catch_warnings():
-            # A truncated file is a warning to astropy, and zeros where the pixels should be: to us it is an error.
-            warnings.simplefilter("error", AstropyWarning)
-            warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
-            with fits.open(io.BytesIO(data), memmap=False) as hdus:
-                return _read(path, hdus)
-    except ReadError:
-        raise
-    except (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise ReadError(f"{path}: corrupt or truncated FITS file ({reason[:120]})") from None
+    return read_fits(Path(path), _read)
 
 
 def _read(path: Path, hdus: fits.HDUList) -> Spectrum:

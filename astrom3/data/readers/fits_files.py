@@ -1,0 +1,58 @@
+"""FITS files of spectra, opened so that damage is an error: whole files, gzipped or not."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from astrom3.data.readers import ReadError
+
+T = TypeVar("T")
+DAMAGE = (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError)
+
+
+def read_fits(path: Path, read: Callable[[Path, fits.HDUList], T]) -> T:
+    """What `read` makes of the opened file; ReadError where it is missing, truncated or no FITS file."""
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except FileNotFoundError:
+        raise ReadError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
+    if not data:
+        raise ReadError(f"{path}: file is empty")
+    if not data.startswith(b"SIMPLE  ="):
+        raise ReadError(f"{path}: not a FITS file")
+    try:
+        with warnings.catch_warnings():
+            # A truncated file is a warning to astropy, and zeros where the pixels should be: to us it is an error.
+            warnings.simplefilter("error", AstropyWarning)
+            warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
+            with fits.open(io.BytesIO(data), memmap=False) as hdus:
+                return read(path, hdus)
+    except ReadError:
+        raise
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise ReadError(f"{path}: corrupt or truncated FITS file ({reason[:120]})") from None
+
+
+def peek(path: Path, ask: Callable[[fits.HDUList], bool]) -> bool:
+    """Answer a question about the headers of a file; False where it is no readable FITS file. Never raises."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path, memmap=False) as hdus:
+                return ask(hdus)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error):
+        return False

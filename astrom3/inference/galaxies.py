@@ -1,0 +1,155 @@
+"""Raw observations of galaxies in, a batch out: images and spectra as users hold them in their hands.
+
+An image is a file (FITS or .npy), an array or tensor (3, H, W) or (H, W, 3) of g, r, z in nanomaggies in the survey's
+orientation, or planes by band, {"g": ..., "r": ..., "z": ...}. A spectrum is a file (SDSS, DESI, LAMOST or columns),
+flux on the grid of SpecFormer (7781,), or (wavelength, flux, ivar) in any unit that converts. A list, or an array with
+one axis more, means many objects. None stands where an object lacks one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from astrom3.data.packed import Batch
+from astrom3.data.readers import ReadError
+from astrom3.data.readers.cutouts import BANDS, CutoutReader, GridReader, bands_of_dict, on_grid, three_bands
+from astrom3.data.schema import META_COLS, PHOTO_COLS
+from astrom3.errors import UserError
+from astrom3.inference.observations import Options, Prepared, spectrum_of
+from astrom3.modalities.galaxy_views import PIXELS, SIZE, GalaxyView, Rows, prepare_flux, prepare_images
+from astrom3.modalities.quality import Decision, list_decisions
+from astrom3.modalities.view import Members, View
+
+AXES = {"images": 3, "spectra": 1}  # of one observation in an array
+
+
+def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = False) -> Prepared:
+    """Images and spectra of one object or of n objects, prepared for the views of a model.
+
+    Raises UserError where nothing is given, where lists are of unequal length, and where the only object cannot be
+    read; of many, those that cannot be read are listed.
+    """
+    given = {"images": listed("images", images), "spectra": listed("spectra", spectra)}
+    lengths = {modality: len(items) for modality, items in given.items() if items is not None}
+    if not lengths:
+        raise UserError("nothing to work on: give images= or spectra=")
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"{lengths['images']} images and {lengths['spectra']} spectra: give None where one is missing")
+    n = next(iter(lengths.values()))
+    ids = [str(number) for number in range(n)]
+    decisions: list[Decision] = []
+    batch: Batch = {}
+    present = {}
+    handed = {}
+    for slot, view in views.items():
+        assert isinstance(view, GalaxyView)
+        items = given.get(view.modality)
+        items = [None] * n if items is None else items
+        handed[slot] = np.array([item is not None for item in items])
+        rows = image_rows(items, decisions) if view.modality == "images" else flux_rows(items, air, decisions)
+        decisions += list_decisions(view.modality, ids, rows.verdict, rows.repairs, view.words)
+        arrays = view.arrays(rows)
+        present[slot] = torch.from_numpy(view.present(arrays))
+        batch |= view.reader(arrays, members(n)).fill(np.arange(n))
+    batch["present"] = present
+    return Prepared(batch, decisions, handed)
+
+
+def members(n: int) -> Members:
+    """n objects without catalogue values."""
+    everyone = np.arange(n)
+    return Members(
+        everyone, everyone, np.zeros((n, len(PHOTO_COLS)), np.float32), np.zeros((n, len(META_COLS)), np.float32)
+    )
+
+
+def listed(modality: str, given: Any) -> list[Any] | None:
+    """Observations one by one: of a list, of an array with one axis more than one observation has, or the only one."""
+    if given is None:
+        return None
+    if isinstance(given, list):
+        return list(given)
+    array = as_array(given)
+    if array is None:
+        return [given]
+    if modality == "spectra" and array.ndim > 1 and array.shape[-1] == 1:
+        array = array[..., 0]
+    return list(array) if array.ndim > AXES[modality] else [array]
+
+
+def as_array(given: Any) -> np.ndarray | None:
+    """An array or a tensor as an array; None for everything else."""
+    if isinstance(given, torch.Tensor):
+        return given.detach().cpu().numpy()
+    return given if isinstance(given, np.ndarray) else None
+
+
+def read_each(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[Any]:
+    """What `read` makes of each; of many, one that cannot be read is listed; the only one raises."""
+    found = []
+    for number, item in enumerate(items):
+        try:
+            found.append(None if item is None else read(item))
+        except ReadError as error:
+            if len(items) == 1:
+                raise
+            decisions.append(Decision(str(number), modality, "rejected", str(error)))
+            found.append(None)
+    return found
+
+
+def image_rows(items: Sequence[Any], decisions: list[Decision]) -> Rows:
+    """Prepared images of n objects."""
+    from astrom3.data.layouts.galaxy_rows import cut_to_size
+
+    found = read_each("images", items, image_of, decisions)
+    flux = np.zeros((len(items), len(BANDS), SIZE, SIZE), np.float32)
+    for number, image in enumerate(found):
+        if image is not None:
+            flux[number] = cut_to_size(image[None])[0]
+    return prepare_images(flux, np.array([image is not None for image in found]))
+
+
+def flux_rows(items: Sequence[Any], air: bool, decisions: list[Decision]) -> Rows:
+    """Prepared spectra of n objects."""
+    found = read_each("spectra", items, lambda item: flux_of(item, air), decisions)
+    flux = np.zeros((len(items), PIXELS), np.float32)
+    ivar = np.ones((len(items), PIXELS), np.float32)
+    for number, spectrum in enumerate(found):
+        if spectrum is not None:
+            flux[number] = spectrum[0]
+            ivar[number] = spectrum[1]
+            decisions += [Decision(str(number), "spectra", "repaired", note) for note in spectrum[2]]
+    return prepare_flux(flux, ivar, np.array([spectrum is not None for spectrum in found]))
+
+
+def image_of(given: Any) -> np.ndarray:
+    """One image as float32 (3, H, W)."""
+    if isinstance(given, str | os.PathLike):
+        return CutoutReader()(Path(given))
+    if isinstance(given, Mapping):
+        return bands_of_dict(given, "the image")
+    array = as_array(given)
+    return three_bands(np.asarray(given) if array is None else array, BANDS, "the image")
+
+
+def flux_of(given: Any, air: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """One spectrum as flux and inverse variance (7781,), and what was left out."""
+    if isinstance(given, str | os.PathLike):
+        return GridReader()(str(given))
+    array = as_array(given)
+    if array is not None:
+        flux = array.reshape(-1).astype(np.float32)
+        if len(flux) != PIXELS:
+            raise ReadError(
+                f"the spectrum: {len(flux)} numbers without wavelengths; give {PIXELS} on the grid 3600 + 0.8 i "
+                "Angstrom, or (wavelength, flux, ivar)"
+            )
+        return flux, np.ones(PIXELS, np.float32), ()
+    return on_grid(spectrum_of(given, Options(air=air)), "the spectrum")
