@@ -53,6 +53,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal, standard_callbacks
     from astrom3.training.checkpoints import AtomicCheckpointIO, newest_sound
+    from astrom3.training.frozen import KeepFrozen
     from astrom3.training.hardware import keep_memory, precision, quieten
 
     quieten()
@@ -67,7 +68,8 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         write_json(run / INFO, describe_run(cfg, data))
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()
-    callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
+    callbacks = [KeepFrozen(cfg.get("keep", "auto"))]
+    callbacks += standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
     logger = registry.instantiate(cfg.logger, allow)
     trainer = registry.instantiate(
         cfg.trainer, allow, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger,

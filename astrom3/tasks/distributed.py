@@ -39,6 +39,15 @@ def sum_over_ranks(x: float, device: torch.device) -> float:
     return float(total)
 
 
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of a tensor over the processes, without gradient."""
+    if world_size() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
 def gather_rows(x: Tensor) -> Tensor:
     """(n_rank, ...) on each rank -> (sum of n_rank, ...), ranks in order, differentiable; n_rank may differ."""
     if world_size() == 1:
