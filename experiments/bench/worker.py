@@ -30,9 +30,9 @@ def main() -> None:
 
     if spec.get("threads"):
         torch.set_num_threads(spec["threads"])
-    from experiments.bench.cases import CASES
+    from experiments.bench import cases, galaxies
 
-    case = CASES[spec["case"]](**{k: v for k, v in spec.items() if k not in ("case", "threads")})
+    case = (cases.CASES | galaxies.CASES)[spec["case"]](**{k: v for k, v in spec.items() if k not in ("case", "threads")})
     say(objects=case.objects, flops=case.flops)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
