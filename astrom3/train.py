@@ -55,6 +55,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     from astrom3.training.checkpoints import AtomicCheckpointIO, newest_sound
     from astrom3.training.frozen import KeepFrozen
     from astrom3.training.hardware import keep_memory, precision, quieten
+    from astrom3.training.sharding import gather
 
     quieten()
     keep_memory()
@@ -80,6 +81,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         evaluation.load_best(module, run)
         scores = evaluation.test_best(trainer, module, data, cfg.seed)
+        gather(module)
         if trainer.is_global_zero:
             evaluation.save_results(run, module, data, scores, run.name)
     except SIGTERMException:  # a SystemExit that says 0, as if all were done

@@ -1,4 +1,4 @@
-"""AstroCLIP's trainings on two gloo processes against one with the global batch: losses, every gradient, the centres."""
+"""AstroCLIP's trainings on two gloo processes against one with the global batch: losses, gradients, the centres."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Galaxies: outputs of frozen encoders kept, masked and contrastive tasks in one run, photometry as a third modality."""
+"""Galaxies: outputs of frozen encoders kept, masked and contrastive tasks in one run, photometry as third modality."""
 
 import logging
 
@@ -144,7 +144,11 @@ def aligned(model, **options):
 
 
 def test_masked_and_contrastive_add_up_and_every_galaxy_counts():
-    there = {"photometry": [True] * 6, "spectra": [True] * 5 + [False], "images": [False, False, True, True, True, True]}
+    there = {
+        "photometry": [True] * 6,
+        "spectra": [True] * 5 + [False],
+        "images": [False, False, True, True, True, True],
+    }
     model, batch = small(["images"], there)
     both = aligned(model, tasks=["contrastive", "masked"], masked_weight=0.5)
     losses, _ = both._losses(batch)
@@ -179,7 +183,9 @@ def test_hidden_tokens_are_a_function_of_seed_epoch_and_object():
 
 
 def test_both_tasks_run_from_the_command_line(tmp_path):
-    place = run(tmp_path, "tasks=[contrastive,masked]", "model.frozen=[images]", "epochs=1", "trainer.precision=bf16-mixed")
+    place = run(
+        tmp_path, "tasks=[contrastive,masked]", "model.frozen=[images]", "epochs=1", "trainer.precision=bf16-mixed"
+    )
     text = (place / "metrics.csv").read_text()
     assert "val/loss/masked" in text
     assert "loss/masked" in (place / "metrics.json").read_text()
@@ -189,7 +195,6 @@ def test_data_without_magnitudes_are_answered():
     cfg = compose([*TINY, THREE])
     data, _ = build(cfg)
     table = data.source.table("train")
-    type(table).target_names.fget  # the property that lists the columns
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(table), "target_names", property(lambda self: ("redshift",)))
         with pytest.raises(UserError, match="has no column mag_g, which photometry"):

@@ -25,8 +25,9 @@ class AlignedTowers(MultimodalModel):
     """encoders: slot -> encoder. Towers of those with tokens stand in `self.encoders`; others (photometry) stand there
     themselves, always learn and have a linear projection.
 
-    frozen: the encoders with tokens do not learn, or those of the slots that it names. compat: the image head reads what the published weights need (`ImageTower`).
-    scale: of the cosines, fixed or, where it is learnable, at the start; one for all pairs.
+    frozen: the encoders with tokens do not learn, or those of the slots that it names. compat: the image head reads
+    what the published weights need (`ImageTower`). scale: of the cosines, fixed or, where it is learnable, at the
+    start; one for all pairs.
     """
 
     shortest = SHORTEST

@@ -77,7 +77,9 @@ class AlignmentModule(ContrastiveModule):
             flux = flux[present]
             objects = objects[present]
         epoch = self.current_epoch + 1 if self.training else 0
-        return masked_spectrum_loss(*reconstruct(encoder, flux, self.masks, objects, (self.seed, epoch)), over_ranks=True)
+        return masked_spectrum_loss(
+            *reconstruct(encoder, flux, self.masks, objects, (self.seed, epoch)), over_ranks=True
+        )
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
@@ -87,7 +89,7 @@ class AlignmentModule(ContrastiveModule):
 
 def spectrum_encoder(model: AlignedTowers) -> SpecFormer:
     """The encoder of spectra, which must learn; UserError where there is none or it is frozen."""
-    tower: Any = model.encoders[SPECTRA] if SPECTRA in model.encoders else None
+    tower: Any = dict(model.encoders.items()).get(SPECTRA)
     if tower is None or not isinstance(tower.backbone, SpecFormer):
         raise UserError("tasks=[contrastive,masked] reconstructs spectra: modalities must have spectra of SpecFormer")
     if tower.freeze:

@@ -85,6 +85,16 @@ class DistillationModule(TrainingModule):
         if stage == "fit":
             self.student.load_state_dict(self.model.state_dict())
 
+    def configure_model(self) -> None:
+        """Teacher and student are spread over the devices, where the strategy wants it (trainer=fsdp)."""
+        from astrom3.training.sharding import is_sharded, shard
+
+        if self.device_mesh is None or is_sharded(self):
+            return
+        for branch in (self.model, self.student):
+            shard(branch.backbone, (ImageBlock,), self.device_mesh, "features")
+            shard(branch.dino_head, (), self.device_mesh)
+
     def train(self, mode: bool = True) -> DistillationModule:
         """The teacher stays in evaluation mode."""
         super().train(mode)

@@ -20,7 +20,9 @@ class Reconstruction(NamedTuple):
     masked: Tensor
 
 
-def reconstruct(model: SpecFormer, flux: Tensor, masks: ChunkMasks, objects: Tensor, key: tuple[int, int]) -> Reconstruction:
+def reconstruct(
+    model: SpecFormer, flux: Tensor, masks: ChunkMasks, objects: Tensor, key: tuple[int, int]
+) -> Reconstruction:
     """Hide tokens of spectra, flux (B, L), and let `model` reconstruct them; all at least float32.
 
     The hidden tokens are drawn for (seed, epoch, object), so they do not depend on the number of processes. key: seed
@@ -33,9 +35,7 @@ def reconstruct(model: SpecFormer, flux: Tensor, masks: ChunkMasks, objects: Ten
     return Reconstruction(*(part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts))
 
 
-def masked_spectrum_loss(
-    reconstruction: Tensor, tokens: Tensor, masked: Tensor, over_ranks: bool = False
-) -> Tensor:
+def masked_spectrum_loss(reconstruction: Tensor, tokens: Tensor, masked: Tensor, over_ranks: bool = False) -> Tensor:
     """Mean squared error over the entries that masking changed, all (B, T, W).
 
     Entries whose true value is exactly zero do not count, so the two leading zeros of a token never do. The mean is

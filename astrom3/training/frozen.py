@@ -89,7 +89,9 @@ def fixed_part(encoder: Any, module: Any) -> Fixed | None:
         return None
     if not (is_fixed(inner, module) or (getattr(encoder, "freeze", False) and does_not_learn(inner))):
         return None
-    return Fixed(inner, TOKENS + first, encoder.inputs, lambda *inputs: encoder.tokens(*inputs)[0], type(encoder).__name__)
+    return Fixed(
+        inner, TOKENS + first, encoder.inputs, lambda *inputs: encoder.tokens(*inputs)[0], type(encoder).__name__
+    )
 
 
 def is_fixed(part: nn.Module, module: Any) -> bool:
@@ -110,8 +112,6 @@ def obstacle(trainer: L.Trainer, data: Any, slot: str) -> str | None:
         return "the data are streamed (data.streaming=false keeps its outputs)"
     if data.on_device is True:
         return "data.on_device=true keeps the observations themselves on the device"
-    if type(trainer.strategy).__name__ == "FSDPStrategy":
-        return "its weights are spread over the devices (trainer=ddp keeps its outputs)"
     return None
 
 
@@ -209,7 +209,9 @@ def has_room(kept: KeptOutputs, pieces: int, root: Path, keep: bool | str, slot:
     free = shutil.disk_usage(root).free
     if needed < ROOM * free:
         return True
-    said = f"what the frozen encoder of {slot} says takes {needed / 1e9:.1f} GB, and {root} has {free / 1e9:.1f} GB free"
+    said = (
+        f"what the frozen encoder of {slot} says takes {needed / 1e9:.1f} GB, and {root} has {free / 1e9:.1f} GB free"
+    )
     if keep is True:
         raise UserError(f"{said}: make room, choose another data.cache=<folder>, or say keep=false")
     log.warning("%s: it is computed in every epoch", said)

@@ -38,8 +38,8 @@ from astrom3.registry import read_stored
 log = logging.getLogger(__name__)
 CONFIG, INFO, METRICS, FAILURE = "config.yaml", "run.json", "metrics.json", "failure.json"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run", "keep", "data.cache", "datamodule.cache",
-                  "data.num_workers", "datamodule.num_workers", "data.on_device",
+KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run", "keep", "data.cache",
+                  "datamodule.cache", "data.num_workers", "datamodule.num_workers", "data.on_device",
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip

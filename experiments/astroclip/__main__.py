@@ -1,4 +1,4 @@
-"""AstroCLIP from pre-training to downstream tasks: python -m experiments.astroclip [size=tiny] [objects=1000] [tasks=..]
+"""AstroCLIP from pre-training to downstream tasks: python -m experiments.astroclip [size=tiny] [objects=1000]
 
 Masked spectra, self-distilled images and their alignment are trained. Then redshift and four properties are told from
 the embeddings (zero-shot, few-shot) and by supervised baselines, posteriors are estimated by spline flows, and the

@@ -1,4 +1,4 @@
-"""Posteriors of redshift and properties given an embedding, by conditional neural spline flows (Parker et al. 2024, 6.3).
+"""Posteriors of redshift and properties given an embedding, by conditional neural spline flows (Parker et al. 2024).
 
 The flows are those of `zuko` (pip install "astrom3[flows]"). Against the published code the validation loss is averaged
 over its own batches and the best weights are copied.
@@ -65,7 +65,9 @@ def make_flow(seed: int, context: int, features: int) -> nn.Module:
     try:
         import zuko
     except ImportError:
-        raise UserError('posteriors need zuko: pip install "astrom3[flows]", or leave posterior out of tasks=') from None
+        raise UserError(
+            'posteriors need zuko: pip install "astrom3[flows]", or leave posterior out of tasks='
+        ) from None
     random = np.random.default_rng(seed)
     transforms = int(random.uniform(2, 4))
     hidden = math.ceil(math.exp(random.uniform(math.log(16), math.log(32))))

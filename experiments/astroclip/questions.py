@@ -15,7 +15,13 @@ import numpy as np
 FEWEST_VOTES = 34  # a question of the test split counts with more of them
 FEATURED = ("spiral", "barred_spiral", "edge_on", "irregular", "merger")
 DISCS = ("spiral", "barred_spiral", "irregular", "merger")  # seen from above
-BULGES = ((0.02, "none"), (0.15, "small"), (0.35, "moderate"), (0.6, "large"), (1.01, "dominant"))  # upper bounds of the share
+BULGES = (
+    (0.02, "none"),
+    (0.15, "small"),
+    (0.35, "moderate"),
+    (0.6, "large"),
+    (1.01, "dominant"),
+)  # upper bounds of the share
 ROUND, CIGAR = 0.8, 0.5  # ratio of axes
 
 

@@ -15,8 +15,9 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Settings:
-    """objects: of the simulated survey. stages: further overrides by mode. fewest_steps: of every small network, so that
-    few objects are passed through more often. width, epochs, batch: of the supervised baselines. flows: of a posterior."""
+    """objects: of the simulated survey. stages: further overrides by mode. fewest_steps: of every small network, so
+    that few objects are passed through more often. width, epochs, batch: of the supervised baselines. flows: of a
+    posterior."""
 
     objects: int
     stages: dict[str, tuple[str, ...]]

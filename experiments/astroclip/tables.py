@@ -39,9 +39,9 @@ def heading(found: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{split} {n}" for split, n in found["counts"].items())
     return (
         "# Galaxies from embeddings\n\n"
-        f"{found['objects']} {simulated} ({counts}), networks of size={found['size']}. The published numbers are of real "
-        "galaxies, of 370 million parameters and of 20 GPUs: they stand beside ours for orientation, they are no "
-        "comparison.\n"
+        f"{found['objects']} {simulated} ({counts}), networks of size={found['size']}. The published numbers are of "
+        "real galaxies, networks of 370 million parameters and 20 GPUs: they stand beside ours for orientation, they "
+        "are no comparison.\n"
     )
 
 

@@ -32,7 +32,9 @@ def main() -> None:
         torch.set_num_threads(spec["threads"])
     from experiments.bench import cases, galaxies
 
-    case = (cases.CASES | galaxies.CASES)[spec["case"]](**{k: v for k, v in spec.items() if k not in ("case", "threads")})
+    case = (cases.CASES | galaxies.CASES)[spec["case"]](
+        **{k: v for k, v in spec.items() if k not in ("case", "threads")}
+    )
     say(objects=case.objects, flops=case.flops)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
