@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from astrom3.encoders.dino_head import Branch, DINOHead
 from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.towers import Classifier
 from astrom3.encoders.vit import VisionTransformer
+from astrom3.published import native
 from astrom3.tasks.distributed import gather_rows, mean_over_ranks
 from astrom3.tasks.masked_spectrum import masked_spectrum_loss, reconstruct
 from astrom3.tasks.masks import ChunkMasks
@@ -163,20 +165,43 @@ def test_two_processes_have_the_loss_and_gradients_of_one(task, together):
         assert found["centres.ibot.value"].abs().max() > 0
 
 
+def trained(root, cache, mode, trainer, devices, *extra):
+    """Rows of metrics.csv of a tiny run by `astrom3.train` in a process of its own, and its folder."""
+    options = ["model=astroclip", f"mode={mode}", "size=tiny", "data=simulated", "data.objects=24", "data.batch_size=8",
+               f"trainer={trainer}", f"trainer.devices={devices}", "trainer.accelerator=cpu", f"root={root}",
+               "trainer.enable_progress_bar=false", *extra]  # fmt: skip
+    environment = {**os.environ, "ASTROM3_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "astrom3.train", *options], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = root / f"astroclip-{mode}-full-scratch-42"
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file)), folder
+
+
 @pytest.mark.slow
 def test_a_masked_run_of_two_processes_has_the_losses_of_one(tmp_path, galaxy_cache):
     """Hidden tokens are drawn by object, so only the order of sums differs. Ragged evaluation batches too."""
-    options = ["model=astroclip", "mode=masked", "size=tiny", "data=simulated", "data.objects=24", "data.batch_size=8",
-               "data.eval_batch_size=5", "trainer=ddp", "trainer.accelerator=cpu", "epochs=2",
-               "trainer.enable_progress_bar=false"]  # fmt: skip
-    environment = {**os.environ, "ASTROM3_CACHE": str(galaxy_cache), "OMP_NUM_THREADS": "1"}
-    tables = []
-    for devices in (1, 2):
-        root = tmp_path / str(devices)
-        command = [sys.executable, "-m", "astrom3.train", *options, f"trainer.devices={devices}", f"root={root}"]
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-        with (root / "astroclip-masked-full-scratch-42" / "metrics.csv").open() as file:
-            tables.append(list(csv.DictReader(file)))
-    for one, two in zip(*tables, strict=True):
+    one, _ = trained(tmp_path / "1", galaxy_cache, "masked", "ddp", 1, "data.eval_batch_size=5")
+    two, _ = trained(tmp_path / "2", galaxy_cache, "masked", "ddp", 2, "data.eval_batch_size=5")
+    for alone, together in zip(one, two, strict=True):
         for key in ("train/loss", "val/loss", "val/r2"):
-            assert float(one[key]) == pytest.approx(float(two[key]), rel=2e-5), key
+            assert float(alone[key]) == pytest.approx(float(together[key]), rel=2e-5), key
+
+
+@pytest.mark.slow
+def test_a_spread_network_distils_as_a_replicated_one_and_goes_on(tmp_path, galaxy_cache):
+    """trainer=fsdp against trainer=ddp; then the run is taken back to its first epoch and ends as it did."""
+    replicated, _ = trained(tmp_path / "ddp", galaxy_cache, "distil", "ddp", 2)
+    spread, folder = trained(tmp_path / "fsdp", galaxy_cache, "distil", "fsdp", 2)
+    # The logarithm of small distances enlarges what rounding and Adam's first steps make different.
+    for one, two, tolerance in zip(replicated, spread, (1e-5, 2e-3), strict=True):
+        for key in ("train/loss", "val/loss", "train/loss/koleo", "train/loss/ibot"):
+            assert float(one[key]) == pytest.approx(float(two[key]), rel=tolerance), key
+    model = native.load(folder / "model").state_dict()
+    shutil.copy(folder / "checkpoints" / "previous.ckpt", folder / "checkpoints" / "last.ckpt")
+    (folder / "metrics.json").unlink()
+    again, _ = trained(tmp_path / "fsdp", galaxy_cache, "distil", "fsdp", 2)
+    assert again == spread
+    torch.testing.assert_close(native.load(folder / "model").state_dict(), model, rtol=0, atol=0)

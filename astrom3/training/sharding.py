@@ -58,9 +58,12 @@ def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def gather(module: nn.Module) -> None:
     """Make every parameter whole on every process, for saving. Not to be trained or called afterwards."""
+    from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
 
     for part in module.modules():
+        if isinstance(part, FSDPModule):  # fully_shard has made it a class of its own
+            part.__class__ = type(part).__bases__[1]
         for name, parameter in list(part._parameters.items()):
             if isinstance(parameter, DTensor):
                 whole = parameter.full_tensor().detach()

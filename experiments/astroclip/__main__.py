@@ -112,6 +112,7 @@ def recall(path: Path, key: str, predictions: dict[str, np.ndarray]) -> Any:
 
 def remember(path: Path, key: str, found: Any, predictions: dict[str, np.ndarray]) -> None:
     """Keep what a task found."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     told = {name: values.tolist() for name, values in predictions.items()}
     write_json(path, {"key": key, "found": found, "predictions": told})
 

@@ -74,7 +74,7 @@ def supervised(data: Any, vectors: Mapping[str, Vectors], settings: Settings) ->
         "spectrum, Conv+Att, supervised": (SpectrumBaseline, lambda split: of_split(data, split, "specformer/flux")),
         "photometry, MLP, supervised": (photometry_mlp, lambda split: of_array(observed[split])),
     }
-    how = Fit(5e-4, settings.epochs, settings.batch, settings.fewest_steps)
+    how = Fit(5e-4, settings.epochs, settings.batch)
     found = {}
     for name, (make, inputs) in baselines.items():
         predictions = np.empty_like(vectors["test"].targets)

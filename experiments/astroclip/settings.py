@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Settings:
-    """objects: of the simulated survey. stages: further overrides by mode. fewest_steps: of every small network, so
+    """objects: of the simulated survey. stages: further overrides by mode. fewest_steps: of networks on embeddings, so
     that few objects are passed through more often. width, epochs, batch: of the supervised baselines. flows: of a
     posterior."""
 
@@ -39,8 +39,8 @@ SIZES = {
             "clip": ("optim.lr=0.001", "epochs=20"),
         },
         fewest_steps=400,
-        width=16,
-        epochs=12,
+        width=8,
+        epochs=10,
         batch=32,
         flows=2,
     ),
