@@ -69,8 +69,8 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         write_json(run / INFO, describe_run(cfg, data))
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()
-    callbacks = [KeepFrozen(cfg.get("keep", "auto"))]
-    callbacks += standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
+    standard = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
+    callbacks = [KeepFrozen(cfg.get("keep", "auto")), *standard]
     logger = registry.instantiate(cfg.logger, allow)
     trainer = registry.instantiate(
         cfg.trainer, allow, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger,

@@ -65,7 +65,7 @@ def finish(cfg: DictConfig) -> DictConfig:
     return resolved
 
 
-def leave_out_encoders(plain: dict[str, Any]) -> None:
+def leave_out_encoders(plain: dict[Any, Any]) -> None:
     """Of several encoders those stay, in place, whose modality is among `modalities`."""
     wanted = plain.get("modalities")
     model = plain.get("model")

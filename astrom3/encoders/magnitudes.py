@@ -23,6 +23,9 @@ class MagnitudeMLP(nn.Module):
 
     view = "magnitudes"
     inputs = (MAGNITUDES,)
+    centre: Tensor
+    colour_centre: Tensor
+    colour_width: Tensor
 
     def __init__(self, hidden_dim: int = 512, layers: int = 3, colours: bool = True, dropout: float = 0.0) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ Batch = Mapping[str, Any]
 
 def encode(encoder: nn.Module, batch: Batch) -> Tensor:
     """Features (B, out_features) of one encoder's modality, from what was kept of it where the batch has that."""
-    first = encoder.inputs[0]  # type: ignore[index]
+    first = str(encoder.inputs[0])  # type: ignore[index]
     if FEATURES + first in batch:
         return batch[FEATURES + first]
     if TOKENS + first in batch:
@@ -38,7 +38,7 @@ def encode(encoder: nn.Module, batch: Batch) -> Tensor:
 
 def taken(encoder: nn.Module, batch: Batch, rows: Tensor) -> dict[str, Tensor]:
     """What `encode` reads of some rows of a batch."""
-    first = encoder.inputs[0]  # type: ignore[index]
+    first = str(encoder.inputs[0])  # type: ignore[index]
     keys = (*encoder.inputs, FEATURES + first, TOKENS + first)  # type: ignore[misc]
     return {key: batch[key][rows] for key in keys if key in batch}
 

@@ -195,6 +195,7 @@ class MagnitudesReader(Reader):
     """Rows of catalogue magnitudes."""
 
     def __init__(self, members: Members) -> None:
+        assert members.columns is not None
         self.values = frozen(members.columns, np.float32)
 
     def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:

@@ -75,7 +75,8 @@ class MaskedSpectraModule(TrainingModule):
         return reconstruct(self.model, batch[FLUX], self.masks, batch["index"], (self.seed, epoch))
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
-        loss = masked_spectrum_loss(*self(batch, self.current_epoch + 1), over_ranks=True)
+        found: Reconstruction = self(batch, self.current_epoch + 1)
+        loss = masked_spectrum_loss(found.reconstruction, found.tokens, found.masked, over_ranks=True)
         self.log_training_loss(loss, len(batch[FLUX]))
         return loss
 

@@ -86,10 +86,10 @@ def teacher_targets(
     patches = centres.ibot.targets(of_patches, temperature)
     centres.dino.update(mean_over_ranks(of_classes.float().mean(dim=0)))
     # Every process has its own number of masked patches, and maybe none.
-    count = mean_over_ranks(of_patches.new_tensor(float(len(of_patches)), dtype=torch.float32))
+    hidden = mean_over_ranks(of_patches.new_tensor(float(len(of_patches)), dtype=torch.float32))
     total = mean_over_ranks(of_patches.float().sum(dim=0))
-    if count > 0:
-        centres.ibot.update(total / count)
+    if hidden > 0:
+        centres.ibot.update(total / hidden)
     return classes, patches
 
 
