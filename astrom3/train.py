@@ -53,7 +53,9 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal, standard_callbacks
     from astrom3.training.checkpoints import AtomicCheckpointIO, newest_sound
+    from astrom3.training.frozen import KeepFrozen
     from astrom3.training.hardware import keep_memory, precision, quieten
+    from astrom3.training.sharding import gather
 
     quieten()
     keep_memory()
@@ -67,7 +69,8 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         write_json(run / INFO, describe_run(cfg, data))
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()
-    callbacks = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
+    standard = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
+    callbacks = [KeepFrozen(cfg.get("keep", "auto")), *standard]
     logger = registry.instantiate(cfg.logger, allow)
     trainer = registry.instantiate(
         cfg.trainer, allow, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger,
@@ -78,6 +81,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         evaluation.load_best(module, run)
         scores = evaluation.test_best(trainer, module, data, cfg.seed)
+        gather(module)
         if trainer.is_global_zero:
             evaluation.save_results(run, module, data, scores, run.name)
     except SIGTERMException:  # a SystemExit that says 0, as if all were done

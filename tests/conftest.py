@@ -22,6 +22,12 @@ def real_dir() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def galaxy_cache(tmp_path_factory):
+    """Folder of one simulated galaxy survey of 24 and its stores, shared by the tests of AstroCLIP."""
+    return tmp_path_factory.mktemp("galaxies")
+
+
 def pytest_collection_modifyitems(items):
     """Tests marked gpu are skipped, with the reason, where there is no CUDA device."""
     marked = [item for item in items if "gpu" in item.keywords]

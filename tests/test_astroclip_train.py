@@ -25,10 +25,10 @@ KINDS = {"masked": SpecFormer, "distil": Branch, "clip": AlignedTowers}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
+def cache(galaxy_cache):
     """One simulated survey and one store for all tests here, away from the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROM3_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ASTROM3_CACHE", str(galaxy_cache))
         yield
 
 

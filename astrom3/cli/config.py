@@ -57,11 +57,24 @@ def finish(cfg: DictConfig) -> DictConfig:
     except (InterpolationResolutionError, MissingMandatoryValue) as error:
         raise UserError(f"the configuration cannot be resolved: {_one_line(error)}") from None
     assert isinstance(plain, dict)
+    leave_out_encoders(plain)
     resolved = OmegaConf.create({k: v for k, v in plain.items() if k not in TABLES})
     OmegaConf.set_struct(resolved, True)
     _check_combination(resolved)
     registry.check(resolved, resolved.get("allow"))
     return resolved
+
+
+def leave_out_encoders(plain: dict[Any, Any]) -> None:
+    """Of several encoders those stay, in place, whose modality is among `modalities`."""
+    wanted = plain.get("modalities")
+    model = plain.get("model")
+    if not wanted or not isinstance(model, dict):
+        return
+    for node in (plain, model, model.get("backbone") or {}):
+        encoders = node.get("encoders") if isinstance(node, dict) else None
+        if isinstance(encoders, dict) and len(encoders) > 1:
+            node["encoders"] = {slot: encoder for slot, encoder in encoders.items() if slot in wanted}
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
@@ -274,7 +287,7 @@ def _show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-SEVERAL_KINDS = ("trainer.devices", "data.on_device")  # a number or true, a list of numbers, "auto"
+SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
 POSITIVE = ("optim.lr", "data.batch_size", "data.eval_batch_size", "epochs", "schedule.factor", "hidden_dim")
 CHOICES = {
     "head_merge": ("published", "usual"),

@@ -13,6 +13,7 @@ import torch
 from astrom3.data.layouts.table import Catalogue, Source, picked
 from astrom3.data.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.data.store import Store, guard
+from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.quality import Decision, check_catalogue, frozen
 from astrom3.modalities.view import Members, View, views_of
@@ -98,6 +99,24 @@ def _missing_values(values: np.ndarray, ids: np.ndarray, there: np.ndarray) -> l
     return rows
 
 
+def view_columns(source: Source, split: str, views: Mapping[str, View]) -> dict[str, np.ndarray]:
+    """Slot -> catalogue columns (n, c) float64 that its view names, NaN where unknown; slots without such are left out.
+
+    UserError where the data have no such column.
+    """
+    found = {}
+    for slot, view in views.items():
+        absent = [name for name in view.columns if name not in source.table(split).target_names]
+        if absent:
+            raise UserError(
+                f"{source.root} has no column {absent[0]}, which {slot} (view {view.name}) reads: leave {slot} away "
+                "from modalities"
+            )
+        if view.columns:
+            found[slot] = source.targets(split, view.columns)
+    return found
+
+
 def select(
     catalogue: Catalogue,
     present: dict[str, np.ndarray],
@@ -173,6 +192,8 @@ class PackedSplit:
             slot: stores[view.store].present[rows] if view.stored else inputs.has_metadata
             for slot, view in self.views.items()
         }
+        columns = view_columns(source, split, self.views)
+        present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
         aims = source.targets(split, targets) if targets else None
         chosen = select(catalogue, present, decisions + inputs.decisions, labelled_only, min_modalities, aims)
         at = chosen.positions
@@ -189,7 +210,8 @@ class PackedSplit:
         metadata = picked(inputs.metadata, at)
         members = Members(self.rows, at, photo, metadata, self.pad_constants, picked(inputs.periods, at))
         arrays = {name: store.arrays for name, store in stores.items()}
-        self.readers = readers_of(self.views, arrays, members)
+        own = {slot: np.nan_to_num(values[at]).astype(np.float32) for slot, values in columns.items()}
+        self.readers = readers_of(self.views, arrays, members, own)
 
     def __len__(self) -> int:
         return len(self.positions)

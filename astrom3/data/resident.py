@@ -95,6 +95,10 @@ class ResidentSplit:
 
 def can_reside(split: PackedSplit) -> bool:
     """Whether every view of the split can be gathered on the device; so far those of AstroM3 can."""
+    from astrom3.data.kept import KeptReader
+
+    if any(isinstance(reader, KeptReader) for reader in split.readers.values()):
+        return False
     return all(slot == view.name and slot in RESIDENT for slot, view in split.views.items())
 
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from astrom3.data.layouts.table import Group, Piece, Source, picked
 from astrom3.data.loader import Position
-from astrom3.data.packed import Batch, Selection, catalogue_inputs, select
+from astrom3.data.packed import Batch, Selection, catalogue_inputs, select, view_columns
 from astrom3.data.sampler import draw, global_sizes
 from astrom3.data.store import guard
 from astrom3.errors import UserError
@@ -51,6 +51,8 @@ class StreamSplit:
         inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
         everywhere = np.ones(len(catalogue.ids), dtype=bool)
         present = {slot: everywhere if view.stored else inputs.has_metadata for slot, view in self.views.items()}
+        columns = view_columns(source, split, self.views)
+        present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
         aims = source.targets(split, targets) if targets else None
         self.selection: Selection = select(catalogue, present, inputs.decisions, labelled_only, min_modalities, aims)
         self.found: dict[Decision, None] = {}  # decisions met while reading, each once
@@ -64,7 +66,8 @@ class StreamSplit:
         self.photo = picked(inputs.photo, self.positions)
         self.metadata = picked(inputs.metadata, self.positions)
         self.periods = picked(inputs.periods, self.positions)
-        self.has_metadata = picked(inputs.has_metadata, self.positions)
+        self.known = {slot: there[self.positions] for slot, there in present.items()}  # by the catalogue
+        self.columns = {s: np.nan_to_num(v[self.positions]).astype(np.float32) for s, v in columns.items()}
         self.pad_constants = self.table.pad_constants if pad_constants is None else pad_constants
 
     def __len__(self) -> int:
@@ -232,7 +235,7 @@ class _Reader:
             if isinstance(view, StoredView):
                 present[slot] = view.present(arrays[view.store])
             else:
-                present[slot] = split.has_metadata[members]
+                present[slot] = split.known[slot][members]
         has = np.stack(list(present.values()))
         usable = has.sum(axis=0) >= split.min_modalities
         for i in np.flatnonzero(~usable).tolist():
@@ -275,9 +278,10 @@ class _Reader:
         }
         if split.targets is not None:
             out["target"] = torch.from_numpy(split.targets[members])
-        for view in split.views.values():
+        for slot, view in split.views.items():
+            whole = split.columns.get(slot, split.metadata)
             for key in view.keys:
-                rows = self.pool[key][slots] if view.stored else split.metadata[members]
+                rows = self.pool[key][slots] if view.stored else whole[members]
                 out[key] = torch.from_numpy(rows)
         out["present"] = {m: torch.from_numpy(self.pool[f"present.{m}"][slots]) for m in split.modalities}
         return out

@@ -83,6 +83,7 @@ class SpecFormer(nn.Module):
 
     view = "specformer"
     inputs = ("specformer/flux",)
+    pretraining_only = ("head",)
 
     def __init__(
         self,

@@ -18,14 +18,35 @@ from torch.nn import functional as F
 
 LOGIT_SCALE_RANGE = (1.0, 100.0)
 CLAMPS = ("forward", "parameter")
+# Prefixes of batch keys with what a frozen encoder or the frozen part of a tower has said (training/frozen.py).
+FEATURES = "features/"
+TOKENS = "tokens/"
 FUSIONS = ("avg", "concat")
 
 Batch = Mapping[str, Any]
 
 
 def encode(encoder: nn.Module, batch: Batch) -> Tensor:
-    """Features (B, out_features) of one encoder's modality."""
+    """Features (B, out_features) of one encoder's modality, from what was kept of it where the batch has that."""
+    first = str(encoder.inputs[0])  # type: ignore[index]
+    if FEATURES + first in batch:
+        return batch[FEATURES + first]
+    if TOKENS + first in batch:
+        return encoder.project(batch[TOKENS + first])  # type: ignore[operator]
     return encoder(*(batch[key] for key in encoder.inputs))  # type: ignore[union-attr]
+
+
+def taken(encoder: nn.Module, batch: Batch, rows: Tensor) -> dict[str, Tensor]:
+    """What `encode` reads of some rows of a batch."""
+    first = str(encoder.inputs[0])  # type: ignore[index]
+    keys = (*encoder.inputs, FEATURES + first, TOKENS + first)  # type: ignore[misc]
+    return {key: batch[key][rows] for key in keys if key in batch}
+
+
+def leave_unused(encoder: nn.Module) -> None:
+    """Parts of an encoder that only its pre-training needs do not learn: DDP waits for gradients of what does."""
+    for name in getattr(encoder, "pretraining_only", ()):
+        getattr(encoder, name).requires_grad_(False)
 
 
 def compile_encoders(model: nn.Module) -> None:
@@ -43,6 +64,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: nn.Module, num_classes: int):
         super().__init__()
         self.encoder, self.num_classes = encoder, num_classes
+        leave_unused(encoder)
         self.head = nn.Linear(encoder.out_features, num_classes)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> Tensor:
@@ -65,6 +87,8 @@ class MultimodalModel(nn.Module):
             raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}, not {clamp!r}")
         self.hidden_dim, self.clamp = hidden_dim, clamp
         self.encoders = nn.ModuleDict(encoders)
+        for encoder in encoders.values():
+            leave_unused(encoder)
         widths: dict[str, int] = {m: e.out_features for m, e in encoders.items()}  # type: ignore[misc]
         self.projections = nn.ModuleDict({m: nn.Linear(width, hidden_dim) for m, width in widths.items()})
         self.logit_scales = nn.ParameterDict(
@@ -93,8 +117,7 @@ class MultimodalModel(nn.Module):
         if present is None or bool(present.all()):
             return F.normalize(projection(encode(encoder, batch)), dim=-1, eps=self.shortest)
         rows = present.nonzero().squeeze(1)
-        inputs = {key: batch[key][rows] for key in encoder.inputs}  # type: ignore[union-attr]
-        found = F.normalize(projection(encode(encoder, inputs)), dim=-1, eps=self.shortest)
+        found = F.normalize(projection(encode(encoder, taken(encoder, batch, rows))), dim=-1, eps=self.shortest)
         return found.new_zeros(len(present), self.hidden_dim).index_copy(0, rows, found)
 
     def scale(self, a: str, b: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from astrom3.encoders.specformer import SpecFormer
+from astrom3.encoders.towers import leave_unused
 from astrom3.encoders.transformer import SpectrumMLP
 from astrom3.encoders.vit import VisionTransformer
 from astrom3.errors import UserError
@@ -128,6 +129,7 @@ class CrossAttentionTower(nn.Module):
         self.backbone = backbone
         self.cross_attention = CrossAttentionHead(embed_dim, backbone.token_features, n_head, dropout)  # type: ignore[arg-type]
         self.mlp = SpectrumMLP(embed_dim, 4 * embed_dim, dropout)
+        leave_unused(backbone)
         if freeze:
             backbone.requires_grad_(False)
             backbone.eval()
@@ -199,6 +201,9 @@ class ImageTower(CrossAttentionTower):
     ) -> None:
         super().__init__(backbone, embed_dim, n_head, dropout, freeze, residual=not compat)
         self.compat = compat
+        if compat:  # neither is read
+            backbone.cls_token.requires_grad_(False)
+            backbone.pos_embed.requires_grad_(False)
 
     def read(self, prepared: Tensor) -> Tensor:
         """Network images (B, 3, H, W) -> what the head attends to (B, T, D)."""

@@ -65,6 +65,7 @@ class VisionTransformer(nn.Module):
 
     view = "cutout"
     inputs = ("cutout/flux",)
+    pretraining_only = ("mask_token",)
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""Views of galaxies: `specformer` (a spectrum on DESI's grid), `cutout` (an image in g, r, z) and `cutout-crops`.
+"""Views of galaxies: `specformer` (a spectrum on DESI's grid), `cutout` (an image in g, r, z), `cutout-crops` and
+`magnitudes` (g, r, z of the catalogue).
 
 Parker et al. 2024 (MNRAS 531, 4990), section 3. The store keeps raw flux; the encoders normalise it themselves, so
 that a GPU does it.
@@ -25,6 +26,7 @@ SIZE = 152  # pixels of an image's side
 BANDS = 3  # g, r, z
 FLUX = "specformer/flux"
 CUTOUT = "cutout/flux"
+MAGNITUDES = "magnitudes/grz"
 GLOBAL_CROPS = "cutout/global"
 LOCAL_CROPS = "cutout/local"
 CROP_DRAW = 6  # purpose of draws, beside those of data/sampler.py, data/streaming.py and modalities/astromer_masks.py
@@ -128,6 +130,7 @@ class SpecFormerView(GalaxyView):
 
     name = "specformer"
     modality = "spectra"
+    draws = False
     keys = (FLUX,)
     values = (np.float32, (PIXELS,))
     words = (REJECTIONS, ("{} lost pixels interpolated",))
@@ -141,6 +144,7 @@ class CutoutView(GalaxyView):
 
     name = "cutout"
     modality = "images"
+    draws = False
     keys: ClassVar[tuple[str, ...]] = (CUTOUT,)
     values = (np.float32, (BANDS, SIZE, SIZE))
     words = (REJECTIONS, ("{} lost pixels set to 0",))
@@ -178,6 +182,7 @@ class CropsView(CutoutView):
     """
 
     name = "cutout-crops"
+    draws = True
     keys = (GLOBAL_CROPS, LOCAL_CROPS)
     extras: ClassVar = {}
 
@@ -192,5 +197,30 @@ class CropsView(CutoutView):
         return CropsReader(arrays, members, self.settings)
 
 
-for _view in (SpecFormerView(), CutoutView(), CropsView()):
+class MagnitudesReader(Reader):
+    """Rows of catalogue magnitudes."""
+
+    def __init__(self, members: Members) -> None:
+        assert members.columns is not None
+        self.values = frozen(members.columns, np.float32)
+
+    def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
+        return {MAGNITUDES: torch.from_numpy(self.values[at])}
+
+
+class MagnitudesView(View):
+    """Total magnitudes of a galaxy: float32 (3,), g, r, z. A galaxy without one of them lacks the modality."""
+
+    name = "magnitudes"
+    modality = "photometry"
+    keys = (MAGNITUDES,)
+    stored = False
+    draws = False
+    columns = ("mag_g", "mag_r", "mag_z")
+
+    def reader(self, arrays: Arrays, members: Members) -> MagnitudesReader:
+        return MagnitudesReader(members)
+
+
+for _view in (SpecFormerView(), CutoutView(), CropsView(), MagnitudesView()):
     register(_view)

@@ -30,7 +30,7 @@ class Members:
     rows (m,) int64: their places in the arrays. positions (m,) int64: their places in the split, which random windows
     and masks are drawn for. features (m, 4) and metadata (m, 34) float32: normalised catalogue values.
     pad_constants: constants of a light curve stand in its padded rows too. periods (m,) float64: the catalogue's [day],
-    NaN where unknown, or None.
+    NaN where unknown, or None. columns (m, c) float32: what a view names in `columns`, 0 where unknown, or None.
     """
 
     rows: np.ndarray
@@ -39,6 +39,7 @@ class Members:
     metadata: np.ndarray
     pad_constants: bool = True
     periods: np.ndarray | None = None
+    columns: np.ndarray | None = None
 
 
 class Reader(ABC):
@@ -60,13 +61,16 @@ class Reader(ABC):
 class View(ABC):
     """name: what encoders and configurations call it. modality: of which kind of observation it is a view.
 
-    keys: batch keys that its reader fills. stored: whether `prepare` makes arrays that the store keeps.
+    keys: batch keys that its reader fills. stored: whether `prepare` makes arrays that the store keeps. draws: whether
+    training sees an object differently in every epoch (windows, crops, masks); what is not known to be fixed does.
     """
 
     name: ClassVar[str]
     modality: ClassVar[str]
     keys: ClassVar[tuple[str, ...]]
     stored: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+    columns: ClassVar[tuple[str, ...]] = ()  # of the catalogue, beside those of variable stars, that its reader takes
     uses_features: ClassVar[bool] = False  # whether the light curve's catalogue features are part of the input
 
     @property

@@ -6,7 +6,7 @@ Rizhko & Bloom 2024 (arXiv:2411.08842); Donoso-Oliva et al. 2023 (A&A 670, A54).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -100,6 +100,7 @@ class SpectraView(StoredView):
 
     name = "spectra"
     modality = "spectra"
+    draws = False
     keys = ("spectra",)
     ragged = False
     values = (np.float32, (2, WAVELENGTH_COUNT))
@@ -130,6 +131,7 @@ class Metadata(View):
 
     name = "metadata"
     modality = "metadata"
+    draws = False
     keys = ("metadata",)
     stored = False
 
@@ -251,6 +253,12 @@ def fill_spectra(values, log_mad, slot, out):
             out[i, 2] = log_mad[slot[i]]
 
 
-def readers_of(views: Mapping[str, View], arrays: Mapping[str, Arrays], members: Members) -> dict[str, Any]:
-    """Slot -> reader. arrays: by name of the store."""
-    return {slot: view.reader(arrays.get(view.store, {}), members) for slot, view in views.items()}
+def readers_of(
+    views: Mapping[str, View],
+    arrays: Mapping[str, Arrays],
+    members: Members,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Slot -> reader. arrays: by name of the store; columns: slot -> what its view reads of the catalogue (m, c)."""
+    own = {slot: replace(members, columns=values) for slot, values in (columns or {}).items()}
+    return {slot: view.reader(arrays.get(view.store, {}), own.get(slot, members)) for slot, view in views.items()}

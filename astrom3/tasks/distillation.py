@@ -13,17 +13,16 @@ from random import Random
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from astrom3.encoders.dino_head import Branch
 from astrom3.encoders.transformer import ImageBlock
 from astrom3.modalities.galaxy_views import GLOBAL_CROPS, LOCAL_CROPS
 from astrom3.tasks.dino import update_teacher
-from astrom3.tasks.distributed import sum_over_ranks, world_size
+from astrom3.tasks.distributed import gather_rows, mean_over_ranks, sum_over_ranks
 from astrom3.tasks.masks import BlockMasks, crop_masks
 from astrom3.tasks.schedules_astroclip import DistillationRecipe, StepSettings, parameter_groups, set_rates
-from astrom3.tasks.self_distillation import Centres, Crops, Weights, clip_gradients, distillation_losses
+from astrom3.tasks.self_distillation import Centres, Crops, Weights, clip_gradients, distillation_losses, itself
 from astrom3.tasks.task import TrainingModule
 
 VALIDATION = 1 << 40  # keeps the masks of evaluation apart from those of training
@@ -34,7 +33,9 @@ class DistillationModule(TrainingModule):
 
     drop_path: stochastic depth of the student. weight_decay_end, momentum, teacher_temperature: of the first and last
     step. Warm-ups longer than half of the run are cut to it. layer_decay: factor of the rate from block to block.
-    koleo: weight of the loss that spreads the embeddings. The last weights are the result, as published.
+    koleo: weight of the loss that spreads the embeddings. koleo_global: its neighbours are sought among the images of
+    all processes, so that their number changes nothing; false: of each by itself, as published. The last weights are
+    the result, as published.
     """
 
     best_metric = "val/steps"
@@ -57,6 +58,7 @@ class DistillationModule(TrainingModule):
         frozen_epochs: float = 1,
         layer_decay: float = 0.9,
         koleo: float = 0.1,
+        koleo_global: bool = True,
     ):
         super().__init__(model, optim, schedule, seed, freeze)
         self.classes = tuple(classes)
@@ -67,6 +69,7 @@ class DistillationModule(TrainingModule):
         self.frozen_epochs = frozen_epochs
         self.layer_decay = layer_decay
         self.weights = Weights(koleo=koleo)
+        self.koleo_global = koleo_global
         self.student = deepcopy(model)
         for block in self.student.modules():
             if isinstance(block, ImageBlock):
@@ -81,6 +84,16 @@ class DistillationModule(TrainingModule):
         """The student starts as the teacher, whatever weights that was given. A checkpoint is read after this."""
         if stage == "fit":
             self.student.load_state_dict(self.model.state_dict())
+
+    def configure_model(self) -> None:
+        """Teacher and student are spread over the devices, where the strategy wants it (trainer=fsdp)."""
+        from astrom3.training.sharding import is_sharded, shard
+
+        if self.device_mesh is None or is_sharded(self):
+            return
+        for branch in (self.model, self.student):
+            shard(branch.backbone, (ImageBlock,), self.device_mesh, "features")
+            shard(branch.dino_head, (), self.device_mesh)
 
     def train(self, mode: bool = True) -> DistillationModule:
         """The teacher stays in evaluation mode."""
@@ -140,6 +153,7 @@ class DistillationModule(TrainingModule):
             self.settings.teacher_temperature,
             self.weights,
             mean_over_ranks=mean_over_ranks,
+            gather=gather_rows if self.koleo_global else itself,
         )
         count = len(batch[GLOBAL_CROPS])
         self.log_training_loss(losses["loss"], count)
@@ -187,12 +201,3 @@ class DistillationModule(TrainingModule):
 
     def on_test_epoch_end(self) -> None:
         self.results = self._finish("test")
-
-
-def mean_over_ranks(x: Tensor) -> Tensor:
-    """The mean of a tensor over the processes."""
-    if world_size() == 1:
-        return x
-    total = x.clone()
-    dist.all_reduce(total)
-    return total / world_size()

@@ -11,9 +11,9 @@ from torch import Tensor
 from astrom3.encoders.specformer import SpecFormer
 from astrom3.modalities.galaxy_views import FLUX
 from astrom3.tasks.distributed import sum_over_ranks
-from astrom3.tasks.masked_spectrum import masked_spectrum_loss
+from astrom3.tasks.masked_spectrum import Reconstruction, masked_spectrum_loss, reconstruct
 from astrom3.tasks.masks import ChunkMasks
-from astrom3.tasks.task import TrainingModule, at_least_float32
+from astrom3.tasks.task import TrainingModule
 
 
 class Sums:
@@ -46,7 +46,7 @@ class Sums:
 class MaskedSpectraModule(TrainingModule):
     """model: SpecFormer. chunks, width: runs of hidden tokens in a spectrum, and tokens of a run.
 
-    Validation and test hide the same tokens every time.
+    Validation and test hide the same tokens every time, training others in every epoch.
     """
 
     best_metric = "val/loss"
@@ -70,28 +70,25 @@ class MaskedSpectraModule(TrainingModule):
         self.sums = Sums()
         self.results: dict[str, Any] = {}
 
-    def forward(self, batch: Mapping[str, Any], generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+    def forward(self, batch: Mapping[str, Any], epoch: int = 0) -> Reconstruction:
         """Reconstruction, true and masked tokens of a batch, (B, T, W) each, at least float32."""
-        tokens = self.model.prepare(batch[FLUX])
-        offsets = self.masks.draw(len(tokens), tokens.shape[1], generator).to(tokens.device)
-        masked = self.masks.apply(tokens, offsets)
-        return at_least_float32(self.model.reconstruct(masked)), at_least_float32(tokens), at_least_float32(masked)
+        return reconstruct(self.model, batch[FLUX], self.masks, batch["index"], (self.seed, epoch))
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
-        loss = masked_spectrum_loss(*self(batch))
+        found: Reconstruction = self(batch, self.current_epoch + 1)
+        loss = masked_spectrum_loss(found.reconstruction, found.tokens, found.masked, over_ranks=True)
         self.log_training_loss(loss, len(batch[FLUX]))
         return loss
 
-    def validation_step(self, batch: Mapping[str, Any], number: int) -> None:
-        self._evaluate(batch, number)
+    def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
+        self._evaluate(batch)
 
-    def test_step(self, batch: Mapping[str, Any], number: int) -> None:
-        self._evaluate(batch, number)
+    def test_step(self, batch: Mapping[str, Any], _: int) -> None:
+        self._evaluate(batch)
 
-    def _evaluate(self, batch: Mapping[str, Any], number: int) -> None:
+    def _evaluate(self, batch: Mapping[str, Any]) -> None:
         if len(batch[FLUX]):  # a rank's part of the last batch may be empty
-            fixed = torch.Generator().manual_seed(self.seed * 1009 + number)
-            self.sums.add(*self(batch, fixed))
+            self.sums.add(*self(batch))
 
     def _finish(self, stage: str) -> dict[str, float]:
         scores = self.sums.scores(self.device)

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from astrom3.data.sampler import draw
 from astrom3.errors import UserError
 
+TOKEN_DRAW = 9  # purpose of draws, beside those of data/sampler.py and of the views
 TRIES = 10  # rectangles drawn before a mask is left as it is
 
 
@@ -109,6 +111,12 @@ class ChunkMasks:
                 "choose fewer or shorter ones"
             )
         return count
+
+    def draw_for(self, objects: Tensor, tokens: int, seed: int, epoch: int) -> Tensor:
+        """Offsets, int64 (B, chunks), of the objects (B,): a function of (seed, epoch, object) alone."""
+        places = np.arange(self.chunks) + self.chunks * objects.cpu().numpy()[:, None]
+        drawn = draw(seed, epoch, TOKEN_DRAW, places) % np.uint64(self.offset_count(tokens))
+        return torch.from_numpy(drawn.astype(np.int64))
 
     def draw(self, batch: int, tokens: int, generator: torch.Generator | None = None) -> Tensor:
         """Random offsets, int64 (batch, chunks), drawn on the CPU."""

@@ -56,9 +56,9 @@ class Weights:
     koleo: float = 0.1
 
 
-def itself(mean: Tensor) -> Tensor:
-    """The mean over ranks where there is one rank."""
-    return mean
+def itself(x: Tensor) -> Tensor:
+    """The mean over processes, or the rows of all of them, where there is one process."""
+    return x
 
 
 @torch.no_grad()
@@ -85,8 +85,11 @@ def teacher_targets(
     classes = centres.dino.targets(of_classes, temperature)
     patches = centres.ibot.targets(of_patches, temperature)
     centres.dino.update(mean_over_ranks(of_classes.float().mean(dim=0)))
-    if len(of_patches):
-        centres.ibot.update(mean_over_ranks(of_patches.float().mean(dim=0)))
+    # Every process has its own number of masked patches, and maybe none.
+    hidden = mean_over_ranks(of_patches.new_tensor(float(len(of_patches)), dtype=torch.float32))
+    total = mean_over_ranks(of_patches.float().sum(dim=0))
+    if hidden > 0:
+        centres.ibot.update(total / hidden)
     return classes, patches
 
 
@@ -99,11 +102,13 @@ def distillation_losses(
     weights: Weights = Weights(),
     orders: Orders | None = None,
     mean_over_ranks: Callable[[Tensor], Tensor] = itself,
+    gather: Callable[[Tensor], Tensor] = itself,
 ) -> dict[str, Tensor]:
     """Losses of one step; `loss` is the one to differentiate, the others are what the reference logs.
 
     `loss/dino_local` and `loss/dino_global` are as they add up. `loss/koleo` and `loss/ibot` are halved, as the
-    reference logs them. The centres move. `mean_over_ranks` is the mean of a tensor over the processes.
+    reference logs them. The centres move. `mean_over_ranks` is the mean of a tensor over the processes, `gather` the
+    rows of all processes, among which the loss that spreads the embeddings looks for neighbours.
     """
     class_targets, patch_targets = teacher_targets(teacher, crops, centres, teacher_temperature, mean_over_ranks)
     images = len(crops.global_crops) // GLOBAL_CROPS
@@ -124,7 +129,7 @@ def distillation_losses(
     groups = of_local.split(images) if local_count else ()
     dino_local = dino_loss(groups, class_targets.chunk(GLOBAL_CROPS), temperature) / terms
     dino_global = GLOBAL_CROPS * dino_loss([of_global], [class_targets], temperature) / terms
-    koleo = weights.koleo * torch.stack([koleo_loss(group) for group in seen.cls.chunk(GLOBAL_CROPS)]).sum()
+    koleo = weights.koleo * torch.stack([koleo_loss(gather(group)) for group in seen.cls.chunk(GLOBAL_CROPS)]).sum()
     ibot = ibot_loss(of_patches, patch_targets, patch_weights(crops.masks), len(crops.masks), temperature)
     return {
         "loss": dino_local + dino_global + koleo + ibot,

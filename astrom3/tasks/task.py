@@ -52,6 +52,11 @@ class TrainingModule(L.LightningModule):
         self.schedule: WarmupThenPlateau | StepSchedule | None = None
         self._schedule_state: dict[str, Any] | None = None
 
+    def configure_model(self) -> None:
+        """A strategy that spreads a network over devices says so by its mesh."""
+        if self.device_mesh is not None:
+            raise UserError("trainer=fsdp spreads the networks of mode=distil alone: use trainer=ddp")
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # Lightning refuses to clip gradients of a fused optimiser in mixed precision.
         fused = not self.trainer.gradient_clip_val or "mixed" not in str(self.trainer.precision)

@@ -16,13 +16,14 @@ from astrom3.published import native
 from astrom3.tasks import regression
 from astrom3.training.checkpoints import load_weights
 from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
+from astrom3.training.sharding import load_whole
 
 log = logging.getLogger(__name__)
 
 
 def load_best(module: L.LightningModule, run: Path) -> None:
     """Put the weights of the best validation accuracy into `module`."""
-    module.load_state_dict(load_weights(run / "checkpoints" / BEST))
+    load_whole(module, load_weights(run / "checkpoints" / BEST))
 
 
 def test_best(trainer: L.Trainer, module: Any, data: L.LightningDataModule, seed: int) -> dict[str, Any]:

@@ -38,16 +38,17 @@ from astrom3.registry import read_stored
 log = logging.getLogger(__name__)
 CONFIG, INFO, METRICS, FAILURE = "config.yaml", "run.json", "metrics.json", "failure.json"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run", "data.cache", "datamodule.cache",
-                  "data.num_workers", "datamodule.num_workers", "data.on_device",
+KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run", "keep", "data.cache",
+                  "datamodule.cache", "data.num_workers", "datamodule.num_workers", "data.on_device",
                   "datamodule.on_device", "trainer.accelerator", "trainer.devices",
                   "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
                   "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
 # Keys that runs of version 0.1 do not have.
 ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated",
          "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
-         "optim.layer_decay", "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
-         "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow")  # fmt: skip
+         "optim.layer_decay", "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target",
+         "task_name", "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow", "keep", "tasks",
+         "module.tasks", "module.masked_weight", "module.chunks", "module.width")  # fmt: skip
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
 MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json")

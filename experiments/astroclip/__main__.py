@@ -1,134 +1,183 @@
-"""AstroCLIP from pre-training to properties of galaxies: python -m experiments.astroclip [objects=1000] [size=tiny]
+"""AstroCLIP from pre-training to downstream tasks: python -m experiments.astroclip [size=tiny] [objects=1000]
 
-Masked spectra, self-distilled images and their alignment are trained on the simulated galaxy survey. Redshift and
-four properties are then told from the embeddings of each stage, by nearest neighbours (zero-shot) and by a small
-network (few-shot), with the published protocol (Parker et al. 2024, section 6). Writes results.json, results.md and
-results.png here. The survey is simulated: the published numbers beside ours are no comparison of models.
+Masked spectra, self-distilled images and their alignment are trained. Then redshift and four properties are told from
+the embeddings (zero-shot, few-shot) and by supervised baselines, posteriors are estimated by spline flows, and the
+questions of Galaxy Zoo are answered, with the published protocols (Parker et al. 2024, section 6). A finished stage or
+task is not repeated; one that was interrupted goes on.
+
+tasks    of properties,baselines,posterior,morphology; all of them by default (posterior needs the extra `flows`)
+size     tiny (minutes on two cores), small, published (GPUs)
+out      folder of results.json, results.md and the pictures
+others   go to every training: trainer=gpu trainer.devices=4 data=local data.path=.. hydra/launcher=slurm ..
+
+    python -m experiments.astroclip size=published data=local data.path=<pairs> trainer=ddp trainer.devices=4 \
+        hydra/launcher=slurm hydra.launcher.partition=gpu
+
+The default survey is simulated: the published numbers beside ours are no comparison of models.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from experiments.astroclip.fewshot import few_shot
-from experiments.astroclip.tables import markdown, picture
+from astrom3.errors import UserError
+from astrom3.files import write_json
+from experiments.astroclip.settings import SIZES, SPLITS, TASKS, Settings
 
-OUT = Path(__file__).parent
-NEIGHBOURS = 64
-PROPERTIES = ("log_mass", "log_ssfr", "metallicity", "age")
-TARGETS = ("redshift", *PROPERTIES)
-STAGES = {"masked": "init=scratch", "distil": "init=scratch", "clip": "init=stages"}
-DEFAULTS = {"objects": "1000", "size": "tiny", "root": "runs/astroclip", "seed": "42"}
-# Larger rates than those published for many GPUs, which in minutes teach nothing.
-RATES = {"masked": "optim.lr=0.001", "distil": "optim.lr=0.001", "clip": "optim.lr=0.001"}
-EPOCHS = {"masked": "epochs=10", "distil": "epochs=4", "clip": "epochs=10"}
+log = logging.getLogger(__name__)
+DEFAULTS = {"objects": "", "size": "tiny", "root": "runs/astroclip", "seed": "42", "tasks": "", "out": ""}
 
 
 def main(*arguments: str) -> dict[str, Any]:
     """arguments: key=value of DEFAULTS, and further overrides of every training."""
     given = dict(argument.partition("=")[::2] for argument in arguments)
+    # tasks=[..] in brackets belongs to the alignment (tasks=[contrastive,masked]).
+    of_clip = given.pop("tasks") if given.get("tasks", "").startswith("[") else None
     chosen = {key: given.pop(key, value) for key, value in DEFAULTS.items()}
-    common = [
-        "model=astroclip",
-        "data=simulated",
-        "trainer=cpu",
-        f"size={chosen['size']}",
-        f"data.objects={chosen['objects']}",
-        f"root={chosen['root']}",
-        f"seed={chosen['seed']}",
-        *(f"{key}={value}" for key, value in given.items()),
-    ]
-    for mode, start in STAGES.items():
-        train_stage([*common, f"mode={mode}", start, RATES[mode], EPOCHS[mode]])
-    found = {"objects": int(chosen["objects"]), "size": chosen["size"], "r2": scores(common)}
-    (OUT / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    (OUT / "results.md").write_text(markdown(found))
-    picture(found, OUT / "results.png")
+    tasks = chosen["tasks"].split(",") if chosen["tasks"] else list(TASKS)
+    if set(tasks) - set(TASKS) or chosen["size"] not in SIZES:
+        raise UserError(f"tasks are of {','.join(TASKS)}, and size is one of {', '.join(SIZES)}")
+    settings = SIZES[chosen["size"]]
+    common = [f"size={chosen['size']}", f"root={chosen['root']}", f"seed={chosen['seed']}", "model=astroclip"]
+    if given.get("data", "simulated") == "simulated":
+        common += ["data=simulated", f"data.objects={chosen['objects'] or settings.objects}"]
+        given.pop("data", None)
+    if "trainer" not in given:
+        common.append("trainer=auto" if chosen["size"] == "published" else "trainer=cpu")
+    common += [f"{key}={value}" for key, value in given.items()]
+    if of_clip:
+        common.append(f"tasks={of_clip}")
+    out = Path(chosen["out"] or Path(__file__).parent)
+    return run(common, settings, chosen["size"], tasks, Path(chosen["root"]), out)
+
+
+def run(common: list[str], settings: Settings, size: str, tasks: list[str], root: Path, out: Path) -> dict[str, Any]:
+    """Train, embed, tell and write."""
+    from experiments.astroclip.stages import train_stages
+    from experiments.astroclip.vectors import all_vectors, open_data
+
+    train_stages(common, settings)
+    data = open_data(common)
+    vectors = all_vectors(common, data, root / "vectors")
+    found: dict[str, Any] = {
+        "objects": sum(len(vectors[split].targets) for split in SPLITS),
+        "counts": {split: len(vectors[split].targets) for split in SPLITS},
+        "size": size,
+        "simulated": data.source.note == "simulated data",
+    }
+    predictions: dict[str, np.ndarray] = {}
+    for task in tasks:
+        began = time.monotonic()
+        own: dict[str, np.ndarray] = {}
+        kept = root / "told" / f"{task}.json"
+        key = key_of(vectors, settings)
+        found[task] = recall(kept, key, own)
+        if found[task] is None:
+            found[task] = DONE[task](data, vectors, settings, own)
+            remember(kept, key, found[task], own)
+        predictions |= own
+        log.info("%s in %.0f s", task, time.monotonic() - began)
+        write(found, predictions, vectors["test"].targets[:, 0], out)
     return found
 
 
-def train_stage(overrides: list[str]) -> None:
-    """Train one stage, where it is not finished already."""
-    from astrom3.cli.config import compose
-    from astrom3.train import train
+def key_of(vectors: dict[str, Any], settings: Settings) -> str:
+    """Key of everything that a task reads."""
+    key = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    for part in vectors.values():
+        for array in (*part.vectors.values(), part.targets):
+            key.update(np.ascontiguousarray(array).data)
+    return key.hexdigest()
 
-    train(compose(overrides))
+
+def recall(path: Path, key: str, predictions: dict[str, np.ndarray]) -> Any:
+    """What a task found before, None where it has not run on these vectors. Fills its predictions."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    if kept["key"] != key:
+        return None
+    predictions |= {name: np.array(values) for name, values in kept["predictions"].items()}
+    return kept["found"]
 
 
-def scores(common: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Embedding -> "zero-shot" and "few-shot" -> target -> R2 of the test split."""
-    train = embeddings(common, "train")
-    test = embeddings(common, "test")
+def remember(path: Path, key: str, found: Any, predictions: dict[str, np.ndarray]) -> None:
+    """Keep what a task found."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = {name: values.tolist() for name, values in predictions.items()}
+    write_json(path, {"key": key, "found": found, "predictions": told})
+
+
+def do_properties(data: Any, vectors: Any, settings: Settings, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
+    from experiments.astroclip.properties import scores, told
+
+    truth = vectors["test"].targets
     found = {}
-    for name in train["vectors"]:
-        found[name] = one_embedding(train["vectors"][name], train["targets"], test["vectors"][name], test["targets"])
-        logging.getLogger(__name__).info("%s: %s", name, found[name])
+    for name, protocols in told(vectors, settings).items():
+        found[name] = {protocol: scores(truth, values) for protocol, values in protocols.items()}
+        predictions[name] = protocols["zero-shot"][:, 0]
+        log.info("%s: R2 of the redshift %.3f, zero-shot", name, found[name]["zero-shot"]["r2"]["redshift"])
     return found
 
 
-def one_embedding(
-    train: np.ndarray, known: np.ndarray, test: np.ndarray, truth: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """R2 of each target: redshift by itself and the properties together, as published."""
-    from astrom3.tasks.neighbours import neighbour_regression, r2
+def do_baselines(data: Any, vectors: Any, settings: Settings, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
+    from experiments.astroclip.properties import scores, supervised
 
-    columns = ([0], list(range(1, len(TARGETS))))
-    found: dict[str, dict[str, float]] = {"zero-shot": {}, "few-shot": {}}
-    for place in columns:
-        near = neighbour_regression(train, known[:, place], test, min(NEIGHBOURS, len(train) // 4)).reshape(
-            len(test), -1
-        )
-        learned = few_shot(train, known[:, place], test)
-        for protocol, predicted in (("zero-shot", near), ("few-shot", learned)):
-            values = r2(truth[:, place], predicted)
-            found[protocol] |= {TARGETS[column]: float(value) for column, value in zip(place, values, strict=True)}
+    found = {}
+    for name, values in supervised(data, vectors, settings).items():
+        found[name] = scores(vectors["test"].targets, values)
+        predictions[name] = values[:, 0]
+        log.info("%s: R2 of the redshift %.3f", name, found[name]["r2"]["redshift"])
     return found
 
 
-@torch.inference_mode()
-def embeddings(common: list[str], split: str) -> dict[str, Any]:
-    """vectors: name -> (n, D) of all galaxies of a split; targets (n, 5)."""
-    from astrom3.cli.config import compose
-    from astrom3.encoders.cpu import accelerate
-    from astrom3.published import native
-    from astrom3.training.build import build
+def do_posterior(data: Any, vectors: Any, settings: Settings, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
+    from experiments.astroclip.posterior import posteriors
 
-    cfg = compose([*common, "mode=clip", "init=stages"])
-    data, _ = build(cfg)
-    data.setup("test")
-    root = Path(cfg.root)
-    seed = cfg.seed
-    spectra = accelerate(native.load(root / f"astroclip-masked-full-scratch-{seed}" / "model"))
-    images = accelerate(native.load(root / f"astroclip-distil-full-scratch-{seed}" / "model"))
-    both = accelerate(native.load(Path(cfg.run) / "model"))
-    parts: dict[str, list[np.ndarray]] = {}
-    index = []
-    for batch in data.split_dataloader(split):
-        aligned = both(batch)
-        found = {
-            "image, AstroCLIP": aligned["images"],
-            "image, image encoder": images(batch["cutout/flux"]),
-            "spectrum, AstroCLIP": aligned["spectra"],
-            "spectrum, spectrum encoder": spectra(batch["specformer/flux"]),
-        }
-        for name, vectors in found.items():
-            parts.setdefault(name, []).append(vectors.numpy())
-        index.append(batch["index"].numpy())
-    source = data.source
-    rows = source.rows[split][np.concatenate(index)]
-    table = source.table(split)
-    vectors = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    magnitudes = table.targets(["mag_g", "mag_r", "mag_z"])[rows]
-    return {"vectors": vectors | {"photometry": magnitudes}, "targets": table.targets(list(TARGETS))[rows]}
+    return posteriors(vectors, settings)
+
+
+def do_morphology(data: Any, vectors: Any, settings: Settings, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
+    from experiments.astroclip.morphology import morphology
+
+    return morphology(data, vectors, settings)
+
+
+DONE = {
+    "properties": do_properties,
+    "baselines": do_baselines,
+    "posterior": do_posterior,
+    "morphology": do_morphology,
+}
+
+
+def write(found: dict[str, Any], predictions: dict[str, np.ndarray], truth: np.ndarray, out: Path) -> None:
+    """results.json, results.md and the pictures of what is there."""
+    from experiments.astroclip.pictures import bars, calibration, redshifts
+    from experiments.astroclip.tables import markdown
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    (out / "results.md").write_text(markdown(found))
+    if predictions:
+        bars(found, out / "results.png")
+        redshifts(predictions, truth, out / "redshifts.png")
+    if found.get("posterior"):
+        calibration(found["posterior"], out / "coverage.png")
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"astroclip: {error}")

@@ -67,3 +67,30 @@ def network_rows(full: bool, device: str) -> list[Row]:
         options = {"model": "clip", "precision": "bf16", "batch": size, "device": device}
         rows.append(Row(f"clip training step, bf16, batch {size}", "step", options, None, 3))
     return rows
+
+
+def galaxy_rows(full: bool, device: str) -> list[Row]:
+    """AstroCLIP: views on one thread, networks at the published size."""
+    if device != "cpu":
+        options = {"device": device, "size": "published"}
+        steps = {"specformer": 64, "dino": 32, "alignment": 256}
+        return [
+            Row(f"galaxies, {case} step, {precision}", case, options | {"precision": precision, "batch": n}, None)
+            for case, n in steps.items()
+            for precision in PRECISIONS
+        ]
+    few = 5 if full else 3
+    batch = 8 if full else 2
+    rows = [
+        Row("galaxies, cutout view", "cutout", {"threads": 1}, ratio=5),
+        Row("galaxies, crops", "crops", {"threads": 1}, ratio=5),
+        Row("galaxies, streamed pairs", "pairs", {"objects": 1000 if full else 256, "threads": 1}, None, few, rate=300),
+    ]
+    for training, verb, aims in ((True, "step", {"ratio": 1.3, "matmul": 0.6}), (False, "inference", {"ratio": 1.3})):
+        for precision in PRECISIONS:
+            options = {"precision": precision, "batch": batch, "training": training, "threads": 1}
+            name = f"galaxies, SpecFormer {verb}, {precision}"
+            rows.append(Row(name, "specformer", options, {"precision": "f32"}, few, **aims))
+    kept = {"precision": "f32", "batch": 32, "threads": 1}
+    rows.append(Row("galaxies, alignment step, frozen", "alignment", kept, {"batch": batch}, 3, ratio=20))
+    return rows

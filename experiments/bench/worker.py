@@ -30,9 +30,9 @@ def main() -> None:
 
     if spec.get("threads"):
         torch.set_num_threads(spec["threads"])
-    from experiments.bench import astromer, cases
+    from experiments.bench import astromer, cases, galaxies
 
-    known = cases.CASES | astromer.CASES
+    known = cases.CASES | galaxies.CASES | astromer.CASES
     case = known[spec["case"]](**{k: v for k, v in spec.items() if k not in ("case", "threads")})
     say(objects=case.objects, flops=case.flops)
     for _ in sys.stdin:

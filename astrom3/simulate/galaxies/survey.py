@@ -61,6 +61,11 @@ def _select(rng: np.random.Generator) -> tuple[Properties, spectra.Light]:
             return properties, source
 
 
+def truth(seed: int, index: int) -> Properties:
+    """True properties of galaxy number `index` of the survey with this seed, without observing it."""
+    return _select(_generator(seed, index, PHYSICS))[0]
+
+
 def galaxy(seed: int, index: int, image_size: int = images.SIZE) -> Galaxy:
     """Galaxy number `index` of the survey with this seed.
 

@@ -1,0 +1,122 @@
+"""The Galaxy Zoo decision tree (Walmsley et al. 2022, MNRAS 509, 3966): what volunteers would say of each galaxy.
+
+Of a simulated survey the answers are the truth it was drawn from, unanimous. Of real ones they are the debiased vote
+fractions in columns of the table, <question>_<answer>_debiased, where enough volunteers were asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FEWEST_VOTES = 34  # a question of the test split counts with more of them
+FEATURED = ("spiral", "barred_spiral", "edge_on", "irregular", "merger")
+DISCS = ("spiral", "barred_spiral", "irregular", "merger")  # seen from above
+BULGES = (
+    (0.02, "none"),
+    (0.15, "small"),
+    (0.35, "moderate"),
+    (0.6, "large"),
+    (1.01, "dominant"),
+)  # upper bounds of the share
+ROUND, CIGAR = 0.8, 0.5  # ratio of axes
+
+
+@dataclass(frozen=True)
+class Question:
+    """name, its answers, and for every galaxy the share of each answer (n, answers), NaN where it is not asked."""
+
+    name: str
+    answers: tuple[str, ...]
+    fractions: np.ndarray
+
+    @property
+    def asked(self) -> np.ndarray:
+        """(n,) bool."""
+        return np.isfinite(self.fractions).all(axis=1)
+
+
+TREE = {
+    "smooth": ("smooth", "featured"),
+    "disk-edge-on": ("yes", "no"),
+    "spiral-arms": ("yes", "no"),
+    "bar": ("yes", "no"),
+    "bulge-size": tuple(name for _, name in BULGES),
+    "how-rounded": ("round", "in-between", "cigar"),
+    "edge-on-bulge": ("none", "rounded"),
+    "merging": ("yes", "no"),
+}
+NOT_SIMULATED = ("spiral-winding", "spiral-arm-count")  # the truth table does not hold them
+
+
+def questions(data: Any, split: str, ids: Sequence[str]) -> list[Question]:
+    """The questions that the data answer, for the galaxies of a split that `ids` names."""
+    table = data.source.table(split)
+    voted = [name for name in table.target_names if name.endswith("_debiased")]
+    if voted:
+        rows = data.source.rows[split][data.splits[split].positions]
+        return of_votes(table, voted, rows)
+    if not all(name.startswith("GAL-") for name in ids):
+        return []
+    return of_truth(ids)
+
+
+def of_truth(ids: Sequence[str]) -> list[Question]:
+    """From the drawn properties of simulated galaxies; an id is GAL-<seed>-<number>."""
+    from astrom3.simulate.galaxies.survey import truth
+
+    said = []
+    for name in ids:
+        _, seed, number = name.split("-")
+        said.append(answers(truth(int(seed), int(number))))
+    found = []
+    for question, choices in TREE.items():
+        fractions = np.full((len(ids), len(choices)), np.nan)
+        for row, answer in enumerate(said):
+            if question in answer:
+                fractions[row] = np.array(choices) == answer[question]
+        found.append(Question(question, choices, fractions))
+    return found
+
+
+def answers(galaxy: Any) -> dict[str, str]:
+    """Question -> answer, of the questions that the tree asks about a galaxy. galaxy: its `Properties`."""
+    kind = galaxy.morphology
+    said = {"smooth": "featured" if kind in FEATURED else "smooth", "merging": yes(kind == "merger")}
+    if kind not in FEATURED:
+        ratio = galaxy.inclination
+        said["how-rounded"] = "round" if ratio > ROUND else "in-between" if ratio > CIGAR else "cigar"
+        return said
+    said["disk-edge-on"] = yes(kind == "edge_on")
+    if kind == "edge_on":
+        said["edge-on-bulge"] = "rounded" if galaxy.bulge_share > BULGES[1][0] else "none"
+    if kind in DISCS:
+        said["spiral-arms"] = yes(kind in ("spiral", "barred_spiral"))
+        said["bar"] = yes(kind == "barred_spiral")
+        said["bulge-size"] = next(name for bound, name in BULGES if galaxy.bulge_share <= bound)
+    return said
+
+
+def yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
+
+
+def of_votes(table: Any, voted: Sequence[str], rows: np.ndarray) -> list[Question]:
+    """From the debiased fractions of Galaxy Zoo; rows with too few votes are not asked."""
+    by_question: dict[str, list[str]] = {}
+    for name in voted:
+        if "mask" not in name:
+            by_question.setdefault(name.split("_")[0], []).append(name)
+    found = []
+    for question, columns in by_question.items():
+        fractions = table.targets(columns)[rows]
+        total = f"{question}_total-votes"
+        if total in table.target_names:
+            few = table.targets([total])[rows, 0] <= FEWEST_VOTES
+            fractions = np.where(few[:, None], np.nan, fractions)
+        short = tuple(column.split("_")[1] for column in columns)
+        found.append(Question(question, short, fractions))
+    return found
