@@ -5,7 +5,7 @@ of the point's own band, and channels 7 and 9 say how much that band varies and 
 colours are not lost. A curve in one band has the very numbers of `photometry-scaled` in the first eleven channels.
 
     channel  0     1     2          3 to 6                 7                 8          9           10     11
-             time  flux  log error  features (PHOTO_COLS)  log MAD / median  log span  log median  phase  log(wavelength)
+             time  flux  log error  features (PHOTO_COLS)  log MAD / median  log span  log median  phase  log(wave)
 """
 
 from __future__ import annotations
