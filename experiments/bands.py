@@ -44,8 +44,7 @@ def accuracy(data: Path, work: Path, method: str, fold: int, epochs: str) -> tup
         call("astrom3.train", *recipe, *where, *TRAINING, f"fold={fold}", f"epochs={epochs}")
         found = sorted(runs.glob(f"*fold{fold}of3*/metrics.json"))
     metrics = json.loads(found[0].read_text())
-    test = metrics["test"]
-    return float(test["accuracy"]), int(test["n"])
+    return float(metrics["accuracy"]), int(metrics["n"])
 
 
 def main(arguments: list[str]) -> dict[str, float]:
