@@ -424,7 +424,7 @@ def test_lamost_spectra_convert_without_labels_and_light_curves(real_dir, tmp_pa
 
 
 @pytest.mark.real
-def test_asassn_files_convert_in_one_band_and_a_mix_is_refused(real_dir, tmp_path):
+def test_asassn_files_convert_in_one_band_or_keep_both(real_dir, tmp_path):
     folder = real_dir / "asas-sn-csv"
     names = sorted(p.name for p in folder.glob("*.csv"))
     (tmp_path / "list.csv").write_text("object_id,file\n" + "".join(f"{n[:-4]},{n}\n" for n in names))
@@ -441,8 +441,9 @@ def test_asassn_files_convert_in_one_band_and_a_mix_is_refused(real_dir, tmp_pat
     summary = run(*options, f"out={tmp_path}/v", "light_curves.band=V")
     assert summary["objects"] == 1 and sum(summary["decisions"]["rejected"]["photometry"].values()) == 3
     run(*options, f"out={tmp_path}/mix")
-    refused = [r for r in rejected(tmp_path / "mix") if r[1] == "photometry" and r[2] == "rejected"]
-    assert len(refused) == 1 and "a mix of bands, V (1166), g (1630)" in refused[0][3]
+    bands = json.loads((tmp_path / "mix" / "dataset.json").read_text())["bands"]
+    assert [(band["name"], band["objects"]) for band in bands] == [("g", 4), ("V", 1)]
+    assert not [r for r in rejected(tmp_path / "mix") if r[1] == "photometry" and r[2] == "rejected"]
 
 
 # --- numbers to predict -----------------------------------------------------------------------------------------------

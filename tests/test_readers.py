@@ -221,8 +221,8 @@ def test_formats_are_detected(tmp_path):
     assert len(SpectrumReader()(write(tmp_path / "s.fits.gz", gzip.compress(lamost_data()))).flux) == 3909
     with pytest.raises(UserError, match=r"light_curves.format=asasn is none of auto, asassn, columns"):
         LightCurveReader("asasn")
-    with pytest.raises(UserError, match=r"spectra.format=sdss is none of"):
-        SpectrumReader("sdss")
+    with pytest.raises(UserError, match=r"spectra.format=hst is none of"):
+        SpectrumReader("hst")
 
 
 # --- tables of objects ------------------------------------------------------------------------------------------------

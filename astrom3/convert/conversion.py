@@ -23,15 +23,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from astrom3.convert.observed import CurveSet, coverage_of, grid_coverage, partly_covered, ragged
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
 from astrom3.data.readers.objects import Objects
 from astrom3.data.readers.raw import RawDataset, RawSplit, available_splits
+from astrom3.data.rows import objects_table
 from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
 from astrom3.data.splits import FRACTIONS
-from astrom3.data.writer import DatasetWriter, PublishedSplit, objects_table
+from astrom3.data.writer import DatasetWriter, PublishedSplit
 from astrom3.errors import UserError
-from astrom3.modalities.features import light_curve_features
-from astrom3.modalities.quality import Decision, check_catalogue, check_light_curves, check_spectra, possible
+from astrom3.modalities.quality import Decision, check_catalogue, check_spectra, possible
 
 log = logging.getLogger(__name__)
 CHUNK = 32  # objects
@@ -41,11 +42,16 @@ FEATURES = ("missing", "all", "none")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to read one light curve and one spectrum, and which features to compute. Sent to the workers once."""
+    """How to read one light curve and one spectrum, and which features to compute. Sent to the workers once.
+
+    bands: light curves keep the bands of their points.
+    """
 
     read_light_curve: Callable[[Any], LightCurve]
     read_spectrum: Callable[[Any], Spectrum]
     features: str = "missing"
+    bands: bool = False
+    wavelengths: Mapping[str, float] | None = None  # [Angstrom] of bands that are not known by name
 
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
@@ -58,6 +64,7 @@ class Chunk(NamedTuple):
     table: pa.Table
     decisions: list[Decision]
     n_computed: int  # objects whose features were computed
+    coverage: list[float]  # of each spectrum, the observed part of the grid of the view `spectra`
 
 
 def convert_objects(
@@ -77,6 +84,7 @@ def convert_objects(
     writer = DatasetWriter(
         root, classes=objects.classes, name=name, provenance=provenance, overwrite=overwrite,
         targets=objects.targets, further_columns=objects.further_columns,
+        bands=recipe.bands, wavelengths=recipe.wavelengths,
     )  # fmt: skip
     with terminable(), writer:
         probe(recipe.read_light_curve, objects.light_curves)
@@ -84,12 +92,16 @@ def convert_objects(
         for decision in objects.decisions:
             writer.reject(*decision)
         computed = 0
+        coverage: list[float] = []
         for chunk in convert_chunks(objects, recipe, workers):
             writer.write(chunk.table)
             for decision in chunk.decisions:
                 writer.reject(*decision)
             computed += chunk.n_computed
-        summary = {"input_objects": len(objects) + objects.n_left_out, "features_computed": computed}
+            coverage += chunk.coverage
+        summary: dict[str, Any] = {"input_objects": len(objects) + objects.n_left_out, "features_computed": computed}
+        if coverage:
+            summary["spectrum_coverage"] = coverage_of(coverage)
         return writer.finish(seeds, fractions=fractions, published=published, summary=summary)
 
 
@@ -166,26 +178,27 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
     decisions: list[Decision] = []
     curves = _read_all("photometry", recipe.read_light_curve, objects.ids, objects.light_curves, decisions)
     spectra = _read_all("spectra", recipe.read_spectrum, objects.ids, objects.spectra, decisions)
-    light = check_light_curves(*ragged(curves))
-    light_decisions = light.decisions(objects.ids)
+    light = CurveSet.checked(curves, recipe.bands)
     spectrum = check_spectra(*ragged(spectra))
-    decisions += light_decisions + spectrum.decisions(objects.ids)
+    decisions += light.checked_curves.decisions(objects.ids) + spectrum.decisions(objects.ids)
 
     values, n_computed = possible(objects.values), 0
+    coverage: list[float] = []
     photo = slice(0, len(PHOTO_COLS))
     rows = []
     for i, object_id in enumerate(objects.ids):
         row: dict[str, Any] = {"object_id": object_id, "label": objects.labels[i]}
         if light.accepted[i]:
-            time, flux, error = (c[light.offsets[i] : light.offsets[i + 1]] for c in light.columns)
-            row["light_curve"] = {"time": time, "flux": flux, "flux_err": error}
+            row["light_curve"] = light.row(i)
             if recipe.features == "all" or (recipe.features == "missing" and np.isnan(values[i, photo]).any()):
-                values[i, photo] = given_or_computed(values[i, photo], time, flux, error, recipe.features)
+                values[i, photo] = light.features(i, values[i, photo], recipe.features)
                 n_computed += 1
         if spectrum.accepted[i]:
             wavelength, flux, ivar = (c[spectrum.offsets[i] : spectrum.offsets[i + 1]] for c in spectrum.columns)
             if np.abs(flux).max() < 1e38 and ivar.max() < 1e38:  # float32, as LAMOST's
                 row["spectrum"] = {"wavelength": wavelength, "flux": flux, "ivar": ivar}
+                coverage.append(grid_coverage(wavelength))
+                decisions += partly_covered(object_id, coverage[-1])
             else:
                 reason = "flux or inverse variance beyond 1e38: scale the flux"
                 decisions.append(Decision(object_id, "spectra", "rejected", reason))
@@ -204,49 +217,32 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
             reason = "no usable light curve, spectrum or metadata"
             decisions.append(Decision(object_id, "object", "rejected", reason))
     kept = [row for row, good in zip(rows, usable, strict=True) if good]
-    return Chunk(objects_table(kept, objects.targets), decisions, n_computed)
+    return Chunk(objects_table(kept, objects.targets, recipe.bands), decisions, n_computed, coverage)
 
 
 def _read_all(
     modality: str, read: Callable[[Any], Any], ids: Sequence[str], references: Sequence[Any], decisions: list[Decision]
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Three columns of every object, empty where there is no file or it cannot be read."""
-    columns = []
+) -> list[Any]:
+    """LightCurve or Spectrum of every object, empty where there is no file or it cannot be read."""
+    columns: list[Any] = []
+    empty = LightCurve(np.empty(0), np.empty(0), np.empty(0))
     for object_id, reference in zip(ids, references, strict=True):
-        empty = (np.empty(0), np.empty(0), np.empty(0))
         if reference is None:
             columns.append(empty)
             continue
         try:
-            first, second, third, notes = read(reference)
+            found = read(reference)
         except ReadError as error:
             # The reason comes first, the path after a colon: the summary counts by what stands before it.
             path, _, reason = str(error).partition(": ")
             decisions.append(Decision(object_id, modality, "rejected", f"{reason or 'unreadable'}: {path}"))
             columns.append(empty)
             continue
-        decisions += [Decision(object_id, modality, "repaired", note) for note in notes]
-        if not len(first):
+        decisions += [Decision(object_id, modality, "repaired", note) for note in found.notes]
+        if not len(found[0]):
             decisions.append(Decision(object_id, modality, "rejected", "no observations are left"))
-        columns.append((first, second, third))
+        columns.append(found)
     return columns
-
-
-def ragged(columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
-    """Offsets (n + 1,) and three flat columns."""
-    offsets = np.concatenate([[0], np.cumsum([len(c[0]) for c in columns])]).astype(np.int64)
-    return offsets, *(np.concatenate([np.empty(0), *(c[k] for c in columns)]) for k in range(3))
-
-
-def given_or_computed(
-    given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, which: str
-) -> np.ndarray:
-    """The four features (PHOTO_COLS) of a curve; given ones are kept unless `which` is all, a given period is used."""
-    period = given[PHOTO_COLS.index("period")]
-    use = period if which == "missing" and period > 0 else None
-    computed = light_curve_features(time, flux, error, use)
-    values = np.array([computed[c] for c in PHOTO_COLS])
-    return np.where(np.isnan(given), values, given) if which == "missing" else values
 
 
 def _relevant(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,8 @@ import pyarrow as pa
 
 from astrom3.data.layouts.galaxy_rows import GalaxyRows, prepared
 from astrom3.data.layouts.hub import CurrentTable, FirstTable
-from astrom3.data.layouts.ours import CHILDREN, ObjectTable
-from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, rows_of_three, unnest
+from astrom3.data.layouts.ours import ObjectTable
+from astrom3.data.layouts.parquet import ParquetTable, numbers, rows_of_three, unnest
 from astrom3.data.layouts.protocols import JoinedTable
 from astrom3.data.layouts.raw import RawTable
 from astrom3.data.layouts.table import Source, Table
@@ -118,7 +119,7 @@ def days(period: np.ndarray, normaliser: Normaliser | None) -> np.ndarray:
 
 
 def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
-    decode = DECODERS[type(table)]
+    decode = partial(_ours, table) if isinstance(table, ObjectTable) else DECODERS[type(table)]
     names = [table.column["photometry"], table.column["spectra"]]
     for group in table.groups:
         inside = rows[(rows >= group.first) & (rows < group.first + group.rows)]
@@ -155,8 +156,8 @@ def _ragged(lengths: np.ndarray, columns: list[np.ndarray], bad: np.ndarray) -> 
             yield None
 
 
-def _ours(modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
-    return _ragged(*columns_of_struct(column, CHILDREN[modality]))
+def _ours(table: ObjectTable, modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
+    return _ragged(*table.observations(modality, column))
 
 
 def _first(modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
@@ -190,7 +191,6 @@ def _current(modality: str, column: pa.Array) -> Iterator[Any]:
 
 
 DECODERS: dict[type, Callable[[str, pa.Array], Iterator[Any]]] = {
-    ObjectTable: _ours,
     FirstTable: _first,
     CurrentTable: _current,
 }

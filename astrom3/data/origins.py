@@ -36,14 +36,15 @@ class Origin(Protocol):
 @constructible
 @dataclass(frozen=True)
 class Local:
-    """A folder in any of the known layouts."""
+    """A folder in any of the known layouts. band: of light curves in several, the one for networks of one band."""
 
     path: str | Path | None
+    band: str | None = None
 
     def open(self, sub: str, seed: int) -> Source:
         if self.path is None or not str(self.path):
             raise UserError("data=local needs the folder of a data set: data.path=<folder>.")
-        return open_source(self.path, sub, seed)
+        return open_source(self.path, sub, seed, self.band)
 
 
 @constructible

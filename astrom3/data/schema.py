@@ -74,13 +74,18 @@ OBJECT_SCHEMA = pa.schema(
 )
 
 
-def object_schema(targets: Iterable[str] = ()) -> pa.Schema:
+def object_schema(targets: Iterable[str] = (), bands: bool = False) -> pa.Schema:
     """OBJECT_SCHEMA, with a struct column `targets` of float64, null where unknown, where a survey has numbers to
-    predict."""
+    predict. bands: the light curve has a fourth list, the name of each point's band."""
     names = list(targets)
+    schema = OBJECT_SCHEMA
+    if bands:
+        place = schema.get_field_index("light_curve")
+        kind = pa.struct([*LIGHT_CURVE_TYPE, ("band", pa.list_(pa.string()))])
+        schema = schema.set(place, pa.field("light_curve", kind))
     if not names:
-        return OBJECT_SCHEMA
-    return OBJECT_SCHEMA.append(pa.field("targets", pa.struct([(name, pa.float64()) for name in names])))
+        return schema
+    return schema.append(pa.field("targets", pa.struct([(name, pa.float64()) for name in names])))
 
 
 SPLIT_SCHEMA = pa.schema([("object_id", pa.string()), ("split", pa.string())])

@@ -80,7 +80,7 @@ def open_store(
     root = cache_root(cache)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        key = table.fingerprint(root)
+        key = table.fingerprint(root) + table.store_salt(stored)
         folder = root / f"{stored.store}-{key}-v{PREPROCESSING_VERSION}"
         store = _open(folder, stored, len(table))
         if store is None:

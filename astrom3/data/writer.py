@@ -25,14 +25,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from astrom3.data.bands import BandCounts
+from astrom3.data.rows import catalogue_values, objects_table
 from astrom3.data.schema import (
-    ALL_COLS,
-    META_COLS,
-    OBJECT_SCHEMA,
-    PHOTO_COLS,
     SEEDS,
     SPLIT_SCHEMA,
     SPLITS,
@@ -43,7 +40,6 @@ from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.quality import possible
 
 LAYOUT = "astrom3"
 VERSION = 2  # of dataset.json; 1 has no modalities, targets, further_columns and split_fractions
@@ -71,7 +67,8 @@ class DatasetWriter:
     classes: label id = position. A row with another label, without id or with an id seen before is not written but
     listed in rejected.csv; a null label is an unlabelled object. targets: numbers to predict -> their unit, None where
     it is not known; rows have them in the struct `targets`. further_columns: numbers that the table of objects has
-    besides, by name; a later conversion may make targets of them.
+    besides, by name; a later conversion may make targets of them. bands: points of light curves have a band;
+    wavelengths: those of bands by name [Angstrom], where they are not the known ones.
     """
 
     def __init__(
@@ -85,6 +82,8 @@ class DatasetWriter:
         overwrite: bool = False,
         targets: Mapping[str, str | None] | None = None,
         further_columns: Sequence[str] = (),
+        bands: bool = False,
+        wavelengths: Mapping[str, float] | None = None,
     ) -> None:
         self.root = Path(root).absolute()
         remove_leftovers(self.root)
@@ -101,7 +100,8 @@ class DatasetWriter:
         self.overwrite = overwrite
         self.targets = dict(targets or {})
         self.further_columns = list(further_columns)
-        self.schema = object_schema(self.targets)
+        self.bands = BandCounts(wavelengths or {}) if bands else None
+        self.schema = object_schema(self.targets, bands)
         self.rows_per_file = max(rows_per_file // ROW_GROUP, 1) * ROW_GROUP
         self._labels: list[str | None] = []
         self._ids: dict[str, None] = {}  # in order, and a set
@@ -152,7 +152,7 @@ class DatasetWriter:
         if isinstance(batch, pa.RecordBatch):
             table = pa.Table.from_batches([batch])
         else:
-            table = batch if isinstance(batch, pa.Table) else objects_table(batch, self.targets)
+            table = batch if isinstance(batch, pa.Table) else objects_table(batch, self.targets, self.bands is not None)
         if not table.schema.equals(self.schema):
             table = table.select(self.schema.names).cast(self.schema)
         table = self._accepted(table)
@@ -162,6 +162,8 @@ class DatasetWriter:
         self._values.append(catalogue_values(table))
         for column in ("light_curve", "spectrum", "photo_cols", "meta_cols"):
             self._present[column] += len(table) - table[column].null_count
+        if self.bands is not None:
+            self.bands.add(table["light_curve"])
         self._pending.append(table)
         while sum(map(len, self._pending)) >= ROW_GROUP:
             self._write_group()
@@ -213,7 +215,7 @@ class DatasetWriter:
                     names = make_splits(self._labels, sub, seed, fractions)
                     splits[f"{sub}_{seed}"] = self._write_split(f"{sub}_{seed}", names, values, {})
         counts = self._counts()
-        dataset = {
+        dataset: dict[str, Any] = {
             "name": self.name,
             "layout": LAYOUT,
             "version": VERSION,
@@ -226,6 +228,8 @@ class DatasetWriter:
             "n_objects": len(self._ids),
             "counts": counts,
         }
+        if self.bands is not None:
+            dataset["bands"] = self.bands.listing()
         _write_json(self._temp / "dataset.json", dataset)
         content = {**counts, **(summary or {}), "decisions": self._decision_counts(), "splits": splits}
         _write_json(self._temp / "summary.json", content)
@@ -332,47 +336,6 @@ def written_before(folder: Path) -> list[str] | None:
         return None
     found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     return [name for name in found if WRITTEN.fullmatch(name)]
-
-
-def objects_table(rows: Sequence[Mapping[str, Any]], targets: Iterable[str] = ()) -> pa.Table:
-    """Rows as dicts (arrays for light curves and spectra, dicts for catalogue columns) -> table of object_schema."""
-    schema = object_schema(targets)
-    columns: list[pa.Array] = [
-        pa.array([None if row.get(c) is None else str(row[c]) for row in rows], pa.string())
-        for c in ("object_id", "label")
-    ]
-    for name in ("light_curve", "spectrum"):
-        columns.append(_ragged([row.get(name) for row in rows], OBJECT_SCHEMA.field(name).type))
-    for name in ("photo_cols", "meta_cols"):
-        columns.append(pa.array([row.get(name) for row in rows], OBJECT_SCHEMA.field(name).type))
-    if "targets" in schema.names:
-        columns.append(pa.array([row.get("targets") for row in rows], schema.field("targets").type))
-    return pa.table(columns, schema=schema)
-
-
-def _ragged(rows: Sequence[Mapping[str, Any] | None], kind: pa.StructType) -> pa.StructArray:
-    """Struct of lists from dicts of 1-D arrays, None for a null struct; without a Python object per number."""
-    children = []
-    for child in kind:
-        dtype = child.type.value_type.to_pandas_dtype()
-        arrays = [np.empty(0, dtype) if row is None else np.asarray(row[child.name], dtype) for row in rows]
-        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int32)
-        flat = np.concatenate([np.empty(0, dtype), *arrays])
-        children.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, child.type.value_type)))
-    mask = pa.array([row is None for row in rows], pa.bool_())
-    return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask)
-
-
-def catalogue_values(table: pa.Table) -> np.ndarray:
-    """Catalogue columns of objects, (n, 38) float64 in the order of ALL_COLS, NaN where unknown."""
-    values = np.full((len(table), len(ALL_COLS)), np.nan)
-    for group, names in (("photo_cols", PHOTO_COLS), ("meta_cols", META_COLS)):
-        column = table[group].combine_chunks()
-        for name in names:
-            # Children of a struct array do not carry the null of the struct: struct_field does.
-            child = pc.struct_field(column, name)
-            values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
-    return possible(values)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

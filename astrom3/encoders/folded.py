@@ -40,6 +40,8 @@ class FoldedEncoder(nn.Module):
 
     view = "photometry-scaled"
     inputs = ("photometry", "mask")
+    rings = 4  # channels that `fold` gives
+    constant = 7  # numbers that `constants` gives
     smoothing: Tensor
     shares: Tensor
     log_lags: Tensor
@@ -67,9 +69,9 @@ class FoldedEncoder(nn.Module):
             nn.Sequential(
                 nn.Conv1d(before, width, 5, padding=2, padding_mode="circular"), nn.BatchNorm1d(width), nn.GELU()
             )
-            for before in (4, width, width)
+            for before in (self.rings, width, width)
         )
-        measured = quantiles + len(LOG_LAGS) + 1 + 7 + 1
+        measured = quantiles + len(LOG_LAGS) + 1 + self.constant + 1
         self.norm = nn.BatchNorm1d(measured)
         self.mlp = nn.Sequential(
             nn.Linear(measured + 4 * width, 2 * out_features), nn.GELU(), nn.Dropout(dropout),
@@ -80,7 +82,7 @@ class FoldedEncoder(nn.Module):
         longest = max(int(mask.sum(1).max()), 2 * max(LAGS))
         photometry = photometry[:, :longest]
         mask = mask[:, :longest]
-        constants = photometry[:, 0, CONSTANTS]
+        constants = self.constants(photometry, mask)
         if self.training and self.thinning > 0:
             mask = self.thin(mask)
         folded = self.fold(photometry, mask)
@@ -91,6 +93,10 @@ class FoldedEncoder(nn.Module):
             if i > 0:
                 levels += [folded.mean(2), folded.amax(2)]
         return self.mlp(torch.cat([measured, *levels], dim=1))
+
+    def constants(self, photometry: Tensor, mask: Tensor) -> Tensor:
+        """What is the same for all points of a curve, (B, constant)."""
+        return photometry[:, 0, CONSTANTS]
 
     def thin(self, mask: Tensor) -> Tensor:
         """Mask (B, L) with a share of the points taken away at random; ten of a curve that has ten stay."""

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from astrom3.convert.conversion import given_or_computed, ragged
+from astrom3.convert.observed import given_or_computed, ragged
 from astrom3.data.packed import Batch
 from astrom3.data.readers import LightCurve, ReadError, Spectrum
 from astrom3.data.readers.auto import LightCurveReader, SpectrumReader

@@ -89,6 +89,7 @@ class StoredView(View):
     values: ClassVar[Column]  # of the prepared values
     extras: ClassVar[Mapping[str, Column]] = {}  # further columns, by attribute of the prepared data
     words: ClassVar[tuple[Sequence[str], Sequence[str]] | None] = None  # its own rejections and repairs, in words
+    several_bands: ClassVar[bool] = False  # `check` takes the wavelength of each point's band as a fourth column
     ragged: ClassVar[bool]  # objects of unequal lengths, with offsets; else fixed, with a slot for each object
 
     @abstractmethod
@@ -126,6 +127,7 @@ def get_view(view: str | View) -> View:
     """The view of this name; UserError that names the known ones."""
     if isinstance(view, View):
         return view
+    import astrom3.modalities.bands_view
     import astrom3.modalities.galaxy_views
     import astrom3.modalities.scaled_view
     import astrom3.modalities.views  # noqa: F401  they register the views of this package

@@ -37,26 +37,32 @@ __all__ = ["Catalogue", "Group", "Piece", "Source", "Table", "open_source"]
 log = logging.getLogger(__name__)
 
 
-def open_source(path: str | Path, sub: str = "full", seed: int = 42) -> Source:
-    """The source of one subset and split seed under `path`; says in the log which layout was found."""
+def open_source(path: str | Path, sub: str = "full", seed: int = 42, band: str | None = None) -> Source:
+    """The source of one subset and split seed under `path`; says in the log which layout was found.
+
+    band: of light curves in several bands, the one that networks of one band read; None: the best sampled.
+    """
     root = Path(path).expanduser()
     if not root.is_dir() and not (root.is_file() and paired_file(root)):
         raise UserError(f"{root} is not a folder; give the folder of a data set as data.path.")
     protocol = Protocol.parse(sub)
-    source = apply_protocol(open_layout(root, protocol.base, seed), protocol, seed)
+    source = apply_protocol(open_layout(root, protocol.base, seed, band), protocol, seed)
     log.info("Found %s", source.describe())
     return source
 
 
-def open_layout(root: Path, sub: str, seed: int) -> Source:
+def open_layout(root: Path, sub: str, seed: int, band: str | None = None) -> Source:
     """The source of a subset as the layout of the folder has it."""
     if root.is_file():
         return open_paired_file(root, sub, seed)
     config, files = config_files(root, sub, seed)
-    if (root / "dataset.json").is_file():
-        if is_galaxies(root):
-            return open_galaxies(root, sub, seed)
-        return open_magnitudes(root, sub, seed) if is_magnitudes(root) else open_ours(root, sub, seed)
+    has_about = (root / "dataset.json").is_file()
+    if has_about and not is_galaxies(root) and not is_magnitudes(root):
+        return open_ours(root, sub, seed, band)
+    if band is not None:
+        raise UserError(f"data.band={band}: the light curves of {root} do not say their bands, leave it away.")
+    if has_about:
+        return open_galaxies(root, sub, seed) if is_galaxies(root) else open_magnitudes(root, sub, seed)
     if (root / "splits").is_dir():
         from astrom3.data.layouts.raw import open_raw
 

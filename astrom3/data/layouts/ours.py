@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from astrom3.data.layouts.bands import Bands
 from astrom3.data.layouts.columns import ColumnFile, readable
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
 from astrom3.data.layouts.protocols import as_protocol, capped
@@ -33,14 +34,25 @@ CHILDREN = {"photometry": ("time", "flux", "flux_err"), "spectra": ("wavelength"
 
 
 class ObjectTable(ParquetTable):
-    """objects/objects-*.parquet of OBJECT_SCHEMA: raw observations, times in float64."""
+    """objects/objects-*.parquet of OBJECT_SCHEMA: raw observations, times in float64.
+
+    bands: of light curves whose points have a band. Views of one band read the chosen one.
+    """
 
     column: ClassVar = {"photometry": "light_curve", "spectra": "spectrum"}
 
-    def __init__(self, root: Path, classes: tuple[str, ...], files: Sequence[ColumnFile] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        classes: tuple[str, ...],
+        files: Sequence[ColumnFile] | None = None,
+        bands: Bands | None = None,
+    ) -> None:
         """The files are those of the folder, unless others are given."""
         super().__init__(sorted((root / "objects").glob("*.parquet")) if files is None else files)
-        self.root, self.classes = root, classes
+        self.root = root
+        self.classes = classes
+        self.bands = bands
         if not self.files:
             raise UserError(f"{root} has no objects/*.parquet; write the data set again.")
         missing = [name for name in OBJECT_SCHEMA.names if name not in self.schema.names]
@@ -48,8 +60,28 @@ class ObjectTable(ParquetTable):
             raise UserError(f"{self.files[0]} lacks the columns {', '.join(missing)}; write the data set again.")
 
     def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
-        lengths, columns, bad = columns_of_struct(column, CHILDREN[view.modality])
+        lengths, columns, bad = self.observations(view.modality, column, view.several_bands)
         return prepare(view, lengths, columns, bad)
+
+    def observations(
+        self, modality: str, column: pa.Array, several_bands: bool = False
+    ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Lengths (n,), flat columns and bad (n,) of light curves or spectra. several_bands: a fourth column is the
+        wavelength [Angstrom] of each point's band, 0 where the data set does not know it."""
+        children = CHILDREN[modality]
+        if modality != "photometry" or (self.bands is None and not several_bands):
+            return columns_of_struct(column, children)
+        if self.bands is None:
+            lengths, columns, bad = columns_of_struct(column, children)
+            return lengths, [*columns, np.zeros(int(lengths.sum()))], bad
+        read = self.bands.of_all if several_bands else self.bands.of_one
+        return read(column, children)
+
+    def store_salt(self, view: StoredView) -> str:
+        """The band that a view of one band reads is part of what its store holds."""
+        if self.bands is None or view.several_bands or view.modality != "photometry":
+            return ""
+        return f"-{self.bands.names.index(self.bands.chosen)}"
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -123,8 +155,11 @@ def label_ids(labels: list[str | None], classes: tuple[str, ...]) -> tuple[np.nd
     return ids, unknown, names
 
 
-def open_ours(root: Path, sub: str, seed: int) -> Source:
-    """Source of a folder with dataset.json; where it has no file of this split, the split is drawn from the seed."""
+def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Source:
+    """Source of a folder with dataset.json; where it has no file of this split, the split is drawn from the seed.
+
+    band: the one that views of one band read, where light curves have several; None: the best sampled.
+    """
     about = read_json(root / "dataset.json")
     if about.get("layout") != LAYOUT or about.get("version") not in VERSIONS:
         raise UserError(
@@ -132,7 +167,8 @@ def open_ours(root: Path, sub: str, seed: int) -> Source:
             f"this program reads {LAYOUT!r} version {VERSIONS[-1]}; convert the data again."
         )
     classes = tuple(about.get("classes") or ())
-    table = ObjectTable(root, classes)
+    bands = Bands.of(about, band, root)
+    table = ObjectTable(root, classes, bands=bands)
     if len(set(table.catalogue().ids)) < len(table):
         twice = len(table) - len(set(table.catalogue().ids))
         raise UserError(f"{root}/objects: {twice} object_id occur twice; write the data set again.")
@@ -143,11 +179,14 @@ def open_ours(root: Path, sub: str, seed: int) -> Source:
         normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))
     elif sub in SUB_FRACTION and sub != "full":
         log.info("%s has no file splits/%s_%d.parquet: the subset is drawn from the full split", shown(root), sub, seed)
-        return as_protocol(capped(open_ours(root, "full", seed), sub, seed), sub)
+        return as_protocol(capped(open_ours(root, "full", seed, band), sub, seed), sub)
     else:
         by_split = drawn_split(root, about, len(table), sub, seed)
         normaliser = Normaliser.fit(table.catalogue().values[by_split["train"]])
     note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
+    if bands is not None and len(bands.names) > 1:
+        also = f"bands {', '.join(bands.names)}, {bands.chosen} for networks of one band"
+        note = f"{note}; {also}" if note else also
     units = {target["name"]: target["unit"] for target in about.get("targets") or [] if target.get("unit")}
     tables: dict[str, Table] = dict.fromkeys(by_split, table)
     return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note, units)

@@ -76,6 +76,9 @@ class JoinedTable(Table):
         for piece in self.tables[number].pieces(part, view, None if rows is None else rows - first):
             yield replace(piece, rows=piece.rows + first)
 
+    def store_salt(self, view: StoredView) -> str:
+        return self.tables[0].store_salt(view)
+
     def fingerprint(self, cache: Path) -> str:
         keys = " ".join(table.fingerprint(cache) for table in self.tables)
         return hashlib.blake2b(keys.encode(), digest_size=16).hexdigest()

@@ -116,6 +116,10 @@ class Table(ABC):
     def fingerprint(self, cache: Path) -> str:
         """Hexadecimal key of the content; `cache` is a folder for hashes of files already seen."""
 
+    def store_salt(self, view: StoredView) -> str:
+        """What else than the content and the view a store's name must say; nothing for most tables."""
+        return ""
+
     @property
     def target_names(self) -> tuple[str, ...]:
         """What `targets` can give: here the catalogue columns, where they are as measured."""

@@ -27,12 +27,22 @@ class ColumnError(ReadError):
 
 
 class LightCurve(NamedTuple):
-    """One light curve; `notes` say what the reader left out (non-detections), for rejected.csv."""
+    """One light curve; `notes` say what the reader left out (non-detections), for rejected.csv.
+
+    band: name of each point's band, (N,) of str, where the file says it.
+    """
 
     time: np.ndarray
     flux: np.ndarray
     flux_err: np.ndarray
     notes: tuple[str, ...] = ()
+    band: np.ndarray | None = None
+
+    def of_band(self, name: str) -> LightCurve:
+        """The points of one band."""
+        assert self.band is not None
+        chosen = self.band == name
+        return LightCurve(self.time[chosen], self.flux[chosen], self.flux_err[chosen], self.notes)
 
 
 class Spectrum(NamedTuple):

@@ -34,8 +34,8 @@ def is_asassn(header: str) -> bool:
     return bool({"hjd", "jd"} & names) and "mag" in names and bool({"filter", "phot_filter"} & names)
 
 
-def read_asassn(path: Path | str, band: str | None = None) -> LightCurve:
-    """One band (V or g) of a server file; without `band` the file must hold a single one."""
+def read_asassn(path: Path | str, band: str | None = None, keep_bands: bool = False) -> LightCurve:
+    """One band (V or g) of a server file; without `band` the file must hold a single one, or all are kept."""
     path = Path(path)
     lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
     rows = list(csv.reader(lines))
@@ -51,9 +51,24 @@ def read_asassn(path: Path | str, band: str | None = None) -> LightCurve:
         number = next(i for i, row in enumerate(rows) if len(row) != len(header))
         raise ReadError(f"{path}: corrupt or truncated: row {number} has {len(rows[number])} of {len(header)} columns")
     rows = rows[1:]
-    chosen = _choose_band(path, [row[at["band"]].strip() for row in rows], band)
-    rows = [row for row in rows if row[at["band"]].strip() == chosen]
+    names = [row[at["band"]].strip() for row in rows]
+    bands = sorted(set(names)) if band is None and keep_bands else [choose_band(path, names, band)]
+    parts = []
+    for chosen in bands:
+        own = [row for row, name in zip(rows, names, strict=True) if name == chosen]
+        parts.append(_one_band(path, own, at, chosen))
+    if len(parts) == 1:
+        return parts[0]._replace(band=np.full(len(parts[0].time), bands[0]))
+    notes: list[str] = []
+    for part in parts:
+        notes += part.notes
+    labels = np.repeat(bands, [len(part.time) for part in parts])
+    time, flux, error = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    return LightCurve(time, flux, error, tuple(notes), labels)
 
+
+def _one_band(path: Path, rows: list[list[str]], at: dict[str, int], chosen: str) -> LightCurve:
+    """The light curve of rows of one band."""
     columns = {key: _numbers(path, rows, at[key], key) for key in NAMES if key != "band" and at[key] >= 0}
     measured = np.ones(len(rows), dtype=bool)
     for key in {"mag", "mag_err"} & set(columns):
@@ -72,7 +87,8 @@ def read_asassn(path: Path | str, band: str | None = None) -> LightCurve:
     return LightCurve(kept["time"], *flux_of_magnitude(kept["mag"], kept["mag_err"], ZERO_POINTS[chosen]), notes)
 
 
-def _choose_band(path: Path, bands: list[str], band: str | None) -> str:
+def choose_band(path: Path | str, bands: list[str], band: str | None) -> str:
+    """The band asked for, or the only one; ReadError that counts them otherwise."""
     counts = Counter(bands)
     found = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
     if band is None:

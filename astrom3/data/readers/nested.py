@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astrom3.data.readers import ColumnError, LightCurve, ReadError
+from astrom3.data.readers.auto import one_or_all
+from astrom3.data.readers.surveys import recognise
 from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns, suffix
 from astrom3.errors import UserError
 
-LIGHT_CURVE_KEYS = ("time", "flux", "flux_err", "mag", "mag_err")
+LIGHT_CURVE_KEYS = ("time", "flux", "flux_err", "mag", "mag_err", "band")
 
 
 def is_nested(path: Path | str, columns: Mapping[str, Any]) -> bool:
@@ -48,10 +50,12 @@ def open_table(path: Path) -> pq.ParquetFile:
 
 @dataclass
 class NestedReader:
-    """Row number -> LightCurve. `columns` names the lists and says what unit they have."""
+    """Row number -> LightCurve. `columns` names the lists and says what unit they have; band: the only one to take,
+    otherwise all are."""
 
     path: Path
     columns: LightCurveColumns = field(default_factory=LightCurveColumns)
+    band: str | None = None
 
     def __post_init__(self) -> None:
         if suffix(self.path) != ".parquet":
@@ -69,7 +73,12 @@ class NestedReader:
 
     def __call__(self, row: int) -> LightCurve:
         """Time [day], flux and error of one row; ReadError where its lists are missing or of unequal length."""
-        return self.columns.of(self._lists(row))
+        curve = self.columns.of(self._lists(row))
+        return one_or_all(curve, self.band, f"{self.path}: row {row + 1}", True)
+
+    def taken(self, row: int) -> str:
+        """One sentence: what is taken of the lists."""
+        return self.columns.taken(self._lists(row))
 
     def relative(self, row: int) -> bool:
         """Whether the curve is in magnitudes without a zero point; see `LightCurveColumns.relative`."""
@@ -85,14 +94,17 @@ class NestedReader:
         cells = [table[name][position] for name in names]
         if any(not cell.is_valid for cell in cells):
             raise ReadError(f"{self.path}: row {row + 1} has no light curve")
-        values = [np.asarray(cell.values) for cell in cells]
+        values = [cell.values.to_numpy(zero_copy_only=False) for cell in cells]
         if len({len(column) for column in values}) > 1:
             lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(names, values, strict=True))
             raise ReadError(f"{self.path}: lists of unequal length ({lengths}) in row {row + 1}")
         return Columns(self.path, names, values)
 
     def _wanted(self, name: str) -> bool:
-        """Whether a column belongs to the light curve, by the configuration or by a usual name."""
+        """Whether a column belongs to the light curve, by the configuration, a usual name or that of a survey."""
+        survey = recognise(self._names)
+        if survey is not None and name.lower() in survey.columns():
+            return True
         for key in LIGHT_CURVE_KEYS:
             given = getattr(self.columns, key)
             if given is not None and str(given).lower() == name.lower():

@@ -82,6 +82,7 @@ def read_objects(
     classes: Sequence[str] | str | None = None,
     unknown: str = "reject",
     nested: bool = False,
+    elsewhere: bool = False,
     targets: Sequence[str] | Mapping[str, str | None] | str | None = None,
 ) -> Objects:
     """Read a table with one row per object.
@@ -90,14 +91,15 @@ def read_objects(
     "curves/{id}.dat". Relative paths start at `root`, by default the table's folder. columns: catalogue column -> name
     in the table (default: the same name). labels: label in the table -> class. classes: default the ten of AstroM3;
     "all": those found. unknown: objects of other classes are left out ("reject") or lose their label ("unlabelled").
-    nested: light curves stand in the table as lists, and a reference is the number of the row.
+    nested: light curves stand in the table as lists, and a reference is the number of the row. elsewhere: they are in
+    another table, and references are put in later.
     targets: columns of numbers to predict, alone or with their units; a table with targets and without label has no
     classes.
     """
     path = Path(path)
     if unknown not in ("reject", "unlabelled"):
         raise UserError(f"unknown={unknown} is neither reject nor unlabelled.")
-    if light_curve is None and spectrum is None and not columns and not nested:
+    if light_curve is None and spectrum is None and not columns and not (nested or elsewhere):
         raise UserError(
             f"give light_curve=<column>, spectrum=<column> or catalogue columns: {path} is not used otherwise."
         )

@@ -29,7 +29,9 @@ def zero_point(system: str) -> float:
     return SYSTEMS[system]
 
 
-def flux_of_magnitude(magnitude: np.ndarray, error: np.ndarray, zero: float) -> tuple[np.ndarray, np.ndarray]:
+def flux_of_magnitude(
+    magnitude: np.ndarray, error: np.ndarray, zero: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
     """Flux and its error [mJy] of magnitudes and their errors (N,)."""
     flux = zero * 10 ** (-0.4 * magnitude)
     return flux, flux * error * (math.log(10) / 2.5)

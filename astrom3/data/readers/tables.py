@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 from astropy.table import Table
 
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum, read_text
-from astrom3.data.readers.systems import RELATIVE_ZERO_FLUX, flux_of_magnitude, zero_point
+from astrom3.data.readers.measured import Measured, measure_magnitudes, measure_survey, text_of
+from astrom3.data.readers.surveys import RELATIVE, Survey, describe, recognise
+from astrom3.data.readers.systems import RELATIVE_ZERO_FLUX, zero_point
 from astrom3.errors import UserError
 
 Column = str | int | None  # a name, a position counted from 0, or None: the usual names
@@ -30,13 +32,13 @@ ASTROPY_FORMATS = {
     ".votable": "votable",
     ".ecsv": "ascii.ecsv",
 }
-NON_DETECTION = 90.0  # magnitudes from here on (99.999 and the like) are non-detections
 USUAL = {
     "time": ("time", "hjd", "bjd", "jd", "mjd", "t"),
     "flux": ("flux", "flux(mjy)", "flux_mjy"),
     "flux_err": ("flux_err", "flux_error", "e_flux", "fluxerr", "flux_sigma"),
     "mag": ("mag", "magnitude", "vmag"),
     "mag_err": ("mag_err", "mag_error", "e_mag", "magerr", "error", "err"),
+    "band": ("band", "filter", "passband", "filtercode", "phot_filter", "filt", "fid"),
     "wavelength": ("wavelength", "lambda", "wave", "wl"),
     "ivar": ("ivar", "inverse_variance", "inv_var"),
 }
@@ -46,7 +48,8 @@ USUAL = {
 class LightCurveColumns:
     """How to read a light curve in plain columns: a flux, or a magnitude with zero point (mJy) or named system.
 
-    Magnitudes with neither become relative fluxes, 10^(-0.4 (m - 15)).
+    Where no column is named, those of the big surveys are recognised (surveys.py), then the usual names. Magnitudes
+    with neither zero point nor system become relative fluxes, 10^(-0.4 (m - 15)).
     """
 
     time: Column = None
@@ -54,6 +57,7 @@ class LightCurveColumns:
     flux_err: Column = None
     mag: Column = None
     mag_err: Column = None
+    band: Column = None
     time_offset: float = 0.0  # day, added
     flux_unit: str = "mJy"
     zero_point: float | None = None
@@ -65,24 +69,70 @@ class LightCurveColumns:
 
     def of(self, columns: Columns) -> LightCurve:
         """The same of columns that were read."""
+        return self.measure(columns).curve()
+
+    def measure(self, columns: Columns) -> Measured:
+        """The same of all rows, with those that are no observations marked."""
+        survey = self.survey(columns)
+        if survey is not None:
+            return measure_survey(survey, columns, self._zero(), self.time_offset)
         time = columns.get("time", self.time) + self.time_offset
+        band = columns.text("band", self.band) if self.band is not None or columns.has("band") else None
         if self._has_flux(columns):
             factor = _flux_factor(self.flux_unit)
             flux = columns.get("flux", self.flux) * factor
             error = columns.get("flux_err", self.flux_err) * factor
-            return LightCurve(time, flux, error)
+            return Measured(time, flux, error, band, np.ones(len(time), dtype=bool), ())
         magnitude = columns.get("mag", self.mag)
         error = columns.get("mag_err", self.mag_err)
-        zero = self.zero_point
-        if zero is None:
-            zero = zero_point(self.system) if self.system is not None else RELATIVE_ZERO_FLUX
-        seen = ~(magnitude >= NON_DETECTION)
-        notes = (f"{(~seen).sum()} non-detections left out",) if not seen.all() else ()
-        return LightCurve(time[seen], *flux_of_magnitude(magnitude[seen], error[seen], zero), notes)
+        zero = self._zero()
+        return measure_magnitudes(time, magnitude, error, RELATIVE_ZERO_FLUX if zero is None else zero, band)
+
+    def survey(self, columns: Columns) -> Survey | None:
+        """The survey whose columns these are, where the user names none."""
+        named = (self.time, self.flux, self.flux_err, self.mag, self.mag_err)
+        if any(name is not None for name in named) or self.flux_unit != "mJy":
+            return None
+        return recognise(columns.names, str(columns.path))
+
+    def needed(self, columns: Columns) -> list[str]:
+        """Names of the columns that `measure` reads, of those there are."""
+        survey = self.survey(columns)
+        if survey is not None:
+            return [name for name in columns.names if name.lower() in survey.columns()]
+        kinds = ("flux", "flux_err") if self._has_flux(columns) else ("mag", "mag_err")
+        for key in ("time", *kinds):
+            columns.require(key, getattr(self, key))
+        found = [columns.name(key, getattr(self, key)) for key in ("time", *kinds, "band")]
+        return [name for name in found if name]
 
     def relative(self, columns: Columns) -> bool:
         """Whether these columns are magnitudes for which no zero point is known, so that their fluxes are relative."""
-        return self.zero_point is None and self.system is None and not self._has_flux(columns)
+        survey = self.survey(columns)
+        if survey is not None:
+            return survey.name in RELATIVE
+        return self._zero() is None and not self._has_flux(columns)
+
+    def taken(self, columns: Columns) -> str:
+        """One sentence: which columns are taken, and in which units."""
+        survey = self.survey(columns)
+        if survey is not None:
+            return describe(survey, columns.names)
+        kinds = ("flux", "flux_err") if self._has_flux(columns) else ("mag", "mag_err")
+        time, value, error = (columns.name(key, getattr(self, key)) for key in ("time", *kinds))
+        unit = self.flux_unit if kinds[0] == "flux" else self.system or "no zero point"
+        if self.zero_point is not None and kinds[0] == "mag":
+            unit = f"magnitude 0 is {self.zero_point:g} mJy"
+        offset = f" + {self.time_offset:g}" if self.time_offset else ""
+        text = f"taken as time {time}{offset} [day, zero point as it stands], {value} +- {error} ({unit})"
+        band = columns.name("band", self.band)
+        return f"{text}, band {band}" if band else text
+
+    def _zero(self) -> float | None:
+        """Flux [mJy] of magnitude 0 as the user gives it."""
+        if self.zero_point is not None:
+            return self.zero_point
+        return zero_point(self.system) if self.system is not None else None
 
     def _has_flux(self, columns: Columns) -> bool:
         return self.mag is None and (self.flux is not None or columns.has("flux"))
@@ -133,21 +183,42 @@ class Columns:
         """The columns there are, for messages."""
         return ", ".join(self.names) or "(none)"
 
+    def __len__(self) -> int:
+        return len(self.values[0]) if self.values else 0
+
     def has(self, key: str) -> bool:
         """Whether one of the usual names of `key` is there."""
         return any(name in self._lower for name in USUAL[key])
 
-    def get(self, key: str, column: Column) -> np.ndarray:
-        """A column as float64 (N,); missing values NaN. Without `column` the usual names of `key` are tried."""
+    def name(self, key: str, column: Column) -> str:
+        """Name of the column that `get` would take, empty where there is none."""
+        index = self._find(key, column)
+        return self.names[index] if index >= 0 else ""
+
+    def text(self, key: str, column: Column) -> np.ndarray:
+        """A column as text, (N,) of str; missing values are empty."""
+        index = self.require(key, column)
+        return text_of(np.asarray(self.values[index]), f"{self.path}: column {self.names[index]}")
+
+    def _find(self, key: str, column: Column) -> int:
+        """Place of a column, -1 where there is none."""
         if column is None:
-            index = next((self._lower.index(n) for n in USUAL[key] if n in self._lower), -1)
-        elif isinstance(column, int):
-            index = column if 0 <= column < len(self.names) else -1
-        else:
-            index = self._lower.index(column.lower()) if column.lower() in self._lower else -1
+            return next((self._lower.index(n) for n in USUAL.get(key, ()) if n in self._lower), -1)
+        if isinstance(column, int):
+            return column if 0 <= column < len(self.names) else -1
+        return self._lower.index(column.lower()) if column.lower() in self._lower else -1
+
+    def require(self, key: str, column: Column) -> int:
+        """The same; ColumnError where there is none, which lists the columns."""
+        index = self._find(key, column)
         if index < 0:
             asked = f"no column {column}" if column is not None else f"no column known as {key}"
             raise ColumnError(f"{self.path}: {asked}; set columns.{key} to one of {self.listing()}")
+        return index
+
+    def get(self, key: str, column: Column) -> np.ndarray:
+        """A column as float64 (N,); missing values NaN. Without `column` the usual names of `key` are tried."""
+        index = self.require(key, column)
         try:
             return np.array(self.values[index], dtype=np.float64)
         except (ValueError, TypeError):

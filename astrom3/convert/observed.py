@@ -1,0 +1,121 @@
+"""What convert makes of the observations of some objects: checked curves with their bands, features, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from astrom3.data.schema import PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
+from astrom3.modalities.bands import best_sampled, check_bands, combined
+from astrom3.modalities.features import light_curve_features
+from astrom3.modalities.quality import Checked, Decision, check_light_curves
+from astrom3.modalities.resampling import coverage
+
+GRID = WAVELENGTH_START + WAVELENGTH_STEP * np.arange(WAVELENGTH_COUNT)
+WELL_COVERED = 0.9  # part of the grid; a spectrum that covers less is listed
+
+
+@dataclass(frozen=True)
+class CurveSet:
+    """Checked light curves of n objects; bands (total,) of str, the band of each point, where they are kept."""
+
+    checked_curves: Checked
+    bands: np.ndarray | None
+
+    @classmethod
+    def checked(cls, curves: Sequence[Any], keep_bands: bool) -> CurveSet:
+        """Of light curves as they were read."""
+        offsets, time, flux, error = ragged(curves)
+        if not keep_bands:
+            return cls(check_light_curves(offsets, time, flux, error), None)
+        names = np.concatenate([np.empty(0, dtype=str), *(band_of(curve) for curve in curves)])
+        known, codes = np.unique(names, return_inverse=True)
+        found = check_bands(offsets, time, flux, error, codes)
+        return cls(found, known[found.band.astype(np.int64)] if len(known) else names)
+
+    @property
+    def accepted(self) -> np.ndarray:
+        """(n,) bool: which light curves can be used."""
+        return self.checked_curves.accepted
+
+    def part(self, i: int) -> slice:
+        """Points of an object."""
+        offsets = self.checked_curves.offsets
+        return slice(int(offsets[i]), int(offsets[i + 1]))
+
+    def row(self, i: int) -> dict[str, np.ndarray]:
+        """The light curve of an object as a data set has it."""
+        time, flux, error = (column[self.part(i)] for column in self.checked_curves.columns)
+        row = {"time": time, "flux": flux, "flux_err": error}
+        return row if self.bands is None else row | {"band": self.bands[self.part(i)].astype(object)}
+
+    def features(self, i: int, given: np.ndarray, which: str) -> np.ndarray:
+        """PHOTO_COLS of an object: the period from all bands, the others from the best sampled one."""
+        time, flux, error = (column[self.part(i)] for column in self.checked_curves.columns)
+        if self.bands is None:
+            return given_or_computed(given, time, flux, error, which)
+        return features_of_bands(given, time, flux, error, self.bands[self.part(i)], which)
+
+
+def features_of_bands(
+    given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, band: np.ndarray, which: str
+) -> np.ndarray:
+    """PHOTO_COLS of a curve (N,) in several bands; without a given period, all bands together are searched for one."""
+    at = PHOTO_COLS.index("period")
+    best = best_sampled(band)
+    curve = time[best], flux[best], error[best]
+    if best.all() or (which == "missing" and given[at] > 0):
+        return given_or_computed(given, *curve, which)
+    searched = light_curve_features(*combined(time, flux, error, band))["period"]
+    period = None if np.isnan(searched) else searched
+    computed = light_curve_features(*curve, period)
+    values = np.array([computed[c] for c in PHOTO_COLS])
+    return np.where(np.isnan(given), values, given) if which == "missing" else values
+
+
+def band_of(curve: Any) -> np.ndarray:
+    """Band of each point of a curve, without a name where its file says none."""
+    band = getattr(curve, "band", None)
+    return np.full(len(curve[0]), "") if band is None else np.asarray(band, dtype=str)
+
+
+def ragged(columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+    """Offsets (n + 1,) and three flat columns."""
+    offsets = np.concatenate([[0], np.cumsum([len(c[0]) for c in columns])]).astype(np.int64)
+    return offsets, *(np.concatenate([np.empty(0), *(c[k] for c in columns)]) for k in range(3))
+
+
+def given_or_computed(
+    given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, which: str
+) -> np.ndarray:
+    """The four features (PHOTO_COLS) of a curve; given ones are kept unless `which` is all, a given period is used."""
+    period = given[PHOTO_COLS.index("period")]
+    use = period if which == "missing" and period > 0 else None
+    computed = light_curve_features(time, flux, error, use)
+    values = np.array([computed[c] for c in PHOTO_COLS])
+    return np.where(np.isnan(given), values, given) if which == "missing" else values
+
+
+def grid_coverage(wavelength: np.ndarray) -> float:
+    """Part of the grid of the view `spectra` that a spectrum's pixels (N,), increasing [Angstrom], cover."""
+    return coverage(wavelength, GRID)
+
+
+def partly_covered(object_id: str, covered: float) -> list[Decision]:
+    """What rejected.csv says of a spectrum that covers only a part of the grid."""
+    if covered >= WELL_COVERED:
+        return []
+    reason = f"covers a part of {GRID[0]:g}-{GRID[-1]:g} Angstrom, held constant beyond: {covered:.0%}"
+    return [Decision(object_id, "spectra", "repaired", reason)]
+
+
+def coverage_of(values: Sequence[float]) -> dict[str, float]:
+    """What summary.json says of the coverage of all spectra."""
+    return {
+        "lowest": round(float(np.min(values)), 4),
+        "median": round(float(np.median(values)), 4),
+        "below_0.9": int((np.asarray(values) < WELL_COVERED).sum()),
+    }

@@ -1,0 +1,54 @@
+"""Rows of our own layout: objects as dicts to Arrow tables, and their catalogue columns back to arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS, object_schema
+from astrom3.modalities.quality import possible
+
+
+def objects_table(rows: Sequence[Mapping[str, Any]], targets: Iterable[str] = (), bands: bool = False) -> pa.Table:
+    """Rows as dicts (arrays for light curves and spectra, dicts for catalogue columns) -> table of object_schema."""
+    schema = object_schema(targets, bands)
+    columns: list[pa.Array] = [
+        pa.array([None if row.get(c) is None else str(row[c]) for row in rows], pa.string())
+        for c in ("object_id", "label")
+    ]
+    for name in ("light_curve", "spectrum"):
+        columns.append(_ragged([row.get(name) for row in rows], schema.field(name).type))
+    for name in ("photo_cols", "meta_cols"):
+        columns.append(pa.array([row.get(name) for row in rows], schema.field(name).type))
+    if "targets" in schema.names:
+        columns.append(pa.array([row.get("targets") for row in rows], schema.field("targets").type))
+    return pa.table(columns, schema=schema)
+
+
+def _ragged(rows: Sequence[Mapping[str, Any] | None], kind: pa.StructType) -> pa.StructArray:
+    """Struct of lists from dicts of 1-D arrays, None for a null struct; without a Python object per number."""
+    children = []
+    for child in kind:
+        dtype = child.type.value_type.to_pandas_dtype()
+        arrays = [np.empty(0, dtype) if row is None else np.asarray(row[child.name], dtype) for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int32)
+        flat = np.concatenate([np.empty(0, dtype), *arrays])
+        children.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, child.type.value_type)))
+    mask = pa.array([row is None for row in rows], pa.bool_())
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask)
+
+
+def catalogue_values(table: pa.Table) -> np.ndarray:
+    """Catalogue columns of objects, (n, 38) float64 in the order of ALL_COLS, NaN where unknown."""
+    values = np.full((len(table), len(ALL_COLS)), np.nan)
+    for group, names in (("photo_cols", PHOTO_COLS), ("meta_cols", META_COLS)):
+        column = table[group].combine_chunks()
+        for name in names:
+            # Children of a struct array do not carry the null of the struct: struct_field does.
+            child = pc.struct_field(column, name)
+            values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
+    return possible(values)
