@@ -57,6 +57,7 @@ def embedded(cfg: DictConfig, model: str, folder: Path) -> Job:
     """All parts of `folder` made, going on where an interrupted analysis was."""
     settings = {
         "model": model, "out": str(folder), "evaluation": "fixed", "splits": list(SPLITS), "part": 4096, "batch": 256,
+        "calibrated": False,
     }  # fmt: skip
     plain = {k: cfg[k] for k in ("statistics", "device", "overwrite", "data", "sub", "seed", "allow")}
     job = Job(OmegaConf.create(plain | settings))

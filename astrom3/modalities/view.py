@@ -78,6 +78,10 @@ class View(ABC):
     def reader(self, arrays: Arrays, members: Members) -> Reader:
         """A reader of prepared arrays."""
 
+    def without_features(self, batch: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        """The batch in which the objects `rows` (k,) have no catalogue features; as it is where the view has none."""
+        return batch
+
 
 class StoredView(View):
     """A view whose prepared form is kept in the store. `arrays` gives that form of a piece in memory."""
