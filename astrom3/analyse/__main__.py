@@ -2,7 +2,7 @@
 
 Few labels on frozen embeddings, cross-modal retrieval, modality ablation, outliers and suspicious labels, map,
 calibration, a second model compared (other=<run>), kinds of attention, sensitivity to catalogue features: what=[...]
-chooses, without it all that the model allows. Embeddings are kept in the folder (or read: embeddings=<folder of
+chooses, without it all that the model allows. what=[early] says how soon light curves are classified, only where asked. Embeddings are kept in the folder (or read: embeddings=<folder of
 astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
 """
 
@@ -19,7 +19,8 @@ from astrom3.errors import UserError
 from astrom3.files import LOCKS, OutputFolder, read_json
 
 log = logging.getLogger(__name__)
-NAMES = ("fewshot", "retrieval", "ablation", "outliers", "map", "calibration", "compare", "attention", "sensitivity")
+NAMES = ("fewshot", "retrieval", "ablation", "outliers", "map", "calibration", "compare", "attention", "sensitivity",
+         "early")  # fmt: skip
 EMBEDDINGS = ("photometry", "spectra", "metadata", "mean")
 
 
@@ -53,7 +54,7 @@ def analyse(cfg: DictConfig) -> dict[str, Any]:
 
 def check(cfg: DictConfig) -> list[str]:
     """The analyses to make, in the order of the report; refuses before anything heavy is imported."""
-    chosen = list(NAMES if cfg.what is None else cfg.what)
+    chosen = list(NAMES[:-1] if cfg.what is None else cfg.what)  # early classifies every curve a dozen times
     if unknown := [w for w in chosen if w not in NAMES]:
         raise UserError(f"what=[{unknown[0]}] does not exist: there are {', '.join(NAMES)}")
     if cfg.model is None and cfg.embeddings is None:
@@ -108,7 +109,11 @@ def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects:
 
 def names_of(chosen: Sequence[str]) -> list[str]:
     """Files and folders that these analyses write."""
-    lists = {"map": ["map.parquet"], "outliers": ["mislabelled.csv", *(f"outliers-{name}.csv" for name in EMBEDDINGS)]}
+    lists = {
+        "early": ["early.csv"],
+        "map": ["map.parquet"],
+        "outliers": ["mislabelled.csv", *(f"outliers-{name}.csv" for name in EMBEDDINGS)],
+    }
     more = [name for what in chosen for name in lists.get(what, [])]
     return ["report.md", "analysis.json", "embeddings", "embeddings-other", *(f"{what}.png" for what in chosen), *more]
 

@@ -9,6 +9,7 @@ from astrom3.analyse import (
     attention,
     calibration,
     comparison,
+    early,
     fewshot,
     outliers,
     projection,
@@ -24,5 +25,5 @@ SECTIONS: dict[str, Callable[[Context], Section]] = {
     "fewshot": fewshot.section, "retrieval": retrieval.section, "ablation": ablation.section,
     "outliers": outliers.section, "map": projection.section, "calibration": calibration.section,
     "compare": comparison.section, "attention": attention.section,
-    "sensitivity": sensitivity.section,
+    "sensitivity": sensitivity.section, "early": early.section,
 }  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from astrom3.data.layouts.table import Catalogue, Source
 from astrom3.data.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.data.store import Store, guard
+from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.quality import Decision, check_catalogue, frozen
 from astrom3.modalities.view import Members, View, views_of
@@ -178,6 +179,18 @@ class PackedSplit:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def truncate(self, share: float) -> None:
+        """In training, cut this share of the light curves to their first points. UserError where no view can."""
+        able = [reader for reader in self.readers.values() if reader.can_truncate]
+        if share and not able:
+            names = ", ".join(view.name for view in self.views.values())
+            raise UserError(
+                f"data.truncation={share} cuts light curves, which the views {names} do not: choose recipe=survey or an "
+                "Astromer, or leave it away"
+            )
+        for reader in able:
+            reader.truncation = share
 
     @property
     def has_windows(self) -> bool:

@@ -42,7 +42,14 @@ class Members:
 
 
 class Reader(ABC):
-    """Fills the batch keys of one view for some objects."""
+    """Fills the batch keys of one view for some objects.
+
+    truncation: share of the light curves that are cut to their first points in training (truncation.py), for readers
+    that can.
+    """
+
+    can_truncate: ClassVar[bool] = False
+    truncation: float = 0.0
 
     @abstractmethod
     def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:

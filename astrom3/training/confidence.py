@@ -18,6 +18,7 @@ import numpy as np
 from astrom3.data.schema import UNLABELLED
 from astrom3.inference.confidence import CONFIDENCE, Calibration, Confidence
 from astrom3.inference.conformal import measure_sets, needed, spread, vouched
+from astrom3.inference.early import check_model, early_calibrations
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.novelty import Novelty
 from astrom3.inference.temperature import calibration
@@ -46,7 +47,11 @@ def fit(run: Path, data: Any, allow: Any = None) -> Confidence | None:
     assert validation.probabilities is not None
     complete = Calibration.fit(validation.probabilities, validation.labels)
     novelty = Novelty.fit(train.vectors[MEAN], train.labels, validation.vectors[MEAN])
-    confidence = Confidence(raw.classes, complete, novelty=novelty)
+    early: tuple[Calibration, ...] = ()
+    shortest = 0
+    if data.truncation and check_model(raw) is None:
+        early, shortest = early_calibrations(raw, data.source)
+    confidence = Confidence(raw.classes, complete, early, shortest, novelty)
     confidence.save(run / "model")
     return confidence
 

@@ -48,7 +48,8 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run
 ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated",
          "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
          "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
-         "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow")  # fmt: skip
+         "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow",
+         "data.truncation", "datamodule.truncation")  # fmt: skip
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
 MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json",
