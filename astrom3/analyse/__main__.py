@@ -2,8 +2,9 @@
 
 Few labels on frozen embeddings, cross-modal retrieval, modality ablation, outliers and suspicious labels, map,
 calibration, a second model compared (other=<run>), kinds of attention, sensitivity to catalogue features: what=[...]
-chooses, without it all that the model allows. what=[early] says how soon light curves are classified, only where asked. Embeddings are kept in the folder (or read: embeddings=<folder of
-astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
+chooses, without it all that the model allows. what=[early], only where asked, says how soon curves are classified.
+Embeddings are kept in the folder (or read: embeddings=<folder of astrom3.embed>); numbers in analysis.json, tables in
+report.md, pictures and lists beside them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How soon a model knows: accuracy, macro-F1 and prediction sets when only the first points of each curve are seen.
 
-Temperature and limits of the sets are fitted on validation curves that are cut alike, for each length by itself, so that
-the sets hold the true class as often as asked whatever the length.
+Temperature and limits of the sets are fitted on validation curves that are cut alike, for each length by itself, so
+that the sets hold the true class as often as asked whatever the length.
 """
 
 from __future__ import annotations

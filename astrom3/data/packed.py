@@ -186,8 +186,8 @@ class PackedSplit:
         if share and not able:
             names = ", ".join(view.name for view in self.views.values())
             raise UserError(
-                f"data.truncation={share} cuts light curves, which the views {names} do not: choose recipe=survey or an "
-                "Astromer, or leave it away"
+                f"data.truncation={share} cuts light curves, which the views {names} do not: choose recipe=survey or "
+                "an Astromer, or leave it away"
             )
         for reader in able:
             reader.truncation = share
