@@ -1,4 +1,4 @@
-"""Calibrated probabilities, prediction sets, novelty, their file, and curves of which only the first points are seen."""
+"""Calibrated probabilities, prediction sets, novelty, their file, and curves of which only first points are seen."""
 
 import json
 
