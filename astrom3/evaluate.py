@@ -1,6 +1,7 @@
 """Test a run's best weights again: python -m astrom3.evaluate run=runs/photo-full-scratch-42
 
-Prints the scores, compares them with the run's metrics.json and writes evaluation.json beside it.
+Prints the scores, compares them with the run's metrics.json and writes evaluation.json beside it. A classifier's
+prediction sets are measured with coverage=0.9. calibrate=true fits confidence.json anew, for runs of before 0.2.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from astrom3.errors import UserError
+
 log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """The same numbers as at the end of training, on one device."""
     from astrom3 import registry
-    from astrom3.training import evaluation
+    from astrom3.inference.conformal import check_coverage
+    from astrom3.inference.trained import no_confidence
+    from astrom3.training import confidence, evaluation
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal
     from astrom3.training.hardware import keep_memory, precision, quieten
@@ -25,6 +30,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     quieten()
     keep_memory()
+    check_coverage(cfg.coverage)
     run, trained, _ = read_run(cfg.run, cfg.allow)
     data, module = build(trained, cfg.allow)
     evaluation.load_best(module, run)
@@ -33,12 +39,29 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         enable_progress_bar=on_terminal(), enable_model_summary=False, enable_checkpointing=False,
     )  # fmt: skip
     scores = evaluation.test_best(trainer, module, data, trained.seed)
+    if "accuracy" in scores:
+        if cfg.calibrate and confidence.fit(run, data, cfg.allow) is None:
+            raise UserError(f"{run} has no validation objects to fit a temperature on: leave calibrate=true away")
+        measured = confidence.measure(run, data, cfg.coverage, cfg.allow)
+        if measured is None:
+            log.warning("%s", no_confidence(str(run)))
+        else:
+            scores["confidence"] = measured
     write_json(run / "evaluation.json", scores)
     log.info("%s: %s", run, evaluation.headline(scores))
     before = run / METRICS
-    if before.is_file() and json.loads(before.read_text()) != json.loads(json.dumps(scores)):
+    if before.is_file() and not same(json.loads(before.read_text()), json.loads(json.dumps(scores))):
         log.warning("these differ from the scores in %s", before)
     return scores
+
+
+def same(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two results agree; what only one of them says of confidence, or for another coverage, does not count."""
+    asked = [(scores.get("confidence") or {}).get("asked") for scores in (before, now)]
+    if asked[0] != asked[1]:
+        before = before | {"confidence": None}
+        now = now | {"confidence": None}
+    return before == now
 
 
 def main() -> None:

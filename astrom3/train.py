@@ -83,7 +83,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         scores = evaluation.test_best(trainer, module, data, cfg.seed)
         gather(module)
         if trainer.is_global_zero:
-            evaluation.save_results(run, module, data, scores, run.name)
+            evaluation.save_results(run, module, data, scores, run.name, allow)
     except SIGTERMException:  # a SystemExit that says 0, as if all were done
         raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as end:

@@ -56,8 +56,11 @@ def no_spectrum(reference: Any) -> Any:
     raise UserError(f"these surveys have no spectra, not {reference}")
 
 
-def prepare(real: Path, work: Path, survey: str) -> Path:
-    """Convert the sample of a survey; returns the data set."""
+def prepare(real: Path, work: Path, survey: str, per_class: int = PER_CLASS, periods: bool = False) -> Path:
+    """Convert a sample of a survey, at most `per_class` curves of each class; returns the data set.
+
+    periods: the catalogue's periods are taken where it has them, and the other features computed with them.
+    """
     import pyarrow.parquet as pq
 
     from astrom3.convert.conversion import Recipe, convert_objects
@@ -72,16 +75,19 @@ def prepare(real: Path, work: Path, survey: str) -> Path:
     table = pq.read_table(source)
     labels = np.array(table["label"].to_pylist())
     rng = np.random.default_rng(0)
-    chosen = [rng.permutation(np.flatnonzero(labels == label))[:PER_CLASS] for label in SURVEYS[survey]]
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in SURVEYS[survey]]
     table = table.take(np.sort(np.concatenate(chosen)))
     columns = [[np.array(x) for x in table[name].to_pylist()] for name in ("time", "mag", "mag_err")]
     classes = [SURVEYS[survey][label] for label in table["label"].to_pylist()]
     n = table.num_rows
+    catalogue = np.full((n, len(ALL_COLS)), np.nan)
+    if periods:
+        catalogue[:, ALL_COLS.index("period")] = np.array(table["period"].to_pylist(), dtype=float)
     objects = Objects(
-        [str(i) for i in table["id"].to_pylist()], classes, np.full((n, len(ALL_COLS)), np.nan),
+        [str(i) for i in table["id"].to_pylist()], classes, catalogue,
         list(zip(*columns, strict=True)), [None] * n, tuple(sorted(set(classes))),
     )  # fmt: skip
-    recipe = Recipe(read_curve, no_spectrum, "all")
+    recipe = Recipe(read_curve, no_spectrum, "missing" if periods else "all")
     convert_objects(objects, recipe, out, name=survey, provenance={"converted": {"sample": survey}}, workers=1)
     return out
 

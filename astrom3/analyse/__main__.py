@@ -2,9 +2,9 @@
 
 Few labels on frozen embeddings, cross-modal retrieval, numbers told by neighbours, modality ablation, outliers and
 suspicious labels, map, all modalities side by side, calibration, a second model compared (other=<run>), kinds of
-attention, sensitivity to catalogue features: what=[...] chooses, without it all that the model allows. Embeddings are
-kept in the folder (or read: embeddings=<folder of astrom3.embed>); numbers in analysis.json, tables in report.md,
-pictures and lists beside them.
+attention, sensitivity to catalogue features: what=[...] chooses, without it all that the model allows. what=[early],
+only where asked, says how soon curves are classified. Embeddings are kept in the folder (or read: embeddings=<folder of
+astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from astrom3.files import LOCKS, OutputFolder, read_json
 log = logging.getLogger(__name__)
 NAMES = (
     "fewshot", "retrieval", "properties", "ablation", "outliers", "map", "panels", "calibration", "compare",
-    "attention", "sensitivity",
+    "attention", "sensitivity", "early",
 )  # fmt: skip
-NEED_LABELS = ("fewshot", "outliers", "ablation", "calibration", "compare", "attention", "sensitivity")
+NEED_LABELS = (
+    "fewshot", "outliers", "ablation", "calibration", "compare", "attention", "sensitivity", "early",
+)  # fmt: skip
 EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "mean")
 
 
@@ -58,7 +60,7 @@ def analyse(cfg: DictConfig) -> dict[str, Any]:
 
 def check(cfg: DictConfig) -> list[str]:
     """The analyses to make, in the order of the report; refuses before anything heavy is imported."""
-    chosen = list(NAMES if cfg.what is None else cfg.what)
+    chosen = list(NAMES[:-1] if cfg.what is None else cfg.what)  # early classifies every curve a dozen times
     if unknown := [w for w in chosen if w not in NAMES]:
         raise UserError(f"what=[{unknown[0]}] does not exist: there are {', '.join(NAMES)}")
     if cfg.model is None and cfg.embeddings is None:
@@ -115,7 +117,11 @@ def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects:
 
 def names_of(chosen: Sequence[str]) -> list[str]:
     """Files and folders that these analyses write."""
-    lists = {"map": ["map.parquet"], "outliers": ["mislabelled.csv", *(f"outliers-{name}.csv" for name in EMBEDDINGS)]}
+    lists = {
+        "early": ["early.csv"],
+        "map": ["map.parquet"],
+        "outliers": ["mislabelled.csv", *(f"outliers-{name}.csv" for name in EMBEDDINGS)],
+    }
     more = [name for what in chosen for name in lists.get(what, [])]
     return ["report.md", "analysis.json", "embeddings", "embeddings-other", *(f"{what}.png" for what in chosen), *more]
 

@@ -50,13 +50,16 @@ def gather(cfg: DictConfig) -> Context:
         unseen += [c for c in splits["train"].classes if c not in model.classes and c not in unseen]
     other = None if cfg.other is None else second_model(cfg, out)
     project = None if cfg.project is None else Embeddings.read(cfg.project)
-    return Context(splits, out, model, embed, data, other, true, unseen, project)
+    return Context(
+        splits, out, model, embed, data, other, true, unseen, project, cfg.coverage, OmegaConf.to_container(cfg.early)
+    )  # fmt: skip
 
 
 def embedded(cfg: DictConfig, model: str, folder: Path) -> Job:
     """All parts of `folder` made, going on where an interrupted analysis was."""
     settings = {
         "model": model, "out": str(folder), "evaluation": "fixed", "splits": list(SPLITS), "part": 4096, "batch": 256,
+        "calibrated": False,
     }  # fmt: skip
     plain = {k: cfg[k] for k in ("statistics", "device", "overwrite", "data", "sub", "seed", "allow")}
     job = Job(OmegaConf.create(plain | settings))

@@ -20,8 +20,9 @@ from astrom3.analyse.section import having, labelled
 from astrom3.data.observed import locate, observations, units
 from astrom3.data.schema import ALL_COLS, PHOTO_COLS
 from astrom3.encoders.towers import MultimodalClassifier
+from astrom3.inference.batches import rows_of
 from astrom3.inference.embeddings import MEAN, Embeddings
-from astrom3.inference.trained import TrainedModel, rows_of
+from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.features import light_curve_features
 

@@ -26,7 +26,8 @@ class Context:
     """splits: name -> embeddings of the objects with labels and without; out: folder; model: None where only embeddings
     were given, as are embed, which embeds the test split again with `model` as it now is, and data, the data module;
     other: split -> embeddings of a second model; swapped: object id -> true label of labels swapped on purpose; unseen:
-    classes kept out of the fit of the map; project: more objects for the map."""
+    classes kept out of the fit of the map; project: more objects for the map; coverage: of prediction sets; early: the
+    cuts of early classification (conf/analyse.yaml)."""
 
     splits: dict[str, Embeddings]
     out: Path
@@ -37,6 +38,8 @@ class Context:
     swapped: Mapping[str, str] = field(default_factory=dict)
     unseen: Sequence[str] = ()
     project: Embeddings | None = None
+    coverage: float = 0.9
+    early: Mapping[str, Any] = field(default_factory=dict)
 
     def labelled(self, split: str) -> Embeddings:
         return labelled(self.splits[split])

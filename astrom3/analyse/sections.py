@@ -9,6 +9,7 @@ from astrom3.analyse import (
     attention,
     calibration,
     comparison,
+    early,
     fewshot,
     outliers,
     panels,
@@ -27,5 +28,5 @@ SECTIONS: dict[str, Callable[[Context], Section]] = {
     "properties": properties.section, "outliers": outliers.section, "map": projection.section,
     "panels": panels.section, "calibration": calibration.section,
     "compare": comparison.section, "attention": attention.section,
-    "sensitivity": sensitivity.section,
+    "sensitivity": sensitivity.section, "early": early.section,
 }  # fmt: skip

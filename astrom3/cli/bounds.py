@@ -27,8 +27,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "enc_in": (1, 10**4), "conv_channels": (1, 10**4), "kernel_size": (1, 1001), "mp_kernel_size": (1, 1001),
     "input_dim": WIDTH, "hidden_dim": WIDTH, "workers": (1, 1024), "processes": (1, 1024), "part": COUNT,
     "batch": (1, 10**6), "shard": (0, 10**6), "shards": (1, 10**6), "top": (1, 10**6), "sample": (1, 10**7),
-    "neighbours": (1, 1000), "points": (10, 10**7), "limit": COUNT, "trials": (1, 10**6), "failures": (1, 10**6),
+    "neighbours": (1, 1000), "points": (10, 10**7), "early.points": (1, 10**6),
+    "early.days": (1e-6, 10**6), "limit": COUNT, "trials": (1, 10**6), "failures": (1, 10**6),
     "min_modalities": (1, 16), "zero_point": (SMALLEST, 1e12), "time_offset": (-1e8, 1e8), "split_fractions": SHARE,
+    "truncation": SHARE, "coverage": (1e-6, 1 - 1e-6),
 }  # fmt: skip
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 PRECISIONS = (

@@ -49,7 +49,8 @@ class AstroM3DataModule(LightningDataModule):
     prepared splits stay on the device of the trainer, "auto" where they fit on a GPU. windows: whether validation and
     test see one window of a light curve or every one, where a view cuts curves; streamed data have one, the central.
     targets: names of the numbers that a regression predicts; objects without any of them are left out. balance:
-    "sampling" draws every class equally often.
+    "sampling" draws every class equally often. truncation: share of the training curves that are cut to their first
+    points, anew every epoch.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class AstroM3DataModule(LightningDataModule):
         windows: Literal["one", "every"] = "one",
         targets: str | Sequence[str] | None = None,
         balance: str = "none",
+        truncation: float = 0.0,
     ) -> None:
         super().__init__()
         named = dict(views or {})
@@ -108,6 +110,9 @@ class AstroM3DataModule(LightningDataModule):
             raise UserError(
                 "balance=sampling needs prepared data: leave data.streaming=true away, or say balance=weights"
             )
+        if truncation and streaming:
+            raise UserError("data.truncation needs prepared data: leave data.streaming=true away")
+        self.truncation = truncation
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
         self.splits: dict[str, PackedSplit | StreamSplit] = {}
 
@@ -178,7 +183,10 @@ class AstroM3DataModule(LightningDataModule):
             if self.streaming:
                 self.splits[name] = StreamSplit(self.source, name, self.views, **options)
             else:
-                self.splits[name] = PackedSplit(self.source, name, stores[name], self.views, **options)
+                split = PackedSplit(self.source, name, stores[name], self.views, **options)
+                if name == "train":
+                    split.truncate(self.truncation)
+                self.splits[name] = split
             self._report(name)
 
     def train_dataloader(self):

@@ -216,6 +216,18 @@ class PackedSplit:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def truncate(self, share: float) -> None:
+        """In training, cut this share of the light curves to their first points. UserError where no view can."""
+        able = [reader for reader in self.readers.values() if reader.can_truncate]
+        if share and not able:
+            names = ", ".join(view.name for view in self.views.values())
+            raise UserError(
+                f"data.truncation={share} cuts light curves, which the views {names} do not: choose recipe=survey or "
+                "an Astromer, or leave it away"
+            )
+        for reader in able:
+            reader.truncation = share
+
     @property
     def has_windows(self) -> bool:
         """Whether an object has several windows in some view."""

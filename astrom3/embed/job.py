@@ -15,7 +15,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 from astrom3 import files
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder
+from astrom3.inference.confidence import CONFIDENCE
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.modalities.quality import Decision, write_decisions
@@ -78,6 +79,7 @@ class Job:
     data: Any = field(init=False)
     parts: list[Part] = field(init=False)
     folder: OutputFolder = field(init=False)
+    coverage: float | None = field(init=False)  # of prediction sets
 
     def __post_init__(self) -> None:
         cfg = self.cfg
@@ -88,6 +90,9 @@ class Job:
             cfg.model, device=cfg.device, evaluation=cfg.evaluation, statistics=cfg.statistics,
             allow=cfg.get("allow"),
         )  # fmt: skip
+        if not cfg.get("calibrated", True):
+            self.model = replace(self.model, confidence=None)
+        self.coverage = cfg.get("coverage")
         options = {"eval_batch_size": cfg.batch, "on_device": False}
         self.data = data_of(self.model, cfg.data, cfg.sub, cfg.seed, cfg.get("allow"), **options)
         wanted = [s for s in cfg.splits if s in self.data.source.rows]
@@ -112,7 +117,8 @@ class Job:
         return {
             "model": digest, "evaluation": self.cfg.evaluation, "sub": self.cfg.sub, "seed": self.cfg.seed,
             "part": self.cfg.part, "batch": self.cfg.batch, "splits": list(self.cfg.splits),
-            "streaming": self.data.streaming,
+            "streaming": self.data.streaming, "coverage": self.coverage,
+            "confidence": None if self.model.confidence is None else confidence_digest(self.cfg.model),
             "data": {s: source.fingerprint(s, cache) for s in dict.fromkeys(p.split for p in self.parts)},
         }  # fmt: skip
 
@@ -167,7 +173,10 @@ class Job:
         ids = self.data.object_ids(part.split)
         batches = islice(loader, part.last - part.first)
         return Embeddings.concatenate(
-            [from_batch(b, self.model.encode(b), ids, part.split, self.model, self.data.classes) for b in batches]
+            [
+                from_batch(b, self.model.encode(b), ids, part.split, self.model, self.data.classes, self.coverage)
+                for b in batches
+            ]
         )
 
     def run(self, parts: Sequence[Part], title: str = "") -> int:
@@ -226,3 +235,8 @@ def weights_digest(model: str) -> str:
             while block := file.read(1 << 24):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def confidence_digest(model: str) -> str:
+    """SHA-256 of the confidence.json of a model folder."""
+    return hashlib.sha256((published.find(model) / CONFIDENCE).read_bytes()).hexdigest()

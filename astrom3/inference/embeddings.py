@@ -2,8 +2,9 @@
 
 Columns: object_id string; label string (null: none); split string (null: not known); photometry, spectra, metadata,
 images and mean fixed-size lists of float32 (null: the object lacks that modality; a model has its own only); predicted
-string and probabilities fixed-size list of float32 where the model has a head. The schema's metadata hold
-`astrom3` = {"model": ..., "classes": [...]} as JSON.
+string and probabilities fixed-size list of float32 where the model has a head (calibrated where it has a
+confidence.json, which gives novelty float32, too, and the prediction set, a list of strings). The schema's metadata
+hold `astrom3` = {"model": ..., "classes": [...]} as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ MEAN = "mean"
 class Embeddings:
     """n objects. ids (n,) str; labels (n,) int64 into `classes`, UNLABELLED where none; splits (n,) str, "" unknown;
     present: modality -> (n,) bool; vectors: modality or "mean" -> float32 (n, D), zero rows where absent;
-    probabilities float32 (n, C) or None; model: where it was loaded from."""
+    probabilities float32 (n, C) or None; model: where it was loaded from. novelty float32 (n,) and in_set bool (n, C)
+    of prediction sets, None where they are not known or were not asked for."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -41,6 +43,8 @@ class Embeddings:
     probabilities: np.ndarray | None
     classes: tuple[str, ...]
     model: str = ""
+    novelty: np.ndarray | None = None
+    in_set: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,6 +66,7 @@ class Embeddings:
             self.ids[rows], self.labels[rows], self.splits[rows], {m: p[rows] for m, p in self.present.items()},
             {m: v[rows] for m, v in self.vectors.items()},
             None if self.probabilities is None else self.probabilities[rows], self.classes, self.model,
+            None if self.novelty is None else self.novelty[rows], None if self.in_set is None else self.in_set[rows],
         )  # fmt: skip
 
     def of_split(self, *names: str) -> Embeddings:
@@ -76,8 +81,9 @@ class Embeddings:
         }
         for name in ("present", "vectors"):
             joined[name] = {k: np.concatenate([getattr(p, name)[k] for p in parts]) for k in getattr(first, name)}
-        all_have = all(p.probabilities is not None for p in parts)
-        joined["probabilities"] = np.concatenate([p.probabilities for p in parts]) if all_have else None
+        for name in ("probabilities", "novelty", "in_set"):
+            values = [getattr(p, name) for p in parts]
+            joined[name] = None if any(value is None for value in values) else np.concatenate(values)
         return cls(**joined, classes=first.classes, model=first.model)
 
     @classmethod
@@ -90,6 +96,15 @@ class Embeddings:
             for batch in data.split_dataloader(split)
         ]
         return cls.concatenate(parts)
+
+    def set_names(self) -> list[list[str]]:
+        """The classes in the prediction set of each object, the most probable first."""
+        assert self.in_set is not None and self.probabilities is not None
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        sets = []
+        for row, member in zip(order, self.in_set, strict=True):
+            sets.append([self.classes[j] for j in row if member[j]])
+        return sets
 
     # --- parquet ----------------------------------------------------------------------------------------------------
 
@@ -106,6 +121,10 @@ class Embeddings:
         if (probabilities := self.probabilities) is not None:
             columns["predicted"] = pa.array(names[self.predicted], pa.string())
             columns["probabilities"] = lists(probabilities, anything)
+        if self.novelty is not None:
+            columns["novelty"] = pa.array(self.novelty, pa.float32(), mask=~anything)
+        if self.in_set is not None:
+            columns["set"] = pa.array(self.set_names(), pa.list_(pa.string()))
         about = {"model": self.model, "classes": list(self.classes)}
         return pa.table(columns).replace_schema_metadata({KEY: json.dumps(about).encode()})
 
@@ -120,11 +139,17 @@ class Embeddings:
                 vectors[name], present[name] = dense(table[name])
         present.pop(MEAN, None)
         probabilities = dense(table["probabilities"])[0] if "probabilities" in table.column_names else None
+        novelty = None
+        if "novelty" in table.column_names:
+            novelty = table["novelty"].to_numpy().astype(np.float32)
+        in_set = None
+        if "set" in table.column_names and probabilities is not None:
+            in_set = members_of(table["set"].to_pylist(), classes[: probabilities.shape[1]])
         return cls(
             np.array(table["object_id"].to_pylist(), dtype=str),
             np.array([number.get(x, UNLABELLED) for x in table["label"].to_pylist()], dtype=np.int64),
             np.array([s or "" for s in table["split"].to_pylist()], dtype=str),
-            present, vectors, probabilities, classes, about.get("model", ""),
+            present, vectors, probabilities, classes, about.get("model", ""), novelty, in_set,
         )  # fmt: skip
 
     def write(self, path: Path | str) -> Path:
@@ -140,17 +165,33 @@ class Embeddings:
         return cls.concatenate([cls.from_table(t, str(path)) for t in tables])
 
 
+def members_of(sets: Sequence[Sequence[str] | None], classes: Sequence[str]) -> np.ndarray:
+    """Sets of names -> bool (n, C)."""
+    number = {name: i for i, name in enumerate(classes)}
+    out = np.zeros((len(sets), len(classes)), dtype=bool)
+    for i, names in enumerate(sets):
+        out[i, [number[name] for name in names or () if name in number]] = True
+    return out
+
+
 def from_batch(
-    batch: dict[str, Any], found: Encoded, ids: np.ndarray, split: str, model: TrainedModel, classes: Sequence[str]
+    batch: dict[str, Any],
+    found: Encoded,
+    ids: np.ndarray,
+    split: str,
+    model: TrainedModel,
+    classes: Sequence[str],
+    coverage: float | None = None,
 ) -> Embeddings:
     """What a model made of a batch of a data module. ids: of the whole split; classes: of the data. Labels are kept by
-    name: a class that the model does not know is added behind its own."""
+    name: a class that the model does not know is added behind its own. coverage: of prediction sets."""
     own = (*model.classes, *(c for c in classes if c not in model.classes))
     number = np.array([*(own.index(c) for c in classes), UNLABELLED], dtype=np.int64)
     index = np.asarray(batch["index"])
     return Embeddings(
         ids[index].astype(str), number[np.asarray(batch["label"])], np.full(len(index), split),
-        found.present, found.embeddings | {MEAN: found.mean}, found.probabilities, own, model.name,
+        found.present, found.embeddings | {MEAN: found.mean}, found.probabilities, own, model.name, found.novelty,
+        None if coverage is None else model.sets(found, coverage),
     )  # fmt: skip
 
 

@@ -9,9 +9,6 @@ single encoder its features (light curves: the mean of the outputs over the poin
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,59 +21,34 @@ from torch import Tensor, nn
 from astrom3 import registry
 from astrom3.data.layouts.table import Source
 from astrom3.data.origins import Origin, open_origin
-from astrom3.data.schema import CLASSES, PHOTO_COLS
+from astrom3.data.schema import PHOTO_COLS
 from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
 from astrom3.errors import UserError
+from astrom3.inference.batches import joined, magnitudes_or_fluxes, points_of, rows_of, to_device
+from astrom3.inference.confidence import Confidence, read_confidence
+from astrom3.inference.conformal import check_coverage, vouched
+from astrom3.inference.preprocessing import (
+    PREPROCESSING,
+    hub_statistics,
+    predicts_numbers,
+    read_info,
+    read_preprocessing,
+)
+from astrom3.inference.results import Classified, Embedded, Encoded
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.galaxy_views import GalaxyView, reads_galaxies
-from astrom3.modalities.quality import Decision
+from astrom3.modalities.galaxy_views import reads_galaxies
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
 
-DATASET = "AstroMLCore/AstroM3Dataset"
 CHUNK = 256  # raw objects that go through the network at once
-PREPROCESSING = "preprocessing.json"  # classes and statistics, beside config.json
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """B objects. present: modality -> bool (B,); embeddings: modality -> float32 (B, D), zero rows where absent;
-    mean: float32 (B, D), of the embeddings that an object has; probabilities: float32 (B, C), None without a head."""
-
-    present: dict[str, np.ndarray]
-    embeddings: dict[str, np.ndarray]
-    mean: np.ndarray
-    probabilities: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Embedded(Encoded):
-    """Raw observations, embedded. decisions: what was repaired or rejected; object_id is the place in the list."""
-
-    decisions: list[Decision] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Classified:
-    """classes: names; probabilities: float32 (n, C), NaN for an object that has nothing usable; decisions as above."""
-
-    classes: tuple[str, ...]
-    probabilities: np.ndarray
-    decisions: list[Decision]
-
-    @property
-    def labels(self) -> list[str | None]:
-        """Most probable class of each object, None where nothing could be said."""
-        return [None if np.isnan(p).any() else self.classes[int(p.argmax())] for p in self.probabilities]
-
-    def as_dicts(self) -> list[dict[str, float]]:
-        """Class -> probability of each object, the most probable first."""
-        order = np.argsort(-self.probabilities, axis=1)
-        return [{self.classes[j]: float(p[j]) for j in row} for p, row in zip(self.probabilities, order, strict=True)]
+__all__ = [
+    "PREPROCESSING", "Classified", "Embedded", "Encoded", "TrainedModel", "data_of", "hub_statistics", "read_info",
+    "read_preprocessing",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,6 +62,7 @@ class TrainedModel:
     normaliser: Normaliser | None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     pad_constants: bool = True  # the six constants stand in padded rows too, as in the data it was trained on
+    confidence: Confidence | None = None  # of its validation split; None: probabilities are not calibrated
 
     @classmethod
     def load(
@@ -131,7 +104,10 @@ class TrainedModel:
         if statistics is not None:
             normaliser = read_info(Path(statistics))
         network = accelerate(network.to(device).eval())
-        return cls(str(source), network, classes, normaliser, torch.device(device), pad_constants)
+        model = cls(str(source), network, classes, normaliser, torch.device(device), pad_constants)
+        if not model.has_head:
+            return model
+        return replace(model, confidence=read_confidence(folder, classes, model.width))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -172,7 +148,9 @@ class TrainedModel:
     @torch.inference_mode()
     def encode(self, batch: Mapping[str, Any]) -> Encoded:
         """A batch dict (schema.py; `present` may be missing: all there) of the model's modalities."""
-        moved = to_device({k: batch[k] for k in batch if k in self.inputs or k == "present"}, self.device)
+        points = points_of(batch)
+        chosen = {k: batch[k] for k in batch if k in self.inputs or k == "present"}
+        moved = to_device(self.as_trained(chosen, points), self.device)
         size = len(moved[self.inputs[0]])
         everyone = torch.ones(size, dtype=torch.bool, device=self.device)
         present = {m: moved.get("present", {}).get(m, everyone) for m in self.modalities}
@@ -188,12 +166,32 @@ class TrainedModel:
             found = {m: e * there for m, e in found.items()}
         count = torch.stack([present[m] for m in self.modalities]).sum(0).clamp(min=1).unsqueeze(1)
         mean = torch.stack([found[m].float() for m in self.modalities]).sum(0) / count
+        vectors = mean.cpu().numpy()
+        probabilities = None if logits is None else torch.softmax(logits.float(), dim=-1).cpu().numpy()
+        novelty = None
+        if self.confidence is not None and probabilities is not None:
+            probabilities = self.confidence.calibrated(probabilities, points)
+            novelty = None if self.confidence.novelty is None else self.confidence.novelty.score(vectors)
         return Encoded(
             {m: p.cpu().numpy() for m, p in present.items()},
             {m: e.float().cpu().numpy() for m, e in found.items()},
-            mean.cpu().numpy(),
-            None if logits is None else torch.softmax(logits.float(), dim=-1).cpu().numpy(),
+            vectors,
+            probabilities,
+            points,
+            novelty,
         )
+
+    def as_trained(self, batch: dict[str, Any], points: np.ndarray | None) -> dict[str, Any]:
+        """The batch; of a model that was trained on cut curves, short curves without their catalogue features.
+
+        A cut curve has no features in training, since those of the whole curve would tell what was cut off.
+        """
+        if self.confidence is None or not self.confidence.early or points is None:
+            return batch
+        short = np.flatnonzero(points < self.confidence.shortest)
+        for view in self.views.values():
+            batch = view.without_features(batch, torch.from_numpy(short))
+        return batch
 
     def embed(
         self, light_curve: Any = None, spectrum: Any = None, metadata: Any = None, images: Any = None,
@@ -218,17 +216,61 @@ class TrainedModel:
         return self._raw(light_curve, spectrum, metadata, options)
 
     def classify(
-        self, light_curve: Any = None, spectrum: Any = None, metadata: Any = None, **options: Any
+        self,
+        light_curve: Any = None,
+        spectrum: Any = None,
+        metadata: Any = None,
+        coverage: float | None = None,
+        **options: Any,
     ) -> Classified:
-        """Class probabilities of raw observations; needs a model with a class head. As `embed` otherwise."""
+        """Class probabilities of raw observations; needs a model with a class head. As `embed` otherwise.
+
+        coverage: how often, of each class, the set of classes holds the true one, such as 0.9. Sets need a model with a
+        confidence.json, which training writes; without it probabilities are those of the network, and `calibrated` is
+        false.
+        """
         if not self.has_head:
             raise UserError(
                 f"{self.name} has no class head: load a fine-tuned model (mode photo, spectra, meta or all), or "
                 "compare its embeddings with those of labelled objects (python -m astrom3.analyse)"
             )
+        if coverage is not None:
+            check_coverage(coverage)
+            if self.confidence is None:
+                raise UserError(no_confidence(self.name))
         found = self._raw(light_curve, spectrum, metadata, options)
         assert found.probabilities is not None
-        return Classified(self.classes, found.probabilities, found.decisions)
+        confidence = self.confidence
+        if confidence is None:
+            return Classified(self.classes, found.probabilities, found.decisions)
+        known = None if confidence.novelty is None else confidence.novelty
+        quantile = None if known is None or found.novelty is None else known.quantile(found.novelty)
+        in_set = None
+        promised: dict[str, float] = {}
+        if coverage is not None:
+            in_set = self.sets(found, coverage)
+            counts = zip(self.classes, confidence.complete.counts, strict=True)
+            promised = {name: vouched(n, coverage) for name, n in counts}
+        return Classified(
+            self.classes,
+            found.probabilities,
+            found.decisions,
+            True,
+            coverage,
+            in_set,
+            promised,
+            found.novelty,
+            quantile,
+        )
+
+    def sets(self, found: Encoded, coverage: float) -> np.ndarray:
+        """Prediction sets of encoded objects, bool (B, C). UserError where the model has no confidence.json."""
+        check_coverage(coverage)
+        if not self.has_head:
+            raise UserError(f"{self.name} has no class head, so there are no prediction sets: leave coverage away")
+        if self.confidence is None or found.probabilities is None:
+            raise UserError(no_confidence(self.name))
+        return self.confidence.sets(found.probabilities, coverage, found.points)
 
     def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
         from astrom3.inference.observations import Options, listed_rows, prepare
@@ -281,7 +323,8 @@ class TrainedModel:
             probabilities[~there] = np.nan
         return Embedded(
             present, {m: np.concatenate([p.embeddings[m] for p in parts]) for m in self.modalities},
-            np.concatenate([p.mean for p in parts]), probabilities, prepared.decisions,
+            np.concatenate([p.mean for p in parts]), probabilities, joined([p.points for p in parts]),
+            joined([p.novelty for p in parts]), prepared.decisions,
         )  # fmt: skip
 
     def _single(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -351,86 +394,9 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any 
     return data
 
 
-def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...], Normaliser | None, bool]:
-    """Classes, statistics and pad_constants beside the weights; published models have none, their classes are those of
-    the paper."""
-    path, heads = folder / PREPROCESSING, getattr(network, "num_classes", None)
-    if not path.is_file():
-        if heads not in (None, len(CLASSES)):
-            raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
-        of_galaxies = heads is None and view_of_galaxies(network)
-        return () if of_galaxies else CLASSES, None, True
-    try:
-        found = json.loads(path.read_text())
-        classes = tuple(found["classes"])
-        statistics = found["normaliser"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy or fetch it again") from None
-    if heads not in (None, len(classes)):
-        raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
-    normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
-    return classes, normaliser, bool(found.get("pad_constants", True))
-
-
-def view_of_galaxies(network: nn.Module) -> bool:
-    """Whether the first encoder of a network reads galaxies."""
-    encoders: Any = getattr(network, "encoders", None)
-    first: Any = next(iter(encoders.values())) if encoders else getattr(network, "encoder", network)
-    return isinstance(get_view(first.view), GalaxyView) if hasattr(first, "view") else False
-
-
-def predicts_numbers(folder: Path) -> bool:
-    """Whether the model is a regression: its encoders are of use here, and its head has no classes."""
-    try:
-        found = json.loads((folder / PREPROCESSING).read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and bool(found.get("targets"))
-
-
-def hub_statistics(source: str) -> Normaliser | None:
-    """Statistics of a published model: the info.json of the raw data set on the hub, of the split with the seed that
-    the model's name ends in (42 without one). None where `source` is no published model."""
-    found = re.fullmatch(r"AstroMLCore/AstroM3-CLIP(?:-(\d+|photo|spectra|meta|all))?", source)
-    if found is None:
-        return None
-    seed = found[1] if found[1] and found[1].isdigit() else "42"
-    from huggingface_hub import hf_hub_download
-
-    name = f"splits/full/{seed}/info.json"
-    try:
-        path = hf_hub_download(DATASET, name, repo_type="dataset", endpoint=os.environ.get("HF_ENDPOINT"))
-    except Exception as error:  # whatever fails between here and the file
-        raise UserError(
-            f"the statistics of {source} are in {name} of {DATASET}, which the hub did not give "
-            f"({type(error).__name__}): fetch it on a machine that can, and load the model with statistics=<that file>"
-        ) from None
-    return read_info(Path(path))
-
-
-def read_info(path: Path) -> Normaliser:
-    """Statistics from a file in the form of the raw data set's info.json, or from a preprocessing.json."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"statistics={path} cannot be read ({error}): give the info.json of a train split") from None
-    return Normaliser.from_dict(found.get("normaliser") or found, str(path))
-
-
-def magnitudes_or_fluxes(given: Any) -> Any:
-    """Arrays (L, 3) of time [day], magnitude and its error, as ASTROMER's users have them, become columns by name."""
-    if isinstance(given, list):
-        return [magnitudes_or_fluxes(item) for item in given]
-    if isinstance(given, np.ndarray) and given.ndim == 2 and given.shape[1] == 3:
-        return {"time": given[:, 0], "mag": given[:, 1], "mag_err": given[:, 2]}
-    return given
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {k: to_device(v, device) for k, v in value.items()}
-    return torch.as_tensor(value).to(device)
-
-
-def rows_of(batch: Mapping[str, Any], rows: slice) -> dict[str, Any]:
-    return {k: rows_of(v, rows) if isinstance(v, dict) else v[rows] for k, v in batch.items()}
+def no_confidence(name: str) -> str:
+    """What a model without confidence.json says where prediction sets are asked for."""
+    return (
+        f"{name} has no confidence.json, so its probabilities are not calibrated and it can give no prediction sets: "
+        "python -m astrom3.evaluate run=<its run folder> calibrate=true fits one on the validation split"
+    )

@@ -14,15 +14,17 @@ A network takes the keys of the published view (`photometry` and `mask`): both v
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from astrom3.data.sampler import WINDOW, draw
+from astrom3.data.schema import PHOTO_COLS
 from astrom3.kernel import kernel
 from astrom3.modalities.quality import NOT_FINITE, Checked, check_light_curves, frozen
+from astrom3.modalities.truncation import SHORTEST, cut_curves, kept_points
 from astrom3.modalities.view import Arrays, Members, Reader, StoredView, register
 
 NAME = "photometry-scaled"
@@ -96,6 +98,20 @@ def scale_curve(time: np.ndarray, flux: np.ndarray, error: np.ndarray) -> tuple[
     return values, np.array(constants, dtype=np.float32)
 
 
+def scale_again(values: np.ndarray, constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Values (N, 3) and constants (3,) of the first points of a scaled curve, scaled by themselves; None where they
+    cannot be. The curve's median flux is taken to be positive."""
+    mad = 10.0 ** float(constants[0])  # relative to the median
+    flux = 1 + mad * np.sinh(values[:, 1])
+    error = mad * 10.0 ** values[:, 2]
+    scaled = scale_curve(values[:, 0], flux, error)
+    if scaled is None or len(values) < SHORTEST:
+        return None
+    again = scaled[1]
+    again[2] = clipped(again[2] + constants[2], 9)
+    return scaled[0], again
+
+
 def clipped(values: np.ndarray, channel: int) -> np.ndarray:
     """`values` within the range of a channel."""
     return np.clip(values, LOWEST[channel], HIGHEST[channel])
@@ -105,7 +121,10 @@ class ScaledReader(Reader):
     """Up to 512 points of each curve, with eleven channels, and their masks.
 
     A longer curve is thinned evenly: in training from a place that is drawn anew every epoch, otherwise always alike.
+    A curve that is cut in training is scaled by what is left of it, and has no catalogue features and no period.
     """
+
+    can_truncate = True
 
     def __init__(self, arrays: Arrays, members: Members, points: int) -> None:
         features = np.clip(members.features, LOWEST[FEATURES], HIGHEST[FEATURES])
@@ -125,10 +144,31 @@ class ScaledReader(Reader):
         if epoch is not None:
             shift = draw(seed, epoch, WINDOW, self.positions[at]).astype(np.float64) / 2.0**64
         shift = np.minimum(shift, 0.999)
-        rows = self.rows[at]
-        constants = self.constants[at]
-        fill_points(self.values, self.offsets, rows, shift, constants, self.periods[at], x.numpy(), mask.numpy())
+        if epoch is not None and self.truncation > 0:
+            points = self.cut(at, seed, epoch)
+        else:
+            points = self.values, self.offsets, self.rows[at], self.constants[at], self.periods[at]
+        values, offsets, rows, constants, periods = points
+        fill_points(values, offsets, rows, shift, constants, periods, x.numpy(), mask.numpy())
         return {"photometry": x, "mask": mask}
+
+    def cut(self, at: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, ...]:
+        """Values, offsets, rows, constants and periods of the members `at` (B,), some of them cut."""
+        rows = self.rows[at]
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        kept = kept_points(lengths, self.positions[at], seed, epoch, self.truncation)
+        values, offsets = cut_curves(self.values, self.offsets, rows, kept)
+        constants = self.constants[at].copy()
+        periods = self.periods[at].copy()
+        for i in np.flatnonzero(kept < lengths).tolist():
+            part = slice(offsets[i], offsets[i + 1])
+            scaled = scale_again(values[part], constants[i, len(PHOTO_COLS) :])
+            if scaled is not None:
+                values[part] = scaled[0]
+                constants[i, len(PHOTO_COLS) :] = scaled[1]
+            constants[i, : len(PHOTO_COLS)] = 0
+            periods[i] = np.nan
+        return values, offsets, np.arange(len(at)), constants, periods
 
 
 @kernel
@@ -176,13 +216,21 @@ class ScaledPhotometry(StoredView):
 
     def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
         time, flux, error = columns
-        return check_light_curves(offsets, time, flux, error)
+        return check_light_curves(offsets, time, flux, error, min_points=SHORTEST)
 
     def prepare(self, checked: Checked) -> ScaledCurves:
         return prepare_scaled(checked)
 
     def reader(self, arrays: Arrays, members: Members) -> ScaledReader:
         return ScaledReader(arrays, members, self.points)
+
+    def without_features(self, batch: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        if not len(rows):
+            return batch
+        x = batch["photometry"].clone()
+        x[rows, :, FEATURES : FEATURES + len(PHOTO_COLS)] = 0
+        x[rows, :, PHASE] = x[rows, :, 0]
+        return batch | {"photometry": x}
 
 
 register(ScaledPhotometry())

@@ -43,7 +43,14 @@ class Members:
 
 
 class Reader(ABC):
-    """Fills the batch keys of one view for some objects."""
+    """Fills the batch keys of one view for some objects.
+
+    truncation: share of the light curves that are cut to their first points in training (truncation.py), for readers
+    that can.
+    """
+
+    can_truncate: ClassVar[bool] = False
+    truncation: float = 0.0
 
     @abstractmethod
     def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
@@ -81,6 +88,10 @@ class View(ABC):
     @abstractmethod
     def reader(self, arrays: Arrays, members: Members) -> Reader:
         """A reader of prepared arrays."""
+
+    def without_features(self, batch: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        """The batch in which the objects `rows` (k,) have no catalogue features; as it is where the view has none."""
+        return batch
 
 
 class StoredView(View):

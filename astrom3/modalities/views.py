@@ -28,6 +28,7 @@ from astrom3.modalities.preprocess import (
     prepare_spectra,
 )
 from astrom3.modalities.quality import Checked, check_light_curves, check_spectra, frozen
+from astrom3.modalities.truncation import cut_curves, kept_points
 from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
 
 ZERO_POINT = 25.0  # magnitude of flux 1; windows are centred on their mean, so its value has no effect
@@ -164,10 +165,12 @@ class AstromerReader(Reader):
     def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
         lengths = self.lengths[at]
         if epoch is None:
-            starts = np.maximum(lengths - self.window, 0) // 2
-        else:
-            starts = windows.random_starts(lengths, self.positions[at], seed, epoch, self.window)
-        return self._fill(at, starts, seed, epoch)
+            return self._fill(at, np.maximum(lengths - self.window, 0) // 2, seed, None)
+        items = self.positions[at]
+        if self.truncation > 0:
+            lengths = kept_points(lengths, items, seed, epoch, self.truncation)
+        starts = windows.random_starts(lengths, items, seed, epoch, self.window)
+        return self._fill(at, starts, seed, epoch, lengths)
 
     def windows(self, at: np.ndarray) -> np.ndarray:
         lengths = self.lengths[at]
@@ -177,9 +180,18 @@ class AstromerReader(Reader):
         latest = np.maximum(self.lengths[at] - self.window, 0)  # the last window is shifted back to stay full
         return self._fill(at, np.minimum(number * self.window, latest), seed, None)
 
-    def _fill(self, at: np.ndarray, starts: np.ndarray, seed: int, epoch: int | None) -> dict[str, Tensor]:
+    def _fill(
+        self, at: np.ndarray, starts: np.ndarray, seed: int, epoch: int | None, kept: np.ndarray | None = None
+    ) -> dict[str, Tensor]:
+        """Windows that begin at `starts` (B,); kept (B,): how many first points of each curve there are."""
         batch = windows.empty_batch(len(at), self.window)
-        windows.fill_windows(self.points, self.offsets, self.rows[at], starts, batch)
+        points = self.points
+        offsets = self.offsets
+        rows = self.rows[at]
+        if kept is not None and self.truncation > 0:
+            points, offsets = cut_curves(points, offsets, rows, kept)
+            rows = np.arange(len(at))
+        windows.fill_windows(points, offsets, rows, starts, batch)
         if self.fractions is not None:
             mask_windows(batch, self.positions[at], seed, epoch or 0, self.fractions)
         return {key: torch.from_numpy(array) for key, array in batch.items()}

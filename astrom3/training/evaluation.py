@@ -14,6 +14,8 @@ from astrom3 import plots
 from astrom3.published import astrom3 as published
 from astrom3.published import native
 from astrom3.tasks import regression
+from astrom3.tasks.classification import ClassificationModule
+from astrom3.training import confidence
 from astrom3.training.checkpoints import load_weights
 from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
 from astrom3.training.sharding import load_whole
@@ -33,8 +35,18 @@ def test_best(trainer: L.Trainer, module: Any, data: L.LightningDataModule, seed
     return {"seed": seed, "stage": "test", **module.results}
 
 
-def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[str, Any], title: str) -> None:
-    """model/, plots and, last because it marks the run as finished, metrics.json."""
+def save_results(
+    run: Path,
+    module: L.LightningModule,
+    data: Any,
+    scores: dict[str, Any],
+    title: str,
+    allow: Any = None,
+) -> None:
+    """model/, plots and, last because it marks the run as finished, metrics.json.
+
+    A classifier gets its confidence.json, and `scores` what the test split says of it.
+    """
     save_model(module.model, run / "model")  # type: ignore[arg-type]
     statistics = data.normaliser.to_dict() if data.normaliser is not None else None  # None: normalised already
     known = {
@@ -47,6 +59,8 @@ def save_results(run: Path, module: L.LightningModule, data: Any, scores: dict[s
     if describe is not None:
         known["targets"] = describe()
     write_json(run / "model" / "preprocessing.json", known)
+    if isinstance(module, ClassificationModule) and confidence.fit(run, data, allow) is not None:
+        scores["confidence"] = confidence.measure(run, data, allow=allow)
     plots.curves(run / "metrics.csv", run / "curves.png", title)
     if "confusion" in scores:
         plots.confusion(scores, run / "confusion.png", title)
@@ -82,4 +96,7 @@ def headline(scores: dict[str, Any]) -> str:
     if "accuracy" not in scores:
         found = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
         return f"test {found}, n {scores['n']}"
-    return f"test accuracy {100 * scores['accuracy']:.2f} %, macro F1 {100 * scores['macro_f1']:.2f} %, n {scores['n']}"
+    text = f"test accuracy {100 * scores['accuracy']:.2f} %, macro F1 {100 * scores['macro_f1']:.2f} %, n {scores['n']}"
+    if scores.get("confidence"):
+        text += f"; {confidence.sentence(scores['confidence'])}"
+    return text

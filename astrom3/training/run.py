@@ -9,7 +9,8 @@ metrics.csv        one row per epoch
 metrics.json       the test of the best weights; its presence means that the run is finished
 failure.json       why the run failed, until it is started again
 rejected.csv       objects that could not be used, with the reason
-model/             the best weights in published form, and preprocessing.json (classes, normalisation)
+model/             the best weights in published form, preprocessing.json (classes, normalisation) and, of a classifier,
+                   confidence.json (temperature, limits of prediction sets, novelty)
 curves.png, confusion.png
 """
 
@@ -48,10 +49,12 @@ ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.w
          "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
          "optim.layer_decay", "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target",
          "task_name", "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow", "keep", "tasks",
-         "module.tasks", "module.masked_weight", "module.chunks", "module.width")  # fmt: skip
+         "module.tasks", "module.masked_weight", "module.chunks", "module.width",
+         "data.truncation", "datamodule.truncation")  # fmt: skip
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
-MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json")
+MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json",
+         "confidence.json")  # fmt: skip
 PICTURES = ("curves.png", "confusion.png", "reconstruction.png", "regression.png")
 TABLES = ("metrics.csv", "rejected.csv", "evaluation.json")
 FILES = (CONFIG, INFO, METRICS, FAILURE, *TABLES, *PICTURES, *(f"model/{name}" for name in MODEL), *WEIGHTS)

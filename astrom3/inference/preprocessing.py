@@ -1,0 +1,86 @@
+"""Classes and statistics beside a model's weights, as preprocessing.json, or with published data on the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from astrom3.data.schema import CLASSES
+from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.galaxy_views import GalaxyView
+from astrom3.modalities.view import get_view
+
+DATASET = "AstroMLCore/AstroM3Dataset"
+PREPROCESSING = "preprocessing.json"  # classes and statistics, beside config.json
+
+
+def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...], Normaliser | None, bool]:
+    """Classes, statistics and pad_constants beside the weights; published models have none, their classes are those of
+    the paper."""
+    path, heads = folder / PREPROCESSING, getattr(network, "num_classes", None)
+    if not path.is_file():
+        if heads not in (None, len(CLASSES)):
+            raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
+        of_galaxies = heads is None and view_of_galaxies(network)
+        return () if of_galaxies else CLASSES, None, True
+    try:
+        found = json.loads(path.read_text())
+        classes = tuple(found["classes"])
+        statistics = found["normaliser"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy or fetch it again") from None
+    if heads not in (None, len(classes)):
+        raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
+    normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
+    return classes, normaliser, bool(found.get("pad_constants", True))
+
+
+def view_of_galaxies(network: nn.Module) -> bool:
+    """Whether the first encoder of a network reads galaxies."""
+    encoders: Any = getattr(network, "encoders", None)
+    first: Any = next(iter(encoders.values())) if encoders else getattr(network, "encoder", network)
+    return isinstance(get_view(first.view), GalaxyView) if hasattr(first, "view") else False
+
+
+def predicts_numbers(folder: Path) -> bool:
+    """Whether the model is a regression: its encoders are of use here, and its head has no classes."""
+    try:
+        found = json.loads((folder / PREPROCESSING).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool(found.get("targets"))
+
+
+def hub_statistics(source: str) -> Normaliser | None:
+    """Statistics of a published model: the info.json of the raw data set on the hub, of the split with the seed that
+    the model's name ends in (42 without one). None where `source` is no published model."""
+    found = re.fullmatch(r"AstroMLCore/AstroM3-CLIP(?:-(\d+|photo|spectra|meta|all))?", source)
+    if found is None:
+        return None
+    seed = found[1] if found[1] and found[1].isdigit() else "42"
+    from huggingface_hub import hf_hub_download
+
+    name = f"splits/full/{seed}/info.json"
+    try:
+        path = hf_hub_download(DATASET, name, repo_type="dataset", endpoint=os.environ.get("HF_ENDPOINT"))
+    except Exception as error:  # whatever fails between here and the file
+        raise UserError(
+            f"the statistics of {source} are in {name} of {DATASET}, which the hub did not give "
+            f"({type(error).__name__}): fetch it on a machine that can, and load the model with statistics=<that file>"
+        ) from None
+    return read_info(Path(path))
+
+
+def read_info(path: Path) -> Normaliser:
+    """Statistics from a file in the form of the raw data set's info.json, or from a preprocessing.json."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"statistics={path} cannot be read ({error}): give the info.json of a train split") from None
+    return Normaliser.from_dict(found.get("normaliser") or found, str(path))
