@@ -48,18 +48,17 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics, allow=cfg.allow
     )
     graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if cfg.onnx else []
-    folder = open_folder(cfg, source, out)
-    if out.resolve() != source.resolve():
-        save_weights(model.network, out)
-    write_statistics(model, source, out)
-    folder.remove([name for name in folder.files or () if name.startswith(f"{ONNX}/")])
-    if cfg.onnx:
-        folder.open(graphs, cfg.overwrite, made_of=folder.made_of)
-    files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if cfg.onnx else []
-    name = cfg.name or cfg.push or Path(cfg.model).name
-    base = None if Path(cfg.model).exists() else str(cfg.model)
-    text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
-    write_atomically(out / card.CARD, text)
+    folder, names, made_of = folder_of(cfg, source, out)
+    with folder.staged([*names, *graphs], cfg.overwrite, made_of=made_of) as stage:
+        if out.resolve() != source.resolve():
+            save_weights(model.network, stage)
+        write_statistics(model, source, stage)
+        files = onnx.export(model, stage / ONNX, lambda text: log.info("%s", text)) if cfg.onnx else []
+        name = cfg.name or cfg.push or Path(cfg.model).name
+        base = None if Path(cfg.model).exists() else str(cfg.model)
+        text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
+        write_atomically(stage / card.CARD, text)
+        folder.remove([known for known in folder.files or () if known.startswith(f"{ONNX}/")])
     log.info("Written to %s: weights, their configuration, README.md%s", shown(out),
              f" and {len(files)} ONNX files" if files else "")  # fmt: skip
     if cfg.push is not None:
@@ -69,9 +68,12 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     return {f"{f.name}.onnx": f.difference for f in files}
 
 
-def open_folder(cfg: DictConfig, source: Path, out: Path) -> OutputFolder:
-    """The folder, new or of an earlier export of the same weights. source: the model's own folder, which `out` may be:
-    card and ONNX files then join the weights."""
+def folder_of(cfg: DictConfig, source: Path, out: Path) -> tuple[OutputFolder, list[str], str]:
+    """The folder, names of its files without the graphs, and the digest of the weights that they are made of.
+
+    The folder is new or of an earlier export of the same weights. source is the model's own folder. `out` may be the
+    same, and card and ONNX files then join the weights.
+    """
     from astrom3.export.card import CARD
     from astrom3.inference.trained import PREPROCESSING
     from astrom3.published import astrom3 as published
@@ -91,8 +93,7 @@ def open_folder(cfg: DictConfig, source: Path, out: Path) -> OutputFolder:
     names = [CARD] if in_place else [*weights, CARD]
     if in_place and not (out / PREPROCESSING).exists():
         names.append(PREPROCESSING)
-    folder.open(names, cfg.overwrite, made_of=made_of)
-    return folder
+    return folder, names, made_of
 
 
 def exported_before(folder: Path) -> list[str] | None:

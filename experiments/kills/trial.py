@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass
 class Place:
-    """Folders of a harness. `shared` is prepared, each case has its reference in `whole`, and `log` takes the output."""
+    """Folders of a harness: what all cases read, the reference of each case, and its log."""
 
     root: Path
     environment: dict[str, str]
