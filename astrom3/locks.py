@@ -40,9 +40,11 @@ def sole_maker(root: Path, verb: str, key: str = "out") -> Iterator[None]:
     root.parent.mkdir(parents=True, exist_ok=True)
     path = root.parent / f".{root.name}{LOCK}"
     with held(path, f"another {verb} is writing to {shown(root)}", key, PATIENCE):
-        yield
-        with suppress(OSError):  # while it is held: whoever waits for it finds another file and tries again
-            path.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # while it is held: whoever waits for it finds another file and tries again
+                path.unlink()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def by_cells(directions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     cell = assigned(directions, centres)
     order = np.argsort(cell, kind="stable")
     first = np.searchsorted(cell[order], np.arange(len(centres) + 1))
-    members = [order[start:stop] for start, stop in zip(first[:-1], first[1:], strict=True)]
+    members = [order[start:stop] for start, stop in pairwise(first)]
     for number, centre in enumerate(centres):
         near = np.argsort(-(centres @ centre), kind="stable")[:PROBED]
         candidates = np.sort(np.concatenate([members[i] for i in {number, *near.tolist()}]))
