@@ -1,4 +1,4 @@
-"""Kill everything and look at what is left: python -m experiments.kills n=100 [only=<part of a name>] [out=<folder>]
+"""Kill everything and look at what is left: python -m experiments.kills n=100 [only=<parts of names>] [out=<folder>]
 
 Trainings of every mode, family and task, and the other verbs that write, are killed by SIGKILL, SIGTERM and SIGINT at
 random moments. Each is then run to its end by the same command. Weights, metrics and every other file must be those
@@ -37,9 +37,10 @@ def main(arguments: list[str]) -> int:
         )
     wanted = int(options.get("n", 100))
     seed = int(options.get("seed", 0))
-    cases = [case for case in CASES if options.get("only", "") in case.name]
+    parts = options.get("only", "").split(",")
+    cases = [case for case in CASES if any(part in case.name for part in parts)]
     if not cases or wanted < 1:
-        raise UserError("there is nothing to kill: n is at least 1, and only= is a part of a name in cases.py")
+        raise UserError("there is nothing to kill: n is at least 1, and only= names parts of names in cases.py")
     out = Path(options.get("out", "kills")).absolute()
     out.mkdir(parents=True, exist_ok=True)
     cache = os.environ.get("ASTROM3_CACHE", str(out / "cache"))

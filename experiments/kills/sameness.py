@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ TENSORS = ("state_dict", "optimizer_states")
 def differences(case: Case, whole: Path, broken: Path) -> list[str]:
     """What differs, in words. The list is empty where nothing does."""
     found = [*unlike_names(case, whole, broken), *unlike_bytes(case, whole, broken)]
+    found += unlike_modes(broken)
     if case.checkpoints:
         found += unlike_checkpoints(whole, broken)
     if case.table:
@@ -63,6 +65,16 @@ def without_seconds(table: Path) -> list[list[str]]:
 
     rows = list(csv.DictReader(table.open(newline="", encoding="utf-8")))
     return [[value for key, value in row.items() if "second" not in key and "duration" not in key] for row in rows]
+
+
+def unlike_modes(broken: Path) -> Iterator[str]:
+    """Files that others may read less, or write more, than the umask says."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in sorted(broken.rglob("*")):
+        wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+        if not path.is_symlink() and path.stat().st_mode & 0o777 != wanted:
+            yield f"{path.relative_to(broken)} has the mode {path.stat().st_mode & 0o777:o}"
 
 
 def unlike_checkpoints(whole: Path, broken: Path) -> Iterator[str]:
