@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
-from experiments.bench import measure, runs
+from experiments.bench import measure, runs, scale
 from experiments.bench.machine import describe
 from experiments.bench.rows import data_rows, network_rows
 from experiments.bench.table import markdown
@@ -37,7 +37,9 @@ def main(arguments: list[str]) -> None:
     if only and path.is_file():  # the rows that are measured again take the place of the old ones
         results["rows"] = json.loads(path.read_text())["rows"]
     rows = [*(data_rows(size == "full") if device == "cpu" else []), *network_rows(size == "full", device)]
-    for found in chain((measure.row(r, rates) for r in rows if only in r.name), runs.rows(size, device, only)):
+    growing = scale.rows(size == "full", only) if device == "cpu" else ()
+    measured = (measure.row(r, rates) for r in rows if only in r.name)
+    for found in chain(measured, runs.rows(size, device, only), growing):
         put(results["rows"], found)
         print(markdown({**results, "rows": [found]}, head=False), flush=True)
         out.mkdir(parents=True, exist_ok=True)  # what was measured is kept, should the machine be taken away
