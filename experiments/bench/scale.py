@@ -22,7 +22,7 @@ import pyarrow as pa
 from astrom3.data.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.data.store import cache_root
 
-SIZES = (3_000, 25_000, 50_000, 100_000, 200_000)
+SIZES = (25_000, 50_000, 100_000, 200_000)
 PART = 4096  # objects
 WIDTH = 128  # numbers of an embedding
 DIMENSIONS = 8  # of the surface that they lie on
