@@ -12,7 +12,17 @@ import torch
 from experiments.kills.cases import Case
 
 # Files that a lock or a journal leaves, or that say when and where something was made.
-UNLIKE = (".lock", "train.log", "tune.log", "run.json", "journal.log", "study.lock", "locks", "config.yaml", "dataset.json")
+UNLIKE = (
+    ".lock",
+    "train.log",
+    "tune.log",
+    "run.json",
+    "journal.log",
+    "study.lock",
+    "locks",
+    "config.yaml",
+    "dataset.json",
+)
 TENSORS = ("state_dict", "optimizer_states")
 
 
