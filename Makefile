@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCK := requirements/linux-x86_64-py311.txt
+MATCHES := import platform, sys; sys.exit((sys.version_info[:2], sys.platform, platform.machine()) != ((3, 11), 'linux', 'x86_64'))
 
-.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels docs lint clean
+.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels docs lint audit clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -16,6 +18,9 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; give it as PYTHON=...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@if $(BIN)/python -c "$(MATCHES)"; then \
+	  $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(LOCK) || \
+	    echo "$(LOCK) cannot be installed here (see above): the ranges of pyproject.toml are used"; fi
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
@@ -64,6 +69,11 @@ lint: install  ## style, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: install  ## known weaknesses of the locked packages (asks pypi.org)
+	@$(BIN)/python -m pip install --quiet pip-audit
+	@$(BIN)/python -m pip_audit --disable-pip --no-deps -r $(LOCK) || \
+	  echo "audit: weaknesses are listed above, or the network does not allow to ask pypi.org"
 
 clean:  ## remove the environment and the demo's runs
 	rm -rf $(VENV) runs/demo

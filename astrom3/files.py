@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError, shown
+from astrom3.locks import sole_maker
 
 MARK = ".astrom3.json"
 LOCKS = (".lock", MARK)  # ours in every folder, and no reason to call it full
@@ -95,6 +96,25 @@ class OutputFolder:
         if files != known or made_of != self.made_of or not (self.path / MARK).is_file():
             self._write_mark(files, made_of)
 
+    @contextmanager
+    def staged(
+        self, names: Iterable[str], overwrite: bool = False, key: str = "out", made_of: str = ""
+    ) -> Iterator[Path]:
+        """A temporary folder beside this one to write `names` to. They move here when the block ends; an error in it
+        leaves this folder as it was, without a manifest where there was none."""
+        names = list(names)
+        self.check(names, overwrite, key)
+        remove_leftovers(self.path)
+        stage = temporary_folder(self.path)
+        with sole_maker(self.path, self.kind, key):
+            stage.mkdir(parents=True)
+            try:
+                yield stage
+                self.open(names, overwrite, key, made_of)
+                move_into(stage, self.path)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+
     def _write_mark(self, files: Iterable[str], made_of: str) -> None:
         about = {"made_by": self.kind, "version": 1, "made_of": made_of, "files": sorted(files)}
         write_json(self.path / MARK, about)
@@ -151,37 +171,60 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 # --- whole folders ----------------------------------------------------------------------------------------------------
 
 
+def maker() -> str:
+    """This process of this machine, as temporary names carry it."""
+    return f"{host()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def host() -> str:
+    return re.sub(r"\W", "", platform.node()) or "host"
+
+
 def temporary_folder(root: Path) -> Path:
     """A hidden name beside `root` for what will take its place; it says which process of which machine works there."""
-    host = re.sub(r"\W", "", platform.node()) or "host"
-    return root.parent / f".{root.name}.{host}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return root.parent / f".{root.name}.{maker()}.tmp"
 
 
 def remove_leftovers(root: Path) -> None:
     """Remove what killed processes of this machine left beside `root`; a folder that one of them had moved out of the
     way without putting another in its place takes its name again."""
-    host = re.sub(r"\W", "", platform.node()) or "host"
-    pattern = re.compile(re.escape(f".{root.name}.{host}-") + r"(\d+)-[0-9a-f]{8}\.(tmp|old)")
-    if not root.parent.is_dir():
-        return
-    for path in root.parent.iterdir():
-        found = pattern.fullmatch(path.name)
-        if found is None or alive(int(found[1])):
-            continue
-        if found[2] == "old" and not root.exists():
+    for path, kind in left_by_the_dead(root):
+        if kind == "old" and not root.exists():
             os.replace(path, root)
-        else:
+        elif kind in ("old", "tmp"):
             shutil.rmtree(path, ignore_errors=True)
 
 
+def move_into(stage: Path, folder: Path) -> None:
+    """Every file of a folder to the same place in another."""
+    for path in sorted(path for path in stage.rglob("*") if not path.is_dir()):
+        target = folder / path.relative_to(stage)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+
+
+def left_by_the_dead(place: Path) -> list[tuple[Path, str]]:
+    """Temporary names for `place` of processes of this machine that have ended, and their kind: tmp, old or part."""
+    pattern = re.compile(re.escape(f".{place.name}.{host()}-") + r"(\d+)-[0-9a-f]{8}\.(tmp|old|part)")
+    if not place.parent.is_dir():
+        return []
+    matches = [(entry.path, pattern.fullmatch(entry.name)) for entry in os.scandir(place.parent)]
+    return [(Path(path), match[2]) for path, match in matches if match is not None and not alive(int(match[1]))]
+
+
 def alive(process: int) -> bool:
+    """Whether a process of this machine is there. One that has ended and that nobody has asked about yet is not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except OSError:  # somebody else's
         return True
-    return True
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # not Linux
+        return True
+    return state not in ("Z", "X")
 
 
 def carry_over(old: Path, new: Path, own: Iterable[str]) -> None:
@@ -204,6 +247,21 @@ def carry_over(old: Path, new: Path, own: Iterable[str]) -> None:
                 shutil.copy2(path, target)
 
 
+def check_file(path: Path, is_own: Callable[[Path], bool], overwrite: bool, key: str = "out") -> None:
+    """Raise UserError where one file is to be written and something is there that this verb has not written.
+
+    is_own says of a regular file whether it has.
+    """
+    if path.is_dir():
+        raise UserError(f"{key}={shown(path)} is a folder: give the name of a file")
+    check_regular(path)
+    if path.exists() and not overwrite and not is_own(path):
+        raise UserError(
+            f"{key}={shown(path)} is there already and is not of this verb: give another name, or overwrite=true to "
+            "replace it"
+        )
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -211,10 +269,14 @@ def carry_over(old: Path, new: Path, own: Iterable[str]) -> None:
 def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it becomes `path` when the block ends, and goes where that fails."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{maker()}.part")
+    for left, kind in left_by_the_dead(path):
+        if kind == "part":
+            left.unlink(missing_ok=True)
     try:
         yield temporary
-        os.replace(temporary, path)
+        if temporary.exists() or not path.exists():  # else the block has renamed it itself
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -13,11 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from astrom3.data.schema import PAPER_ORDER
+from astrom3.files import replacing
 
 
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure without touching pyplot's state."""
-    FigureCanvasAgg(figure).print_figure(str(path), dpi=130, bbox_inches="tight")
+    with replacing(path) as temporary:
+        kind = path.suffix.lstrip(".") or "png"
+        FigureCanvasAgg(figure).print_figure(str(temporary), dpi=130, bbox_inches="tight", format=kind)
     return path
 
 

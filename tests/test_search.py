@@ -172,6 +172,7 @@ def test_a_build_that_is_stopped_leaves_the_old_index(place, tmp_path, how):
     assert process.wait(60) != 0
     index = Index.open(tmp_path / "index")
     assert index.about == before and index.query(made_up().vectors["mean"][0])["object_id"][0].as_py() == "star 0"
+    del index  # as long as somebody reads it, it stays
     after = Index.build(tmp_path / "index", place / "embeddings", overwrite=True)
     assert after.about["objects"] == N
     assert sorted(p.name for p in (tmp_path / "index").iterdir()) == [

@@ -65,14 +65,14 @@ def test_an_unexpected_error_stops_no_other_run_and_is_named_at_the_end(tmp_path
     assert "a fault of astrom3" in reason and "ZeroDivisionError: nobody thought of this" in reason
     assert finished(tmp_path) == ["meta-full-scratch-42", "spectra-full-scratch-42"]
     assert ", line " in reason and "Traceback" not in capsys.readouterr().err  # the place, in one sentence
-    assert not list(tmp_path.glob(".sweep-*"))
+    assert not list(tmp_path.glob(".sweep*"))
 
 
 def test_a_killed_worker_is_named_too(tmp_path):
     with pytest.raises(cli.SweepError, match=r"photo-full-scratch-42: it has not ended") as caught:
         cli.run("train", killed_for_photo, ["-m", "hydra/launcher=packed", "mode=meta,photo", f"root={tmp_path}"])
     assert not any((Path(run) / "metrics.json").exists() for run in caught.value.failed)
-    assert not list(tmp_path.glob(".sweep-*"))
+    assert not list(tmp_path.glob(".sweep*"))
 
 
 @pytest.mark.parametrize(

@@ -33,28 +33,35 @@ EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "mean")
 def analyse(cfg: DictConfig) -> dict[str, Any]:
     """The numbers of every analysis; those that are not possible are left out with the reason."""
     chosen = check(cfg)
-    from astrom3.analyse.embedded import gather, other_seed
     from astrom3.training.hardware import keep_memory, quieten
 
     quieten()
     keep_memory()
     out = Path(cfg.out)
-    OutputFolder(out, "analyse", legacy=written_before).open(names_of(chosen), cfg.overwrite)
+    folder = OutputFolder(out, "analyse", legacy=written_before)
+    with folder.staged(names_of(chosen), cfg.overwrite) as stage:
+        return make(cfg, chosen, stage)
+
+
+def make(cfg: DictConfig, chosen: Sequence[str], stage: Path) -> dict[str, Any]:
+    """The analyses, written to the folder `stage`. Embeddings are kept in `out` at once, since they take long."""
+    from astrom3.analyse.embedded import gather, other_seed
+
     sources = [] if cfg.embeddings is not None else [cfg.model]
     warnings = [w for s in (*sources, cfg.other) if s is not None and (w := other_seed(s, cfg.seed))]
     for warning in warnings:
         log.warning("%s", warning)
-    context = gather(cfg)
+    context = gather(cfg, stage)
     numbers: dict[str, Any] = {"model": context.splits["test"].model, "warnings": warnings, "left_out": {}}
     sections = {}
     for name in chosen:
         section = one(name, context, numbers, all_asked=cfg.what is None)
         if section is not None:
             sections[name] = section
-    text = write(out, numbers, sections, {s: len(e) for s, e in context.splits.items()})
-    log.info("%s\nWritten to %s: report.md, analysis.json, pictures and lists", text, out)
     if not sections:
         raise UserError("nothing of what was asked is possible: " + listed(numbers["left_out"]))
+    text = write(stage, numbers, sections, {s: len(e) for s, e in context.splits.items()})
+    log.info("%s\nWritten to %s: report.md, analysis.json, pictures and lists", text, cfg.out)
     return numbers
 
 

@@ -24,8 +24,11 @@ FOLDER, FOLDER_OTHER = "embeddings", "embeddings-other"  # in the folder of the 
 SWAPPED = "swapped.csv"  # of a simulated survey
 
 
-def gather(cfg: DictConfig) -> Context:
-    """The embeddings of all splits and whatever else the sections take, of a configuration (conf/analyse.yaml)."""
+def gather(cfg: DictConfig, stage: Path) -> Context:
+    """The embeddings of all splits and whatever else the sections take, of a configuration (conf/analyse.yaml).
+
+    stage is the folder that the sections write to. Embeddings go to the folder that the configuration names.
+    """
     out = Path(cfg.out)
     model, embed, data = None, None, None
     true: Mapping[str, str] = {}
@@ -50,9 +53,8 @@ def gather(cfg: DictConfig) -> Context:
         unseen += [c for c in splits["train"].classes if c not in model.classes and c not in unseen]
     other = None if cfg.other is None else second_model(cfg, out)
     project = None if cfg.project is None else Embeddings.read(cfg.project)
-    return Context(
-        splits, out, model, embed, data, other, true, unseen, project, cfg.coverage, OmegaConf.to_container(cfg.early)
-    )  # fmt: skip
+    early = OmegaConf.to_container(cfg.early)
+    return Context(splits, stage, model, embed, data, other, true, unseen, project, cfg.coverage, early)
 
 
 def embedded(cfg: DictConfig, model: str, folder: Path) -> Job:

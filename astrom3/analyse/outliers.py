@@ -21,6 +21,7 @@ from astrom3.analyse.fewshot import centroids, unit
 from astrom3.analyse.section import Context, Section, having, names_of, percent, table
 from astrom3.data.schema import UNLABELLED
 from astrom3.inference.embeddings import Embeddings
+from astrom3.inference.neighbours import nearest
 from astrom3.plots import save
 
 K = 20  # neighbours asked
@@ -49,16 +50,14 @@ def distances(objects: Embeddings, name: str) -> dict[str, np.ndarray]:
 def disagreement(objects: Embeddings, name: str, k: int = K) -> np.ndarray:
     """(n,) share of the k nearest other labelled objects, by cosine, that have another label; NaN as above."""
     known = np.flatnonzero(having(objects, name) & (objects.labels != UNLABELLED))
-    vectors, labels, k = unit(objects.vectors[name][known]), objects.labels[known], min(k, len(known) - 1)
+    labels = objects.labels[known]
     out = np.full(len(objects), np.nan)
+    k = min(k, len(known) - 1)
     if k < 1:
         return out
-    for i in range(0, len(known), 2048):
-        cosine = vectors[i : i + 2048] @ vectors.T
-        rows = np.arange(len(cosine))
-        cosine[rows, rows + i] = -np.inf  # not itself
-        near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        out[known[i : i + 2048]] = (labels[near] != labels[i : i + 2048, None]).mean(1)
+    near, _ = nearest(objects.vectors[name][known], k)
+    is_other = (near >= 0) & (labels[near] != labels[:, None])
+    out[known] = is_other.sum(1) / np.maximum((near >= 0).sum(1), 1)
     return out
 
 

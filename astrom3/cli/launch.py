@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
+from astrom3.files import write_text
 
 log = logging.getLogger(__name__)
 SHARED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "stderr_to_stdout")
@@ -101,7 +102,7 @@ def submit(jobs: Sequence[Job], settings: dict[str, Any], folder: Path) -> dict[
         after = [ids[name] for name in job.after if name in ids]
         submitted[job.name] = executor(settings, folder, job.name, after).submit(job)
         ids[job.name] = submitted[job.name].job_id
-        record.write_text(json.dumps(ids))
+        write_text(record, json.dumps(ids))
         log.info("job %s: %s%s", ids[job.name], job.name, f", after {', '.join(after)}" if after else "")
     return submitted
 

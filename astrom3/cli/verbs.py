@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from omegaconf import DictConfig
 
 from astrom3.cli import config, wall
 from astrom3.errors import UserError
+from astrom3.files import left_by_the_dead, maker
 
 Verb = Callable[[DictConfig], Any]
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
     choices = [config.compose(choice, name) for choice in config.sweep_choices(overrides)]
     config.check_sweep(choices, launcher, len(runs))
     outcomes = Outcomes(Path(choices[0].get("root", tempfile.gettempdir())).absolute(), len(runs))
+    outcomes.remove_leftovers()
 
     def task(cfg: DictConfig) -> Any:
         from hydra.core.hydra_config import HydraConfig
@@ -135,11 +136,16 @@ class Outcomes:
 
     root: Path
     runs: int
-    id: str = field(default_factory=lambda: f"{int(time.time())}-{secrets.token_hex(4)}")
+    id: str = field(default_factory=maker)
 
     @property
     def path(self) -> Path:
-        return self.root / f".sweep-{self.id}.jsonl"
+        return self.root / f".sweep.{self.id}.part"
+
+    def remove_leftovers(self) -> None:
+        """What killed sweeps of this machine have left in the folder."""
+        for left, _ in left_by_the_dead(self.root / "sweep"):
+            left.unlink(missing_ok=True)
 
     def add(self, number: int, run: str, reason: str | None, seconds: float) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

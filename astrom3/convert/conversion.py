@@ -7,13 +7,11 @@ bounded: a chunk of objects for each worker and one waiting.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +30,10 @@ from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
 from astrom3.data.splits import FRACTIONS
 from astrom3.data.writer import DatasetWriter, PublishedSplit
 from astrom3.errors import UserError
+from astrom3.locks import sole_maker
 from astrom3.modalities.quality import Decision, check_catalogue, check_spectra, possible
+from astrom3.workers import pool as worker_pool
+from astrom3.workers import terminable
 
 log = logging.getLogger(__name__)
 CHUNK = 32  # objects
@@ -86,7 +87,7 @@ def convert_objects(
         targets=objects.targets, further_columns=objects.further_columns,
         bands=recipe.bands, wavelengths=recipe.wavelengths,
     )  # fmt: skip
-    with terminable(), writer:
+    with terminable(), writer, sole_maker(writer.root, "conversion"):
         probe(recipe.read_light_curve, objects.light_curves)
         probe(recipe.read_spectrum, objects.spectra)
         for decision in objects.decisions:
@@ -139,9 +140,7 @@ def available_cores() -> int:
 
 
 def _in_processes(parts: Iterator[Objects], recipe: Recipe, workers: int) -> Iterator[Chunk]:
-    # spawn, not fork: Arrow and the caller may have threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(recipe,))
+    pool = worker_pool(workers, _start_worker, (recipe,))
     waiting: deque[Future[Chunk]] = deque()
     try:
         for part in parts:
@@ -162,7 +161,6 @@ _recipe: Recipe | None = None  # of this worker process
 def _start_worker(recipe: Recipe) -> None:
     global _recipe
     _recipe = recipe
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then stops the pool
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
@@ -270,24 +268,6 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
     ) as bar:
         task = bar.add_task("converting", total=total)
         yield lambda n: bar.advance(task, n)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block like Ctrl-C does, so that its temporary folder goes. Main thread only."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # --- the raw data set -------------------------------------------------------------------------------------------------

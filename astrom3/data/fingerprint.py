@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from astrom3.errors import UserError
+from astrom3.files import write_text
 
 LAST = 1 << 20  # bytes
 
@@ -72,10 +74,6 @@ def file_hash(path: Path, cache: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that readers see the old or the new text; a read-only folder is left alone."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        write_text(path, text)

@@ -15,12 +15,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError
+from astrom3.workers import PARENT, follow_parent
 
 log = logging.getLogger(__name__)
 
 
 def embed(cfg: DictConfig) -> dict[str, Any]:
     """Make the parts that are missing and belong to this job; returns the summary."""
+    follow_parent()
     shard, shards = share(cfg)
     if cfg.engine not in ("local", "ray"):
         raise UserError(f"engine={cfg.engine} does not exist: it is local or ray")
@@ -63,8 +65,9 @@ def side_by_side(cfg: DictConfig, shard: int, shards: int) -> None:
     n = cfg.processes
     own = [a for a in sys.argv[1:] if a.partition("=")[0] not in ("processes", "shard", "shards", "overwrite")]
     threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // n, 1))} | os.environ
+    environment = threads | {PARENT: str(os.getpid())}
     command = [sys.executable, "-m", "astrom3.embed", *own, f"shards={shards * n}"]
-    processes = [subprocess.Popen([*command, f"shard={shard + shards * k}"], env=threads) for k in range(n)]
+    processes = [subprocess.Popen([*command, f"shard={shard + shards * k}"], env=environment) for k in range(n)]
     try:
         failed = [p.returncode for p in processes if p.wait()]
     except BaseException:

@@ -9,6 +9,7 @@ can be shared out over processes, jobs of a cluster, or workers of Ray. _manifes
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from omegaconf import DictConfig
 
 from astrom3 import files
 from astrom3.errors import UserError
-from astrom3.files import OutputFolder
+from astrom3.files import OutputFolder, replacing
 from astrom3.inference.confidence import CONFIDENCE
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
+from astrom3.locks import LOCK
 from astrom3.modalities.quality import Decision, write_decisions
 from astrom3.published import astroclip, astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
@@ -122,12 +125,17 @@ class Job:
             "data": {s: source.fingerprint(s, cache) for s in dict.fromkeys(p.split for p in self.parts)},
         }  # fmt: skip
 
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """The same as JSON gives it back, computed once."""
+        return json.loads(json.dumps(self.describe()))
+
     def open_folder(self) -> None:
         """Check that what is in the folder was made of the same; remove it where overwrite=true."""
         self.folder = OutputFolder(self.out, "embed", legacy=written_before)
         self.folder.check(self.files(), self.cfg.overwrite)
         self.out.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.out / ".lock"):  # jobs of an array start together
+        with FileLock(self.out / LOCK):  # jobs of an array start together
             self._open()
 
     def files(self) -> list[str]:
@@ -136,7 +144,8 @@ class Job:
         return [MANIFEST, SUMMARY, REJECTED, *(part.name for part in self.parts), *lists]
 
     def _open(self) -> None:
-        path, now = self.out / MANIFEST, self.describe()
+        path = self.out / MANIFEST
+        now = self.described
         if path.is_file() and self.folder.is_own and not self.cfg.overwrite:
             before = files.read_json(path)
             changed = [key for key in now if before.get(key) != now[key]]
@@ -157,15 +166,24 @@ class Job:
         """Write one part; returns its number of objects."""
         table = self.embed(part).to_table()
         path = self.out / part.name
-        temporary = path.with_name(f"_{path.stem}.{os.getpid()}.tmp")
-        try:
+        with replacing(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-            if self.data.streaming:  # who is rejected shows only while reading
-                write_decisions(path.with_name(f"_{path.stem}.rejected.csv"), self.data.splits[part.split].decisions)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            with FileLock(self.out / LOCK):  # nobody starts the folder afresh while this part takes its name
+                self.check_unchanged()
+                if self.data.streaming:  # who is rejected shows only while reading
+                    rejected = path.with_name(f"_{path.stem}.rejected.csv")
+                    write_decisions(rejected, self.data.splits[part.split].decisions)
+                os.replace(temporary, path)
         return len(table)
+
+    def check_unchanged(self) -> None:
+        """UserError where another process has started the folder afresh with something else."""
+        path = self.out / MANIFEST
+        before = files.read_json(path) if path.is_file() else {}
+        if before != self.described:
+            raise UserError(
+                f"another process has started {self.out} afresh with other embeddings: give another out=<folder>"
+            )
 
     def embed(self, part: Part) -> Embeddings:
         loader = self.data.split_dataloader(part.split)

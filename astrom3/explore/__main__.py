@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError
+from astrom3.files import check_file
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
@@ -70,6 +71,9 @@ def check(cfg: DictConfig, out: Path) -> None:
             raise UserError(f"{key}={cfg[key]} must be at least {least}")
     if out.is_dir():
         raise UserError(f"out={out} is a folder: give the name of the page, out={out / 'explore.html'}")
+    from astrom3.explore.writing import is_page
+
+    check_file(out, is_page, cfg.overwrite)
 
 
 def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:

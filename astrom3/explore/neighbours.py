@@ -1,34 +1,24 @@
-"""Nearest objects by cosine, exactly: all pairs in float32, the best of them again in float64."""
+"""Nearest objects by cosine among those that have an embedding."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from astrom3.analyse.fewshot import unit
-
-CHUNK = 1024  # queries at a time
-SPARE = 32  # more candidates than asked for: float32 confuses similarities closer than about 1e-7
+from astrom3.inference import neighbours
 
 
 def nearest(vectors: np.ndarray, there: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each of n vectors (n, D) the `top` others with the largest cosine, the most similar first, the earlier one of
-    equals: indices int32 (n, top) and cosines float32. -1 and NaN: `there` (n,) bool is false, or there are fewer."""
-    n = len(vectors)
-    index, cosine = np.full((n, top), -1, np.int32), np.full((n, top), np.nan, np.float32)
+    """The `top` others with the largest cosine of each of n vectors (n, D), as `neighbours.nearest` finds them.
+
+    `there` (n,) bool says which objects have the embedding. Returns indices int32 (n, top) and cosines float32, with
+    -1 and NaN where there is no other.
+    """
+    index = np.full((len(vectors), top), -1, np.int32)
+    cosine = np.full((len(vectors), top), np.nan, np.float32)
     rows = np.flatnonzero(there)
-    exact = unit(vectors[rows].astype(np.float64))
-    fast = exact.astype(np.float32)
-    k = min(top, len(rows) - 1)
-    if k < 1:
+    if not len(rows):
         return index, cosine
-    for start in range(0, len(rows), CHUNK):
-        mine = np.arange(start, min(start + CHUNK, len(rows)))
-        similar = fast[mine] @ fast.T
-        similar[np.arange(len(mine)), mine] = -np.inf  # not itself
-        some = min(k + SPARE, len(rows) - 1)
-        candidates = np.sort(np.argpartition(-similar, some - 1, axis=1)[:, :some], axis=1)
-        again = np.einsum("qcd,qd->qc", exact[candidates], exact[mine])
-        order = np.argsort(-again, axis=1, kind="stable")[:, :k]
-        index[rows[mine], :k] = rows[np.take_along_axis(candidates, order, axis=1)]
-        cosine[rows[mine], :k] = np.take_along_axis(again, order, axis=1)
+    among, similar = neighbours.nearest(vectors[rows], top)
+    index[rows] = np.where(among >= 0, rows[among], -1)
+    cosine[rows] = similar
     return index, cosine

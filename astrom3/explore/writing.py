@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +24,13 @@ from astrom3.explore.blocks import BLOCK, Blocks
 from astrom3.explore.content import ABSENT, Content
 from astrom3.explore.lines import FEATURES, GALAXY_FEATURES
 from astrom3.explore.packing import armour, pack
+from astrom3.files import replacing
 from astrom3.modalities.catalogue import COLUMN
 
 FOLDER = Path(__file__).parent
+HEAD = 4096  # bytes in which a page says who has written it
+GENERATOR = b'<meta name="generator" content="astrom3 explore">'
+OLDER = b"default-src 'none'; script-src 'sha256-"  # pages of astrom3 0.1.0
 SCRIPTS = ("packing.js", "plot.js", "map.js", "details.js", "lists.js", "page.js")
 # Units of ALL_COLS as catalogues give them.
 COLUMN_UNITS = {"period": "d", "parallax": "mas", "parallax_error": "mas", "l": "deg", "b": "deg"} | dict.fromkeys(
@@ -42,7 +45,6 @@ def write(
 ) -> Any:
     """Returns the Tally of what became of the observations; advance: called with the number of objects done."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     blocks = Blocks(bits, points)
     script = "\n".join(['(() => {\n"use strict";', *((FOLDER / n).read_text("utf-8") for n in SCRIPTS), "})();\n"])
     style = (FOLDER / "page.css").read_text("utf-8")
@@ -51,23 +53,26 @@ def write(
     fields = {"title": html.escape(title), "policy": policy, "style": style, "script": script}
     parts = template.partition("<!-- data -->\n")
     head, tail = (re.sub(r"\{\{(\w+)\}\}", lambda found: fields[found[1]], part) for part in (parts[0], parts[2]))
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(head)
-            for number, some in enumerate(observed(content)):
-                if content.of_galaxies:
-                    element(file, f"images-{number}", armour(blocks.images(some)))
-                else:
-                    element(file, f"curves-{number}", armour(blocks.light_curves(some)))
-                element(file, f"spectra-{number}", armour(blocks.spectra(some)))
-                advance(len(some))
-            element(file, "core", armour(pack(content.arrays())))
-            element(file, "about", as_json(about(content, title, blocks)))
-            file.write(tail)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(head)
+        for number, some in enumerate(observed(content)):
+            if content.of_galaxies:
+                element(file, f"images-{number}", armour(blocks.images(some)))
+            else:
+                element(file, f"curves-{number}", armour(blocks.light_curves(some)))
+            element(file, f"spectra-{number}", armour(blocks.spectra(some)))
+            advance(len(some))
+        element(file, "core", armour(pack(content.arrays())))
+        element(file, "about", as_json(about(content, title, blocks)))
+        file.write(tail)
     return blocks.tally
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that this verb has written."""
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+    return GENERATOR in head or OLDER in head
 
 
 def digest(text: str) -> str:

@@ -39,7 +39,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
         need("onnxruntime", "export", "onnx=true (onnx=false does without)")
 
-    from astrom3.export import card, galaxy_card, onnx
+    from astrom3.export import card, onnx
     from astrom3.inference.trained import TrainedModel
     from astrom3.modalities.galaxy_views import reads_galaxies
     from astrom3.training.hardware import quieten
@@ -48,27 +48,31 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     quieten()
     source, weights = where(cfg.model)
     model = TrainedModel.load(
-        cfg.model, device="cpu", evaluation=cfg.evaluation, statistics=cfg.statistics, allow=cfg.allow,
+        cfg.model,
+        device="cpu",
+        evaluation=cfg.evaluation,
+        statistics=cfg.statistics,
+        allow=cfg.allow,
         num_heads=cfg.num_heads,
-    )  # fmt: skip
+    )
     of_galaxies = reads_galaxies(model.views)
     if cfg.onnx and of_galaxies:
         log.info("Networks of galaxies have no ONNX form: the folder holds weights and their description")
     with_onnx = cfg.onnx and not of_galaxies
     graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if with_onnx else []
-    folder = open_folder(cfg, source, out, weights)
-    if weights is not None or out.resolve() != source.resolve():
-        save_weights(model.network, out)
-    write_statistics(model, source, out)
-    folder.remove([name for name in folder.files or () if name.startswith(f"{ONNX}/")])
-    if with_onnx:
-        folder.open(graphs, cfg.overwrite, made_of=folder.made_of)
-    files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if with_onnx else []
-    name = cfg.name or cfg.push or Path(cfg.model).name
-    base = None if Path(cfg.model).exists() else str(cfg.model)
-    write_card = galaxy_card.card if of_galaxies else card.card
-    text = write_card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
-    write_atomically(out / card.CARD, text)
+    folder, names, made_of = folder_of(cfg, source, out, weights)
+    files = []
+    with folder.staged([*names, *graphs], cfg.overwrite, made_of=made_of) as stage:
+        if weights is not None or out.resolve() != source.resolve():
+            save_weights(model.network, stage)
+        write_statistics(model, source, stage)
+        if with_onnx:
+            files = onnx.export(model, stage / ONNX, lambda text: log.info("%s", text))
+        name = cfg.name or cfg.push or Path(cfg.model).name
+        base = None if Path(cfg.model).exists() else str(cfg.model)
+        text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
+        write_atomically(stage / card.CARD, text)
+        folder.remove([known for known in folder.files or () if known.startswith(f"{ONNX}/")])
     log.info("Written to %s: weights, their configuration, README.md%s", shown(out),
              f" and {len(files)} ONNX files" if files else "")  # fmt: skip
     if cfg.push is not None:
@@ -89,9 +93,14 @@ def where(name: str) -> tuple[Path, Path | None]:
     return published.find(name), None
 
 
-def open_folder(cfg: DictConfig, source: Path, out: Path, weights: Path | None = None) -> OutputFolder:
-    """The folder, new or of an earlier export of the same weights. source: the model's own folder, which `out` may be:
-    card and ONNX files then join the weights. weights: the file, where it is not one of the folder's."""
+def folder_of(
+    cfg: DictConfig, source: Path, out: Path, weights: Path | None = None
+) -> tuple[OutputFolder, list[str], str]:
+    """The folder, names of its files without the graphs, and the digest of the weights that they are made of.
+
+    The folder is new or of an earlier export of the same weights. source is the model's own folder. `out` may be the
+    same, and card and ONNX files then join the weights. weights: the file, where it is not one of the folder's.
+    """
     from astrom3.export.card import CARD
     from astrom3.inference.trained import PREPROCESSING
     from astrom3.published import astrom3 as published
@@ -111,8 +120,7 @@ def open_folder(cfg: DictConfig, source: Path, out: Path, weights: Path | None =
     names = [CARD] if in_place else [*own, CARD]
     if in_place and not (out / PREPROCESSING).exists():
         names.append(PREPROCESSING)
-    folder.open(names, cfg.overwrite, made_of=made_of)
-    return folder
+    return folder, names, made_of
 
 
 def exported_before(folder: Path) -> list[str] | None:

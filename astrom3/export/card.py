@@ -32,7 +32,7 @@ ARGUMENTS = {
     "photometry": "light_curve=(time, flux, error)",
     "spectra": "spectrum=(wavelength, flux, ivar)",
     "metadata": "metadata={...}",
-    "images": "image=flux",
+    "images": "images=flux",
 }
 SCORES = {"accuracy": "accuracy", "macro_f1": "f1", "macro_recall": "recall"}  # ours -> as the hub calls them
 

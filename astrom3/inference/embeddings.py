@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from astrom3.data.schema import EMBEDDED, UNLABELLED
 from astrom3.errors import UserError
-from astrom3.files import read_mark
+from astrom3.files import read_mark, replacing
 from astrom3.inference.trained import Encoded, TrainedModel
 
 KEY = b"astrom3"
@@ -155,7 +155,8 @@ class Embeddings:
     def write(self, path: Path | str) -> Path:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.to_table(), path, compression="zstd")
+        with replacing(path) as temporary:
+            pq.write_table(self.to_table(), temporary, compression="zstd")
         return path
 
     @classmethod

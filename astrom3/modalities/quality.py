@@ -27,6 +27,7 @@ from astrom3.data.schema import (
     WAVELENGTH_START,
     WAVELENGTH_STEP,
 )
+from astrom3.files import replacing
 from astrom3.kernel import kernel
 
 MIN_POINTS = 10  # of a light curve, after the repairs
@@ -326,7 +327,7 @@ def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, li
 
 def write_decisions(path: Path, rows: Iterable[Decision]) -> None:
     """Write rejected.csv (header also when there is nothing to list)."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Decision._fields)
         writer.writerows(rows)

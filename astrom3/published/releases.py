@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astrom3.errors import UserError, shown
+from astrom3.files import write_bytes
 
 FOLDER_VARIABLE = "ASTROM3_WEIGHTS"
 TIMEOUT = 30  # seconds
@@ -73,12 +74,7 @@ def _download(name: str, release: Release, path: Path) -> None:
             f"that can, and give the path of the file, or set {FOLDER_VARIABLE} to the folder that holds it."
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, data)
 
 
 def _checked(name: str, release: Release, path: Path) -> Path:

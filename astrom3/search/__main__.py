@@ -17,11 +17,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError
+from astrom3.files import check_file, replacing, write_text
 
 log = logging.getLogger(__name__)
 FILES = ("light_curve", "spectrum", "metadata", "image")
 SHOWN = ("object_id", "label", "split", "predicted", "similarity")
 OUT = (".json", ".csv")
+LONGEST_ROW = 2**16  # bytes of a file that are looked at to know whether it is ours
 
 
 def search(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -75,6 +77,8 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"top={cfg.top} must be at least 1")
     if cfg.out is not None and Path(cfg.out).suffix not in OUT:
         raise UserError(f"out={cfg.out}: the name must end in {' or '.join(OUT)}")
+    if cfg.out is not None:
+        check_file(Path(cfg.out), is_answer, cfg.overwrite)
 
 
 def embedded(cfg: DictConfig, index: Any) -> Any:
@@ -148,12 +152,23 @@ def write(found: list[dict[str, Any]], path: Path, columns: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in found]
-        path.write_text(json.dumps(plain, indent=2, default=str) + "\n")
+        write_text(path, json.dumps(plain, indent=2, default=str) + "\n")
         return
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(found)
+
+
+def is_answer(path: Path) -> bool:
+    """Whether a file holds what an earlier search has found: every row has an id and a similarity."""
+    with open(path, "rb") as file:
+        start = file.read(LONGEST_ROW).decode("utf-8", errors="replace")
+    if path.suffix == ".csv":
+        header = start.partition("\n")[0].rstrip("\r").split(",")
+        return header[0] == "object_id" and header[-1] == "similarity"
+    first = start.partition("}")[0]
+    return start.strip() == "[]" or ('"object_id": ' in first and '"similarity": ' in first)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,12 @@ from astrom3.errors import UserError
 from astrom3.extras import need
 from astrom3.files import LOCKS, OutputFolder, read_json, write_json
 from astrom3.inference.embeddings import MEAN
+from astrom3.locks import LOCK, is_read, reading
 from astrom3.search.columns import Catalogue, Parts
 
 log = logging.getLogger(__name__)
 TABLE, ABOUT, DATA, VERSION = "objects", "about.json", "objects-", 1
+READERS = ".readers"  # in a database: whoever reads it holds a lock on this file
 EXACT_BELOW = 50_000  # objects: reading them all is fast enough
 NPROBES, REFINE = 32, 5  # parts of the index that are looked at; candidates per neighbour, compared exactly
 
@@ -47,25 +50,28 @@ class Index:
     folder: Path
     table: Any
     about: dict[str, Any]
+    reader: Any = None  # an open file: as long as it is held, no build removes this database
 
     @classmethod
     def open(cls, folder: str | Path) -> Index:
+        """The index as it is. A build that ends meanwhile removes the database, and then the new one is opened."""
         folder = Path(folder)
-        try:
-            about = json.loads((folder / ABOUT).read_text())
-        except (OSError, ValueError):
-            raise UserError(
-                f"{folder} holds no index: build it with python -m astrom3.search index={folder} embeddings=<folder>"
-            ) from None
-        if about.get("version") != VERSION:
-            raise UserError(f"{folder} was written by another version: build it again with embeddings=<folder>")
         lancedb = need("lancedb", "search", "the search")
-        try:
-            table = lancedb.connect(str(folder / about["data"])).open_table(TABLE)
-        except (ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise UserError(f"{folder} is damaged ({reason}): build it again with overwrite=true") from None
-        return cls(folder, table, about)
+        about = described(folder)
+        while True:
+            reader = None
+            with suppress(OSError):
+                reader = reading(folder / about["data"] / READERS)
+            now = described(folder)
+            if now["data"] != about["data"]:
+                about = now
+                continue
+            try:
+                table = lancedb.connect(str(folder / about["data"])).open_table(TABLE)
+            except (ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0][:120]
+                raise UserError(f"{folder} is damaged ({reason}): build it again with overwrite=true") from None
+            return cls(folder, table, about, reader)
 
     @classmethod
     def build(
@@ -85,10 +91,11 @@ class Index:
         output = OutputFolder(folder, "search", legacy=written_before)
         output.check([ABOUT], overwrite, "index")
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with FileLock(folder / LOCK):
             if (folder / ABOUT).is_file() and output.is_own and not overwrite:
                 index = cls.open(folder)
                 if index.about["made_of"] == made_of:
+                    remove_unread(output, {ABOUT, f"{index.about['data']}/"})
                     return index
                 raise UserError(
                     f"{folder} is an index of other embeddings or another catalogue: give another index=<folder>, or "
@@ -109,8 +116,7 @@ class Index:
         except BaseException:
             shutil.rmtree(folder / name, ignore_errors=True)
             raise
-        others = (output.files or set()) - {ABOUT, f"{name}/"}
-        output.remove(others)  # the one before, and what a killed build left
+        remove_unread(output, {ABOUT, f"{name}/"})
 
     def query(
         self,
@@ -213,6 +219,26 @@ class Index:
             raise UserError(f"{self.folder} has no embeddings {name}: there are {', '.join(self.about['vectors'])}")
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """What about.json says of an index."""
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+    except (OSError, ValueError):
+        raise UserError(
+            f"{folder} holds no index: build it with python -m astrom3.search index={folder} embeddings=<folder>"
+        ) from None
+    if about.get("version") != VERSION:
+        raise UserError(f"{folder} was written by another version: build it again with embeddings=<folder>")
+    return about
+
+
+def remove_unread(output: OutputFolder, kept: set[str]) -> None:
+    """Remove the databases of earlier and of killed builds, except those that somebody still reads: the next build
+    does that."""
+    others = (output.files or set()) - kept
+    output.remove([name for name in others if not is_read(output.path / name / READERS)])
+
+
 def written_before(folder: Path) -> list[str] | None:
     """Names of what astrom3 0.1.0 has written to the folder of an index, None where it is none (see OutputFolder)."""
     names = [path.name for path in folder.iterdir()]
@@ -245,6 +271,7 @@ def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]
         table = lancedb.connect(str(folder)).create_table(TABLE, reader, on_bad_vectors="null")
     except BaseException as error:
         raise trouble[0] if trouble else error from None
+    (folder / READERS).touch()
     vectors, counts = parts.vectors, parts.counts
     approximate = counts["objects"] >= EXACT_BELOW if approximate is None else approximate
     if approximate:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,9 @@ from astrom3.data.splits import make_splits
 from astrom3.data.writer import name_written, output_folder
 from astrom3.errors import UserError
 from astrom3.files import carry_over, remove_leftovers, temporary_folder
+from astrom3.locks import sole_maker
+from astrom3.workers import pool as worker_pool
+from astrom3.workers import terminable
 
 VERSION = 1
 LARGEST_IN_PROCESS = 200  # smaller surveys are made without worker processes
@@ -44,8 +45,7 @@ def in_order(make: Callable[..., pa.RecordBatch], tasks: Iterable[tuple], worker
             yield make(*task)
         return
     waiting = iter(tasks)
-    # spawn: fork would copy the locks of Arrow's threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         flying = [pool.submit(make, *task) for task in itertools.islice(waiting, 2 * workers)]
         while flying:
             yield flying.pop(0).result()
@@ -94,23 +94,29 @@ def write_survey(
     except OSError as error:
         raise UserError(f"cannot write to {root.parent}: {error.strerror}; choose another folder.") from error
     try:
-        ids, labels = _write_objects(temp / "objects", batches, schema, row_group, rows_per_file)
-        splits = _write_splits(temp / "splits", ids, labels, classes, seeds)
-        counts = Counter(labels)
-        dataset = {
-            "layout": "astrom3",
-            "version": VERSION,
-            **description,
-            "classes": list(classes),
-            "n_objects": len(ids),
-            "counts": {"classes": {name: counts[name] for name in classes}, "unlabelled": counts[None]},
-            "splits": splits,
-        }
-        _write_json(temp / "dataset.json", dataset)
-        _publish(temp, root)
+        with terminable(), sole_maker(root, "simulation"):
+            _fill(temp, batches, schema, description, classes, row_group, rows_per_file, seeds)
+            _publish(temp, root)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return root
+
+
+def _fill(temp, batches, schema, description, classes, row_group, rows_per_file, seeds) -> None:
+    """Write objects, splits and dataset.json to a folder."""
+    ids, labels = _write_objects(temp / "objects", batches, schema, row_group, rows_per_file)
+    splits = _write_splits(temp / "splits", ids, labels, classes, seeds)
+    counts = Counter(labels)
+    dataset = {
+        "layout": "astrom3",
+        "version": VERSION,
+        **description,
+        "classes": list(classes),
+        "n_objects": len(ids),
+        "counts": {"classes": {name: counts[name] for name in classes}, "unlabelled": counts[None]},
+        "splits": splits,
+    }
+    _write_json(temp / "dataset.json", dataset)
 
 
 def _write_objects(folder, batches, schema, row_group, rows_per_file) -> tuple[list[str], list[str | None]]:

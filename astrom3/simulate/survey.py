@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import csv
 import itertools
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,10 @@ import pyarrow as pa
 
 from astrom3.data.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.errors import UserError
+from astrom3.locks import sole_maker
 from astrom3.simulate import catalogue, lightcurves, populations, spectra
+from astrom3.workers import pool as worker_pool
+from astrom3.workers import terminable
 
 VERSION = 1  # raise it when any simulated number changes
 LightCurve = tuple[np.ndarray, np.ndarray, np.ndarray]  # time [HJD], flux and error [mJy], each (n,)
@@ -159,8 +160,7 @@ def _batches(survey: Survey, workers: int) -> Iterator[pa.RecordBatch]:
     if workers <= 1:
         yield from (make_rows(*task) for task in tasks)
         return
-    # spawn: fork would copy the locks of Arrow's and torch's threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         flying = [pool.submit(make_rows, *task) for task in itertools.islice(tasks, 2 * workers)]
         while flying:
             yield flying.pop(0).result()
@@ -188,7 +188,7 @@ def simulate(root: Path, n_objects: int = populations.TOTAL, seed: int = 0, work
     writer = DatasetWriter(
         Path(root), classes=CLASSES, name=f"simulated survey, seed {seed}", provenance=provenance, overwrite=overwrite
     )
-    with writer:
+    with terminable(), writer, sole_maker(writer.root, "simulation"):
         for batch in _batches(survey, workers):
             writer.write(batch)
         if swapped_labels:

@@ -34,6 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 from astrom3 import files
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder
+from astrom3.locks import sole_writer
 from astrom3.registry import read_stored
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,23 @@ PICTURES = ("curves.png", "confusion.png", "reconstruction.png", "regression.png
 TABLES = ("metrics.csv", "rejected.csv", "evaluation.json")
 FILES = (CONFIG, INFO, METRICS, FAILURE, *TABLES, *PICTURES, *(f"model/{name}" for name in MODEL), *WEIGHTS)
 PACKAGES = ("astrom3", "torch", "lightning", "hydra-core", "omegaconf", "datasets", "torchmetrics", "numpy", "pyarrow")
+
+
+@contextmanager
+def sole_training(cfg: DictConfig) -> Iterator[None]:
+    """Hold the lock of the run folder, in the first of a run's processes. UserError where another training holds it.
+
+    A finished run needs none, since nothing is written to it.
+    """
+    run = Path(cfg.run)
+    finished = (run / METRICS).is_file() and not cfg.overwrite
+    if finished or not first_process():
+        yield
+        return
+    run_folder(run).check(FILES, cfg.overwrite, "run")
+    run.mkdir(parents=True, exist_ok=True)
+    with sole_writer(run, "training", "root"):
+        yield
 
 
 def open_run(cfg: DictConfig) -> tuple[Path, str]:

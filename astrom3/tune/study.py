@@ -37,6 +37,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from astrom3.errors import UserError
 from astrom3.files import MARK, OutputFolder
+from astrom3.locks import LOCK as LOCK_OF_FOLDER
 from astrom3.registry import read_stored
 from astrom3.train import train
 from astrom3.training.run import CONFIG, LOGS, clear, differences, first_line, run_folder, write_atomically
@@ -110,7 +111,7 @@ class Search:
         for path in self.folder.glob("trial-*"):
             if run_folder(path).is_own:
                 clear(path)
-                for name in (MARK, "train.log"):
+                for name in (MARK, LOCK_OF_FOLDER, "train.log"):
                     (path / name).unlink(missing_ok=True)
                 with suppress(OSError):  # files of somebody else are in it
                     path.rmdir()

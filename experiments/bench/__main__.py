@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
-from experiments.bench import astromer, measure, runs
+from experiments.bench import astromer, measure, runs, scale
 from experiments.bench.machine import describe
 from experiments.bench.rows import data_rows, galaxy_rows, network_rows
 from experiments.bench.table import markdown
@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> None:
     full = size == "full"
     rows = [*(data_rows(full) if device == "cpu" else []), *network_rows(full, device), *galaxy_rows(full, device)]
     rows += astromer.rows(full, device)
-    for found in chain((measure.row(r, rates) for r in rows if only in r.name), runs.rows(size, device, only)):
+    growing = scale.rows(full, only) if device == "cpu" else ()
+    measured = (measure.row(r, rates) for r in rows if only in r.name)
+    for found in chain(measured, runs.rows(size, device, only), growing):
         put(results["rows"], found)
         print(markdown({**results, "rows": [found]}, head=False), flush=True)
         out.mkdir(parents=True, exist_ok=True)  # what was measured is kept, should the machine be taken away

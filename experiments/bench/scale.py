@@ -1,0 +1,161 @@
+"""Rows that show how whole commands grow with the number of objects: embed, search, explore, and analyse's outliers.
+
+The survey has catalogue values only, so that 200,000 objects fit on a laptop. The embeddings that search, explore and
+analyse read are made up around ten centres on a surface of eight dimensions. Time that grows linearly shows as the
+same objects/s in every row, and flat memory as the same peak.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from astrom3.data.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
+from astrom3.data.store import cache_root
+
+SIZES = (25_000, 50_000, 100_000, 200_000)
+PART = 4096  # objects
+WIDTH = 128  # numbers of an embedding
+DIMENSIONS = 8  # of the surface that they lie on
+LOCAL = ("data=local", "data.path={survey}", "device=cpu")
+COMMANDS = {
+    "embed": ("astrom3.embed", "model={model}", *LOCAL, "out={out}/embeddings"),
+    "search": ("astrom3.search", "index={out}/index", "embeddings={embeddings}", "id=star 7"),
+    "explore": ("astrom3.explore", "embeddings={embeddings}", *LOCAL, "map=pca", "out={out}/page.html"),
+    "outliers": ("astrom3.analyse", "embeddings={embeddings}", "what=[outliers]", "out={out}/analysis"),
+}
+
+
+def rows(full: bool, only: str) -> Iterator[dict[str, Any]]:
+    for name, command in COMMANDS.items():
+        for size in SIZES if full else SIZES[:1]:
+            title = f"{name}, {size:,} objects"
+            if only in title:
+                yield {"name": title} | measured(command, size)
+
+
+def measured(command: tuple[str, ...], size: int) -> dict[str, Any]:
+    """Objects/s of a whole command, seconds of wall clock and of processors, and its peak memory."""
+    folder = cache_root() / "bench" / f"catalogue-{size}"
+    places = {
+        "survey": survey(folder / "survey", size),
+        "embeddings": embeddings(folder / "embeddings", size),
+        "model": model(folder.parent / "model"),
+    }
+    with tempfile.TemporaryDirectory(prefix="astrom3-bench-") as out:
+        filled = [part.format(out=out, **places) for part in command]
+        environment = os.environ | {"ASTROM3_CACHE": f"{out}/cache"}
+        begin = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", *filled],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        said = process.stderr.read() if process.stderr is not None else ""
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - begin
+    if status:
+        raise RuntimeError(f"{filled[0]}: {said[-2000:]}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_gb": round(usage.ru_maxrss * 1024 / 1e9, 2),
+        "text": f"{size / seconds:,.0f} in {seconds:.0f} s, {cpu:.0f} s of processors",
+    }
+
+
+def survey(root: Path, size: int) -> Path:
+    """A data set of catalogue values in our layout, made once."""
+    if (root / "dataset.json").is_file():
+        return root
+    from astrom3.data.writer import DatasetWriter
+
+    with DatasetWriter(root, classes=CLASSES, name="benchmark", provenance={"simulated": True}) as writer:
+        for start in range(0, size, PART):
+            writer.write(catalogue(start, min(start + PART, size)))
+        return writer.finish([42])
+
+
+def catalogue(start: int, stop: int) -> pa.RecordBatch:
+    draws = np.random.default_rng(start)
+    count = stop - start
+    nobody = pa.array(np.ones(count, bool))
+    columns = [pa.array(names(start, stop)), pa.array([CLASSES[i % len(CLASSES)] for i in range(start, stop)])]
+    for name in ("light_curve", "spectrum"):
+        fields = list(OBJECT_SCHEMA.field(name).type)
+        empty = [pa.array([[]] * count, field.type) for field in fields]
+        columns.append(pa.StructArray.from_arrays(empty, fields=fields, mask=nobody))
+    for name, members in (("photo_cols", PHOTO_COLS), ("meta_cols", META_COLS)):
+        fields = list(OBJECT_SCHEMA.field(name).type)
+        values = [pa.array(draws.uniform(1, 20, count), field.type) for field in fields]
+        assert len(fields) == len(members)
+        columns.append(pa.StructArray.from_arrays(values, fields=fields))
+    return pa.record_batch(columns, schema=OBJECT_SCHEMA)
+
+
+def names(start: int, stop: int) -> list[str]:
+    return [f"star {i}" for i in range(start, stop)]
+
+
+def embeddings(folder: Path, size: int) -> Path:
+    """Parts of made-up embeddings of two modalities and their mean, written once."""
+    done = folder / ".done"
+    if done.is_file():
+        return folder
+    from astrom3.inference.embeddings import Embeddings
+
+    draws = np.random.default_rng(1)
+    centres = 4 * draws.normal(size=(len(CLASSES), DIMENSIONS))
+    surface = draws.normal(size=(DIMENSIONS, WIDTH)) / 3
+    for start in range(0, size, PART):
+        stop = min(start + PART, size)
+        labels = np.arange(start, stop) % len(CLASSES)
+        there = np.ones(stop - start, bool)
+        place = centres[labels] + np.random.default_rng(start).normal(size=(stop - start, DIMENSIONS))
+        vectors = np.tanh(place @ surface).astype(np.float32)
+        splits = np.where(np.arange(start, stop) % 10 == 0, "test", "train")
+        Embeddings(
+            np.array(names(start, stop)),
+            labels,
+            splits,
+            {"photometry": there, "metadata": there},
+            {"photometry": vectors, "metadata": vectors[:, ::-1].copy(), "mean": vectors},
+            None,
+            CLASSES,
+            "made up",
+        ).write(folder / f"train-{start // PART:05d}.parquet")
+    done.touch()
+    return folder
+
+
+def model(folder: Path) -> Path:
+    """An untrained network for catalogue values, with the statistics of nothing."""
+    if (folder / "preprocessing.json").is_file():
+        return folder
+    import torch
+
+    from astrom3.encoders.mlp import MetadataMLP
+    from astrom3.encoders.towers import Classifier
+    from astrom3.modalities.catalogue import Normaliser
+    from astrom3.training.evaluation import save_model
+    from astrom3.training.run import write_json
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(Classifier(MetadataMLP(), len(CLASSES)), folder)
+    values = np.random.default_rng(0).uniform(1, 20, (1000, len(PHOTO_COLS) + len(META_COLS)))
+    about = {"classes": list(CLASSES), "normaliser": Normaliser.fit(values).to_dict()}
+    write_json(folder / "preprocessing.json", about)
+    return folder
