@@ -123,6 +123,7 @@ def get_view(view: str | View) -> View:
     if isinstance(view, View):
         return view
     import astrom3.modalities.galaxy_views
+    import astrom3.modalities.ring_view
     import astrom3.modalities.scaled_view
     import astrom3.modalities.views  # noqa: F401  they register the views of this package
 

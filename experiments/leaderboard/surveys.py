@@ -118,6 +118,14 @@ def kept(ids: np.ndarray, jobs: list[Any], compute: Callable[[Any], np.ndarray],
     return np.array([rows[name] for name in ids.tolist()])
 
 
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array whole or not at all."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.save(file, array)
+    part.replace(path)
+
+
 def save_part(path: Path, ids: np.ndarray, rows: np.ndarray) -> None:
     """Write a part whole or not at all."""
     part = path.with_suffix(".part")
