@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-TREES = 300
+TREES = 200
 CUT = 5.0
 COSTS = (0.01, 0.1, 1.0, 10.0)
 NEIGHBOURS = (1, 5, 15)
 WEIGHTS = (None, "balanced")
-LEAVES = (1, 3)
+LEAVES = (1,)
 HIDDEN = 128
 DECAYS = (1e-3, 1e-1)
 

@@ -108,3 +108,31 @@ def once(folder: Path, cell: Cell, make: Callable[[], dict[str, Any]], about: di
     part.write_text(json.dumps(content, indent=1) + "\n")
     part.replace(path)
     log.info("%s, %s, %s, %s labels, seed %d: %s", *asdict(cell).values(), scores)
+
+
+CHANCE = ("random", "majority")
+
+
+def chance_cells(task: Task) -> list[Cell]:
+    """The rows that look at nothing."""
+    found = []
+    for row in CHANCE:
+        found += [Cell(row, task.name, "none", 0, seed) for seed in SEEDS]
+    return found
+
+
+def by_chance(cell: Cell, shop: Shop, task: Task) -> dict[str, Any]:
+    """Scores of the most frequent class of training, or of classes drawn as often as training has them."""
+    from experiments.leaderboard.classifiers import macro_f1
+
+    nothing = {name: np.zeros((len(survey.ids), 1), dtype=np.float32) for name, survey in shop.surveys.items()}
+    fold = fold_of(shop, task, nothing, 0, cell.seed)
+    labels = fold.train[1]
+    if cell.row == "majority":
+        predicted = np.full(len(fold.test[1]), np.bincount(labels).argmax())
+    else:
+        predicted = np.random.default_rng(cell.seed).choice(labels, len(fold.test[1]))
+    return {
+        "accuracy": float((predicted == fold.test[1]).mean()),
+        "macro_f1": macro_f1(fold.test[1], predicted),
+    }
