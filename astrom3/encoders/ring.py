@@ -1,7 +1,7 @@
 """Encoders of the two views for surveys of one's own (modalities/ring_view.py): the folded curve, and its features.
 
-    curve = RingEncoder()(ring, scalars)            # (B, 4, 64), (B, 5) -> (B, 128)
-    measured = VariabilityEncoder()(features)       # (B, 58) -> (B, 128)
+curve = RingEncoder()(ring, scalars)            # (B, 4, 64), (B, 5) -> (B, 128)
+measured = VariabilityEncoder()(features)       # (B, 58) -> (B, 128)
 
 """
 

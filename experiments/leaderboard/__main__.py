@@ -77,7 +77,10 @@ def main(arguments: list[str]) -> None:
                 given = inputs[cell.row]
                 width = {"width": int(next(iter(given.values())).shape[1])}
                 protocol.once(
-                    folder, cell, lambda c=cell, t=task, x=given: protocol.compute(c, shop, t, x), about(options) | width
+                    folder,
+                    cell,
+                    lambda c=cell, t=task, x=given: protocol.compute(c, shop, t, x),
+                    about(options) | width,
                 )
             advance(1)
     out = Path(options["out"]) if options["out"] else shop.folder

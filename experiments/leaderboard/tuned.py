@@ -11,7 +11,7 @@ from experiments.leaderboard.surveys import SEEDS
 from experiments.leaderboard.tasks import Task
 
 KIND = "fine-tuning"
-SHOTS = (0, 20, 100, 500)
+SHOTS = (20, 100, 500, 0)
 ROWS = {
     "ours, fine-tuned": ["model=curves", "mode=all", "init=file"],
     "ours, from scratch": ["model=curves", "mode=all"],
