@@ -24,7 +24,7 @@ def curve(n: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_periodogram_agrees_with_astropy():
     from astropy.timeseries import LombScargle
 
-    time, flux, error = curve()
+    time, flux, _error = curve()
     weights = np.full(len(time), 1 / len(time))
     centred = flux - flux.mean()
     step = 1 / (2.5 * np.ptp(time))

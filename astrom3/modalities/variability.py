@@ -1,4 +1,4 @@
-"""Hand-made features of a light curve, 58 numbers of known ranges: what a catalogue of variable stars would measure.
+"""Hand-made features of a light curve, 58 numbers of known ranges: what a catalogue of variables would measure.
 
 Moments, percentiles and colours of noise follow Richards et al. 2011 (ApJ 733, 10) and Kim & Bailer-Jones 2016 (A&A 587,
 A18); the Stetson index K is that of Stetson 1996 (PASP 108, 851), the structure function that of Simonetti et al. 1985
@@ -66,7 +66,7 @@ def measure(time, magnitude, error, period, out):
 @kernel
 def level(ordered, share):
     """A quantile of sorted values."""
-    return ordered[int(round(share * (len(ordered) - 1)))]
+    return ordered[round(share * (len(ordered) - 1))]
 
 
 @kernel

@@ -1,12 +1,12 @@
 """Embeddings of real light curves against hand-made features, by the protocol of StarEmbed (2026).
 
-    python -m experiments.leaderboard real=../shared/real                    # every row that is cheap
+    python -m experiments.leaderboard real=../shared/real                    # cheap rows
     python -m experiments.leaderboard real=../shared/real rows=all           # fine-tuned networks too
     python -m experiments.leaderboard real=../shared/real blind=<folder>     # tested on held-out curves of that folder
 
-ASAS and Catalina curves, periods and features from our converter, a fixed test fold, 3 seeds, 20, 100, 500 and all labels
-per class, each survey and across both. Whatever is finished is not computed again. Keys: real, blind, work, out, weights
-(folder of released Astromer weights), per_class (at most so many curves of each label), epochs (of the pre-training), only
+ASAS and Catalina curves, periods from our converter, a fixed test fold, 3 seeds, 20, 100, 500, all labels
+per class, each survey and across. What is finished is not computed again. Keys: real, blind, work, out, weights
+(folder of released Astromer weights), per_class (at most so many curves of a label), epochs (of pre-training), only
 (part of a row's name), seeds, rows (cheap or all), workers.
 """
 

@@ -41,7 +41,7 @@ class RawSurvey:
 
 
 def read_raw(folder: Path, name: str, blind: Path | None = None) -> RawSurvey:
-    """The curves of <folder>/<name>/light_curves.parquet, and those of the folder of held-out curves if there is one."""
+    """The curves of <folder>/<name>/light_curves.parquet, and those of `blind` if given."""
     tables = [read_table(folder / name / "light_curves.parquet")]
     lengths = [tables[0].num_rows]
     if blind is not None:
