@@ -1,6 +1,6 @@
 """Hand-made features of a light curve, 58 numbers of known ranges: what a catalogue of variables would measure.
 
-Moments, percentiles and colours of noise follow Richards et al. 2011 (ApJ 733, 10) and Kim & Bailer-Jones 2016 (A&A 587,
+Moments and percentiles follow Richards et al. 2011 (ApJ 733, 10) and Kim & Bailer-Jones 2016 (A&A 587,
 A18); the Stetson index K is that of Stetson 1996 (PASP 108, 851), the structure function that of Simonetti et al. 1985
 (ApJ 296, 46). Features of the folded curve take a period that is given, and compare it with its double and its half.
 Magnitudes are used, so a zero point changes `median` alone. Numbers without bound are compressed by logarithms.
