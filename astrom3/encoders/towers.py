@@ -77,22 +77,31 @@ class MultimodalModel(nn.Module):
     clamp: exp(logit scale) stays in [1, 100]. "forward", as published, clamps inside the forward pass, so a scale
     beyond the range gets no gradient; exp(ln 100) is 100.0000076 in float32, so at the start the gradient is 0 until
     weight decay has pulled the parameter back. "parameter" clamps the parameter after each step (`clamp_parameters`).
+    start_scale: the factor of the logits at first; the published one is 100.
     """
 
     shortest = 1e-12  # length that shorter embeddings are divided by
 
-    def __init__(self, encoders: Mapping[str, nn.Module], hidden_dim: int = 512, clamp: str = "forward"):
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        hidden_dim: int = 512,
+        clamp: str = "forward",
+        start_scale: float = LOGIT_SCALE_RANGE[1],
+    ):
         super().__init__()
         if clamp not in CLAMPS:
             raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}, not {clamp!r}")
-        self.hidden_dim, self.clamp = hidden_dim, clamp
+        self.hidden_dim = hidden_dim
+        self.clamp = clamp
+        self.start_scale = start_scale
         self.encoders = nn.ModuleDict(encoders)
         for encoder in encoders.values():
             leave_unused(encoder)
         widths: dict[str, int] = {m: e.out_features for m, e in encoders.items()}  # type: ignore[misc]
         self.projections = nn.ModuleDict({m: nn.Linear(width, hidden_dim) for m, width in widths.items()})
         self.logit_scales = nn.ParameterDict(
-            {f"{a}_{b}": nn.Parameter(torch.tensor(math.log(LOGIT_SCALE_RANGE[1]))) for a, b in self.pairs}
+            {f"{a}_{b}": nn.Parameter(torch.tensor(math.log(start_scale))) for a, b in self.pairs}
         )
 
     @property

@@ -3,7 +3,7 @@
 Definitions of the ASAS-SN variable star catalogue (Jayasinghe et al. 2018, MNRAS 477, 3145; 2019, MNRAS 486, 1907),
 of the curve in magnitudes:
 
-period          [day]  Lomb-Scargle (astropy, fast method); candidates compared by Fourier fits; doubled for eclipses
+period          [day]  Lomb-Scargle (periodogram.py); candidates compared by Fourier fits; doubled for eclipses
 lksl_statistic         Lafler-Kinman string length T(phi|P) of the folded curve, Clarke 2002 (A&A 386, 763)
 amplitude       [mag]  A_RFR: range of a random-forest regression of magnitude on phase
 rfr_score              R^2 of that regression on the points it was fitted to
@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
-import astropy
 import numba
 import numpy as np
-from astropy.timeseries import LombScargle
+
+from astrom3.modalities.periodogram import periodogram
 
 MIN_POINTS = 10
 MAX_FREQUENCY = 24.0  # 1/day: periods from 1 hour (DSCT and HADS have 0.02 to 0.3 d)
@@ -40,14 +39,6 @@ N_TREES = 50
 MIN_LEAF = 2
 # A shorter period than this may be half of an eclipsing binary's (longer ones are SR and M, whose cycles differ).
 MAX_DOUBLED = 20.0
-
-# Press & Rybicki's algorithm, power good to 0.002: enough to find peaks, and 3 times as fast as astropy 8's new
-# default (earlier releases know no other). In blocks whose FFT stays in the cache: another factor 3.
-OVERSAMPLING = 5
-BLOCK = 2**17 // OVERSAMPLING
-_FAST: dict[str, Any] = {"trig_sum_kwds": {"oversampling": OVERSAMPLING}}
-if int(astropy.__version__.split(".")[0]) >= 8:
-    _FAST["algorithm"] = "fasper"
 
 
 def light_curve_features(
@@ -184,13 +175,7 @@ def _peaks(
     keep_heap()
     n = max(int((MAX_FREQUENCY - lowest) / step), 10)
     grid = lowest + step * np.arange(n)
-    search = LombScargle(t, y, weights**-0.5)
-    with np.errstate(all="ignore"):
-        power = np.concatenate([
-            search.power(grid[i : i + BLOCK], method="fast", assume_regular_frequency=True, method_kwds=_FAST)
-            for i in range(0, n, BLOCK)
-        ])  # fmt: skip
-    power = np.nan_to_num(power, nan=0.0, posinf=0.0, neginf=0.0)
+    power = periodogram(t, y, weights, lowest, step, n)
     inner = np.flatnonzero((power[1:-1] >= power[:-2]) & (power[1:-1] >= power[2:])) + 1
     chosen: dict[bool, list[float]] = {True: [], False: []}  # near a daily alias or not
     for index in inner[np.argsort(power[inner])[::-1][: 20 * N_PEAKS]]:

@@ -140,6 +140,7 @@ def get_view(view: str | View) -> View:
         return view
     import astrom3.modalities.bands_view
     import astrom3.modalities.galaxy_views
+    import astrom3.modalities.ring_view
     import astrom3.modalities.scaled_view
     import astrom3.modalities.views  # noqa: F401  they register the views of this package
 

@@ -1,0 +1,1 @@
+"""Embeddings of real light curves against hand-made features, see __main__.py."""

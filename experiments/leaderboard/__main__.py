@@ -1,0 +1,132 @@
+"""Embeddings of real light curves against hand-made features, by the protocol of StarEmbed (2026).
+
+    python -m experiments.leaderboard real=../shared/real                    # cheap rows
+    python -m experiments.leaderboard real=../shared/real rows=all           # fine-tuned networks too
+    python -m experiments.leaderboard real=../shared/real blind=<folder>     # tested on held-out curves of that folder
+
+ASAS and Catalina curves, periods from our converter, a fixed test fold, 3 seeds, 20, 100, 500, all labels
+per class, each survey and across. What is finished is not computed again. Keys: real, blind, work, out, weights
+(folder of released Astromer weights), per_class (at most so many curves of a label), epochs (of pre-training), only
+(part of a row's name), seeds, rows (cheap or all), workers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from astrom3.errors import UserError
+
+log = logging.getLogger(__name__)
+HERE = Path(__file__).parent
+KEYS: dict[str, Any] = {
+    "real": None,
+    "blind": "",
+    "work": "runs/leaderboard",
+    "out": "",
+    "weights": "",
+    "per_class": 0,
+    "epochs": 60,
+    "only": "",
+    "seeds": 3,
+    "rows": "cheap",
+    "workers": 2,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Compute what is missing and write the tables."""
+    from experiments.leaderboard import protocol, rows, table, tuned
+    from experiments.leaderboard.progress import progress
+    from experiments.leaderboard.shop import Options, Shop
+    from experiments.leaderboard.surveys import SEEDS
+    from experiments.leaderboard.tasks import TASKS
+
+    options = read_options(arguments)
+    shop = Shop(options_of(options, Options))
+    folder = shop.folder / "cells"
+    wanted = SEEDS[: options["seeds"]]
+    jobs: list[tuple[protocol.Cell, Any]] = []
+    makers: dict[str, Any] = dict(rows.frozen_rows(shop))
+    for row in makers:
+        for task in TASKS:
+            full = task.train == task.test and "," not in task.name
+            jobs += [(cell, task) for cell in protocol.cells(row, task, full)]
+    for task in TASKS:
+        jobs += [(cell, task) for cell in protocol.chance_cells(task)]
+    if options["rows"] == "all":
+        for row in tuned.ROWS:
+            for task in TASKS[:2]:
+                jobs += [(cell, task) for cell in tuned.cells(row, task)]
+    missing = []
+    for cell, task in jobs:
+        if options["only"] in cell.row and cell.seed in wanted and not (folder / cell.file).is_file():
+            missing.append((cell, task))
+    inputs: dict[str, Any] = {}
+    with progress("leaderboard", len(missing)) as advance:
+        for cell, task in missing:
+            if cell.kind == tuned.KIND:
+                protocol.once(folder, cell, lambda c=cell, t=task: tuned.compute(c, shop, t), about(options))
+            elif cell.row in protocol.CHANCE:
+                protocol.once(folder, cell, lambda c=cell, t=task: protocol.by_chance(c, shop, t), about(options))
+            else:
+                if cell.row not in inputs:
+                    inputs = {cell.row: makers[cell.row](shop)}
+                given = inputs[cell.row]
+                width = {"width": int(next(iter(given.values())).shape[1])}
+                protocol.once(
+                    folder,
+                    cell,
+                    lambda c=cell, t=task, x=given: protocol.compute(c, shop, t, x),
+                    about(options) | width,
+                )
+            advance(1)
+    out = Path(options["out"]) if options["out"] else shop.folder
+    table.write(folder, out, "Leaderboard: real light curves of ASAS and Catalina")
+    log.info("%s", out / "leaderboard.md")
+
+
+def about(options: dict[str, Any]) -> dict[str, Any]:
+    """What of the options decides a score."""
+    return {"per_class": options["per_class"], "epochs": options["epochs"], "blind": bool(options["blind"])}
+
+
+def options_of(options: dict[str, Any], kind: Any) -> Any:
+    """The options of the shop."""
+    return kind(
+        real=Path(options["real"]),
+        work=Path(options["work"]),
+        blind=Path(options["blind"]) if options["blind"] else None,
+        per_class=options["per_class"],
+        weights=Path(options["weights"]) if options["weights"] else None,
+        epochs=options["epochs"],
+        workers=options["workers"],
+    )
+
+
+def read_options(arguments: list[str]) -> dict[str, Any]:
+    """key=value arguments over the defaults of KEYS."""
+    options = dict(KEYS)
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in KEYS:
+            raise UserError(f"{argument}: give key=value with one of {', '.join(KEYS)}.")
+        try:
+            options[key] = int(value) if isinstance(KEYS[key], int) else value
+        except ValueError:
+            raise UserError(f"{argument}: {key} is a whole number.") from None
+    if options["real"] is None:
+        raise UserError("real= is missing: python -m experiments.leaderboard real=<folder of real observations>.")
+    if options["rows"] not in ("cheap", "all"):
+        raise UserError(f"rows={options['rows']} does not exist: it is cheap or all.")
+    return options
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"experiments.leaderboard: {error}")

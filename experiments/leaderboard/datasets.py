@@ -1,0 +1,97 @@
+"""The surveys as data sets of our layout, so that the commands of the suite train on them, and their arrays.
+
+A data set is written once: four features of the converter, splits of the leaderboard. `both` holds the curves of all
+surveys for pre-training, their test objects left in the test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astrom3.data.schema import PHOTO_COLS
+from experiments.leaderboard.surveys import BOTH, SEEDS, RawSurvey, catalogue_values, flux_curve, splits
+from experiments.leaderboard.tasks import ASAS, CATALINA
+
+CLASSES = {"asas-acvs": ASAS, "crts-sss": CATALINA}
+
+
+def read_curve(reference: tuple[str, tuple[np.ndarray, ...]]) -> Any:
+    """(survey, curve in magnitudes) -> a light curve in mJy."""
+    from astrom3.data.readers import LightCurve
+
+    survey, curve = reference
+    return LightCurve(*flux_curve(survey, curve))  # type: ignore[arg-type]
+
+
+def no_spectrum(reference: Any) -> Any:
+    """These surveys have none."""
+    raise ValueError(f"no spectrum is expected, not {reference}")
+
+
+def full_ids(survey: RawSurvey) -> np.ndarray:
+    """Ids that no other survey has."""
+    return np.array([f"{survey.name} {name}" for name in survey.ids.tolist()])
+
+
+def write_data(name: str, surveys: Sequence[RawSurvey], four: Mapping[str, np.ndarray], out: Path) -> Path:
+    """Write the data set of one survey, or of several together; nothing is done where it is there already."""
+    from astrom3.convert.conversion import Recipe, convert_objects
+    from astrom3.data.readers.objects import Objects
+    from astrom3.data.writer import PublishedSplit
+
+    if (out / "dataset.json").is_file():
+        return out
+    ids: list[str] = []
+    labels: list[str | None] = []
+    curves: list[Any] = []
+    members: dict[int, dict[str, list[str]]] = {seed: {"train": [], "validation": [], "test": []} for seed in SEEDS}
+    for survey in surveys:
+        own = full_ids(survey)
+        ids += own.tolist()
+        labels += [CLASSES[survey.name].get(label) for label in survey.labels.tolist()]
+        curves += [(survey.name, curve) for curve in survey.curves]
+        for seed in SEEDS:
+            chosen = splits(survey, seed)
+            for split, where in members[seed].items():
+                where += own[chosen == split].tolist()
+    values = catalogue_values(np.concatenate([four[survey.name] for survey in surveys]))
+    classes = tuple(sorted({label for label in labels if label is not None}))
+    objects = Objects(ids, labels, values, curves, [None] * len(ids), classes)
+    published = {("full", seed): PublishedSplit(split) for seed, split in members.items()}
+    recipe = Recipe(read_curve, no_spectrum, "none")
+    provenance = {"converted": {"surveys": [survey.name for survey in surveys]}}
+    convert_objects(objects, recipe, out, name=name, provenance=provenance, published=published, workers=1)
+    return out
+
+
+def everything(data: Path, views: Mapping[str, str], cache: Path) -> tuple[np.ndarray, Any]:
+    """Ids (n,) of all usable objects of a data set, and a packed split that fills the views for any of them."""
+    from astrom3.data.layouts import open_source
+    from astrom3.data.packed import PackedSplit
+    from astrom3.data.store import open_store
+    from astrom3.modalities.view import get_view
+
+    source = open_source(data, "full", SEEDS[0])
+    table = source.table("train")
+    whole = replace(source, rows={"train": np.arange(len(table))}, tables={"train": table})
+    stores = {get_view(view).store: open_store(table, get_view(view), cache) for view in views.values()}
+    packed = PackedSplit(whole, "train", stores, dict(views), labelled_only=False, min_modalities=1)
+    return packed.ids[packed.positions].astype(str), packed
+
+
+def four_columns(four: np.ndarray) -> np.ndarray:
+    """The four features with the logarithm of the period, 0 where unknown."""
+    columns = np.array(four, dtype=np.float64)
+    period = PHOTO_COLS.index("period")
+    columns[:, period] = np.log10(np.maximum(columns[:, period], 1e-6))
+    return np.nan_to_num(columns).astype(np.float32)
+
+
+def name_of(surveys: Sequence[RawSurvey]) -> str:
+    """Name of the data set of some surveys."""
+    return surveys[0].name if len(surveys) == 1 else BOTH

@@ -1,0 +1,155 @@
+"""The rows of the leaderboard that stand on frozen inputs: features made by hand, and embeddings of encoders."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.leaderboard import datasets
+from experiments.leaderboard.shop import Shop
+from experiments.leaderboard.surveys import BOTH, SEEDS
+
+log = logging.getLogger(__name__)
+Inputs = dict[str, np.ndarray]
+HIDDEN_UNITS = 512
+
+
+def four(shop: Shop) -> Inputs:
+    """The converter's four features."""
+    return {name: datasets.four_columns(values) for name, values in shop.four.items()}
+
+
+def hand_made(shop: Shop) -> Inputs:
+    """The 58 features of astrom3/modalities/variability.py."""
+
+    def make(name: str) -> np.ndarray:
+        from astrom3.modalities.ring_view import FEATURES
+
+        return shop.encoded(name, {"features": "variability"}, lambda batch: batch[FEATURES].numpy())
+
+    return shop.inputs("variability", make)
+
+
+def light_curve(shop: Shop) -> Inputs:
+    """Features of the package `light-curve`, where it is installed; it is no dependency of ours."""
+    from experiments.leaderboard.surveys import flux_curve
+    from experiments.own_survey_recipe import light_curve_features
+
+    def make(name: str) -> np.ndarray:
+        survey = shop.surveys[name]
+        curves = {i: flux_curve(name, curve) for i, curve in enumerate(survey.curves)}
+        features = light_curve_features(curves)  # type: ignore[arg-type]
+        assert features is not None
+        rows = [features[i] for i in range(len(survey.ids))]
+        return np.nan_to_num(np.array(rows), posinf=0.0, neginf=0.0).clip(-1e6, 1e6)
+
+    return shop.inputs("light-curve", make)
+
+
+def pretrained(shop: Shop) -> Path:
+    """The run of our contrastive pre-training on the curves of both surveys, without labels."""
+    from astrom3.cli.config import compose
+    from astrom3.train import train
+
+    cfg = compose([
+        "model=curves", "mode=clip", "trainer=cpu", f"seed={SEEDS[0]}", f"root={shop.folder}/runs", "data=local",
+        f"data.path={shop.data(BOTH)}", f"data.cache={shop.store}", f"epochs={shop.options.epochs}",
+    ])  # fmt: skip
+    train(cfg)
+    return Path(cfg.run)
+
+
+def towers(shop: Shop, key: str, slots: tuple[str, ...], run: Callable[[Shop], Path]) -> Inputs:
+    """Outputs of the frozen encoders of a run, side by side."""
+
+    def make(name: str) -> np.ndarray:
+        import torch
+
+        from astrom3.encoders.towers import encode
+        from astrom3.inference.trained import TrainedModel
+
+        encoders: Any = TrainedModel.load(run(shop)).network.encoders
+        views = {slot: encoders[slot].view for slot in slots}
+
+        def batch_of(batch: dict[str, Any]) -> np.ndarray:
+            with torch.inference_mode():
+                return np.concatenate([encode(encoders[slot], batch).numpy() for slot in slots], axis=1)
+
+        return shop.encoded(name, views, batch_of)
+
+    return shop.inputs(key, make)
+
+
+def curve(shop: Shop) -> Inputs:
+    """Our pre-trained embedding of the folded curve alone."""
+    return towers(shop, "clip-curve", ("photometry",), pretrained)
+
+
+def curve_and_features(shop: Shop) -> Inputs:
+    """Our pre-trained embeddings of the folded curve and of its features."""
+    return towers(shop, "clip-both", ("photometry", "features"), pretrained)
+
+
+def astromer(shop: Shop, key: str, source: Path) -> Inputs:
+    """Means over the windows of an object of the last block of a released Astromer."""
+
+    def make(name: str) -> np.ndarray:
+        from astrom3.inference.trained import TrainedModel
+        from experiments.astromer.inputs import all_windows, embedded
+
+        encoder = TrainedModel.load(source).network
+        ids, packed = datasets.everything(shop.data(name), {"photometry": "astromer"}, shop.store)
+        windows = all_windows(packed.readers["photometry"])
+        layers = embedded(encoder, windows, shop.folder / "inputs" / f"{key}-{name}-windows.npy").arrays[0].numpy()
+        count = np.bincount(windows.curves, minlength=len(ids))
+        total = np.zeros((len(ids), layers.shape[2]))
+        np.add.at(total, windows.curves, layers[:, -1])
+        return shop.in_order(name, ids, total / np.maximum(count, 1)[:, None])
+
+    return shop.inputs(key, make)
+
+
+def joined(*parts: Callable[[Shop], Inputs]) -> Callable[[Shop], Inputs]:
+    """Several inputs side by side."""
+
+    def make(shop: Shop) -> Inputs:
+        made = [part(shop) for part in parts]
+        return {name: np.concatenate([inputs[name] for inputs in made], axis=1) for name in made[0]}
+
+    return make
+
+
+def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
+    """Row -> what gives its inputs. Rows whose package or weights are missing are left out with a word in the log."""
+    rows: dict[str, Callable[[Shop], Inputs]] = {"four features": four, "hand-made features": hand_made}
+    try:
+        import light_curve as _unused  # noqa: F401
+
+        rows["light-curve package"] = light_curve
+        rows["hand-made + light-curve package"] = joined(hand_made, four, light_curve)
+    except ImportError:
+        log.info("the package light-curve is not installed: its rows are left out")
+    rows["ours, curve"] = curve
+    rows["ours, curve and features"] = curve_and_features
+    rows["ours, embedding + hand-made features"] = joined(curve_and_features, hand_made, four)
+    for version in (1, 2):
+        found = released(shop.options.weights, version)
+        if found is None:
+            log.info("no released weights of Astromer %d: its rows are left out", version)
+            continue
+        key = f"astromer{version}"
+        rows[f"Astromer {version}, MACHO weights"] = lambda shop, key=key, found=found: astromer(shop, key, found)
+    return rows
+
+
+def released(weights: Path | None, version: int) -> Path | None:
+    """The zip of released weights of a version of Astromer under the folder, None where there is none."""
+    if weights is None:
+        return None
+    names = {1: "macho_a0.zip", 2: "macho_a1.zip"}
+    found = sorted(weights.rglob(names[version]))
+    return found[0] if found else None

@@ -1,0 +1,46 @@
+"""The rows that train a network: fine-tuned from our pre-training, and from scratch, by the commands of the suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.leaderboard.protocol import Cell
+from experiments.leaderboard.rows import pretrained
+from experiments.leaderboard.shop import Shop
+from experiments.leaderboard.surveys import SEEDS
+from experiments.leaderboard.tasks import Task
+
+KIND = "fine-tuning"
+SHOTS = (20, 100, 500, 0)
+ROWS = {
+    "ours, fine-tuned": ["model=curves", "mode=all", "init=file"],
+    "ours, from scratch": ["model=curves", "mode=all"],
+    "recipe=survey, from scratch": ["mode=photo", "recipe=survey"],
+}
+FEW = {20: ["epochs=100", "data.batch_size=32"], 100: ["epochs=60", "data.batch_size=64"], 500: ["epochs=30"]}
+
+
+def cells(row: str, task: Task) -> list[Cell]:
+    """A cell for each size and seed."""
+    found = []
+    for shots in SHOTS:
+        found += [Cell(row, task.name, KIND, shots, seed) for seed in SEEDS]
+    return found
+
+
+def compute(cell: Cell, shop: Shop, task: Task) -> dict[str, Any]:
+    """Train a network on the labels of a cell and give its test scores."""
+    from astrom3.cli.config import compose
+    from astrom3.train import train
+
+    root = shop.folder / "runs" / f"{cell.row.replace(' ', '-').replace(',', '')}-{task.train}"
+    overrides = [
+        *ROWS[cell.row], "trainer=cpu", f"seed={cell.seed}", f"root={str(root).replace('=', '-')}", "data=local",
+        f"data.path={shop.data(task.train)}", f"data.cache={shop.store}", *FEW.get(cell.shots, ["epochs=20"]),
+    ]  # fmt: skip
+    if "init=file" in ROWS[cell.row]:
+        overrides.append(f"init.path={pretrained(shop)}")
+    if cell.shots:
+        overrides.append(f"shots={cell.shots}")
+    tested = train(compose(overrides))
+    return {"accuracy": tested["accuracy"], "macro_f1": tested["macro_f1"], "settings": {"command": ROWS[cell.row]}}
