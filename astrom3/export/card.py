@@ -5,13 +5,13 @@ What a run folder knows is in it; of a model without one, what its configuration
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from astrom3 import stored
 from astrom3.data.schema import PAPER_ORDER
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
@@ -38,8 +38,8 @@ def read_run(folder: Path) -> dict[str, Any]:
         return {}
     return {
         "cfg": OmegaConf.to_container(read_stored(folder / CONFIG, checked=False)),
-        "info": json.loads((folder / INFO).read_text()) if (folder / INFO).is_file() else {},
-        "metrics": json.loads((folder / METRICS).read_text()),
+        "info": stored.read(folder / INFO, stored.RunInfo) if (folder / INFO).is_file() else {},
+        "metrics": stored.read(folder / METRICS, stored.Scores),
     }
 
 

@@ -9,7 +9,6 @@ single encoder its features (light curves: the mean of the outputs over the poin
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -21,19 +20,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from astrom3 import registry
+from astrom3 import registry, stored
 from astrom3.data.layouts.table import Source
 from astrom3.data.origins import Origin
 from astrom3.data.schema import CLASSES, PHOTO_COLS
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
+from astrom3.files import read_json
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astrom3 as published
 from astrom3.published import astromer, native
+from astrom3.training.hardware import check_device
+from astrom3.typed import check
 
 DATASET = "AstroMLCore/AstroM3Dataset"
 CHUNK = 256  # raw objects that go through the network at once
@@ -109,6 +111,7 @@ class TrainedModel:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        check_device(device)
         if astromer.recognises(source):
             encoder, _, _ = astromer.load(source)
             return cls(str(source), encoder.to(device).eval(), (), None, torch.device(device))
@@ -180,6 +183,10 @@ class TrainedModel:
             found = {m: e * there for m, e in found.items()}
         count = torch.stack([present[m] for m in self.modalities]).sum(0).clamp(min=1).unsqueeze(1)
         mean = torch.stack([found[m].float() for m in self.modalities]).sum(0) / count
+        if not mean.isfinite().all():
+            raise UserError(
+                f"{self.name} gives embeddings that are not finite: its weights are damaged, fetch it again"
+            )
         return Encoded(
             {m: p.cpu().numpy() for m, p in present.items()},
             {m: e.float().cpu().numpy() for m, e in found.items()},
@@ -309,17 +316,15 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any 
 def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...], Normaliser | None, bool]:
     """Classes, statistics and pad_constants beside the weights; published models have none, their classes are those of
     the paper."""
-    path, heads = folder / PREPROCESSING, getattr(network, "num_classes", None)
-    if not path.is_file():
+    path = folder / PREPROCESSING
+    heads = getattr(network, "num_classes", None)
+    if not path.exists():
         if heads not in (None, len(CLASSES)):
             raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
         return CLASSES, None, True
-    try:
-        found = json.loads(path.read_text())
-        classes = tuple(found["classes"])
-        statistics = found["normaliser"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy or fetch it again") from None
+    found = stored.read(path, stored.Preprocessing)
+    classes = stored.unique(found["classes"], path, "classes")
+    statistics = found["normaliser"]
     if heads not in (None, len(classes)):
         raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
     normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
@@ -328,11 +333,8 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
 
 def predicts_numbers(folder: Path) -> bool:
     """Whether the model is a regression: its encoders are of use here, and its head has no classes."""
-    try:
-        found = json.loads((folder / PREPROCESSING).read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and bool(found.get("targets"))
+    path = folder / PREPROCESSING
+    return path.exists() and bool(stored.read(path, stored.Preprocessing).get("targets"))
 
 
 def hub_statistics(source: str) -> Normaliser | None:
@@ -357,11 +359,12 @@ def hub_statistics(source: str) -> Normaliser | None:
 
 def read_info(path: Path) -> Normaliser:
     """Statistics from a file in the form of the raw data set's info.json, or from a preprocessing.json."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"statistics={path} cannot be read ({error}): give the info.json of a train split") from None
-    return Normaliser.from_dict(found.get("normaliser") or found, str(path))
+    if not path.exists():
+        raise UserError(f"statistics={shown(path)} does not exist: give the info.json of a train split")
+    found = read_json(path)
+    statistics = found.get("normaliser") or found
+    check(statistics, stored.Statistics, path, "give the info.json of a train split")
+    return Normaliser.from_dict(statistics, str(path))
 
 
 def magnitudes_or_fluxes(given: Any) -> Any:

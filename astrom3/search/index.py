@@ -13,7 +13,6 @@ takes its place with about.json, so an index is whole whenever its build is kill
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import secrets
@@ -28,9 +27,10 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
+from astrom3 import stored
 from astrom3.errors import UserError
 from astrom3.extras import need
-from astrom3.files import LOCKS, OutputFolder, read_json, write_json
+from astrom3.files import LOCKS, OutputFolder, check_regular, read_json, write_json
 from astrom3.inference.embeddings import MEAN
 from astrom3.search.columns import Catalogue, Parts
 
@@ -52,20 +52,24 @@ class Index:
     @classmethod
     def open(cls, folder: str | Path) -> Index:
         folder = Path(folder)
-        try:
-            about = json.loads((folder / ABOUT).read_text())
-        except (OSError, ValueError):
+        if not (folder / ABOUT).exists():
             raise UserError(
                 f"{folder} holds no index: build it with python -m astrom3.search index={folder} embeddings=<folder>"
-            ) from None
-        if about.get("version") != VERSION:
+            )
+        about = stored.read(folder / ABOUT, stored.IndexAbout, "build it again with embeddings=<folder> overwrite=true")
+        if about["version"] != VERSION:
             raise UserError(f"{folder} was written by another version: build it again with embeddings=<folder>")
         lancedb = need("lancedb", "search", "the search")
         try:
+            if not re.fullmatch(DATA + r"[0-9a-f]{8}", about["data"]):
+                raise ValueError(f"{ABOUT} names {about['data']!r}")
             table = lancedb.connect(str(folder / about["data"])).open_table(TABLE)
-        except (ValueError, RuntimeError) as error:
+            check_table(table, about)
+        except (ValueError, RuntimeError, OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0][:120]
-            raise UserError(f"{folder} is damaged ({reason}): build it again with overwrite=true") from None
+            raise UserError(
+                f"{folder} is damaged ({reason}): build it again with embeddings=<folder> overwrite=true"
+            ) from None
         return cls(folder, table, about)
 
     @classmethod
@@ -205,6 +209,9 @@ class Index:
         known = self.about["model"]["weights"]
         if not known:
             return
+        check_regular(weights)
+        if not weights.exists():
+            return
         with open(weights, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != known:
                 raise UserError(
@@ -215,6 +222,18 @@ class Index:
     def _check(self, name: str) -> None:
         if name not in self.about["vectors"]:
             raise UserError(f"{self.folder} has no embeddings {name}: there are {', '.join(self.about['vectors'])}")
+
+
+def check_table(table: Any, about: dict[str, Any]) -> None:
+    """ValueError where the database is another one than about.json describes."""
+    names = table.schema.names
+    absent = [name for name in (*about["columns"], *about["vectors"]) if name not in names]
+    if absent or not about["vectors"]:
+        raise ValueError(f"it lacks the column {absent[0] if absent else MEAN}")
+    for name in about["vectors"]:
+        kind = table.schema.field(name).type
+        if not pa.types.is_fixed_size_list(kind) or kind.list_size != about["width"]:
+            raise ValueError(f"{name} is of type {kind}, not {about['width']} numbers")
 
 
 def written_before(folder: Path) -> list[str] | None:
@@ -233,7 +252,9 @@ def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]
     from lancedb.index import IvfSq
 
     batches = parts.batches()
-    first = next(batches)
+    first = next(batches, None)
+    if first is None:
+        raise UserError(f"{parts.embeddings} holds no objects: embed again")
     trouble: list[BaseException] = []
 
     def recorded() -> Iterator[pa.RecordBatch]:

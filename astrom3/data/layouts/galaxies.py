@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.layouts.ours import LAYOUT, assigned_rows, label_ids, read_json
-from astrom3.data.layouts.parquet import ParquetTable, numbers
+from astrom3.data.layouts.ours import assigned_rows, label_ids, read_about, read_json, unique_ids
+from astrom3.data.layouts.parquet import ParquetTable, numbers, text_column
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source
 from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError
@@ -48,8 +48,9 @@ class GalaxyTable(ParquetTable):
     @cached_property
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label"])
-        labels, unknown, names = label_ids(table["label"].to_pylist(), self.classes)
-        ids = np.array(table["object_id"].to_pylist(), dtype=object)
+        root = self.files[0].parent.parent
+        labels, unknown, names = label_ids(text_column(table, "label", root, nulls=True), self.classes)
+        ids = unique_ids(table, root)
         values = np.full((len(ids), len(ALL_COLS)), np.nan)
         return Catalogue(ids, labels, values, unknown, names, True, np.zeros(len(ids), dtype=bool))
 
@@ -154,12 +155,7 @@ def is_galaxies(root: Path) -> bool:
 
 def open_galaxies(root: Path, sub: str, seed: int) -> Source:
     """Source of a folder with dataset.json of kind "galaxies"."""
-    about = read_json(root / "dataset.json")
-    if about.get("layout") != LAYOUT or about.get("version") != VERSION:
-        raise UserError(
-            f"{root / 'dataset.json'} says layout {about.get('layout')!r} version {about.get('version')!r}; "
-            f"this program reads {LAYOUT!r} version {VERSION}; write the data set again."
-        )
+    about = read_about(root, (VERSION,))
     classes = tuple(about.get("classes") or ())
     table = GalaxyTable(root, classes)
     by_split = assigned_rows(root, sub, seed, table)

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 
 from astrom3.data.fingerprint import fingerprint
 from astrom3.data.layouts.table import Group, Piece, Table
+from astrom3.data.rows import check_rows
 from astrom3.errors import UserError
+from astrom3.files import check_regular
 from astrom3.modalities.quality import UNEQUAL
 from astrom3.modalities.view import StoredView, stored_view
 
@@ -25,13 +27,25 @@ ROWS_AT_ONCE = 256  # objects decoded at a time, however large the row group: ab
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn what pyarrow says of a damaged file into one sentence that names it."""
+    check_regular(path)
     try:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; download or write it again.") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         what = str(error).splitlines()[0][:200]
         raise UserError(f"{path} cannot be read as parquet ({what}); download or write it again.") from error
+
+
+def text_column(table: pa.Table, name: str, source: Path | str, nulls: bool = False) -> list[Any]:
+    """A column as text; UserError where it holds something else or, unless `nulls`, where a cell is empty."""
+    column = table[name]
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or (nulls and pa.types.is_null(kind))):
+        raise UserError(f"{source}: the column {name} is of type {kind}, not text; write the data set again.")
+    if column.null_count and not nulls:
+        raise UserError(f"{source}: {column.null_count} rows have no {name}; write the data set again.")
+    return column.to_pylist()
 
 
 def parquet_schema(path: Path) -> pa.Schema:
@@ -59,6 +73,7 @@ class ParquetTable(Table):
                 self.schema = schema
             elif [(f.name, f.type) for f in schema] != [(f.name, f.type) for f in self.schema]:
                 raise UserError(f"{path} has other columns than {self.files[0]}; they are not parts of one table.")
+            check_rows(path, metadata)
             for i in range(metadata.num_row_groups):
                 rows = metadata.row_group(i).num_rows
                 self._groups.append(Group(len(self._where), first, rows))
@@ -112,6 +127,7 @@ class ParquetTable(Table):
         for path in self.files:
             with readable(path):
                 parts.append(pq.read_table(path, columns=names, use_threads=False, partitioning=None))
+                parts[-1].validate(full=True)  # text that is not UTF-8
         return pa.concat_tables(parts)
 
 

@@ -9,42 +9,36 @@ Wavelengths are in vacuum (header VACUUM), Angstrom. Masks are not used, as in t
 
 from __future__ import annotations
 
-import gzip
 import io
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from astrom3.data.readers import ColumnError, ReadError, Spectrum
+from astrom3.data.readers import ColumnError, ReadError, Spectrum, read_bytes
+
+LARGEST_SPECTRUM = 256 << 20  # bytes, unpacked
 
 
 def is_lamost(path: Path) -> bool:
     """Whether a file looks like a LAMOST spectrum: FITS, with an image or a table that has IVAR. Never raises."""
     try:
+        data = read_bytes(path, LARGEST_SPECTRUM)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(path, memmap=False) as hdus:
+            with fits.open(io.BytesIO(data), memmap=False) as hdus:
                 columns = [n.upper() for h in hdus if isinstance(h, fits.BinTableHDU) for n in h.columns.names]
                 return hdus[0].header.get("NAXIS") == 2 or {"FLUX", "IVAR", "WAVELENGTH"} <= set(columns)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error):
+    except (ReadError, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError):
         return ".fits" in Path(path).suffixes  # corrupt: read_lamost says how
 
 
 def read_lamost(path: Path | str) -> Spectrum:
     """Wavelength, flux, inverse variance of a LAMOST file, (N,) float64 each."""
     path = Path(path)
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except FileNotFoundError:
-        raise ReadError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
+    data = read_bytes(path, LARGEST_SPECTRUM)
     if not data:
         raise ReadError(f"{path}: file is empty")
     if not data.startswith(b"SIMPLE  ="):
@@ -58,7 +52,7 @@ def read_lamost(path: Path | str) -> Spectrum:
                 return _read(path, hdus)
     except ReadError:
         raise
-    except (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
+    except (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ReadError(f"{path}: corrupt or truncated FITS file ({reason[:120]})") from None
 
