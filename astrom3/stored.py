@@ -125,7 +125,7 @@ class DataSet(TypedDict):
     kind: NotRequired[str | None]
     name: NotRequired[str | None]
     classes: NotRequired[list[str] | None]
-    targets: NotRequired[list[Target] | None]
+    targets: NotRequired[list[Target | str] | None]
     split_fractions: NotRequired[tuple[float, float, float] | None]
     provenance: NotRequired[Provenance | None]
 

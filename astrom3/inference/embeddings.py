@@ -255,8 +255,8 @@ def parts_of(folder: Path) -> list[Path]:
     lost = sorted(named - {path.name for path in found})
     if lost:
         raise UserError(
-            f"{shown(folder)} lacks {listed(lost)} that its manifest names: the same command of python -m astrom3.embed "
-            "goes on with the parts that are missing"
+            f"{shown(folder)} lacks {listed(lost)} that its manifest names: the same command of python -m "
+            "astrom3.embed goes on with the parts that are missing"
         )
     return [path for path in found if path.name in named]
 

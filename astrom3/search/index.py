@@ -67,9 +67,7 @@ class Index:
             check_table(table, about)
         except (ValueError, RuntimeError, OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0][:120]
-            raise UserError(
-                f"{folder} is damaged ({reason}): build it again with embeddings=<folder> overwrite=true"
-            ) from None
+            raise UserError(f"{folder} is damaged ({reason}): build it again with overwrite=true") from None
         return cls(folder, table, about)
 
     @classmethod

@@ -138,7 +138,8 @@ def open_ours(root: Path, sub: str, seed: int) -> Source:
         by_split = drawn_split(root, about, len(table), sub, seed)
         normaliser = Normaliser.fit(table.catalogue().values[by_split["train"]])
     note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
-    units = {target["name"]: str(target["unit"]) for target in about.get("targets") or [] if target.get("unit")}
+    named = [target for target in about.get("targets") or [] if isinstance(target, dict)]
+    units = {target["name"]: str(target["unit"]) for target in named if target.get("unit")}
     tables: dict[str, Table] = dict.fromkeys(by_split, table)
     return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note, units)
 
