@@ -26,7 +26,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal
     from astrom3.training.hardware import keep_memory, precision, quieten
-    from astrom3.training.run import METRICS, read_run, write_json
+    from astrom3.training.run import METRICS, read_run, read_scores, write_json
 
     quieten()
     keep_memory()
@@ -50,7 +50,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     write_json(run / "evaluation.json", scores)
     log.info("%s: %s", run, evaluation.headline(scores))
     before = run / METRICS
-    if before.is_file() and not same(json.loads(before.read_text()), json.loads(json.dumps(scores))):
+    if before.is_file() and not same(read_scores(run), json.loads(json.dumps(scores))):
         log.warning("these differ from the scores in %s", before)
     return scores
 

@@ -5,7 +5,6 @@ The run folder keeps everything; an unfinished run goes on where it was, a finis
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Train, test the best weights, write the run folder; returns the test scores (metrics.json)."""
     from astrom3.training import cluster
-    from astrom3.training.run import METRICS, check_processes, failure_recorded, open_run, sole_training
+    from astrom3.training.run import check_processes, failure_recorded, open_run, read_scores, sole_training
 
     check_processes(cfg.trainer)
     plugins = cluster.plugins()
@@ -28,7 +27,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         run, state = open_run(cfg)
         if state == "finished":
             log.info("%s is finished; overwrite=true trains it again", run)
-            return json.loads((run / METRICS).read_text())
+            return read_scores(run)
         with failure_recorded(run):
             scores = fit_and_test(cfg, run, state, plugins)
     from astrom3.tasks.distributed import leave

@@ -56,6 +56,7 @@ def check_numbers(leaves: Iterable[tuple[str, Any]]) -> None:
 
 
 def check_number(key: str, number: float) -> None:
+    key = re.sub(r"\[\d+\]", "", key)
     if not math.isfinite(number):
         raise UserError(f"{key}={number} is no finite number")
     limits = RANGES.get(".".join(key.split(".")[-2:])) or RANGES.get(key.rpartition(".")[2])

@@ -5,7 +5,6 @@ Works without a Trainer too: `module.setup("fit"); for batch in module.train_dat
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
+from astrom3 import stored
 from astrom3.data.layouts import Source
 from astrom3.data.loader import PackedLoader
 from astrom3.data.origins import Origin, open_origin
@@ -270,12 +270,9 @@ class AstroM3DataModule(LightningDataModule):
 def read_statistics(run: Path) -> Normaliser:
     """The normaliser in the run folder's model/preprocessing.json; UserError where there is none."""
     path = run / "model" / "preprocessing.json"
-    try:
-        found = json.loads(path.read_text())["normaliser"]
-    except (OSError, ValueError, KeyError):
-        raise UserError(
-            f"{path} is missing or damaged: data.statistics must be the folder of a finished run."
-        ) from None
+    found = stored.read(path, stored.Preprocessing, "data.statistics must be the folder of a finished run")[
+        "normaliser"
+    ]
     if found is None:
         raise UserError(f"{run} was trained on data normalised beforehand: it has no statistics to use.")
     return Normaliser.from_dict(found, str(path))

@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS, object_schema
+from astrom3.errors import UserError
 from astrom3.modalities.quality import possible
+
+MOST_ROWS = 10**8
 
 
 def objects_table(rows: Sequence[Mapping[str, Any]], targets: Iterable[str] = (), bands: bool = False) -> pa.Table:
@@ -52,3 +55,9 @@ def catalogue_values(table: pa.Table) -> np.ndarray:
             child = pc.struct_field(column, name)
             values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
     return possible(values)
+
+
+def check_rows(source: str, rows: int) -> None:
+    """UserError where a file claims more rows than a catalogue has: ids and labels are kept in memory."""
+    if rows > MOST_ROWS:
+        raise UserError(f"{source} claims {rows:,} rows, more than can be kept: write it in smaller parts.")

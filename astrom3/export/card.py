@@ -6,13 +6,13 @@ text around the facts is in card.md.jinja.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from astrom3 import stored
 from astrom3.data.schema import PAPER_ORDER
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
@@ -44,8 +44,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     info = folder / INFO
     return {
         "cfg": OmegaConf.to_container(read_stored(folder / CONFIG, checked=False)),
-        "info": json.loads(info.read_text()) if info.is_file() else {},
-        "metrics": json.loads((folder / METRICS).read_text()),
+        "info": stored.read(info, stored.RunInfo) if info.is_file() else {},
+        "metrics": stored.read(folder / METRICS, stored.Scores),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from astrom3 import stored
 from astrom3.data.schema import CLASSES
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
+from astrom3.files import read_json
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import GalaxyView
 from astrom3.modalities.view import get_view
+from astrom3.typed import check
 
 DATASET = "AstroMLCore/AstroM3Dataset"
 PREPROCESSING = "preprocessing.json"  # classes and statistics, beside config.json
@@ -24,17 +26,14 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
     """Classes, statistics and pad_constants beside the weights; published models have none, their classes are those of
     the paper."""
     path, heads = folder / PREPROCESSING, getattr(network, "num_classes", None)
-    if not path.is_file():
+    if not path.exists():
         if heads not in (None, len(CLASSES)):
             raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
         of_galaxies = heads is None and view_of_galaxies(network)
         return () if of_galaxies else CLASSES, None, True
-    try:
-        found = json.loads(path.read_text())
-        classes = tuple(found["classes"])
-        statistics = found["normaliser"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy or fetch it again") from None
+    found = stored.read(path, stored.Preprocessing)
+    classes = stored.unique(found["classes"], path, "classes")
+    statistics = found["normaliser"]
     if heads not in (None, len(classes)):
         raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
     normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
@@ -50,11 +49,8 @@ def view_of_galaxies(network: nn.Module) -> bool:
 
 def predicts_numbers(folder: Path) -> bool:
     """Whether the model is a regression: its encoders are of use here, and its head has no classes."""
-    try:
-        found = json.loads((folder / PREPROCESSING).read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and bool(found.get("targets"))
+    path = folder / PREPROCESSING
+    return path.exists() and bool(stored.read(path, stored.Preprocessing).get("targets"))
 
 
 def hub_statistics(source: str) -> Normaliser | None:
@@ -79,8 +75,9 @@ def hub_statistics(source: str) -> Normaliser | None:
 
 def read_info(path: Path) -> Normaliser:
     """Statistics from a file in the form of the raw data set's info.json, or from a preprocessing.json."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"statistics={path} cannot be read ({error}): give the info.json of a train split") from None
-    return Normaliser.from_dict(found.get("normaliser") or found, str(path))
+    if not path.exists():
+        raise UserError(f"statistics={shown(path)} does not exist: give the info.json of a train split")
+    found = read_json(path)
+    statistics = found.get("normaliser") or found
+    check(statistics, stored.Statistics, path, "give the info.json of a train split")
+    return Normaliser.from_dict(statistics, str(path))

@@ -43,6 +43,7 @@ from astrom3.modalities.galaxy_views import reads_galaxies
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
+from astrom3.training.hardware import check_device
 
 CHUNK = 256  # raw objects that go through the network at once
 __all__ = [
@@ -86,6 +87,7 @@ class TrainedModel:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        check_device(device)
         if astromer.recognises(source):
             encoder, _, _ = astromer.load(source)
             return cls(str(source), accelerate(encoder.to(device).eval()), (), None, torch.device(device))
@@ -166,6 +168,10 @@ class TrainedModel:
             found = {m: e * there for m, e in found.items()}
         count = torch.stack([present[m] for m in self.modalities]).sum(0).clamp(min=1).unsqueeze(1)
         mean = torch.stack([found[m].float() for m in self.modalities]).sum(0) / count
+        if not mean.isfinite().all():
+            raise UserError(
+                f"{self.name} gives embeddings that are not finite: its weights are damaged, fetch it again"
+            )
         vectors = mean.cpu().numpy()
         probabilities = None if logits is None else torch.softmax(logits.float(), dim=-1).cpu().numpy()
         novelty = None

@@ -14,6 +14,8 @@ import numpy as np
 
 from astrom3.data.schema import ABS_COLS, ALL_COLS, COS_COLS, LOG_COLS, META_COLS, PHOTO_COLS, SIN_COLS
 from astrom3.errors import UserError
+from astrom3.stored import Statistics
+from astrom3.typed import check
 
 METADATA_FUNC = {"abs": list(ABS_COLS), "cos": list(COS_COLS), "sin": list(SIN_COLS), "log": list(LOG_COLS)}
 COLUMN = {name: i for i, name in enumerate(ALL_COLS)}
@@ -84,6 +86,7 @@ class Normaliser:
         missing = [key for key in ("all_cols", "metadata_func", "mean", "std") if key not in info]
         if missing:
             raise UserError(f"{source}: the statistics lack {', '.join(missing)}; write the splits again.")
+        check(info, Statistics, source, "write the splits again")
         names, mean, std = list(info["all_cols"]), np.asarray(info["mean"], float), np.asarray(info["std"], float)
         if sorted(names) != sorted(ALL_COLS) or mean.shape != (len(names),) or std.shape != (len(names),):
             raise UserError(f"{source}: mean, std and all_cols must list the {len(ALL_COLS)} columns of the schema.")

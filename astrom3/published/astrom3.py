@@ -13,23 +13,22 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from astrom3 import registry
+from astrom3 import registry, typed
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
-from astrom3.errors import UserError
-from astrom3.files import write_bytes, write_text
-from astrom3.published import native
+from astrom3.errors import UserError, shown
+from astrom3.files import read_json, write_bytes, write_text
+from astrom3.published import native, tensors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+Network = TypeVar("Network", bound=nn.Module)
 POSITIONS = "enc_embedding.position_embedding.pe"  # a constant (1, 5000, d_model) that published files hold
 
 # Encoder tensors, ours -> published.
@@ -78,21 +77,48 @@ _MODALITY = {"photometry": InformerEncoder, "spectra": GalSpecNet, "metadata": M
 # --- configurations -------------------------------------------------------------------------------------------------
 
 
-def build(config: Mapping[str, Any]) -> nn.Module:
+class Whole(TypedDict):
+    """Keys of the configuration of a trimodal model beside those of its encoders."""
+
+    seq_len: int
+    hidden_dim: int
+    classification: bool
+    num_classes: NotRequired[int | None]
+    fusion: NotRequired[Literal["avg", "concat"]]
+    clamp: NotRequired[Literal["forward", "parameter"]]
+
+
+class Single(TypedDict):
+    """The same of a model of one encoder."""
+
+    classification: NotRequired[bool]
+    num_classes: NotRequired[int | None]
+
+
+class Headed(TypedDict):
+    """What a class head adds."""
+
+    num_classes: int
+
+
+def build(config: Mapping[str, Any], source: str = CONFIG) -> nn.Module:
     """The model that a published `config.json` describes (its keys say which of the four kinds).
 
-    Without a class head (`classification` false) a single encoder is returned as it is.
+    Without a class head (`classification` false) a single encoder is returned as it is. source: for messages.
     """
     if "p_enc_in" in config:
-        encoders = {
+        typed.check(config, Whole, source, "fetch the model again")
+        encoders: dict[str, nn.Module] = {
             "photometry": _informer(_strip(config, "p_") | {"seq_len": config["seq_len"]}),
             "spectra": _galspecnet(_strip(config, "s_")),
             "metadata": _mlp(_strip(config, "m_")),
         }
         model = MultimodalModel(encoders, config["hidden_dim"], config.get("clamp", "forward"))
         if config["classification"]:
-            return MultimodalClassifier(model, config["num_classes"], config["fusion"])
+            typed.check(config, Headed, source, "fetch the model again")
+            return MultimodalClassifier(model, config["num_classes"], config.get("fusion", "avg"))
         return model
+    typed.check(config, Single, source, "fetch the model again")
     encoder: nn.Module
     if "enc_in" in config:
         encoder = _informer(config)
@@ -106,7 +132,10 @@ def build(config: Mapping[str, Any]) -> nn.Module:
             f"(its keys: {', '.join(config) or 'none'}): it is not a published AstroM3 model"
         )
     # The spectrum and metadata encoders were published with a class head only, hence the default.
-    return Classifier(encoder, config["num_classes"]) if config.get("classification", True) else encoder
+    if not config.get("classification", True):
+        return encoder
+    typed.check(config, Headed, source, "fetch the model again")
+    return Classifier(encoder, config["num_classes"])
 
 
 def _strip(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -115,17 +144,26 @@ def _strip(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _informer(config: Mapping[str, Any]) -> InformerEncoder:
     known = {ours: config[theirs] for theirs, ours in INFORMER_ARGUMENTS.items() if theirs in config}
-    return InformerEncoder(**known, **{k: config[k] for k in INFORMER_VARIANTS if k in config})
+    return _made(InformerEncoder, known | {k: config[k] for k in INFORMER_VARIANTS if k in config})
 
 
 def _galspecnet(config: Mapping[str, Any]) -> GalSpecNet:
     names = ("conv_channels", "kernel_size", "mp_kernel_size", "pixels")
     dropout = config.get("dropout_rate", config.get("dropout", 0.0))
-    return GalSpecNet(dropout=dropout, **{k: config[k] for k in names if k in config})
+    return _made(GalSpecNet, {"dropout": dropout} | {k: config[k] for k in names if k in config})
 
 
 def _mlp(config: Mapping[str, Any]) -> MetadataMLP:
-    return MetadataMLP(config["input_dim"], config["hidden_dim"], config.get("dropout", 0.0))
+    arguments = {k: config[k] for k in ("input_dim", "hidden_dim", "dropout") if k in config}
+    if "hidden_dim" not in arguments:
+        raise UserError("the configuration of the catalogue encoder lacks hidden_dim")
+    return _made(MetadataMLP, arguments)
+
+
+def _made(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> Network:
+    """An encoder, its arguments compared with the annotations of its constructor."""
+    typed.check_arguments(kind, arguments, CONFIG)
+    return kind(**arguments)
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -262,6 +300,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
                 f"{tuple(own[name].shape)}"
             )
         ours[name] = tensor
+    tensors.check_kinds(own, ours, source)
     model.load_state_dict(ours)
     for name, encoder in optional.items():
         if name in state:
@@ -287,37 +326,25 @@ def load(source: Path | str, *, revision: str | None = None, allow: str | Sequen
     allow: see `registry.check`."""
     folder = find(source, revision=revision)
     config = read_config(folder)
-    registry.check(config, allow, str(folder / CONFIG))
-    model = build(config)
-    load_state(model, read_tensors(folder), str(source))
+    path = shown(folder / CONFIG)
+    registry.check(config, allow, path)
+    state = read_tensors(folder)
+    model = tensors.made(lambda: build(config, path), state, path)
+    load_state(model, state, str(source))
     return model.eval()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
+    """Content of config.json, an object."""
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder} holds no {CONFIG}: a published model is a folder with {CONFIG} and {WEIGHTS}"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): fetch it again") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds a {type(config).__name__}, not the arguments of a model")
-    return config
+    if not path.exists():
+        raise UserError(f"{shown(folder)} holds no {CONFIG}: a published model is a folder with {CONFIG} and {WEIGHTS}")
+    return read_json(path)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    path = folder / WEIGHTS
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder} holds no {WEIGHTS}: a published model is a folder with {CONFIG} and {WEIGHTS}"
-        ) from None
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged or not a safetensors file ({error}): fetch it again") from None
+    """Tensors of the published file."""
+    return tensors.read_tensors(folder / WEIGHTS, f"a published model is a folder with {CONFIG} and {WEIGHTS}")
 
 
 def find(source: Path | str, *, revision: str | None = None) -> Path:

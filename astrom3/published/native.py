@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from astrom3.errors import UserError
+from astrom3 import stored, typed
+from astrom3.errors import UserError, shown
 from astrom3.files import write_bytes, write_json
+from astrom3.published import tensors
 from astrom3.registry import names_of
 
 DESCRIPTION = "native.json"
@@ -53,30 +52,23 @@ def load(folder: Path | str, allow: Iterable[str] | str | None = None) -> nn.Mod
     """The model in a folder, in evaluation mode. UserError where anything is damaged or may not be constructed."""
     folder = Path(folder)
     path = folder / DESCRIPTION
-    try:
-        content = json.loads(path.read_text())
-        version = content["format"]
-        network = content["network"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}): copy or fetch the model again") from None
-    if version != FORMAT:
-        raise UserError(f"{path} has format {version}, this program reads {FORMAT}: use a newer version of astrom3")
-    model = construct(network, names_of(allow), str(path))
+    content = stored.read(path, stored.Native, "copy or fetch the model again")
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{shown(path)} has format {content['format']}, this program reads {FORMAT}: use a newer version of astrom3"
+        )
+    state = read_tensors(folder)
+    allowed = names_of(allow)
+    model = tensors.made(lambda: construct(content["network"], allowed, shown(path)), state, shown(path))
     if not isinstance(model, nn.Module):
-        raise UserError(f"{path} describes no network: copy or fetch the model again")
-    load_state(model, read_tensors(folder), str(folder / WEIGHTS))
+        raise UserError(f"{shown(path)} describes no network: copy or fetch the model again")
+    load_state(model, state, shown(folder / WEIGHTS))
     return model.eval()
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Tensors of the native file."""
-    path = folder / WEIGHTS
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no {WEIGHTS}: copy or fetch the model again") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a safetensors file ({error}): fetch it again") from None
+    return tensors.read_tensors(folder / WEIGHTS, "copy or fetch the model again")
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -92,6 +84,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise UserError(f"{source}: {name} has shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
+    tensors.check_kinds(own, state, source)
     model.load_state_dict(dict(state))
 
 
@@ -141,10 +134,8 @@ def construct(value: Any, allow: set[str], source: str, depth: int = 0) -> Any:
         raise UserError(f"{source} is not of the form that astrom3 writes: copy or fetch the model again")
     kind = find_class(value["class"], allow, source)
     arguments = {name: construct(item, allow, source, depth + 1) for name, item in value["arguments"].items()}
-    try:
-        return kind(**arguments)
-    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-        raise UserError(f"{source}: {value['class']} cannot be made with its arguments ({error})") from None
+    typed.check_arguments(kind, arguments, source)
+    return kind(**arguments)
 
 
 def find_class(name: Any, allow: set[str], source: str) -> type[nn.Module]:

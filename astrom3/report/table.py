@@ -20,8 +20,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from scipy import stats
 
+from astrom3 import stored
 from astrom3.errors import UserError
-from astrom3.registry import read_stored
+from astrom3.files import read_text
+from astrom3.registry import first_line, read_stored
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())["accuracy"]
 STATES = ("finished", "failed", "unfinished", "damaged")
@@ -138,20 +140,23 @@ def read(folder: Path) -> Run:
         return Run(folder.name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
     try:
         if (folder / "metrics.json").is_file():
-            scores = json.loads((folder / "metrics.json").read_text())
+            scores = stored.read(folder / "metrics.json", stored.Scores)
             percent = {k: 100 * scores[k] for k in ("accuracy", "macro_f1") if k in scores}
             return Run(**who, **percent, state="finished", scores=scores, config=config)
         if (folder / "failure.json").is_file():
-            reason = json.loads((folder / "failure.json").read_text())["reason"]
+            reason = stored.read(folder / "failure.json", stored.Failure)["reason"]
             return Run(**who, state="failed", reason=reason, config=config)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return Run(**who, state="damaged", reason=f"{type(error).__name__} in metrics.json or failure.json")
+    except (OSError, UserError) as error:
+        return Run(**who, state="damaged", reason=first_line(error))
     return Run(**who, state="unfinished", reason=f"{epochs(folder)} epochs done", config=config)
 
 
 def epochs(folder: Path) -> int:
     table = folder / "metrics.csv"
-    return len(list(csv.DictReader(table.open()))) if table.is_file() else 0
+    try:
+        return len(list(csv.DictReader(read_text(table).splitlines()))) if table.is_file() else 0
+    except (UserError, csv.Error):
+        return 0
 
 
 def _free(key: str) -> bool:

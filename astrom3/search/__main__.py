@@ -17,7 +17,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError
-from astrom3.files import check_file, replacing, write_text
+from astrom3.files import check_file, read_json, read_text, replacing, write_text
+from astrom3.typed import check as check_content
 
 log = logging.getLogger(__name__)
 FILES = ("light_curve", "spectrum", "metadata", "image")
@@ -114,20 +115,19 @@ def embedded(cfg: DictConfig, index: Any) -> Any:
 
 def catalogue_row(path: Path) -> dict[str, Any]:
     """Catalogue columns of one object: a json object, or a csv file with a header and one row."""
+    if not path.exists():
+        raise UserError(f"metadata={path} does not exist: give a json or csv file of catalogue columns")
+    if path.suffix == ".json":
+        row = read_json(path)
+        check_content(row, dict[str, float | None], path, "it holds catalogue column: value")
+        return row
     try:
-        if path.suffix == ".json":
-            row = json.loads(path.read_text())
-        else:
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            if len(rows) != 1:
-                raise UserError(f"metadata={path} has {len(rows)} rows: one object is one row")
-            row = {k: float(v) for k, v in rows[0].items() if v not in ("", None)}
-    except (OSError, ValueError) as error:
+        rows = list(csv.DictReader(read_text(path).splitlines()))
+        if len(rows) != 1:
+            raise UserError(f"metadata={path} has {len(rows)} rows: one object is one row")
+        return {k: float(v) for k, v in rows[0].items() if v not in ("", None)}
+    except (csv.Error, ValueError, TypeError) as error:
         raise UserError(f"metadata={path} is no json or csv file of catalogue columns ({error})") from None
-    if not isinstance(row, dict):
-        raise UserError(f"metadata={path} must hold one json object, column: value")
-    return row
 
 
 def show(found: list[dict[str, Any]], columns: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from astrom3 import stored
+from astrom3.data.layouts.columns import parquet_schema, readable
 from astrom3.data.readers.tables import read_table
 from astrom3.data.schema import EMBEDDED
 from astrom3.embed.job import MANIFEST
-from astrom3.errors import UserError
-from astrom3.inference.embeddings import MEAN, dense, files_of, lists, read_about
+from astrom3.errors import UserError, shown
+from astrom3.inference.embeddings import MEAN, check_columns, dense, files_of, lists, read_about
 
 log = logging.getLogger(__name__)
 ROWS = 4096  # objects in memory at a time
@@ -41,6 +42,8 @@ class Catalogue:
         table = of_dataset(Path(path)) if Path(path).is_dir() else read_table(path, strings=("object_id",))
         if "object_id" not in table.column_names:
             raise UserError(f"{path} has no column object_id; it has {', '.join(table.column_names)}")
+        if table["object_id"].null_count:
+            raise UserError(f"{path} has {table['object_id'].null_count} rows without object_id: give each one")
         ids = [str(i) for i in table["object_id"].to_pylist()]
         place = {name: row for row, name in enumerate(ids)}
         if len(place) < len(ids):
@@ -74,10 +77,14 @@ def of_dataset(folder: Path) -> pa.Table:
     if not files:
         raise UserError(f"{folder} is a folder without objects/*.parquet: give a table or a data set in our layout")
     wanted = ["object_id", "photo_cols", "meta_cols"]
-    schema = pq.read_schema(files[0])
+    schema = parquet_schema(files[0])
     if "photo_cols" not in schema.names:  # galaxies
         wanted = [field.name for field in schema if not pa.types.is_nested(field.type)]
-    table = pa.concat_tables([pq.read_table(f, columns=wanted, partitioning=None) for f in files]).flatten()
+    tables = []
+    for path in files:
+        with readable(path):
+            tables.append(pq.read_table(path, columns=wanted, partitioning=None))
+    table = pa.concat_tables(tables).flatten()
     return table.rename_columns([name.partition(".")[2] or name for name in table.column_names])
 
 
@@ -92,6 +99,8 @@ class Parts:
     @cached_property
     def files(self) -> list[Path]:
         files = files_of(self.embeddings)
+        for path in files:
+            check_columns(parquet_schema(path), shown(path))
         first = self.about(files[0])
         for path in files[1:]:
             if self.about(path) != first:
@@ -121,7 +130,7 @@ class Parts:
     def model(self) -> dict[str, str]:
         """name, and weights (sha256) and evaluation where embed's manifest says them."""
         manifest = Path(self.embeddings) / MANIFEST
-        found = json.loads(manifest.read_text()) if manifest.is_file() else {}
+        found = stored.read(manifest, stored.EmbeddingsManifest, "embed again") if manifest.exists() else {}
         return {"name": self.about(self.files[0])[0], "weights": found.get("model", ""),
                 "evaluation": found.get("evaluation", "fixed")}  # fmt: skip
 
@@ -143,10 +152,13 @@ class Parts:
         seen, matched = set[str](), 0
         no_direction = dict.fromkeys(self.vectors, 0)
         for path in self.files:
-            with pq.ParquetFile(path) as file:
+            with readable(path), pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(ROWS, columns=[*self.columns, *self.vectors]):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                    table.validate(full=True)
                     ids = table["object_id"].to_pylist()
+                    if None in ids:
+                        raise UserError(f"{shown(path)} has objects without object_id: embed again")
                     before = len(seen)
                     seen.update(ids)
                     if before + len(ids) > len(seen):

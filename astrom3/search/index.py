@@ -12,7 +12,6 @@ takes its place with about.json, so an index is whole whenever its build is kill
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
@@ -28,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
+from astrom3 import stored
 from astrom3.errors import UserError
 from astrom3.extras import need
 from astrom3.files import LOCKS, OutputFolder, read_json, write_json
@@ -68,7 +68,8 @@ class Index:
                 continue
             try:
                 table = lancedb.connect(str(folder / about["data"])).open_table(TABLE)
-            except (ValueError, RuntimeError) as error:
+                check_table(table, about)
+            except (ValueError, RuntimeError, OSError, pa.ArrowException) as error:
                 reason = str(error).splitlines()[0][:120]
                 raise UserError(f"{folder} is damaged ({reason}): build it again with overwrite=true") from None
             return cls(folder, table, about, reader)
@@ -220,15 +221,16 @@ class Index:
 
 
 def described(folder: Path) -> dict[str, Any]:
-    """What about.json says of an index."""
-    try:
-        about = json.loads((folder / ABOUT).read_text())
-    except (OSError, ValueError):
+    """What about.json says of an index, checked."""
+    if not (folder / ABOUT).exists():
         raise UserError(
             f"{folder} holds no index: build it with python -m astrom3.search index={folder} embeddings=<folder>"
-        ) from None
-    if about.get("version") != VERSION:
+        )
+    about = stored.read(folder / ABOUT, stored.IndexAbout, "build it again with embeddings=<folder> overwrite=true")
+    if about["version"] != VERSION:
         raise UserError(f"{folder} was written by another version: build it again with embeddings=<folder>")
+    if not re.fullmatch(DATA + r"[0-9a-f]{8}", about["data"]):
+        raise UserError(f"{folder} is damaged ({ABOUT} names {about['data']!r}): build it again with overwrite=true")
     return about
 
 
@@ -237,6 +239,18 @@ def remove_unread(output: OutputFolder, kept: set[str]) -> None:
     does that."""
     others = (output.files or set()) - kept
     output.remove([name for name in others if not is_read(output.path / name / READERS)])
+
+
+def check_table(table: Any, about: dict[str, Any]) -> None:
+    """ValueError where the database is another one than about.json describes."""
+    names = table.schema.names
+    absent = [name for name in (*about["columns"], *about["vectors"]) if name not in names]
+    if absent or not about["vectors"]:
+        raise ValueError(f"it lacks the column {absent[0] if absent else MEAN}")
+    for name in about["vectors"]:
+        kind = table.schema.field(name).type
+        if not pa.types.is_fixed_size_list(kind) or kind.list_size != about["width"]:
+            raise ValueError(f"{name} is of type {kind}, not {about['width']} numbers")
 
 
 def written_before(folder: Path) -> list[str] | None:
@@ -255,7 +269,9 @@ def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]
     from lancedb.index import IvfSq
 
     batches = parts.batches()
-    first = next(batches)
+    first = next(batches, None)
+    if first is None:
+        raise UserError(f"{parts.embeddings} holds no objects: embed again")
     trouble: list[BaseException] = []
 
     def recorded() -> Iterator[pa.RecordBatch]:

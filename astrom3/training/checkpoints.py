@@ -18,11 +18,16 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from astrom3.errors import UserError
+from astrom3.files import check_regular
+from astrom3.published.tensors import check_kinds, check_values
 from astrom3.training.run import BEST, LAST, PREVIOUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# What a checkpoint to go on from holds, as Lightning writes it.
+RESUMED: dict[str, type] = {"state_dict": dict, "epoch": int, "global_step": int, "loops": dict, "callbacks": dict,
+                            "optimizer_states": list, "lr_schedulers": list}  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -31,12 +36,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     tensors and plain values only: a checkpoint from elsewhere cannot run anything."""
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        check_regular(path)
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except OSError:
             raise
         except Exception as error:  # torch raises several kinds for a damaged or foreign file
-            raise unreadable(path, error) from None
+            raise unreadable(path, type(error).__name__) from None
+        kept = found if isinstance(found, dict) else {}
+        absent = [key for key, kind in RESUMED.items() if not isinstance(kept.get(key), kind)]
+        if absent:
+            raise unreadable(path, f"it lacks {absent[0]}")
+        return found
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -57,10 +68,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
-def unreadable(path: Any, error: BaseException) -> UserError:
+def unreadable(path: Any, reason: str) -> UserError:
     return UserError(
-        f"{path} is damaged or no checkpoint of astrom3 ({type(error).__name__}): remove it, or train the run again "
-        "with overwrite=true"
+        f"{path} is damaged or no checkpoint of astrom3 ({reason}): remove it, or train the run again with "
+        "overwrite=true"
     )
 
 
@@ -144,11 +155,30 @@ def sound(path: Path) -> bool:
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """The state dict of a checkpoint, tensors only."""
+    check_regular(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path.parent.parent} has no {BEST}: the run ended before its first epoch did") from None
     except Exception as error:  # torch raises several kinds for a damaged file
         raise UserError(
-            f"{path} is damaged ({type(error).__name__}): train the run again with overwrite=true"
+            f"{path} is damaged or of another program ({type(error).__name__}): train the run again with overwrite=true"
         ) from None
+    state = found.get("state_dict") if isinstance(found, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"{path} holds no weights of astrom3: train the run again with overwrite=true")
+    check_values(state, str(path))
+    return state
+
+
+def check_weights(module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """UserError where the weights of a checkpoint are those of another network than `module`."""
+    own = module.state_dict()
+    differs = sorted(set(own) ^ set(state))
+    differs += [name for name, tensor in state.items() if name in own and tensor.shape != own[name].shape]
+    if differs:
+        raise UserError(
+            f"{path} holds the weights of another network than config.yaml describes ({differs[0]} differs): copy the "
+            "whole run folder again"
+        )
+    check_kinds(own, state, str(path))

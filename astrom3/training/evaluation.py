@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,40 @@ import lightning as L
 from torch import nn
 
 from astrom3 import plots
+from astrom3.errors import UserError
+from astrom3.files import read_json
 from astrom3.published import astrom3 as published
 from astrom3.published import native
 from astrom3.tasks import regression
 from astrom3.tasks.classification import ClassificationModule
 from astrom3.training import confidence
-from astrom3.training.checkpoints import load_weights
+from astrom3.training.checkpoints import check_weights, load_weights
 from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
-from astrom3.training.sharding import load_whole
+from astrom3.training.sharding import is_sharded, load_whole
 
 log = logging.getLogger(__name__)
 
 
 def load_best(module: L.LightningModule, run: Path) -> None:
     """Put the weights of the best validation accuracy into `module`."""
-    load_whole(module, load_weights(run / "checkpoints" / BEST))
+    path = run / "checkpoints" / BEST
+    state = load_weights(path)
+    if not is_sharded(module):
+        check_weights(module, state, path)
+    load_whole(module, state)
 
 
 def test_best(trainer: L.Trainer, module: Any, data: L.LightningDataModule, seed: int) -> dict[str, Any]:
     """Scores on the test split. Sampled attention draws keys, so the seed is set: same weights, same numbers."""
     L.seed_everything(seed, verbose=False)
     trainer.test(module, datamodule=data, verbose=False)
-    return {"seed": seed, "stage": "test", **module.results}
+    scores = {"seed": seed, "stage": "test", **module.results}
+    lost = next((name for name, value in scores.items() if isinstance(value, float) and not math.isfinite(value)), None)
+    if lost is not None and lost in ("loss", "accuracy", "clip_accuracy"):
+        raise UserError(
+            f"the test gives {lost}={scores[lost]}: the best weights are of no use, train again with a lower optim.lr"
+        )
+    return scores
 
 
 def save_results(
@@ -68,7 +80,7 @@ def save_results(
         plots.regression(module.predictions, scores, run / "regression.png", title)  # type: ignore[arg-type]
     if getattr(module, "examples", None):
         plots.reconstruction(module.examples, run / "reconstruction.png", title)  # type: ignore[arg-type]
-    write_json(run / INFO, json.loads((run / INFO).read_text()) | {"data": describe_data(data)})  # the test split too
+    write_json(run / INFO, read_json(run / INFO) | {"data": describe_data(data)})  # the test split too
     data.write_rejected(run / "rejected.csv")
     write_json(run / METRICS, scores)
 

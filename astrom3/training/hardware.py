@@ -10,9 +10,23 @@ from typing import Any
 
 import torch
 
+from astrom3.errors import UserError
 from astrom3.training.run import first_process
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
+
+
+def check_device(device: str) -> None:
+    """UserError where this machine has no such device."""
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if count == 0:
+            raise UserError(f"device={device}: this machine has no CUDA device that torch can use; say device=cpu")
+        if number and int(number) >= count:
+            raise UserError(f"device={device}: this machine has {count} CUDA devices, numbered from 0")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device=mps: this machine has no Apple GPU that torch can use; say device=cpu")
 
 
 def precision(trainer: Any) -> str:

@@ -7,13 +7,13 @@ and needs no torch; `apply(model)` puts the weights in.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from astrom3 import stored
 from astrom3.errors import UserError
 from astrom3.registry import constructible
 from astrom3.training.run import INFO
@@ -115,10 +115,9 @@ class FromRuns:
 
 def check_seed(run: Path, seed: int) -> None:
     """Pre-training and fine-tuning must share the split, else test objects leak."""
-    try:
-        found = json.loads((run / INFO).read_text())["seed"]
-    except FileNotFoundError:
-        raise UserError(f"{run} holds no {INFO}, so its seed is not known: give it with init=file instead") from None
+    if not (run / INFO).exists():
+        raise UserError(f"{run} holds no {INFO}, so its seed is not known: give it with init=file instead")
+    found = stored.read(run / INFO, stored.RunInfo)["seed"]
     if found != seed:
         raise UserError(
             f"{run} was trained with seed={found}, this run has seed={seed}: its training objects would be among the "
@@ -131,7 +130,7 @@ def check_fold(run: Path, protocol: str) -> None:
     from astrom3.data.splits import Protocol
 
     own = Protocol.parse(protocol).fold_name
-    found = Protocol.parse(json.loads((run / INFO).read_text()).get("protocol", "full")).fold_name
+    found = Protocol.parse(stored.read(run / INFO, stored.RunInfo).get("protocol", "full")).fold_name
     if found != own:
         raise UserError(
             f"{run} was trained with {found or 'no fold'}, this run has {own or 'no fold'}: its training objects would "

@@ -31,11 +31,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from astrom3 import files
+from astrom3 import files, stored
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder
 from astrom3.locks import sole_writer
 from astrom3.registry import read_stored
+from astrom3.typed import check
 
 log = logging.getLogger(__name__)
 CONFIG, INFO, METRICS, FAILURE = "config.yaml", "run.json", "metrics.json", "failure.json"
@@ -270,4 +271,11 @@ def read_run(folder: str | Path, allow: Any = None) -> tuple[Path, DictConfig, d
     for name in (CONFIG, INFO, f"checkpoints/{BEST}"):
         if not (run / name).is_file():
             raise UserError(f"{run} is not a run folder with trained weights: it lacks {name}")
-    return run, read_stored(run / CONFIG, allow), files.read_json(run / INFO)
+    cfg = read_stored(run / CONFIG, allow)
+    check(OmegaConf.to_container(cfg), stored.RunConfig, run / CONFIG, "train the run again")
+    return run, cfg, stored.read(run / INFO, stored.RunInfo, "train the run again")
+
+
+def read_scores(run: Path) -> dict[str, Any]:
+    """metrics.json of a finished run."""
+    return stored.read(run / METRICS, stored.Scores, "remove it, and the same command tests the run again")

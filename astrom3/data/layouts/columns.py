@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from astrom3.data.layouts.remote import RemoteFile
 from astrom3.errors import UserError
+from astrom3.files import check_regular
 
 BUFFER = 1 << 21  # bytes of a remote column read at a time, whose row group may have hundreds of MB
 
@@ -24,13 +25,21 @@ BUFFER = 1 << 21  # bytes of a remote column read at a time, whose row group may
 @contextmanager
 def readable(path: Any, kind: str = "parquet") -> Iterator[None]:
     """Turn what pyarrow says of a damaged file into one sentence that names it."""
+    if isinstance(path, Path):
+        check_regular(path)
     try:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; download or write it again.") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise UserError(f"{path} cannot be read as {kind} ({lines[0][:200]}); download or write it again.") from error
+
+
+def parquet_schema(path: Path) -> pa.Schema:
+    """Columns of a parquet file, from its footer."""
+    with readable(path):
+        return pq.read_schema(path)
 
 
 class ColumnFile(ABC):

@@ -11,11 +11,11 @@ import json
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from astrom3.data.layouts.galaxy_rows import ParquetGalaxies, plain_catalogue
-from astrom3.data.layouts.ours import LAYOUT, assigned_rows, label_ids, read_json
+from astrom3.data.layouts.ours import assigned_rows, label_ids, read_about, read_json, unique_ids
+from astrom3.data.layouts.parquet import text_column
 from astrom3.data.layouts.table import Catalogue, Source
 from astrom3.errors import UserError
 from astrom3.modalities.galaxy_views import SIZE
@@ -42,8 +42,9 @@ class GalaxyTable(ParquetGalaxies):
     @cached_property
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label"])
-        labels, _, names = label_ids(table["label"].to_pylist(), self.classes)
-        return plain_catalogue(np.array(table["object_id"].to_pylist(), dtype=object), labels, names)
+        root = Path(str(self.files[0])).parent.parent
+        labels, _, names = label_ids(text_column(table, "label", root, nulls=True), self.classes)
+        return plain_catalogue(unique_ids(table, root), labels, names)
 
     def catalogue(self) -> Catalogue:
         return self._catalogue
@@ -68,12 +69,7 @@ def is_galaxies(root: Path) -> bool:
 
 def open_galaxies(root: Path, sub: str, seed: int) -> Source:
     """Source of a folder with dataset.json of kind "galaxies"."""
-    about = read_json(root / "dataset.json")
-    if about.get("layout") != LAYOUT or about.get("version") != VERSION:
-        raise UserError(
-            f"{root / 'dataset.json'} says layout {about.get('layout')!r} version {about.get('version')!r}; "
-            f"this program reads {LAYOUT!r} version {VERSION}; write the data set again."
-        )
+    about = read_about(root, (VERSION,))
     classes = tuple(about.get("classes") or ())
     table = GalaxyTable(root, classes)
     by_split = assigned_rows(root, sub, seed, table)

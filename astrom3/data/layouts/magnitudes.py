@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.data.layouts.columns import ColumnFile
-from astrom3.data.layouts.ours import LAYOUT, assigned_rows, label_ids, label_names, read_json
-from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
+from astrom3.data.layouts.ours import LAYOUT, VERSIONS, assigned_rows, label_ids, read_about, read_json, unique_ids
+from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, text_column
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError
@@ -40,6 +40,8 @@ class MagnitudeTable(ParquetTable):
         """The files are those of the folder, unless others are given."""
         super().__init__(sorted((root / "objects").glob("*.parquet")) if files is None else files)
         self.classes = classes
+        if not self.files:
+            raise UserError(f"{root} has no objects/*.parquet; write the data set again.")
         missing = [name for name in NEEDED if name not in self.schema.names]
         if missing:
             raise UserError(f"{root}/objects lacks the columns {', '.join(missing)}; write the data set again.")
@@ -53,8 +55,9 @@ class MagnitudeTable(ParquetTable):
     @cached_property
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label", "period"])
-        labels, unknown, names = label_ids(label_names(table["label"], self.classes), self.classes)
-        ids = np.array(table["object_id"].to_pylist(), dtype=object)
+        root = Path(str(self.files[0])).parent.parent
+        labels, unknown, names = label_ids(text_column(table, "label", root, nulls=True), self.classes)
+        ids = unique_ids(table, root)
         values = np.full((len(ids), len(ALL_COLS)), np.nan)
         values[:, COLUMN["period"]] = numbers(table["period"].combine_chunks())
         return Catalogue(ids, labels, values, unknown, names, False, np.zeros(len(ids), dtype=bool))
@@ -70,7 +73,7 @@ def is_magnitudes(root: Path) -> bool:
 
 def open_magnitudes(root: Path, sub: str, seed: int) -> Source:
     """Source of a folder with dataset.json of kind "light curves"."""
-    about = read_json(root / "dataset.json")
+    about = read_about(root, VERSIONS)
     classes = tuple(about.get("classes") or ())
     table = MagnitudeTable(root, classes)
     by_split = assigned_rows(root, sub, seed, table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -15,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from astrom3 import files, stored
 from astrom3.data.layouts.bands import Bands
-from astrom3.data.layouts.columns import ColumnFile, readable
-from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
+from astrom3.data.layouts.columns import ColumnFile
+from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, text_column
 from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
@@ -26,6 +26,7 @@ from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import possible
 from astrom3.modalities.view import StoredView
+from astrom3.typed import check
 
 LAYOUT = "astrom3"
 VERSIONS = (1, 2)  # of dataset.json
@@ -86,7 +87,7 @@ class ObjectTable(ParquetTable):
     @cached_property
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label", "photo_cols", "meta_cols"])
-        labels, unknown, names = label_ids(label_names(table["label"], self.classes), self.classes)
+        labels, unknown, names = label_ids(text_column(table, "label", self.root, nulls=True), self.classes)
         values = np.full((len(table), len(ALL_COLS)), np.nan)
         columns = {"photo_cols": PHOTO_COLS, "meta_cols": META_COLS}
         for group, members in columns.items():
@@ -95,8 +96,7 @@ class ObjectTable(ParquetTable):
                 values[:, ALL_COLS.index(name)] = numbers(struct_child(struct, name, self.files[0]))
         values = possible(values)
         has_metadata = table["meta_cols"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
-        ids = np.array(table["object_id"].to_pylist(), dtype=object)
-        return Catalogue(ids, labels, values, unknown, names, False, has_metadata)
+        return Catalogue(unique_ids(table, self.root), labels, values, unknown, names, False, has_metadata)
 
     def catalogue(self) -> Catalogue:
         return self._catalogue
@@ -127,6 +127,15 @@ class ObjectTable(ParquetTable):
             else:
                 columns.append(super().targets([name])[:, 0])
         return np.stack(columns, axis=1).astype(np.float64)
+
+
+def unique_ids(table: pa.Table, root: Path) -> np.ndarray:
+    """The column object_id (n,) of str; UserError where an object has none, or one that is there before."""
+    ids = text_column(table, "object_id", f"{root}/objects")
+    twice = len(ids) - len(set(ids))
+    if twice:
+        raise UserError(f"{root}/objects: {twice} object_id occur twice; write the data set again.")
+    return np.array(ids, dtype=object)
 
 
 def struct_child(struct: pa.StructArray, name: str, path: object) -> pa.Array:
@@ -160,18 +169,10 @@ def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Sourc
 
     band: the one that views of one band read, where light curves have several; None: the best sampled.
     """
-    about = read_json(root / "dataset.json")
-    if about.get("layout") != LAYOUT or about.get("version") not in VERSIONS:
-        raise UserError(
-            f"{root / 'dataset.json'} says layout {about.get('layout')!r} version {about.get('version')!r}; "
-            f"this program reads {LAYOUT!r} version {VERSIONS[-1]}; convert the data again."
-        )
+    about = read_about(root, VERSIONS)
     classes = tuple(about.get("classes") or ())
     bands = Bands.of(about, band, root)
     table = ObjectTable(root, classes, bands=bands)
-    if len(set(table.catalogue().ids)) < len(table):
-        twice = len(table) - len(set(table.catalogue().ids))
-        raise UserError(f"{root}/objects: {twice} object_id occur twice; write the data set again.")
     splits = root / "splits" / f"{sub}_{seed}.parquet"
     if splits.is_file():
         by_split = split_of_file(splits, table)
@@ -187,7 +188,8 @@ def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Sourc
     if bands is not None and len(bands.names) > 1:
         also = f"bands {', '.join(bands.names)}, {bands.chosen} for networks of one band"
         note = f"{note}; {also}" if note else also
-    units = {target["name"]: target["unit"] for target in about.get("targets") or [] if target.get("unit")}
+    named = [target for target in about.get("targets") or [] if isinstance(target, dict)]
+    units = {target["name"]: str(target["unit"]) for target in named if target.get("unit")}
     tables: dict[str, Table] = dict.fromkeys(by_split, table)
     return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note, units)
 
@@ -205,11 +207,12 @@ def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
     """Rows of the table by split, as splits/{sub}_{seed}.parquet has them."""
     with readable(splits):
         assigned = pq.read_table(splits, partitioning=None)
+        assigned.validate(full=True)
     if not {"object_id", "split"} <= set(assigned.column_names):
         raise UserError(f"{splits} must have the columns object_id and split; write the data set again.")
     row_of = {object_id: row for row, object_id in enumerate(table.catalogue().ids)}
-    names = np.array(assigned["split"].to_pylist(), dtype=object)
-    ids = assigned["object_id"].to_pylist()
+    names = np.array(text_column(assigned, "split", splits), dtype=object)
+    ids = text_column(assigned, "object_id", splits)
     absent = [object_id for object_id in ids if object_id not in row_of]
     if absent:
         raise UserError(f"{splits} names {len(absent)} objects that are not in objects/ (first: {absent[0]!r}).")
@@ -246,12 +249,20 @@ def drawn_split(root: Path, about: dict[str, Any], n: int, sub: str, seed: int) 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; UserError where it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; write or download the data set again.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); write or download the data set again.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object; write or download the data set again.")
-    return content
+    if not path.exists():
+        raise UserError(f"{path} is missing; write or download the data set again.")
+    return files.read_json(path)
+
+
+def read_about(root: Path, version: Sequence[int]) -> dict[str, Any]:
+    """dataset.json, checked: of our layout, of a version in `version`, every key of its type."""
+    path = root / "dataset.json"
+    about = read_json(path)
+    if about.get("layout") != LAYOUT or about.get("version") not in version:
+        raise UserError(
+            f"{path} says layout {about.get('layout')!r} version {about.get('version')!r}; this program reads "
+            f"{LAYOUT!r} version {version[-1]}; convert the data again."
+        )
+    check(about, stored.DataSet, path, "write the data set again")
+    stored.unique(about.get("classes") or [], path, "classes")
+    return about

@@ -12,15 +12,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from astrom3.data.fingerprint import fingerprint
-from astrom3.data.layouts.columns import ColumnFile, ParquetFile
+from astrom3.data.layouts.columns import ColumnFile, ParquetFile, readable
 from astrom3.data.layouts.remote import RemoteFile
 from astrom3.data.layouts.table import Group, Piece, Table
+from astrom3.data.rows import check_rows
 from astrom3.errors import UserError
 from astrom3.modalities.quality import UNEQUAL
 from astrom3.modalities.view import StoredView, stored_view
 
 ROWS_AT_ONCE = Table.rows_at_once
 REMOTE_ROWS = 64  # the same of remote files, so that the first batch waits for little more than its own objects
+
+
+def text_column(table: pa.Table, name: str, source: Path | str, nulls: bool = False) -> list[Any]:
+    """A column as text; UserError where it holds something else or, unless `nulls`, where a cell is empty."""
+    column = table[name]
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or (nulls and pa.types.is_null(kind))):
+        raise UserError(f"{source}: the column {name} is of type {kind}, not text; write the data set again.")
+    if column.null_count and not nulls:
+        raise UserError(f"{source}: {column.null_count} rows have no {name}; write the data set again.")
+    return column.to_pylist()
 
 
 class ParquetTable(Table):
@@ -43,6 +55,7 @@ class ParquetTable(Table):
         for file in self.files:
             if [(f.name, f.type) for f in file.schema] != [(f.name, f.type) for f in self.schema]:
                 raise UserError(f"{file} has other columns than {self.files[0]}; they are not parts of one table.")
+            check_rows(str(file), sum(file.group_rows))
             for number, rows in enumerate(file.group_rows):
                 self._groups.append(Group(len(self._where), first, rows))
                 self._where.append((file, number))
@@ -91,7 +104,13 @@ class ParquetTable(Table):
 
     def small_columns(self, names: list[str]) -> pa.Table:
         """Whole columns without observations: ids, labels, catalogue values."""
-        return pa.concat_tables([file.columns(names) for file in self.files])
+        parts = []
+        for file in self.files:
+            part = file.columns(names)
+            with readable(file):
+                part.validate(full=True)  # text that is not UTF-8
+            parts.append(part)
+        return pa.concat_tables(parts)
 
 
 def unnest(array: pa.Array) -> tuple[np.ndarray, pa.Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import warnings
 import zlib
@@ -13,22 +12,16 @@ from typing import TypeVar
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from astrom3.data.readers import ReadError
+from astrom3.data.readers import ReadError, read_bytes
 
 T = TypeVar("T")
-DAMAGE = (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError)
+DAMAGE = (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError)
+LARGEST_SPECTRUM = 256 << 20  # bytes, unpacked
 
 
 def read_fits(path: Path, read: Callable[[Path, fits.HDUList], T]) -> T:
     """What `read` makes of the opened file; ReadError where it is missing, truncated or no FITS file."""
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except FileNotFoundError:
-        raise ReadError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
+    data = read_bytes(path, LARGEST_SPECTRUM)
     if not data:
         raise ReadError(f"{path}: file is empty")
     if not data.startswith(b"SIMPLE  ="):

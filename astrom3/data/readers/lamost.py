@@ -9,26 +9,27 @@ Wavelengths are in vacuum (header VACUUM), Angstrom. Masks are not used, as in t
 
 from __future__ import annotations
 
+import io
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
-from astrom3.data.readers import ColumnError, Spectrum
-from astrom3.data.readers.fits_files import read_fits
+from astrom3.data.readers import ColumnError, ReadError, Spectrum, read_bytes
+from astrom3.data.readers.fits_files import LARGEST_SPECTRUM, read_fits
 
 
 def is_lamost(path: Path) -> bool:
     """Whether a file looks like a LAMOST spectrum: FITS, with an image or a table that has IVAR. Never raises."""
     try:
+        data = read_bytes(path, LARGEST_SPECTRUM)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(path, memmap=False) as hdus:
+            with fits.open(io.BytesIO(data), memmap=False) as hdus:
                 columns = [n.upper() for h in hdus if isinstance(h, fits.BinTableHDU) for n in h.columns.names]
                 return hdus[0].header.get("NAXIS") == 2 or {"FLUX", "IVAR", "WAVELENGTH"} <= set(columns)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error):
+    except (ReadError, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError):
         return ".fits" in Path(path).suffixes  # corrupt: read_lamost says how
 
 

@@ -20,6 +20,7 @@ from astrom3.data.readers.auto import one_or_all
 from astrom3.data.readers.surveys import recognise
 from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns, suffix
 from astrom3.errors import UserError
+from astrom3.files import check_regular
 
 LIGHT_CURVE_KEYS = ("time", "flux", "flux_err", "mag", "mag_err", "band")
 
@@ -27,7 +28,7 @@ LIGHT_CURVE_KEYS = ("time", "flux", "flux_err", "mag", "mag_err", "band")
 def is_nested(path: Path | str, columns: Mapping[str, Any]) -> bool:
     """Whether the table holds light curves as lists: its column of times, named by `columns` or as usual, is one."""
     path = Path(path)
-    if suffix(path) != ".parquet" or not path.is_file():
+    if suffix(path) != ".parquet" or not path.is_file() or path.stat().st_size == 0:
         return False
     schema = open_table(path).schema_arrow
     names = (str(columns["time"]),) if columns.get("time") is not None else USUAL["time"]
@@ -43,6 +44,7 @@ def is_list(kind: pa.DataType) -> bool:
 def open_table(path: Path) -> pq.ParquetFile:
     """A parquet file with its metadata read; ReadError where it is damaged."""
     try:
+        check_regular(path)
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None

@@ -9,9 +9,9 @@ A photometry.zip that was unpacked (folder vardb_files/ or photometry/vardb_file
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from astrom3.data.readers import LightCurve, ReadError, Spectrum
+from astrom3 import stored
+from astrom3.data.readers import (
+    LARGEST,
+    LARGEST_RATIO,
+    UNSUSPICIOUS,
+    LightCurve,
+    ReadError,
+    Spectrum,
+    read_bytes,
+)
 from astrom3.data.readers.lamost import read_lamost
+from astrom3.data.readers.tables import check_names
 from astrom3.data.schema import ALL_COLS, SPLITS
 from astrom3.errors import UserError
 
@@ -58,10 +68,10 @@ class RawDataset:
     @cached_property
     def info(self) -> dict[str, Any]:
         """info.json: classes, columns, transforms, mean and std."""
-        try:
-            return json.loads((self.folder / "info.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.folder}/info.json cannot be read: {error}.") from None
+        path = self.folder / "info.json"
+        found = stored.read(path, stored.RawInfo, "download the splits again")
+        stored.unique(found["classes"], path, "classes")
+        return found
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -71,14 +81,17 @@ class RawDataset:
     def split(self, split: str) -> RawSplit:
         """One of train, validation, test."""
         path = self.folder / SPLIT_FILES[split]
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no regular file; download the splits again.")
         try:
             types = {"id": pa.string(), "target": pa.string(), "name": pa.string(), "spec_filename": pa.string()}
             options = pacsv.ConvertOptions(column_types=types | dict.fromkeys(ALL_COLS, pa.float64()))
             table = pacsv.read_csv(path, convert_options=options)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist; download the splits again.") from None
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             raise UserError(f"{path} is not the CSV it should be: {' '.join(str(error).split())[:160]}.") from None
+        check_names(path, table.column_names)
         missing = [c for c in (*ALL_COLS, *types) if c not in table.column_names]
         if missing:
             raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}.")
@@ -114,8 +127,8 @@ class RawDataset:
     def _open(self, member: str) -> tuple[Path, bytes]:
         for folder in (self.path, self.path / "photometry"):
             path = folder / member
-            if path.is_file():
-                return path, path.read_bytes()
+            if path.exists():
+                return path, read_bytes(path)
         archive = next((p for p in self._archives if p.is_file()), None)
         if archive is None:
             if (self.path / "vardb_files").is_dir() or (self.path / "photometry" / "vardb_files").is_dir():
@@ -124,10 +137,25 @@ class RawDataset:
         try:
             if self._zip is None or self._zip[0] != os.getpid():  # a handle must not be shared by forked processes
                 self._zip = (os.getpid(), zipfile.ZipFile(archive))
+            info = self._zip[1].getinfo(member)
+            if info.file_size > max(LARGEST_RATIO * info.compress_size, UNSUSPICIOUS) or info.file_size > LARGEST:
+                raise ReadError(
+                    f"{archive}/{member}: claims {info.file_size:,} bytes, more than a light curve can have"
+                )
             return archive / member, self._zip[1].read(member)
+        except ReadError:
+            raise
         except KeyError:
             raise ReadError(f"{archive}/{member}: no such file in the archive") from None
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            OSError,
+            EOFError,
+            ValueError,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
             raise ReadError(f"{archive}/{member}: corrupt or truncated ({error})") from None
 
     @property
