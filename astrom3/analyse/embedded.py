@@ -50,8 +50,9 @@ def gather(cfg: DictConfig) -> Context:
         unseen += [c for c in splits["train"].classes if c not in model.classes and c not in unseen]
     other = None if cfg.other is None else second_model(cfg, out)
     project = None if cfg.project is None else Embeddings.read(cfg.project)
+    early: Any = OmegaConf.to_container(cfg.early)
     return Context(
-        splits, out, model, embed, data, other, true, unseen, project, cfg.coverage, OmegaConf.to_container(cfg.early)
+        splits, out, model, embed, data, other, true, unseen, project, cfg.coverage, early
     )  # fmt: skip
 
 
