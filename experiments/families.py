@@ -48,7 +48,7 @@ def combinations(size: str) -> list[tuple[str, str, list[str]]]:
 
 def measured(mode: str, name: str, overrides: list[str], common: list[str], root: Path) -> dict[str, Any]:
     """One row, from row.json where it was made before."""
-    folder = root / f"{name.replace(' ', '').lower()}-{mode}"
+    folder = root / f"{name.replace(' ', '').replace(',', '-').lower()}-{mode}"
     kept = folder / "row.json"
     if kept.is_file():
         return json.loads(kept.read_text())

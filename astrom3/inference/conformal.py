@@ -79,7 +79,7 @@ def class_scores(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndar
     return tuple(np.sort(scores[labels == k, k]) for k in range(scores.shape[1]))
 
 
-def prediction_sets(probabilities: np.ndarray, limits: Sequence[float]) -> np.ndarray:
+def prediction_sets(probabilities: np.ndarray, limits: Sequence[float] | np.ndarray) -> np.ndarray:
     """Which classes are in the set of each object, (n, C) bool. An empty set says that the object fits no class."""
     return strangeness(probabilities) <= np.asarray(limits)
 

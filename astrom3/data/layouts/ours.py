@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from astrom3 import files, stored
 from astrom3.data.layouts.bands import Bands
-from astrom3.data.layouts.columns import ColumnFile
+from astrom3.data.layouts.columns import ColumnFile, readable
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, text_column
 from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Catalogue, Source, Table
