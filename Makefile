@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels lint clean
+.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels docs lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -55,6 +55,10 @@ gpu-wheels: install  ## wheels for `bench-gpu` and `test-gpu` on a machine witho
 	    --platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
 	    --platform manylinux2014_x86_64 -d .whl "$$package==$$version" || exit 1; \
 	done
+
+docs: install  ## the site, in docs/site (no network)
+	$(BIN)/python -m mkdocs build --quiet --strict -f docs/mkdocs.yml
+	@echo "docs/site/index.html"
 
 lint: install  ## style, format, types
 	$(BIN)/ruff check .

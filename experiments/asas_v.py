@@ -86,6 +86,7 @@ def network_scores(runs: dict[int, list[str]]) -> dict[str, Any]:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
+    from astrom3.encoders.cpu import accelerate
     from astrom3.published import astrom3 as published
 
     out: dict[str, Any] = {}
@@ -93,7 +94,7 @@ def network_scores(runs: dict[int, list[str]]) -> dict[str, Any]:
         cfg = OmegaConf.load(Path(folders[0]) / "config.yaml")
         data = instantiate(cfg.datamodule)
         data.setup()
-        models = [published.load(folder) for folder in folders]
+        models = [accelerate(published.load(folder)) for folder in folders]
         out[str(split)] = {}
         for name in ("validation", "test"):
             objects = data.splits[name]

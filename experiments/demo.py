@@ -1,8 +1,9 @@
 """The demo: make demo, or python -m experiments.demo [key=value ...]
 
-On the simulated survey: one object of each class, contrastive pre-training of small encoders, then spectra classified
-with a tenth of the labels, from scratch and from the pre-training; the pictures are in runs/demo/. Shows the way
-through the program, not science.
+The three families in miniature, on simulated data. AstroM3: one star of each class, contrastive pre-training of small
+encoders, then spectra classified with a tenth of the labels, from scratch and from the pre-training. ASTROMER: hidden
+points of light curves reconstructed. AstroCLIP: masked spectra, self-distilled images, and both aligned. Pictures are
+in runs/demo/. It shows the way through the program, not science.
 """
 
 from __future__ import annotations
@@ -20,38 +21,71 @@ from astrom3.cli.config import compose
 from astrom3.data.schema import PAPER_ORDER
 
 ROOT = "runs/demo"
-COMMON = [f"root={ROOT}", "size=small", "data=simulated", "data.objects=6000", "seed=42"]
-RUNS = [
-    ["mode=clip", "epochs=10"],
-    ["mode=spectra", "sub=sub10", "epochs=40", "optim.lr=0.001"],
-    ["mode=spectra", "sub=sub10", "epochs=40", "optim.lr=0.001", "init=clip"],
+COMMON = [f"root={ROOT}", "data=simulated", "seed=42", "trainer.enable_progress_bar=false"]
+STARS = ["size=small", "data.objects=4000"]
+CURVES = ["model=astromer1", "size=tiny", "data.survey=macho", "data.objects=2000"]
+GALAXIES = ["model=astroclip", "size=tiny", "data.objects=400", "data.batch_size=32"]
+CLIP = [*STARS, "mode=clip", "epochs=8"]
+SCRATCH = [*STARS, "mode=spectra", "sub=sub10", "epochs=40", "optim.lr=0.001"]
+TUNED = [*SCRATCH, "init=clip"]
+MASKED = [*CURVES, "mode=masked", "epochs=15", "optim.lr=0.003", "data.batch_size=64"]
+STAGES = [
+    [*GALAXIES, "mode=masked", "epochs=8"],
+    [*GALAXIES, "mode=distil", "epochs=4"],
+    [*GALAXIES, "mode=clip", "init=stages", "epochs=8"],
 ]
+NEXT = """What to try next:
+  python -m astrom3.explore model={root}/clip-full-scratch-42 data=simulated data.objects=4000 out=page.html
+  python -m astrom3.train mode=clip encoder/photometry=astromer1 size=tiny data=simulated root=mixed"""
 
 
 def main(*extra: str) -> None:
-    """extra: overrides for all three runs, behind the demo's own."""
+    """extra: overrides for all runs, behind the demo's own."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     from hydra.utils import instantiate
 
     from astrom3.plots import bars
-    from astrom3.train import train
 
-    first = compose([*COMMON, *RUNS[0], *extra])
+    first = compose([*COMMON, *CLIP, *extra])
     root = Path(first.root)
     survey = instantiate(first.datamodule.origin).open(first.sub, first.seed).root
     pictures = [gallery(survey, root / "survey.png")]
-    scores = []
-    for overrides in RUNS:
-        chosen = [*COMMON, *overrides, *extra]
-        print(f"\n== python -m astrom3.train {' '.join(chosen)}", flush=True)
-        scores.append(train(compose(chosen)))
-    clip, scratch, tuned = scores
+    clip = run(CLIP, extra)
+    scratch = run(SCRATCH, extra)
+    tuned = run(TUNED, extra)
     heights = {"spectra, from scratch": scratch["accuracy"], "spectra, from CLIP": tuned["accuracy"]}
-    heights |= {f"class centroids, {m}": a for m, a in clip["centroid_accuracy"].items()}
+    for modality, accuracy in clip["centroid_accuracy"].items():
+        heights[f"class centroids, {modality}"] = accuracy
     title = f"simulated survey: test accuracy (classifiers n = {tuned['n']})"
     pictures.append(bars(heights, root / "demo.png", title, "accuracy"))
+
+    masked = run(MASKED, extra)
+    pictures.append(root / "astromer1-masked-full-scratch-42" / "reconstruction.png")
+    aligned = [run(stage, extra) for stage in STAGES][-1]
+    pictures.append(galaxies(root / "galaxies.png"))
+
     print("\nSimulated data. Test accuracy: " + ", ".join(f"{k} {100 * v:.1f} %" for k, v in heights.items()))
-    print(f"Pictures: {', '.join(map(str, pictures))}, and curves.png and confusion.png in each folder of {root}/")
+    print(f"Light curves: RMSE of hidden points {masked['rmse_hidden']:.3f} mag.")
+    print(f"Galaxies: an image finds its spectrum in its batch in {100 * aligned['clip_accuracy']:.0f} % of the cases.")
+    print(NEXT.format(root=root))
+    print(f"Pictures to open: {', '.join(map(str, pictures))}; curves.png in each folder of {root}/")
+
+
+def run(overrides: list[str], extra: tuple[str, ...]) -> dict[str, Any]:
+    """Train one run, and say which command would."""
+    from astrom3.train import train
+
+    chosen = [*COMMON, *overrides, *extra]
+    print(f"\n== python -m astrom3.train {' '.join(chosen)}", flush=True)
+    return train(compose(chosen))
+
+
+def galaxies(path: Path) -> Path:
+    """Simulated galaxies with their spectra."""
+    from astrom3.simulate.galaxies.figure import plot, varied
+
+    plot(varied(seed=0, number=8, brighter=19.0), path)
+    return path
 
 
 def gallery(survey: Path, path: Path) -> Path:

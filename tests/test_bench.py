@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from astrom3.encoders.astromer import Astromer, MaskedAstromer
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
@@ -47,6 +48,23 @@ def test_plain_networks_have_our_gradients():
     for name, parameter in ours.named_parameters():
         other = dict(theirs.named_parameters())[name].grad
         torch.testing.assert_close(other.view(parameter.shape), parameter.grad, rtol=1e-7, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_plain_astromer_computes_what_ours_does(version):
+    from experiments.bench import plain_astromer
+    from experiments.bench.astromer import random_windows
+
+    torch.manual_seed(0)
+    encoder = Astromer(version=version, layers=2, d_model=32, n_heads=4, d_ff=64)
+    ours = MaskedAstromer(encoder).eval()
+    theirs = plain_astromer.adopt(plain_astromer.PlainAstromer(version, 2, 32, 4, 64), ours).eval()
+    data = random_windows(20)
+    inputs = [data[name] for name in ("times", "magnitudes", "valid", "hidden")]
+    probed = data["probed"] > 0
+    found = theirs.reconstruct(*inputs)
+    torch.testing.assert_close(found[probed], ours(*inputs, data["probed"])[probed], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(theirs.features(*inputs[:3]), encoder(*inputs[:3]), rtol=1e-4, atol=1e-4)
 
 
 def test_plain_preprocessing_gives_our_numbers():

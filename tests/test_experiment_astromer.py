@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from astrom3.cli.config import compose
 from experiments.astromer.__main__ import main
 from experiments.astromer.surveys import CLASSES, Sizes, draw_fold
 
@@ -64,3 +67,16 @@ def test_the_experiment_runs_and_resumes_on_simulated_curves(tmp_path, real_dir)
     assert main(arguments) == rows
     assert [path.stat().st_mtime_ns for path in scores] == before
     assert "| Astromer 2 small, own, leak |" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_the_commands_of_the_scenarios_find_each_other(tmp_path):
+    """Each command of the README is composed for one point of its sweep: classifiers start from the fine-tuned runs."""
+    text = (Path(__file__).parents[1] / "experiments" / "astromer" / "README.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    tuning, classifying = [[word.split(",")[0] for word in words[words.index("-m", 3) + 1 :]] for words in commands]
+    tuned = compose(tuning)
+    classifier = compose(classifying)
+    assert classifier.init.path == tuned.run
+    assert "lstm" in classifier.run and "shot20-fold1of3" in classifier.run
+    assert list(classifier.freeze) == ["encoders"]

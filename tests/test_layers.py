@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from astrom3.encoders.cpu import linear
 from astrom3.encoders.cpu.bfloat16 import array, stored, wide
-from astrom3.encoders.cpu.dropout import Dropout, draw_key, drop
-from astrom3.encoders.cpu.residual import ROWS, ResidualNorm, for_products
-from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.cpu.dropout import Dropout, TransientDropout, draw_key, drop
+from astrom3.encoders.cpu.linear import Linear
+from astrom3.encoders.cpu.residual import ROWS, ResidualNorm
+from astrom3.encoders.layers import for_products
 
 
 def keep_mask(n, p, key=None):
@@ -79,14 +79,14 @@ def test_dropout_does_not_depend_on_the_number_of_threads():
 
 
 def test_dropout_in_place_has_the_gradients_of_dropout():
-    def run(inplace):
+    def run(layer):
         torch.manual_seed(1)
         x = torch.linspace(-2, 2, 4000, dtype=torch.float64).view(40, 100).requires_grad_()
         y = torch.nn.functional.gelu(x.mT)  # not contiguous
-        (Dropout(0.3, inplace)(y) ** 2).sum().backward()
+        (layer(y) ** 2).sum().backward()
         return x.grad
 
-    torch.testing.assert_close(run(True), run(False))
+    torch.testing.assert_close(run(TransientDropout(0.3)), run(Dropout(0.3)))
 
 
 def residual_case(lowered, shape=(37, 100, 48)):
@@ -121,7 +121,7 @@ def test_the_norm_of_a_sum_has_the_numbers_and_gradients_of_torch(p, lowered):
         return out, for_products(out)
 
     expected = numbers_of(separate, inputs, a, b, lowered)
-    found = numbers_of(lambda: norm(x, branch, Dropout(p, inplace=True)), inputs, a, b, lowered)
+    found = numbers_of(lambda: norm(x, branch, TransientDropout(p)), inputs, a, b, lowered)
     # In bfloat16 the separate way rounds the dropped branch and the gradients on the way, ours at the end only.
     near = {"rtol": 2e-2, "atol": 2e-2} if lowered else {"rtol": 1e-5, "atol": 1e-5}
     for ours, torchs in zip(found, expected, strict=True):
@@ -169,12 +169,11 @@ def test_dropout_passes_gradients_through_what_it_kept():
 
 @pytest.mark.parametrize("shape", [(16, 200, 24), (40, 24), (16, 3, 2, 24), (4, 200, 24)])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("forced", [True, False])
-def test_linear_layers_give_the_same_numbers_however_they_are_done(shape, bias, forced, monkeypatch):
+@pytest.mark.parametrize("kind", [Linear, torch.nn.Linear])
+def test_linear_layers_give_the_same_numbers_however_they_are_done(shape, bias, kind):
     """Also on processors where they would not be done as convolutions."""
-    monkeypatch.setattr(linear, "convolution_is_faster", lambda: forced)
     torch.manual_seed(0)
-    layer, x, g = linear.Linear(24, 40, bias=bias), torch.randn(shape), torch.randn(*shape[:-1], 40)
+    layer, x, g = kind(24, 40, bias=bias), torch.randn(shape), torch.randn(*shape[:-1], 40)
     found = []
     for function, dtype in ((layer, torch.float32), (None, torch.float64)):
         inputs = x.to(dtype).requires_grad_()
@@ -190,28 +189,13 @@ def test_linear_layers_give_the_same_numbers_however_they_are_done(shape, bias, 
         torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
 
 
-def test_linear_layers_in_bfloat16(monkeypatch):
+def test_linear_layers_in_bfloat16():
     torch.manual_seed(0)
-    layer, x = linear.Linear(32, 64), torch.randn(20, 50, 32)
-    out = []
-    for forced in (True, False):
-        monkeypatch.setattr(linear, "convolution_is_faster", lambda forced=forced: forced)
-        with torch.autocast("cpu", torch.bfloat16):
-            out.append(layer(x))
+    layer, x = Linear(32, 64), torch.randn(20, 50, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = [layer(x), torch.nn.Linear.forward(layer, x)]
     assert out[0].dtype == out[1].dtype == torch.bfloat16
     torch.testing.assert_close(*out, rtol=0.02, atol=0.02)
-
-
-def test_the_encoder_is_the_same_with_layers_done_as_convolutions(monkeypatch):
-    torch.manual_seed(0)
-    encoder = InformerEncoder(evaluation="fixed").eval()
-    x, mask = torch.randn(16, 200, 9), torch.ones(16, 200)
-    out = []
-    for forced in (True, False):
-        monkeypatch.setattr(linear, "convolution_is_faster", lambda forced=forced: forced)
-        out.append(encoder(x, mask))
-    assert not torch.equal(*out)  # two ways
-    torch.testing.assert_close(*out, rtol=1e-5, atol=2e-5)
 
 
 def test_bfloat16_is_read_and_rounded_as_torch_does():

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from astrom3.encoders.cpu.distinctive import _by_product, distinctive
-from astrom3.encoders.cpu.dropout import Dropout
+from astrom3.encoders.cpu.distinctive import drawn_scores
 from astrom3.encoders.galspecnet import GalSpecNet
-from astrom3.encoders.informer import InformerEncoder, ProbSparseAttention
+from astrom3.encoders.informer import Distinctiveness, InformerEncoder, ProbSparseAttention
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.published.astrom3 import count_parameters
@@ -75,9 +75,9 @@ def test_drawn_scores_are_those_of_the_whole_product(dtype, shape):
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2))
     keys = torch.randint(shape[1], (shape[1], 5), generator=generator)
-    found = distinctive(query, key, keys, 4)
+    found = drawn_scores(query, key, keys, 4)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    torch.testing.assert_close(found, _by_product(query.to(found.dtype), key.to(found.dtype), keys, 4))
+    torch.testing.assert_close(found, Distinctiveness(4)(query.to(found.dtype), key.to(found.dtype), keys))
 
 
 @pytest.mark.parametrize("head_merge", ["published", "usual"])
@@ -122,9 +122,9 @@ def test_masked_points_give_zero_features():
 
 
 def test_published_dropout_is_always_a_tenth():
-    rates = {m.p for m in InformerEncoder(dropout=0.3).modules() if isinstance(m, Dropout)}
+    rates = {m.p for m in InformerEncoder(dropout=0.3).modules() if isinstance(m, nn.Dropout)}
     assert rates == {0.1}
-    rates = {m.p for m in InformerEncoder(dropout=0.3, honour_dropout=True).modules() if isinstance(m, Dropout)}
+    rates = {m.p for m in InformerEncoder(dropout=0.3, honour_dropout=True).modules() if isinstance(m, nn.Dropout)}
     assert rates == {0.3}
 
 

@@ -81,11 +81,13 @@ def test_snippet(number, folder, environment):
 
 @pytest.mark.slow
 def test_the_demo_runs_and_draws(tmp_path):
-    command = [sys.executable, "-m", "experiments.demo", "data.objects=400", "epochs=1", f"root={tmp_path}"]
+    command = [sys.executable, "-m", "experiments.demo", "data.objects=200", "epochs=1", f"root={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Simulated data" in done.stdout
-    assert all((tmp_path / p).stat().st_size > 5000 for p in ("demo.png", "survey.png"))
+    assert all((tmp_path / p).stat().st_size > 5000 for p in ("demo.png", "survey.png", "galaxies.png"))
+    assert "Pictures to open" in done.stdout.splitlines()[-1]
+    assert (tmp_path / "astromer1-masked-full-scratch-42" / "reconstruction.png").is_file()
 
 
 def test_readme_is_short_and_names_every_verb_and_group():

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from astrom3.encoders.astromer_blocks import Block, Reconstruction, glorot, positional_features
 from astrom3.encoders.buckets import Bucket, make_buckets, scatter
-from astrom3.encoders.cpu.dropout import Dropout
-from astrom3.modalities.astromer_view import INPUTS
 
+INPUTS = ("astromer/times", "astromer/magnitudes", "astromer/valid")  # of the view "astromer"
 BLOCKED = -1e9  # added to the logit of a hidden point
 OUTSIDE = -2e9  # of padding: in a window of hidden points alone these attend to each other, and padding stays outside
 CHOICES: dict[str, tuple] = {
@@ -83,7 +82,7 @@ class Astromer(nn.Module):
             check_choice(name, getattr(self, name), choices)
         self.embed = nn.Linear(1, d_model)
         self.blocks = nn.ModuleList(Block(version, d_model, n_heads, d_ff, dropout, temperature) for _ in range(layers))
-        self.drop = Dropout(dropout)
+        self.drop = nn.Dropout(dropout)
         self.mask_token = nn.Parameter(torch.zeros(1, 1)) if hidden_value == "token" else None
         glorot(self)
 

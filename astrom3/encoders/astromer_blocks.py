@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from astrom3.encoders.cpu.dropout import Dropout
-from astrom3.encoders.cpu.linear import Linear
-from astrom3.encoders.cpu.residual import ResidualNorm
-from astrom3.encoders.cpu.tanh import tanh
+from astrom3.encoders.layers import ResidualNorm, TransientDropout
 
 NORM_EPS = 1e-6
 BASE = 10000.0  # the published configurations name another base, which the published code does not use
@@ -52,10 +49,10 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.scale = (d_model // n_heads) ** -0.5 / (temperature or 1.0)
-        self.q = Linear(d_model, d_model)
-        self.k = Linear(d_model, d_model)
-        self.v = Linear(d_model, d_model)
-        self.out = Linear(d_model, d_model)
+        self.q = nn.Linear(d_model, d_model)
+        self.k = nn.Linear(d_model, d_model)
+        self.v = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
 
     def forward(
         self,
@@ -87,11 +84,12 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int):
         super().__init__()
-        self.fc1 = Linear(d_model, d_ff)
-        self.fc2 = Linear(d_ff, d_model)
+        self.fc1 = nn.Linear(d_model, d_ff)
+        self.tanh = nn.Tanh()
+        self.fc2 = nn.Linear(d_ff, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(tanh(self.fc1(x)))
+        return self.fc2(self.tanh(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -114,9 +112,9 @@ class Block(nn.Module):
         self.norm1 = ResidualNorm(d_model, eps=NORM_EPS)
         self.norm2 = ResidualNorm(d_model, eps=NORM_EPS)
         self.ffn = FeedForward(d_model, d_ff)
-        self.leak1 = Linear(d_model, d_model) if version == 2 else None
-        self.leak2 = Linear(d_model, d_model) if version == 2 else None
-        self.dropout = Dropout(dropout, inplace=True)
+        self.leak1 = nn.Linear(d_model, d_model) if version == 2 else None
+        self.leak2 = nn.Linear(d_model, d_model) if version == 2 else None
+        self.dropout = TransientDropout(dropout)
 
     def forward(
         self,
@@ -141,7 +139,7 @@ class Block(nn.Module):
     def _after(
         self,
         norm: ResidualNorm,
-        leak: Linear | None,
+        leak: nn.Linear | None,
         x: Tensor,
         branch: Tensor,
     ) -> Tensor:

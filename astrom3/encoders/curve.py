@@ -8,9 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from astrom3.encoders.astromer import check_choice, pooled, visible_points
+from astrom3.encoders.astromer import INPUTS, check_choice, pooled, visible_points
 from astrom3.encoders.astromer_blocks import glorot, positional_features
-from astrom3.modalities.astromer_view import INPUTS
 
 ORDERS = ("magnitude_time", "time_magnitude")
 

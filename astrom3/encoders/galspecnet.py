@@ -10,9 +10,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from astrom3.data.schema import WAVELENGTH_COUNT
-from astrom3.encoders.cpu.dropout import Dropout
-
 
 class GalSpecNet(nn.Module):
     """Spectrum (B, channels, pixels) -> features (B, out_features), float32.
@@ -29,7 +26,7 @@ class GalSpecNet(nn.Module):
         kernel_size: int = 3,
         mp_kernel_size: int = 4,
         dropout: float = 0.0,
-        pixels: int = WAVELENGTH_COUNT,
+        pixels: int = 2575,
     ):
         super().__init__()
         self.conv_channels, self.kernel_size = tuple(conv_channels), kernel_size
@@ -37,7 +34,7 @@ class GalSpecNet(nn.Module):
         steps = list(zip(self.conv_channels[:-1], self.conv_channels[1:], strict=True))
         self.convolutions = nn.ModuleList(nn.Conv1d(c_in, c_out, kernel_size) for c_in, c_out in steps)
         self.pool = nn.MaxPool1d(mp_kernel_size)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         length = pixels
         for i in range(len(steps)):
             length -= kernel_size - 1

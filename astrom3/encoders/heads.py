@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from astrom3.encoders.astromer import check_choice, pooled, visible_points
 from astrom3.encoders.astromer_blocks import glorot
-from astrom3.encoders.cpu.dropout import Dropout
 from astrom3.encoders.recurrent import GRU, HEAD_NORM_EPS, TwoCells
 from astrom3.encoders.towers import Classifier
 from astrom3.errors import UserError
@@ -54,7 +53,7 @@ class MLP(nn.Module):
         self.mlp = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.norm = nn.LayerNorm(widths[-1], eps=HEAD_NORM_EPS)
         self.out = nn.Linear(widths[-1], classes)
-        self.drop = Dropout(dropout)
+        self.drop = nn.Dropout(dropout)
         glorot(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,7 +164,7 @@ class LSTMHead(Head):
         self.over_padding = over_padding
         self.needs = "window" if over_padding else "last"
         self.rnn = TwoCells(features, units)
-        self.drop = Dropout(dropout)
+        self.drop = nn.Dropout(dropout)
         self.out = nn.Linear(units, classes)
         glorot(self)
 

@@ -16,10 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from astrom3.encoders.cpu.distinctive import distinctive
-from astrom3.encoders.cpu.dropout import Dropout
-from astrom3.encoders.cpu.linear import Linear
-from astrom3.encoders.cpu.residual import ResidualNorm, for_products
+from astrom3.encoders.layers import ResidualNorm, TransientDropout, for_products
 
 PUBLISHED_DROPOUT = 0.1  # what the published network applies, whatever its configuration says
 MAX_POSITIONS = 5000
@@ -51,6 +48,23 @@ class ValueEmbedding(nn.Module):
         return windows @ self.weight.flatten(1).T
 
 
+class Distinctiveness(nn.Module):
+    """How distinctive each query is: max(score) - sum(score) / L over its drawn keys (Zhou et al. 2021, equation 4)."""
+
+    def __init__(self, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+
+    @torch.no_grad()
+    def forward(self, query: Tensor, key: Tensor, keys: Tensor) -> Tensor:
+        """query, key (B, L, H D), keys (L, U) int64 positions drawn for each query -> (B, H, L)."""
+        length = query.shape[1]
+        by_head = [x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for x in (query, key)]  # (B, H, L, D)
+        scores = by_head[0] @ by_head[1].transpose(-2, -1)  # (B, H, L, L)
+        drawn = scores.gather(-1, keys.expand(*scores.shape[:2], -1, -1))  # (B, H, L, U)
+        return drawn.amax(-1) - drawn.sum(-1) / length
+
+
 class ProbSparseAttention(nn.Module):
     """Self-attention in which only the `u` most distinctive queries attend; the others get the mean of the values.
 
@@ -71,10 +85,11 @@ class ProbSparseAttention(nn.Module):
         if head_merge not in HEAD_MERGES:
             raise ValueError(f"head_merge must be one of {', '.join(HEAD_MERGES)}, not {head_merge!r}")
         self.n_heads, self.factor, self.head_merge = n_heads, factor, head_merge
-        self.query = Linear(d_model, d_model)
-        self.key = Linear(d_model, d_model)
-        self.value = Linear(d_model, d_model)
-        self.out = Linear(d_model, d_model)
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.distinctiveness = Distinctiveness(n_heads)
 
     def sample_size(self, length: int) -> int:
         """Number of drawn keys per query, and of selected queries per head."""
@@ -97,7 +112,7 @@ class ProbSparseAttention(nn.Module):
     @torch.no_grad()
     def _select(self, x: Tensor, keys: Tensor) -> Tensor:
         """Positions (B, H, u) of the queries that attend."""
-        return distinctive(self.query(x), self.key(x), keys, self.n_heads).topk(keys.shape[1], sorted=False).indices
+        return self.distinctiveness(self.query(x), self.key(x), keys).topk(keys.shape[1], sorted=False).indices
 
     def _attend_all(self, x: Tensor) -> Tensor:
         query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
@@ -175,9 +190,10 @@ class EncoderLayer(nn.Module):
             raise ValueError(f"activation must be gelu or relu, not {activation!r}")
         self.attention = ProbSparseAttention(d_model, n_heads, factor, head_merge)
         self.norm1, self.norm2 = ResidualNorm(d_model), ResidualNorm(d_model)
-        self.expand, self.contract = Linear(d_model, d_ff), Linear(d_ff, d_model)
+        self.expand, self.contract = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.activation = F.gelu if activation == "gelu" else F.relu
-        self.dropout = Dropout(dropout, inplace=activation != "relu")  # whose backward pass reads its output
+        # The backward pass of a ReLU reads its output.
+        self.dropout = nn.Dropout(dropout) if activation == "relu" else TransientDropout(dropout)
 
     def forward(self, x: Tensor, h: Tensor, keys: Tensor | None = None, full: bool = False) -> tuple[Tensor, Tensor]:
         """x (B, L, d_model), h: x in the dtype of matrix products; both of the output."""
@@ -232,7 +248,7 @@ class InformerEncoder(nn.Module):
             EncoderLayer(d_model, n_heads, d_ff, factor, p, activation, head_merge) for _ in range(e_layers)
         )
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = Dropout(p, inplace=True)
+        self.dropout = TransientDropout(p)
 
     def forward(self, photometry: Tensor, mask: Tensor, keys: Sequence[Tensor] | None = None) -> Tensor:
         """keys: one (L, U) int64 tensor of drawn key positions per layer, else they are drawn here."""

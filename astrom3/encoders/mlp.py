@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from astrom3.data.schema import META_COLS
-from astrom3.encoders.cpu.dropout import Dropout
-
 
 class MetadataMLP(nn.Module):
     """Catalogue columns (B, input_dim) -> features (B, hidden_dim), float32: twice linear, ReLU, dropout."""
@@ -18,12 +15,12 @@ class MetadataMLP(nn.Module):
     view = "metadata"
     inputs = ("metadata",)
 
-    def __init__(self, input_dim: int = len(META_COLS), hidden_dim: int = 512, dropout: float = 0.0):
+    def __init__(self, input_dim: int = 34, hidden_dim: int = 512, dropout: float = 0.0):
         super().__init__()
         self.input_dim, self.hidden_dim, self.configured_dropout = input_dim, hidden_dim, dropout
         self.out_features = hidden_dim
         self.first, self.second = nn.Linear(input_dim, hidden_dim), nn.Linear(hidden_dim, hidden_dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, metadata: Tensor) -> Tensor:
         x = self.dropout(self.first(metadata).relu())

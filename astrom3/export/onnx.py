@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from astrom3.encoders.astromer import Astromer
-from astrom3.encoders.cpu.distinctive import distinctive
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder, ProbSparseAttention
 from astrom3.encoders.mlp import MetadataMLP
@@ -309,7 +308,7 @@ def margins(module: nn.Module) -> Any:
         x, keys = given[0], given[1] if len(given) > 1 else None
         if keys is None:
             return
-        scores = distinctive(attention.query(x), attention.key(x), keys, attention.n_heads)
+        scores = attention.distinctiveness(attention.query(x), attention.key(x), keys)
         best = scores.topk(keys.shape[1] + 1).values  # (B, H, u + 1)
         gaps.append((best[..., -2] - best[..., -1]).amin(1).numpy())
 

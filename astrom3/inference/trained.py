@@ -25,6 +25,7 @@ from astrom3 import registry
 from astrom3.data.layouts.table import Source
 from astrom3.data.origins import Origin, open_origin
 from astrom3.data.schema import CLASSES, PHOTO_COLS
+from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
@@ -114,10 +115,10 @@ class TrainedModel:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if astromer.recognises(source):
             encoder, _, _ = astromer.load(source)
-            return cls(str(source), encoder.to(device).eval(), (), None, torch.device(device))
+            return cls(str(source), accelerate(encoder.to(device).eval()), (), None, torch.device(device))
         if astroclip_model.recognises(source):
             network = astroclip_model.load(source, num_heads, revision)
-            return cls(str(source), network.to(device), (), None, torch.device(device))
+            return cls(str(source), accelerate(network.to(device)), (), None, torch.device(device))
         folder = published.find(source, revision=revision)
         network = native.load(folder, allow) if native.is_native(folder) else published.load(folder, allow=allow)
         for module in network.modules():
@@ -129,7 +130,8 @@ class TrainedModel:
         classes, normaliser, pad_constants = read_preprocessing(folder, network)
         if statistics is not None:
             normaliser = read_info(Path(statistics))
-        return cls(str(source), network.to(device).eval(), classes, normaliser, torch.device(device), pad_constants)
+        network = accelerate(network.to(device).eval())
+        return cls(str(source), network, classes, normaliser, torch.device(device), pad_constants)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -39,6 +39,18 @@ def sum_over_ranks(x: float, device: torch.device) -> float:
     return float(total)
 
 
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of a number () over ranks, with this rank's own gradient.
+
+    DDP averages the gradients of all ranks, so what follows is differentiated as in one process with the global batch.
+    """
+    if world_size() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return x + (total / world_size() - x.detach())
+
+
 def gather_rows(x: Tensor) -> Tensor:
     """(n_rank, ...) on each rank -> (sum of n_rank, ...), ranks in order, differentiable; n_rank may differ."""
     if world_size() == 1:

@@ -35,16 +35,12 @@ def masked_rmse(
     weights: Tensor | None = None,
 ) -> Tensor:
     """Square root of `masked_mse`, the published loss [mag]."""
-    return (
-        masked_mse(
-            predicted,
-            target,
-            probed,
-            weights,
-        )
-        .clamp(min=SMALLEST)
-        .sqrt()
-    )
+    return root(masked_mse(predicted, target, probed, weights))
+
+
+def root(mean_square: Tensor) -> Tensor:
+    """The published loss [mag] of a mean square [mag^2], with a finite slope at 0."""
+    return mean_square.clamp(min=SMALLEST).sqrt()
 
 
 def masked_r2(predicted: Tensor, target: Tensor, probed: Tensor) -> Tensor:

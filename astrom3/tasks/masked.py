@@ -2,7 +2,8 @@
 
 Donoso-Oliva et al. 2023 (A&A 670, A54), section 3. The model names its inputs among the keys of the batch, which a view
 with masks fills; target and masks are keys of the batch too. The loss is the root mean square residual of the probed
-points. Hidden points are reported apart, because probed points that stay visible are easy to copy.
+points, of the global batch in training and of the whole split in evaluation. Hidden points are reported apart, because
+probed points that stay visible are easy to copy.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from torch import Tensor, nn
 
 from astrom3.modalities.astromer_masks import HIDDEN, PROBED, TARGET
 from astrom3.modalities.astromer_view import TIMES, VALID, WEIGHTS
-from astrom3.tasks.distributed import sum_over_ranks
-from astrom3.tasks.losses_masked import masked_rmse, r2_sums
+from astrom3.tasks.distributed import mean_over_ranks, sum_over_ranks
+from astrom3.tasks.losses_masked import masked_mse, r2_sums, root
 from astrom3.tasks.task import TrainingModule, at_least_float32
 
 EXAMPLES = 6  # windows kept for the picture
 
 
 class Sums:
-    """What evaluation adds up: losses by window, and squared residuals of probed and of hidden points."""
+    """What evaluation adds up: mean squares by window, and squared residuals of probed and of hidden points."""
 
-    names = ("loss", "windows", "probed", "probed_residual", "probed_scatter",
+    names = ("squares", "windows", "probed", "probed_residual", "probed_scatter",
              "hidden", "hidden_residual", "hidden_scatter")  # fmt: skip
 
     def __init__(self) -> None:
         self.values = dict.fromkeys(self.names, 0.0)
 
-    def add(self, predicted: Tensor, batch: Mapping[str, Tensor], loss: Tensor) -> None:
+    def add(self, predicted: Tensor, batch: Mapping[str, Tensor], mean_square: Tensor) -> None:
         """Add a batch of windows (B, L)."""
         windows = len(predicted)
-        self.values["loss"] += float(loss) * windows
+        self.values["squares"] += float(mean_square) * windows
         self.values["windows"] += windows
         for name, points in (("probed", batch[PROBED]), ("hidden", batch[HIDDEN])):
             residual, scatter = r2_sums(predicted, batch[TARGET], points)
@@ -45,7 +46,7 @@ class Sums:
     def scores(self, device: torch.device) -> dict[str, float]:
         """Loss, RMSE [mag] and R2 over all ranks."""
         total = {name: sum_over_ranks(value, device) for name, value in self.values.items()}
-        scores = {"loss": total["loss"] / max(total["windows"], 1.0)}
+        scores = {"loss": (total["squares"] / max(total["windows"], 1.0)) ** 0.5}
         for name in ("probed", "hidden"):
             scores[f"rmse_{name}"] = (total[f"{name}_residual"] / max(total[name], 1.0)) ** 0.5
             scores[f"r2_{name}"] = 1 - total[f"{name}_residual"] / max(total[f"{name}_scatter"], 1e-12)
@@ -80,12 +81,13 @@ class MaskedModule(TrainingModule):
         """Reconstructed magnitudes (B, L), float32."""
         return at_least_float32(self.model(*(batch[key] for key in self.model.inputs)))  # type: ignore[union-attr]
 
-    def loss(self, predicted: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    def mean_square(self, predicted: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Mean square residual () of the probed points [mag^2], weighted where asked."""
         weights = batch[WEIGHTS] if self.error_weights else None
-        return masked_rmse(predicted, batch[TARGET], batch[PROBED], weights)
+        return masked_mse(predicted, batch[TARGET], batch[PROBED], weights)
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
-        loss = self.loss(self(batch), batch)
+        loss = root(mean_over_ranks(self.mean_square(self(batch), batch)))
         self.log_training_loss(loss, len(batch[TARGET]))
         return loss
 
@@ -102,7 +104,7 @@ class MaskedModule(TrainingModule):
     def _evaluate(self, batch: Mapping[str, Any]) -> Tensor:
         predicted = self(batch)
         if len(predicted):  # a rank's part of the last batch may be empty
-            self.sums.add(predicted, batch, self.loss(predicted, batch))
+            self.sums.add(predicted, batch, self.mean_square(predicted, batch))
         return predicted
 
     def _finish(self, stage: str) -> dict[str, float]:

@@ -77,8 +77,8 @@ class StepSchedule:
         """Set the rates of the update number `step` (from 0) of a run of so many epochs."""
         if self.kind == "noam":
             rate = noam_rate(step, self.d_model, self.warmup_steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            for group, own in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * (own / max(self.rates))
             return
         position = step if self.per == "step" else step // steps_per_epoch * steps_per_epoch
         total = epochs * steps_per_epoch

@@ -55,7 +55,7 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # Lightning refuses to clip gradients of a fused optimiser in mixed precision.
         fused = not self.trainer.gradient_clip_val or "mixed" not in str(self.trainer.precision)
-        optimizer = make_optimizer(self.model.parameters(), self.optim, fused)
+        optimizer = make_optimizer(self.model, self.optim, fused)
         self.schedule = make_schedule(optimizer, self.schedule_options)
         if self._schedule_state is not None:
             self.schedule.load_state_dict(self._schedule_state)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from astrom3 import registry
 from astrom3.data.schema import META_COLS, PHOTO_COLS
+from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.towers import compile_encoders
 from astrom3.errors import UserError
 from astrom3.tasks.classification import balanced_weights
@@ -36,6 +37,7 @@ def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
         seed=cfg.seed,
         freeze=list(cfg.get("freeze") or []),
     )
+    accelerate(module)
     if cfg.get("compile"):  # runs of before had no such key
         compile_encoders(module.model)
     return data, module

@@ -46,7 +46,7 @@ KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run
 # Keys that runs of version 0.1 do not have.
 ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated",
          "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
-         "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
+         "optim.layer_decay", "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target", "task_name",
          "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow")  # fmt: skip
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))

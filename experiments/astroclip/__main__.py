@@ -96,6 +96,7 @@ def one_embedding(
 def embeddings(common: list[str], split: str) -> dict[str, Any]:
     """vectors: name -> (n, D) of all galaxies of a split; targets (n, 5)."""
     from astrom3.cli.config import compose
+    from astrom3.encoders.cpu import accelerate
     from astrom3.published import native
     from astrom3.training.build import build
 
@@ -104,9 +105,9 @@ def embeddings(common: list[str], split: str) -> dict[str, Any]:
     data.setup("test")
     root = Path(cfg.root)
     seed = cfg.seed
-    spectra = native.load(root / f"astroclip-masked-full-scratch-{seed}" / "model")
-    images = native.load(root / f"astroclip-distil-full-scratch-{seed}" / "model")
-    both = native.load(Path(cfg.run) / "model")
+    spectra = accelerate(native.load(root / f"astroclip-masked-full-scratch-{seed}" / "model"))
+    images = accelerate(native.load(root / f"astroclip-distil-full-scratch-{seed}" / "model"))
+    both = accelerate(native.load(Path(cfg.run) / "model"))
     parts: dict[str, list[np.ndarray]] = {}
     index = []
     for batch in data.split_dataloader(split):

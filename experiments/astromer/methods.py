@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from astrom3.encoders.astromer import Astromer
+from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.curve import RawCurve
 from astrom3.encoders.heads import LSTMHead, MLPHead, SkipHead
 from astrom3.encoders.informer import InformerEncoder
@@ -74,13 +75,13 @@ class Workshop:
     recipe: Recipe
 
     def released(self, as_published: bool) -> Callable[[], Astromer]:
-        return lambda: astromer.load(self.weights, as_published=as_published)[0]
+        return lambda: accelerate(astromer.load(self.weights, as_published=as_published)[0])
 
     def own(self, name: str) -> Callable[[], Astromer]:
         def load() -> Astromer:
             run = pretrain(self.pretrainings[name], self.data, self.root, self.weights)
             model: Any = native.load(run / "model")
-            return model.encoder
+            return accelerate(model.encoder)
 
         return load
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
-from experiments.bench import measure, runs
+from experiments.bench import astromer, measure, runs
 from experiments.bench.machine import describe
 from experiments.bench.rows import data_rows, network_rows
 from experiments.bench.table import markdown
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
     if only and path.is_file():  # the rows that are measured again take the place of the old ones
         results["rows"] = json.loads(path.read_text())["rows"]
     rows = [*(data_rows(size == "full") if device == "cpu" else []), *network_rows(size == "full", device)]
+    rows += astromer.rows(size == "full", device)
     for found in chain((measure.row(r, rates) for r in rows if only in r.name), runs.rows(size, device, only)):
         put(results["rows"], found)
         print(markdown({**results, "rows": [found]}, head=False), flush=True)

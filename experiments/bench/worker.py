@@ -30,9 +30,10 @@ def main() -> None:
 
     if spec.get("threads"):
         torch.set_num_threads(spec["threads"])
-    from experiments.bench.cases import CASES
+    from experiments.bench import astromer, cases
 
-    case = CASES[spec["case"]](**{k: v for k, v in spec.items() if k not in ("case", "threads")})
+    known = cases.CASES | astromer.CASES
+    case = known[spec["case"]](**{k: v for k, v in spec.items() if k not in ("case", "threads")})
     say(objects=case.objects, flops=case.flops)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from astrom3.encoders import informer
 from astrom3.encoders.cpu.bfloat16 import array, wide
 from astrom3.encoders.cpu.threads import share
 from astrom3.kernel import summing_kernel
@@ -18,11 +19,18 @@ from astrom3.kernel import summing_kernel
 OBJECTS = 4  # a thread takes at a time
 
 
-@torch.no_grad()
-def distinctive(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tensor:
+class Distinctiveness(informer.Distinctiveness):
     """query, key (B, L, H D), keys (L, U) int64 positions drawn for each query -> (B, H, L), at least float32."""
-    if query.device.type != "cpu" or torch.compiler.is_compiling():
-        return _by_product(query, key, keys, n_heads)
+
+    @torch.no_grad()
+    def forward(self, query: Tensor, key: Tensor, keys: Tensor) -> Tensor:
+        if query.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(query, key, keys)
+        return drawn_scores(query, key, keys, self.n_heads)
+
+
+def drawn_scores(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tensor:
+    """The same of tensors on the CPU."""
     batch, length, _ = query.shape
     out = torch.empty(batch, n_heads, length, dtype=torch.promote_types(query.dtype, torch.float32))
     if query.dtype not in (torch.bfloat16, out.dtype):
@@ -34,14 +42,6 @@ def distinctive(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tenso
 
     share(part, batch, OBJECTS)
     return out
-
-
-def _by_product(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tensor:
-    length = query.shape[1]
-    q, k = (t.unflatten(-1, (n_heads, -1)).transpose(1, 2) for t in (query, key))  # (B, H, L, D)
-    scores = q @ k.transpose(-2, -1)  # (B, H, L, L)
-    drawn = scores.gather(-1, keys.expand(*scores.shape[:2], -1, -1))  # (B, H, L, U)
-    return drawn.amax(-1) - drawn.sum(-1) / length
 
 
 @summing_kernel

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numba import uint32
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from astrom3.encoders import layers
 from astrom3.encoders.cpu.bfloat16 import array, stored, wide
 from astrom3.encoders.cpu.threads import share
 from astrom3.kernel import kernel
@@ -99,24 +99,25 @@ class _Dropped(torch.autograd.Function):
         return drop(gradient, ctx.key, ctx.p, torch.empty_like(gradient)), None, None, None
 
 
-class Dropout(nn.Module):
-    """Zero elements with probability `p` while training and scale the rest by 1 / (1 - p).
-
-    inplace: the input is overwritten, for inputs that no backward pass needs (not those of a ReLU, which does).
-    """
-
-    def __init__(self, p: float, inplace: bool = False):
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {p}")
-        self.p, self.inplace = p, inplace
+class Dropout(nn.Dropout):
+    """Zero elements with probability `p` while training and scale the rest by 1 / (1 - p)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(x, self.p)
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or self.p == 1:
+            return super().forward(x)
+        if self.inplace and not x.is_contiguous():
+            return super().forward(x)
         return _Dropped.apply(x.contiguous(), draw_key(), self.p, self.inplace)
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
+
+class TransientDropout(Dropout, layers.TransientDropout):
+    """The same, and the input is overwritten."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or self.p == 1:
+            return super().forward(x)
+        return _Dropped.apply(x.contiguous(), draw_key(), self.p, True)

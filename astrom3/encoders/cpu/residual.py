@@ -1,4 +1,4 @@
-"""LayerNorm of a sum, x + dropout(branch), as each half of a Transformer layer ends.
+"""LayerNorm of a sum, x + dropout(branch).
 
 On the CPU a compiled loop goes over the numbers once, forward and backward, where torch takes one pass each for
 dropout, sum, norm and, under autocast, casts; memory traffic is what they cost. Elsewhere they are torch's own.
@@ -14,29 +14,23 @@ from numba import uint32
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from astrom3.encoders import layers
 from astrom3.encoders.cpu.bfloat16 import array, stored, wide
-from astrom3.encoders.cpu.dropout import Dropout, draw_key, kept, loop_arguments
+from astrom3.encoders.cpu.dropout import draw_key, kept, loop_arguments
 from astrom3.encoders.cpu.threads import share
+from astrom3.encoders.layers import for_products
 from astrom3.kernel import summing_kernel
 
 ROWS = 2048  # a thread takes at a time
 BRANCHES = (torch.float32, torch.bfloat16)
 
 
-def for_products(x: Tensor) -> Tensor:
-    """x in the dtype of autocast's matrix products, so that it is cast once and not by each of them."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+class ResidualNorm(layers.ResidualNorm):
+    """LayerNorm over the last dimension of x + dropout(branch), the dropout being that of `cpu.dropout`."""
 
-
-class ResidualNorm(nn.LayerNorm):
-    """LayerNorm over the last dimension of x + dropout(branch)."""
-
-    def forward(self, x: Tensor, branch: Tensor, dropout: Dropout) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """x, branch (..., n) -> the norm, and the same `for_products`. x is float32 under autocast."""
+    def forward(self, x: Tensor, branch: Tensor, dropout: nn.Dropout) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         if not self._compiled(x, branch):
-            out = super().forward(x + dropout(branch))
-            return out, for_products(out)
+            return super().forward(x, branch, dropout)
         how = How(
             eps=self.eps,
             p=dropout.p if dropout.training else 0.0,

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from astrom3.encoders.cpu.bfloat16 import array
 from astrom3.encoders.cpu.threads import share
@@ -42,11 +42,13 @@ EVEN = tuple(
 )
 
 
-def tanh(x: Tensor) -> Tensor:
+class Tanh(nn.Tanh):
     """tanh of every element."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
-        return torch.tanh(x)
-    return _Tanh.apply(x.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+            return super().forward(x)
+        return _Tanh.apply(x.contiguous())
 
 
 class _Tanh(torch.autograd.Function):
