@@ -39,7 +39,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
         need("onnxruntime", "export", "onnx=true (onnx=false does without)")
 
-    from astrom3.export import card, galaxy_card, onnx
+    from astrom3.export import card, onnx
     from astrom3.inference.trained import TrainedModel
     from astrom3.modalities.galaxy_views import reads_galaxies
     from astrom3.training.hardware import quieten
@@ -66,8 +66,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     files = onnx.export(model, out / ONNX, lambda text: log.info("%s", text)) if with_onnx else []
     name = cfg.name or cfg.push or Path(cfg.model).name
     base = None if Path(cfg.model).exists() else str(cfg.model)
-    write_card = galaxy_card.card if of_galaxies else card.card
-    text = write_card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
+    text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
     write_atomically(out / card.CARD, text)
     log.info("Written to %s: weights, their configuration, README.md%s", shown(out),
              f" and {len(files)} ONNX files" if files else "")  # fmt: skip
