@@ -53,7 +53,7 @@ def gather(cfg: DictConfig, stage: Path) -> Context:
         unseen += [c for c in splits["train"].classes if c not in model.classes and c not in unseen]
     other = None if cfg.other is None else second_model(cfg, out)
     project = None if cfg.project is None else Embeddings.read(cfg.project)
-    early = OmegaConf.to_container(cfg.early)
+    early: Any = OmegaConf.to_container(cfg.early)
     return Context(splits, stage, model, embed, data, other, true, unseen, project, cfg.coverage, early)
 
 

@@ -215,7 +215,7 @@ class VariabilityView(FoldedView):
     """Hand-made features of a light curve."""
 
     name = "variability"
-    keys = (FEATURES,)
+    keys = (FEATURES,)  # type: ignore[assignment]
 
     def reader(self, arrays: Arrays, members: Members) -> CurveReader:  # type: ignore[override]
         return MeasuredReader(arrays, members)
