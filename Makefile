@@ -19,8 +19,10 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@if $(BIN)/python -c "$(MATCHES)"; then \
-	  $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(LOCK) || \
-	    echo "$(LOCK) cannot be installed here (see above): the ranges of pyproject.toml are used"; fi
+	  $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(LOCK) 2> $(VENV)/lock.log || { \
+	    cat $(VENV)/lock.log; \
+	    if grep -q "DO NOT MATCH THE HASHES" $(VENV)/lock.log; then exit 1; fi; \
+	    echo "$(LOCK) cannot be installed here (see above): the ranges of pyproject.toml are used"; }; fi
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from omegaconf import DictConfig
 
 from astrom3.errors import UserError, shown
 from astrom3.files import OutputFolder, read_text
+from astrom3.inference.confidence import CONFIDENCE
 
 log = logging.getLogger(__name__)
 ONNX = "onnx"
@@ -66,6 +68,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         if weights is not None or out.resolve() != source.resolve():
             save_weights(model.network, stage)
         write_statistics(model, source, stage)
+        if CONFIDENCE in names:
+            shutil.copyfile(source / CONFIDENCE, stage / CONFIDENCE)
         if with_onnx:
             files = onnx.export(model, stage / ONNX, lambda text: log.info("%s", text))
         name = cfg.name or cfg.push or Path(cfg.model).name
@@ -118,6 +122,8 @@ def folder_of(
             f"{shown(out)} is the export of another model: give another out=<folder>, or overwrite=true to replace it"
         )
     names = [CARD] if in_place else [*own, CARD]
+    if not in_place and (source / CONFIDENCE).is_file():
+        names.append(CONFIDENCE)
     if in_place and not (out / PREPROCESSING).exists():
         names.append(PREPROCESSING)
     return folder, names, made_of

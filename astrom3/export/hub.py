@@ -8,7 +8,16 @@ from pathlib import Path
 
 from astrom3.errors import UserError, shown
 
-FILES = ["config.json", "model.safetensors", "preprocessing.json", "README.md", "onnx/*.onnx"]
+FILES = [
+    "config.json",
+    "model.safetensors",
+    "native.json",
+    "native.safetensors",
+    "preprocessing.json",
+    "confidence.json",
+    "README.md",
+    "onnx/*.onnx",
+]
 
 
 def check_name(repo: str) -> None:

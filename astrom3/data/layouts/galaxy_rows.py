@@ -144,8 +144,8 @@ class ColumnGalaxies(GalaxyRows):
         flux, there, misshapen = nested_rows(columns[0], (PIXELS,))
         if flux[0].size != PIXELS and there.any():
             raise UserError(
-                f"{self.name}: a spectrum has {flux[0].size} pixels where the grid of SpecFormer has {PIXELS}: bring "
-                "the data to it with python -m astrom3.convert kind=galaxies"
+                f"{self.name}: a spectrum has {flux[0].size} pixels where the grid of SpecFormer has {PIXELS}: write "
+                "the data again on that grid (astrom3.modalities.resampling does it)"
             )
         ivar = None
         if len(columns) > 1:
