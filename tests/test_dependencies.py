@@ -29,6 +29,10 @@ NOT_IMPORTED = {
     "hatchling": "builds the wheel",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
+    "jinja2": "huggingface_hub fills the template of a card with it",
+    "mkdocs-material": "the theme of the site",
+    "mkdocstrings[python]": "a plugin of mkdocs",
+    "zuko": "experiments.astroclip draws posteriors with it",
     "ruff": "a program",
     "mypy": "a program",
 }

@@ -115,7 +115,7 @@ def test_damaged_and_absent_files(tmp_path):
     with pytest.raises(UserError, match="damaged"):
         published.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
+    with pytest.raises(UserError, match="no JSON"):
         published.load(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match=r"holds no config\.json"):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from astrom3.encoders.folded import FoldedEncoder
-from astrom3.modalities.bands_view import REFERENCE, WAVELENGTH
+from astrom3.modalities.constants import REFERENCE, WAVELENGTH
 
 CENTRES = (3600.0, 4700.0, 6200.0, 7600.0, 9000.0)  # Angstrom
 WIDTH = 0.03  # of a range, in log10 of the wavelength

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from astrom3.modalities.galaxy_views import MAGNITUDES
+from astrom3.modalities.constants import MAGNITUDES
 
 CENTRE = (18.8, 18.0, 17.4)  # of g, r, z [mag]
 WIDTH = 1.3  # [mag]

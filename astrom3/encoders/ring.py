@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from astrom3.modalities.ring_view import CHANNELS, FEATURES, RING, SCALAR, SCALARS
-from astrom3.modalities.variability import COUNT
+from astrom3.modalities.constants import CHANNELS, FEATURES, RING, SCALAR, SCALARS, VARIABILITY_FEATURES
 
 KERNEL = 5  # phases that a convolution reads
 
@@ -58,8 +57,8 @@ class VariabilityEncoder(nn.Module):
         super().__init__()
         self.out_features = out_features
         self.dropout = dropout
-        self.norm = nn.BatchNorm1d(COUNT)
-        self.mlp = two_layers(COUNT, out_features, dropout)
+        self.norm = nn.BatchNorm1d(VARIABILITY_FEATURES)
+        self.mlp = two_layers(VARIABILITY_FEATURES, out_features, dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.mlp(self.norm(features).clamp(-5.0, 5.0))

@@ -20,6 +20,7 @@ from torch import Tensor
 from astrom3.data.sampler import WINDOW, draw
 from astrom3.kernel import kernel
 from astrom3.modalities.bands import CheckedBands, check_bands
+from astrom3.modalities.constants import REFERENCE
 from astrom3.modalities.quality import frozen
 from astrom3.modalities.scaled_view import (
     FEATURES,
@@ -35,8 +36,6 @@ from astrom3.modalities.view import Arrays, Members, Reader, StoredView, registe
 
 NAME = "photometry-bands"
 CHANNELS = 12
-WAVELENGTH = 11  # channel of log10(wavelength / REFERENCE)
-REFERENCE = 5500.0  # Angstrom; also taken for points whose band is not known
 LIMITS = (-1.0, 1.0)  # of that channel: 550 Angstrom to 5.5 micrometres
 
 

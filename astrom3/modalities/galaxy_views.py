@@ -17,6 +17,7 @@ from torch import Tensor
 
 from astrom3.data.sampler import draw
 from astrom3.errors import UserError
+from astrom3.modalities.constants import MAGNITUDES
 from astrom3.modalities.crops import CropSettings
 from astrom3.modalities.quality import Checked, frozen
 from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
@@ -26,7 +27,6 @@ SIZE = 152  # pixels of an image's side
 BANDS = 3  # g, r, z
 FLUX = "specformer/flux"
 CUTOUT = "cutout/flux"
-MAGNITUDES = "magnitudes/grz"
 GLOBAL_CROPS = "cutout/global"
 LOCAL_CROPS = "cutout/local"
 CROP_DRAW = 6  # purpose of draws, beside those of data/sampler.py, data/streaming.py and modalities/astromer_masks.py

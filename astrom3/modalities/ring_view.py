@@ -21,17 +21,13 @@ from torch import Tensor
 from astrom3.data.sampler import draw
 from astrom3.kernel import kernel
 from astrom3.modalities.altered import alter
+from astrom3.modalities.constants import CHANNELS, FEATURES, RING, SCALAR, SCALARS
 from astrom3.modalities.quality import frozen
 from astrom3.modalities.scaled_view import SHORTEST_PERIOD, ScaledPhotometry
 from astrom3.modalities.variability import COUNT, measure
 from astrom3.modalities.view import Arrays, Members, Reader, register
 
 PHASES = 64
-CHANNELS = 4
-SCALARS = 5
-RING = "folded/ring"
-SCALAR = "folded/scalars"
-FEATURES = "variability/features"
 FOLDED_DRAW = 21  # purposes of draws, beside those of sampler.py, streaming.py and splits.py
 MEASURED_DRAW = 22
 FLOOR = 1e-3  # weight of the wide kernel that fills gaps in the folded curve

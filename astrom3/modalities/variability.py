@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from astrom3.kernel import kernel
+from astrom3.modalities.constants import VARIABILITY_FEATURES
 from astrom3.modalities.features import _fourier_fit
 
 LAGS = (1, 2, 4, 8, 16, 32)  # in points, of the structure function
@@ -27,7 +28,7 @@ NAMES = (
     "cos_21", "sin_21", "cos_31", "sin_31", "cos_41", "sin_41", "explained", "explained_double", "odd_share",
     "model_skewness", "faint_share", "minima_ratio", "folded_cusum", "model_range", "rise_phase", "known_period",
 )  # fmt: skip
-COUNT = len(NAMES)
+COUNT = VARIABILITY_FEATURES
 LARGEST = 10.0  # of any feature
 GRID = 64  # phases of the model
 

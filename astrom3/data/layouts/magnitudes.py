@@ -16,8 +16,17 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.data.layouts.columns import ColumnFile
-from astrom3.data.layouts.ours import LAYOUT, VERSIONS, assigned_rows, label_ids, read_about, read_json, unique_ids
-from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, text_column
+from astrom3.data.layouts.ours import (
+    LAYOUT,
+    VERSIONS,
+    assigned_rows,
+    label_column,
+    label_ids,
+    read_about,
+    read_json,
+    unique_ids,
+)
+from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError
@@ -56,7 +65,7 @@ class MagnitudeTable(ParquetTable):
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label", "period"])
         root = Path(str(self.files[0])).parent.parent
-        labels, unknown, names = label_ids(text_column(table, "label", root, nulls=True), self.classes)
+        labels, unknown, names = label_ids(label_column(table, self.classes, root), self.classes)
         ids = unique_ids(table, root)
         values = np.full((len(ids), len(ALL_COLS)), np.nan)
         values[:, COLUMN["period"]] = numbers(table["period"].combine_chunks())

@@ -87,7 +87,7 @@ class ObjectTable(ParquetTable):
     @cached_property
     def _catalogue(self) -> Catalogue:
         table = self.small_columns(["object_id", "label", "photo_cols", "meta_cols"])
-        labels, unknown, names = label_ids(text_column(table, "label", self.root, nulls=True), self.classes)
+        labels, unknown, names = label_ids(label_column(table, self.classes, self.root), self.classes)
         values = np.full((len(table), len(ALL_COLS)), np.nan)
         columns = {"photo_cols": PHOTO_COLS, "meta_cols": META_COLS}
         for group, members in columns.items():
@@ -152,6 +152,13 @@ def label_names(column: pa.ChunkedArray, classes: tuple[str, ...]) -> list[str |
         return labels
     number = {i: name for i, name in enumerate(classes)}
     return [None if label in (None, UNLABELLED) else number.get(label, str(label)) for label in labels]
+
+
+def label_column(table: pa.Table, classes: tuple[str, ...], source: Path) -> list[str | None]:
+    """The column label as names, None without one; UserError where it is neither text nor positions in `classes`."""
+    if pa.types.is_integer(table["label"].type):
+        return label_names(table["label"], classes)
+    return text_column(table, "label", source, nulls=True)
 
 
 def label_ids(labels: list[str | None], classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
