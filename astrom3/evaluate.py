@@ -35,9 +35,16 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     data, module = build(trained, cfg.allow)
     evaluation.load_best(module, run)
     trainer = registry.instantiate(
-        trained.trainer, cfg.allow, devices=1, strategy="auto", precision=precision(trained.trainer), logger=False,
-        enable_progress_bar=on_terminal(), enable_model_summary=False, enable_checkpointing=False,
-    )  # fmt: skip
+        trained.trainer,
+        cfg.allow,
+        devices=1,
+        strategy="auto",
+        precision=precision(trained.trainer),
+        logger=False,
+        enable_progress_bar=on_terminal(),
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
     scores = evaluation.test_best(trainer, module, data, trained.seed)
     if "accuracy" in scores:
         if cfg.calibrate and confidence.fit(run, data, cfg.allow) is None:

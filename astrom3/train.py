@@ -73,10 +73,16 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     callbacks = [KeepFrozen(cfg.get("keep", "auto")), *standard]
     logger = registry.instantiate(cfg.logger, allow)
     trainer = registry.instantiate(
-        cfg.trainer, allow, precision=precision(cfg.trainer), callbacks=callbacks, logger=logger,
-        default_root_dir=str(run), enable_progress_bar=progress, enable_model_summary=progress,
+        cfg.trainer,
+        allow,
+        precision=precision(cfg.trainer),
+        callbacks=callbacks,
+        logger=logger,
+        default_root_dir=str(run),
+        enable_progress_bar=progress,
+        enable_model_summary=progress,
         plugins=[AtomicCheckpointIO(), *plugins],
-    )  # fmt: skip
+    )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         evaluation.load_best(module, run)

@@ -39,11 +39,24 @@ probabilities of a test curve are averaged over 16 windows drawn at random and, 
 differ in first weights and dropout. Deviations are over the 5 splits, whose test sets overlap."""
 
 # What differs between the variants; chosen among them by the validation sets, mean over the five splits.
-SMALL = ["encoders.photometry.d_model=32", "encoders.photometry.d_ff=64", "encoders.photometry.e_layers=2",
-         "encoders.photometry.honour_dropout=true", "encoders.photometry.dropout=0.1",
-         "optim.lr=0.001", "optim.beta1=0.9", "optim.weight_decay=0.0001", "trainer.gradient_clip_val=5.0",
-         "epochs=40", "schedule.warmup_epochs=3", "schedule.patience=5", "schedule.factor=0.3",
-         "early_stopping.patience=15", "data.batch_size=32", "data.eval_batch_size=128"]  # fmt: skip
+SMALL = [
+    "encoders.photometry.d_model=32",
+    "encoders.photometry.d_ff=64",
+    "encoders.photometry.e_layers=2",
+    "encoders.photometry.honour_dropout=true",
+    "encoders.photometry.dropout=0.1",
+    "optim.lr=0.001",
+    "optim.beta1=0.9",
+    "optim.weight_decay=0.0001",
+    "trainer.gradient_clip_val=5.0",
+    "epochs=40",
+    "schedule.warmup_epochs=3",
+    "schedule.patience=5",
+    "schedule.factor=0.3",
+    "early_stopping.patience=15",
+    "data.batch_size=32",
+    "data.eval_batch_size=128",
+]
 ALL_ATTEND = ["encoders.photometry.factor=40", "encoders.photometry.evaluation=full"]  # 40 * ceil(ln 200) > 200
 VARIANTS = {"all queries attend": SMALL + ALL_ATTEND, "few queries attend, as published": SMALL}
 
@@ -60,8 +73,18 @@ def prepare(real: Path, work: Path) -> Path:
     with tarfile.open(real / "asas-v/asas_training_set.tar.gz") as archive:
         archive.extractall(work, filter="data")
     table = real / "asas-v/asas_training_set_classes.dat"
-    convert(compose(["survey=asas_v", f"table={table}", f"root={work}/asas_training_set", f"out={out}",
-                     "split_fractions=[0.7,0.1,0.2]"], "convert"))  # fmt: skip
+    convert(
+        compose(
+            [
+                "survey=asas_v",
+                f"table={table}",
+                f"root={work}/asas_training_set",
+                f"out={out}",
+                "split_fractions=[0.7,0.1,0.2]",
+            ],
+            "convert",
+        )
+    )
     return out
 
 
@@ -74,9 +97,20 @@ def run_one(data: Path, work: Path, variant: str, split: int, member: int) -> st
     torch.set_num_threads(1)
     seed = SEEDS[(SEEDS.index(split) + member) % len(SEEDS)]
     folder = work / "runs" / re.sub(r"\W+", "-", variant) / f"split-{split}"
-    cfg = compose(["mode=photo", "data=local", f"data.path={data}", f"data.cache={work}/store", f"root={folder}",
-                   f"seed={seed}", f"datamodule.seed={split}", "trainer=cpu", "trainer.enable_progress_bar=false",
-                   *VARIANTS[variant]])  # fmt: skip
+    cfg = compose(
+        [
+            "mode=photo",
+            "data=local",
+            f"data.path={data}",
+            f"data.cache={work}/store",
+            f"root={folder}",
+            f"seed={seed}",
+            f"datamodule.seed={split}",
+            "trainer=cpu",
+            "trainer.enable_progress_bar=false",
+            *VARIANTS[variant],
+        ]
+    )
     train(cfg)
     return str(cfg.run)
 
@@ -127,9 +161,7 @@ def scores(chance: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     predicted = chance.argmax(1)
     recall = [float((predicted[truth == c] == c).mean()) for c in np.unique(truth)]
     loss = -np.log(np.maximum(chance[np.arange(len(truth)), truth], 1e-6)).mean()
-    return {
-        "accuracy": float((predicted == truth).mean()), "macro_recall": float(np.mean(recall)), "loss": float(loss)
-    }  # fmt: skip
+    return {"accuracy": float((predicted == truth).mean()), "macro_recall": float(np.mean(recall)), "loss": float(loss)}
 
 
 def averaged(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -145,7 +177,8 @@ def baselines(data: Path) -> dict[str, Any]:
     out: dict[str, Any] = {"majority": {}, "forest": {}}
     for split in SEEDS:
         source = open_source(data, "full", split)
-        train, test = source.catalogue("train"), source.catalogue("test")
+        train = source.catalogue("train")
+        test = source.catalogue("test")
         share = np.bincount(train.labels, minlength=len(source.classes)) / len(train.labels)
         out["majority"][str(split)] = scores(np.tile(share, (len(test.labels), 1)), test.labels)
         rows = []
@@ -165,8 +198,11 @@ def spread(rows: list[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    options = {"real": os.environ.get("ASTROM3_REAL", str(ROOT.parent / "shared" / "real")),
-               "work": str(ROOT / "runs" / "asas_v"), "workers": "2"}  # fmt: skip
+    options = {
+        "real": os.environ.get("ASTROM3_REAL", str(ROOT.parent / "shared" / "real")),
+        "work": str(ROOT / "runs" / "asas_v"),
+        "workers": "2",
+    }
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")
         if key not in options or not value:
@@ -211,8 +247,10 @@ def report(results: dict[str, Any]) -> None:
     variants = results["variants"]
     validation = {v: over_splits(r, "validation", "ensemble") for v, r in variants.items()}
     chosen = min(validation, key=lambda v: validation[v]["loss"][0])
-    rows = [("most frequent class", over_splits(results["majority"])),
-            ("random forest on the four features", over_splits(results["forest"]))]  # fmt: skip
+    rows = [
+        ("most frequent class", over_splits(results["majority"])),
+        ("random forest on the four features", over_splits(results["forest"])),
+    ]
     for kind in ("member, centred window", "member", "ensemble"):
         rows += [(f"{v}: {kind}", over_splits(r, "test", kind)) for v, r in variants.items()]
     results["chosen"] = chosen

@@ -29,11 +29,22 @@ def fold_scores(data: Path, work: Path, fold: int, epochs: int) -> dict[str, Any
     """What the test split of a fold says, trained where that has not been done."""
     from astrom3.train import train
 
-    cfg = compose([
-        "mode=photo", "size=small", "recipe=survey", "trainer=cpu", "seed=42", f"fold={fold}", f"folds={FOLDS}",
-        f"epochs={epochs}", f"root={work}/runs/{data.name}", "data=local", f"data.path={data}",
-        f"data.cache={work}/store",
-    ])  # fmt: skip
+    cfg = compose(
+        [
+            "mode=photo",
+            "size=small",
+            "recipe=survey",
+            "trainer=cpu",
+            "seed=42",
+            f"fold={fold}",
+            f"folds={FOLDS}",
+            f"epochs={epochs}",
+            f"root={work}/runs/{data.name}",
+            "data=local",
+            f"data.path={data}",
+            f"data.cache={work}/store",
+        ]
+    )
     scores = train(cfg)
     evaluated = Path(cfg.run) / "evaluation.json"
     if not scores.get("confidence") and evaluated.is_file():
@@ -88,8 +99,10 @@ def run(real: Path, work: Path, epochs: int, coverage: float = 0.9) -> str:
 
 def main() -> None:
     options = {
-        "real": str(ROOT.parent / "shared" / "real"), "work": str(ROOT / "runs" / "confidence"), "epochs": "12",
-    }  # fmt: skip
+        "real": str(ROOT.parent / "shared" / "real"),
+        "work": str(ROOT / "runs" / "confidence"),
+        "epochs": "12",
+    }
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")
         if key not in options or not value:

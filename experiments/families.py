@@ -29,8 +29,19 @@ PHOTOMETRY = {
 }
 SPECTRA = {"GalSpecNet": [], "SpecFormer": ["encoder/spectra=astroclip-{size}"]}
 ABSENT = ["data.missing_spectra=0.5", "data.missing_light_curves=0.3"]
-COLUMNS = ("mode", "encoder", "parameters", "seconds", "accuracy", "macro_f1", "photometry", "spectra", "metadata",
-           "mean", "note")  # fmt: skip
+COLUMNS = (
+    "mode",
+    "encoder",
+    "parameters",
+    "seconds",
+    "accuracy",
+    "macro_f1",
+    "photometry",
+    "spectra",
+    "metadata",
+    "mean",
+    "note",
+)
 
 
 def combinations(size: str) -> list[tuple[str, str, list[str]]]:
@@ -125,9 +136,13 @@ def run(options: dict[str, str]) -> str:
 
 def main() -> None:
     options = {
-        "data": "simulated", "objects": "1000", "size": "tiny", "epochs": "6", "seed": "42",
+        "data": "simulated",
+        "objects": "1000",
+        "size": "tiny",
+        "epochs": "6",
+        "seed": "42",
         "work": str(ROOT / "runs" / "families"),
-    }  # fmt: skip
+    }
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")
         if key not in options or not value:

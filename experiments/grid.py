@@ -50,7 +50,8 @@ def grid(arguments: list[str]) -> None:
     rest = [f"{key}={value}" for key, value in given.items()]
     launcher = config.launcher_of(rest)
     check(axes, rest)
-    root, runs = Path(given.get("root", "runs")), all_runs(axes)
+    root = Path(given.get("root", "runs"))
+    runs = all_runs(axes)
     if not runs:
         raise UserError("there is nothing to train: init=scratch needs no pre-training, and there is no other mode")
     before = [run for run in runs if finished(root, run)]

@@ -19,8 +19,11 @@ import numpy as np
 
 ROOT = Path("runs/head_merge")
 OUT = Path(__file__).parent / "head_merge"
-MERGES, SEEDS = ("published", "usual"), ("42", "0", "66", "12", "123")
-OBJECTS, EPOCHS, DRAWS = 3000, 30, 5
+MERGES = ("published", "usual")
+SEEDS = ("42", "0", "66", "12", "123")
+OBJECTS = 3000
+EPOCHS = 30
+DRAWS = 5
 DATA = ["data=simulated", f"data.objects={OBJECTS}"]
 TRAINING = ["mode=photo", "sub=full", "size=small", "trainer=cpu", f"epochs={EPOCHS}"]
 log = logging.getLogger(__name__)
@@ -32,8 +35,19 @@ def main(*overrides: str, root: Path = ROOT, out: Path = OUT) -> list[dict[str, 
     from astrom3.train import train
 
     for merge in MERGES:
-        run("train", train, ["-m", *TRAINING, *DATA, f"encoders.photometry.head_merge={merge}",
-                             f"seed={','.join(SEEDS)}", f"root={root}/{merge}", *overrides])  # fmt: skip
+        run(
+            "train",
+            train,
+            [
+                "-m",
+                *TRAINING,
+                *DATA,
+                f"encoders.photometry.head_merge={merge}",
+                f"seed={','.join(SEEDS)}",
+                f"root={root}/{merge}",
+                *overrides,
+            ],
+        )
     rows = []
     for merge in MERGES:
         for seed in SEEDS:
@@ -71,8 +85,20 @@ def write(rows: list[dict[str, Any]], out: Path, overrides: tuple[str, ...]) -> 
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    text = "\n".join(["# Head merge and drawn keys", "", *about(rows, overrides), "", *table(rows), "", *paired(rows),
-                      "", "![Accuracy](results.png)", ""])  # fmt: skip
+    text = "\n".join(
+        [
+            "# Head merge and drawn keys",
+            "",
+            *about(rows, overrides),
+            "",
+            *table(rows),
+            "",
+            *paired(rows),
+            "",
+            "![Accuracy](results.png)",
+            "",
+        ]
+    )
     (out / "results.md").write_text(text)
     picture(rows, out / "results.png")
     print(text)
@@ -113,10 +139,29 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             )
             sampled = kind.startswith("sampled")
             cosine = values(rows, merge, kind, "cosine")
-            lines.append([merge, kind, spread(accuracy), f"{drawn.mean():.2f}" if sampled else "-", spread(flipped),
-                          spread(between) if sampled else "-", spread(cosine, 4)])  # fmt: skip
-    return markdown(["trained with", "tested with", "accuracy [%]", "deviation of the draws", "changed [%]",
-                     "between draws [%]", "cosine of the embeddings"], lines)  # fmt: skip
+            lines.append(
+                [
+                    merge,
+                    kind,
+                    spread(accuracy),
+                    f"{drawn.mean():.2f}" if sampled else "-",
+                    spread(flipped),
+                    spread(between) if sampled else "-",
+                    spread(cosine, 4),
+                ]
+            )
+    return markdown(
+        [
+            "trained with",
+            "tested with",
+            "accuracy [%]",
+            "deviation of the draws",
+            "changed [%]",
+            "between draws [%]",
+            "cosine of the embeddings",
+        ],
+        lines,
+    )
 
 
 def paired(rows: list[dict[str, Any]]) -> list[str]:

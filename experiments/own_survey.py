@@ -45,7 +45,8 @@ def write_files(folder: Path, n: int) -> Path:
         writer = csv.writer(file)
         writer.writerow(["name", "class", "curve", "spectrum", *COLUMNS.values(), "ra", "dec"])
         for i, found in enumerate(observations(tables[0], rows)):
-            name, spectrum = f"star-{i}", "" if i % 10 == 9 else f"spectra/star-{i}.csv"
+            name = f"star-{i}"
+            spectrum = "" if i % 10 == 9 else f"spectra/star-{i}.csv"
             time, flux, error = found.light_curve  # type: ignore[misc]
             good = flux > 0
             columns = time[good], -2.5 * np.log10(flux[good] / zero), 2.5 / np.log(10) * error[good] / flux[good]
@@ -79,8 +80,12 @@ def asas(real: Path, work: Path, *overrides: str, what: Sequence[str] = WHAT) ->
     train(cfg)
     run = str(cfg.run)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    analyse(compose([f"model={run}", *here, f"out={work}/analysis", f"what=[{','.join(what)}]", "device=cpu",
-                     "overwrite=true"], "analyse"))  # fmt: skip
+    analyse(
+        compose(
+            [f"model={run}", *here, f"out={work}/analysis", f"what=[{','.join(what)}]", "device=cpu", "overwrite=true"],
+            "analyse",
+        )
+    )
     explore(compose([f"model={run}", *here, f"out={work}/asas.html", "map=pca", "device=cpu"], "explore"))
     numbers = from_raw(run, data, work)
     for name in ("report.md", *(f"{name}.png" for name in what)):
@@ -112,11 +117,13 @@ def from_raw(run: str, data: Path, work: Path) -> dict[str, Any]:
     tested = json.loads((Path(run) / "metrics.json").read_text())
     predicted = stored.predicted[order]
     return {
-        "objects": len(rows), "accuracy_raw": float(right.mean()),
-        "accuracy_embedded": float((predicted == stored.labels[order]).mean()), "accuracy_tested": tested["accuracy"],
+        "objects": len(rows),
+        "accuracy_raw": float(right.mean()),
+        "accuracy_embedded": float((predicted == stored.labels[order]).mean()),
+        "accuracy_tested": tested["accuracy"],
         "macro_recall_tested": tested["macro_recall"],
         "largest_difference": float(np.abs(classified.probabilities - stored.probabilities[order]).max()),
-    }  # fmt: skip
+    }
 
 
 def report(numbers: dict[str, Any]) -> None:

@@ -27,12 +27,24 @@ SEEDS = (42, 0, 66)
 PER_CLASS = 400
 SURVEYS = {
     "crts-sss": {
-        "EW/EB": "EW", "EA": "EA", "RRab": "RRAB", "RRc": "RRC", "ROT": "ROT", "LPV": "LPV", "DSCT": "DSCT",
+        "EW/EB": "EW",
+        "EA": "EA",
+        "RRab": "RRAB",
+        "RRc": "RRC",
+        "ROT": "ROT",
+        "LPV": "LPV",
+        "DSCT": "DSCT",
     },
     "asas-acvs": {
-        "mira": "M", "k": "EW", "d": "EA", "rr-ab": "RRAB", "rr-c": "RRC", "sd": "EB", "ds": "DSCT",
+        "mira": "M",
+        "k": "EW",
+        "d": "EA",
+        "rr-ab": "RRAB",
+        "rr-c": "RRC",
+        "sd": "EB",
+        "ds": "DSCT",
     },
-}  # fmt: skip
+}
 NETWORKS = {
     "recipe=survey": ["recipe=survey"],
     "recipe=published": ["epochs=30", "optim.lr=0.003"],  # the guide's command of before
@@ -84,9 +96,13 @@ def prepare(real: Path, work: Path, survey: str, per_class: int = PER_CLASS, per
     if periods:
         catalogue[:, ALL_COLS.index("period")] = np.array(table["period"].to_pylist(), dtype=float)
     objects = Objects(
-        [str(i) for i in table["id"].to_pylist()], classes, catalogue,
-        list(zip(*columns, strict=True)), [None] * n, tuple(sorted(set(classes))),
-    )  # fmt: skip
+        [str(i) for i in table["id"].to_pylist()],
+        classes,
+        catalogue,
+        list(zip(*columns, strict=True)),
+        [None] * n,
+        tuple(sorted(set(classes))),
+    )
     recipe = Recipe(read_curve, no_spectrum, "missing" if periods else "all")
     convert_objects(objects, recipe, out, name=survey, provenance={"converted": {"sample": survey}}, workers=1)
     return out
@@ -169,10 +185,19 @@ def networks(data: Path, work: Path, row: str) -> dict[tuple[str, int], tuple[fl
     scores = {}
     for seed in SEEDS:
         folder = f"{work}/runs/{data.name}-{row.partition('=')[2]}"
-        cfg = compose([
-            "mode=photo", "size=small", "trainer=cpu", f"seed={seed}", f"root={folder}", "data=local",
-            f"data.path={data}", f"data.cache={work}/store", *NETWORKS[row],
-        ])  # fmt: skip
+        cfg = compose(
+            [
+                "mode=photo",
+                "size=small",
+                "trainer=cpu",
+                f"seed={seed}",
+                f"root={folder}",
+                "data=local",
+                f"data.path={data}",
+                f"data.cache={work}/store",
+                *NETWORKS[row],
+            ]
+        )
         tested = train(cfg)
         scores[row, seed] = tested["accuracy"], tested["macro_f1"]
     return scores

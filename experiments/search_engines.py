@@ -30,7 +30,11 @@ from typing import Any
 
 import numpy as np
 
-WIDTH, TOP, QUERIES, GROUPS, THREADS = 512, 10, 200, 200, 2
+WIDTH = 512
+TOP = 10
+QUERIES = 200
+GROUPS = 200
+THREADS = 2
 LIMIT = 300  # seconds for a build
 BLOCK = 20_000
 OUT = Path(__file__).parent / "search_engines"
@@ -39,7 +43,8 @@ Ask = Callable[[np.ndarray, bool], np.ndarray]  # query (D,), with the condition
 
 def vectors(n: int, seed: int) -> np.ndarray:
     """Unit vectors (n, WIDTH) float32."""
-    fixed, rng = np.random.default_rng(99), np.random.default_rng(seed)
+    fixed = np.random.default_rng(99)
+    rng = np.random.default_rng(seed)
     spread = np.arange(1, WIDTH + 1, dtype=np.float32) ** -0.9
     rotation = np.linalg.qr(fixed.standard_normal((WIDTH, WIDTH)))[0].astype(np.float32)
     centres = fixed.standard_normal((GROUPS, WIDTH)).astype(np.float32) * spread
@@ -61,7 +66,8 @@ def kinds(n: int) -> np.ndarray:
 
 def truth(base: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Numbers of the exact TOP nearest, (2, QUERIES, TOP): of all, and with the condition."""
-    kind, found = kinds(len(base)), []
+    kind = kinds(len(base))
+    found = []
     for keep in (np.ones(len(base), bool), kind == 3):
         rows = np.flatnonzero(keep)
         similarity = np.concatenate([queries @ base[rows[i : i + BLOCK]].T for i in range(0, len(rows), BLOCK)], 1)
@@ -80,7 +86,8 @@ class Lance:
     package = "lancedb"
 
     def __init__(self, kind: str | None, nprobes: int = 32):
-        self.kind, self.nprobes = kind, nprobes
+        self.kind = kind
+        self.nprobes = nprobes
 
     def build(self, base: np.ndarray, folder: Path) -> None:
         import lancedb
@@ -119,7 +126,8 @@ class Faiss:
 
         faiss.omp_set_num_threads(THREADS)
         pq.write_table(pa.table({"n": np.arange(len(base)), "kind": kinds(len(base))}), folder / "columns.parquet")
-        start, index = time.monotonic(), faiss.index_factory(WIDTH, self.factory, faiss.METRIC_INNER_PRODUCT)
+        start = time.monotonic()
+        index = faiss.index_factory(WIDTH, self.factory, faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
             index.train(np.ascontiguousarray(base[:65_536]))
         for i in range(0, len(base), BLOCK):
@@ -134,7 +142,8 @@ class Faiss:
         import pyarrow.parquet as pq
 
         faiss.omp_set_num_threads(THREADS)
-        index, columns = faiss.read_index(str(folder / "index")), pq.read_table(folder / "columns.parquet")
+        index = faiss.read_index(str(folder / "index"))
+        columns = pq.read_table(folder / "columns.parquet")
         family = {"IVF": faiss.SearchParametersIVF, "HNS": faiss.SearchParametersHNSW}.get(self.factory[:3])
         own = {"IVF": {"nprobe": 32}, "HNS": {"efSearch": 128}}.get(self.factory[:3], {})
 
@@ -157,7 +166,8 @@ class Usearch:
         from usearch.index import Index
 
         np.save(folder / "columns.npy", kinds(len(base)))
-        start, index = time.monotonic(), Index(ndim=WIDTH, metric="cos", dtype="f16")
+        start = time.monotonic()
+        index = Index(ndim=WIDTH, metric="cos", dtype="f16")
         for i in range(0, len(base), BLOCK):
             index.add(np.arange(i, min(i + BLOCK, len(base))), base[i : i + BLOCK], threads=THREADS)
             if time.monotonic() - start > LIMIT and i + BLOCK < len(base):
@@ -180,10 +190,15 @@ class Usearch:
 
 
 ENGINES: dict[str, Any] = {
-    "LanceDB exact": Lance(None), "LanceDB IVF_HNSW_SQ": Lance("IVF_HNSW_SQ"), "LanceDB IVF_SQ": Lance("IVF_SQ"),
-    "LanceDB IVF_PQ": Lance("IVF_PQ"), "FAISS exact": Faiss("Flat"), "FAISS IVF1024": Faiss("IVF1024,Flat"),
-    "FAISS HNSW32": Faiss("HNSW32"), "usearch HNSW f16": Usearch(),
-}  # fmt: skip
+    "LanceDB exact": Lance(None),
+    "LanceDB IVF_HNSW_SQ": Lance("IVF_HNSW_SQ"),
+    "LanceDB IVF_SQ": Lance("IVF_SQ"),
+    "LanceDB IVF_PQ": Lance("IVF_PQ"),
+    "FAISS exact": Faiss("Flat"),
+    "FAISS IVF1024": Faiss("IVF1024,Flat"),
+    "FAISS HNSW32": Faiss("HNSW32"),
+    "usearch HNSW f16": Usearch(),
+}
 
 
 # --- one figure a process ------------------------------------------------------------------------------------------
@@ -194,7 +209,8 @@ class Memory(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.most, self.over = 0.0, threading.Event()
+        self.most = 0.0
+        self.over = threading.Event()
         self.start()
 
     def run(self) -> None:
@@ -204,7 +220,9 @@ class Memory(threading.Thread):
 
 
 def build(name: str, root: Path) -> dict[str, Any]:
-    base, memory, start = np.load(root / "base.npy", mmap_mode="r"), Memory(), time.perf_counter()
+    base = np.load(root / "base.npy", mmap_mode="r")
+    memory = Memory()
+    start = time.perf_counter()
     try:
         ENGINES[name].build(base, root / "engine")
     except OutOfTime as reached:
@@ -214,12 +232,16 @@ def build(name: str, root: Path) -> dict[str, Any]:
 
 
 def ask(name: str, root: Path) -> dict[str, Any]:
-    queries, right, memory = np.load(root / "queries.npy"), np.load(root / "right.npy"), Memory()
-    search, numbers = ENGINES[name].ask(root / "engine"), dict[str, Any]()
+    queries = np.load(root / "queries.npy")
+    right = np.load(root / "right.npy")
+    memory = Memory()
+    search = ENGINES[name].ask(root / "engine")
+    numbers = dict[str, Any]()
     for condition in (False, True):
         for q in queries[:5]:
             search(q, condition)
-        start, found = time.perf_counter(), []
+        start = time.perf_counter()
+        found = []
         for q in queries:
             found.append(search(q, condition))
             if time.perf_counter() - start > 60:
@@ -247,9 +269,11 @@ def apart(step: str, name: str, root: Path) -> dict[str, Any]:
 
 
 def measure(n: int) -> list[dict[str, Any]]:
-    root, results = Path(tempfile.mkdtemp(prefix="astrom3-engines-")), list[dict[str, Any]]()
+    root = Path(tempfile.mkdtemp(prefix="astrom3-engines-"))
+    results = list[dict[str, Any]]()
     try:
-        base, queries = vectors(n, 0), vectors(QUERIES, 1)
+        base = vectors(n, 0)
+        queries = vectors(QUERIES, 1)
         np.save(root / "base.npy", base)
         np.save(root / "queries.npy", queries)
         np.save(root / "right.npy", truth(base, queries))
@@ -287,15 +311,33 @@ neighbours."""
 
 
 def report(results: list[dict[str, Any]]) -> str:
-    head = ["vectors", "engine", "build [s]", "memory, build [MB]", "memory, search [MB]", "disk [MB]", "queries/s",
-            "recall@10", "queries/s, condition", "recall@10, condition"]  # fmt: skip
+    head = [
+        "vectors",
+        "engine",
+        "build [s]",
+        "memory, build [MB]",
+        "memory, search [MB]",
+        "disk [MB]",
+        "queries/s",
+        "recall@10",
+        "queries/s, condition",
+        "recall@10, condition",
+    ]
     rows = [head, ["---:", "---", *["---:"] * 8], *map(row, results)]
     packages = ", ".join(f"{p} {version(p)}" for p in dict.fromkeys(e.package for e in ENGINES.values()))
-    return "\n".join([
-        "# Engines for the similarity search", "", f"{packages}; {os.cpu_count()} cores shared with other work, so "
-        "times are good to a factor of two. How: the first lines of experiments/search_engines.py.", "",
-        *("| " + " | ".join(r) + " |" for r in rows), "", CHOSEN, "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Engines for the similarity search",
+            "",
+            f"{packages}; {os.cpu_count()} cores shared with other work, so "
+            "times are good to a factor of two. How: the first lines of experiments/search_engines.py.",
+            "",
+            *("| " + " | ".join(r) + " |" for r in rows),
+            "",
+            CHOSEN,
+            "",
+        ]
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -25,12 +25,10 @@ import numpy as np
 ROOT = Path("runs/simulated")
 SINGLE = ("spectra", "photo", "meta")  # modes of the comparison of precisions
 OUT = Path(__file__).parent / "simulated_survey"
-MODES, SUBS, SEEDS, RATES = (
-    ("spectra", "photo", "meta", "all"),
-    ("sub10", "sub25"),
-    ("42", "0", "66"),
-    ("0.001", "0.003", "0.01"),
-)
+MODES = ("spectra", "photo", "meta", "all")
+SUBS = ("sub10", "sub25")
+SEEDS = ("42", "0", "66")
+RATES = ("0.001", "0.003", "0.01")
 COMMON = ["size=small", "data=simulated", "data.objects=10000", "trainer=cpu", "epochs=30", f"seed={','.join(SEEDS)}"]
 
 
@@ -121,9 +119,12 @@ def precision() -> list[str]:
             runs = [ROOT / folder / f"{mode}-sub10-scratch-{s}" / "metrics.json" for s in SEEDS]
             values.append(100 * np.array([json.loads(r.read_text())["accuracy"] for r in runs]))
         single, half = values
-        gap, scatter = half - single, float(single.std(ddof=1))
-        lines.append(f"| {mode} | {single.mean():.1f} | {half.mean():.1f} | {gap.mean():+.1f} +- {gap.std(ddof=1):.1f} "
-                     f"| {scatter:.1f} |")  # fmt: skip
+        gap = half - single
+        scatter = float(single.std(ddof=1))
+        lines.append(
+            f"| {mode} | {single.mean():.1f} | {half.mean():.1f} | {gap.mean():+.1f} +- {gap.std(ddof=1):.1f} "
+            f"| {scatter:.1f} |"
+        )
     return lines
 
 

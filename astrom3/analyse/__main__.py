@@ -21,12 +21,29 @@ from astrom3.files import LOCKS, OutputFolder, read_json
 
 log = logging.getLogger(__name__)
 NAMES = (
-    "fewshot", "retrieval", "properties", "ablation", "outliers", "map", "panels", "calibration", "compare",
-    "attention", "sensitivity", "early",
-)  # fmt: skip
+    "fewshot",
+    "retrieval",
+    "properties",
+    "ablation",
+    "outliers",
+    "map",
+    "panels",
+    "calibration",
+    "compare",
+    "attention",
+    "sensitivity",
+    "early",
+)
 NEED_LABELS = (
-    "fewshot", "outliers", "ablation", "calibration", "compare", "attention", "sensitivity", "early",
-)  # fmt: skip
+    "fewshot",
+    "outliers",
+    "ablation",
+    "calibration",
+    "compare",
+    "attention",
+    "sensitivity",
+    "early",
+)
 EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "mean")
 
 

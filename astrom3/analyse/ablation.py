@@ -41,9 +41,11 @@ def scores(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
     """Accuracy, recall of each class that occurs, and their mean; predicted and labels (n,) into `classes`."""
     recall = {c: float((predicted[labels == k] == k).mean()) for k, c in enumerate(classes) if (labels == k).any()}
     return {
-        "n": len(labels), "accuracy": float((predicted == labels).mean()), "recall": recall,
+        "n": len(labels),
+        "accuracy": float((predicted == labels).mean()),
+        "recall": recall,
         "macro_recall": float(np.mean(list(recall.values()))),
-    }  # fmt: skip
+    }
 
 
 def ablation(network: MultimodalClassifier, objects: Embeddings) -> dict[str, dict[str, Any]]:
@@ -69,24 +71,41 @@ def published_column(combination: str) -> int | None:
 def section(context: Context) -> Section:
     if context.model is None or not isinstance(context.model.network, MultimodalClassifier):
         raise NotPossible("needs a model of all modalities with a class head (mode=all)")
-    network, test = context.model.network, context.labelled("test")
+    network = context.model.network
+    test = context.labelled("test")
     check(network, test)
     numbers = ablation(network, test)
     picture(context, numbers)
     classes = in_paper_order(test.classes)
-    rows, per_class = [], []
+    rows = []
+    per_class = []
     for name, found in numbers.items():
-        column, theirs = published_column(name), PUBLISHED["ablation"]
+        column = published_column(name)
+        theirs = PUBLISHED["ablation"]
         published = [theirs[c][column] if column is not None and c in theirs else None for c in ("macro", *classes)]
         found["published_macro_recall"] = None if published[0] is None else published[0] / 100
-        rows.append([name, str(found["n"]), percent(found["accuracy"]), percent(found["macro_recall"]),
-                     "-" if published[0] is None else f"{published[0]:.1f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                str(found["n"]),
+                percent(found["accuracy"]),
+                percent(found["macro_recall"]),
+                "-" if published[0] is None else f"{published[0]:.1f}",
+            ]
+        )
         cells = [(found["recall"].get(c, np.nan), p) for c, p in zip(classes, published[1:], strict=True)]
         per_class.append([name, *(f"{percent(r, 0)} ({'-' if p is None else f'{p:.0f}'})" for r, p in cells)])
     head = ["modalities", "n", "accuracy [%]", "macro recall [%]", "published macro recall [%]"]
-    lines = ["The head that was trained on all modalities, given some of them, test split. Published: real data, "
-             "sub50, seed 42, in percent.", "", *table(head, rows), "", "Recall in percent (published):", "",
-             *table(["modalities", *classes], per_class)]  # fmt: skip
+    lines = [
+        "The head that was trained on all modalities, given some of them, test split. Published: real data, "
+        "sub50, seed 42, in percent.",
+        "",
+        *table(head, rows),
+        "",
+        "Recall in percent (published):",
+        "",
+        *table(["modalities", *classes], per_class),
+    ]
     return Section("Modality ablation through the shared head", numbers, lines)
 
 
@@ -110,8 +129,11 @@ def picture(context: Context, numbers: dict[str, dict[str, Any]]) -> None:
     axis = figure.subplots()
     rows = np.arange(len(numbers))[::-1]
     axis.barh(rows, [100 * v["macro_recall"] for v in numbers.values()], color="#4477aa", height=0.6, label="here")
-    theirs = [(y, PUBLISHED["ablation"]["macro"][column]) for y, name in zip(rows, numbers, strict=True)
-              if (column := published_column(name)) is not None]  # fmt: skip
+    theirs = [
+        (y, PUBLISHED["ablation"]["macro"][column])
+        for y, name in zip(rows, numbers, strict=True)
+        if (column := published_column(name)) is not None
+    ]
     axis.plot([x for _, x in theirs], [y for y, _ in theirs], "k|", ms=12, label="published, real data")
     axis.set_yticks(rows, list(numbers))
     axis.set_xlim(0, 100)

@@ -70,9 +70,12 @@ def outputs(
 
 
 def measure(
-    labels: np.ndarray, predicted: Sequence[np.ndarray], vectors: Sequence[np.ndarray],
-    reference: np.ndarray, reference_vectors: np.ndarray,
-) -> dict[str, float]:  # fmt: skip
+    labels: np.ndarray,
+    predicted: Sequence[np.ndarray],
+    vectors: Sequence[np.ndarray],
+    reference: np.ndarray,
+    reference_vectors: np.ndarray,
+) -> dict[str, float]:
     """Draws of predictions (n,) and embeddings (n, D) against the labels and against a reference.
 
     accuracy, accuracy_sd: mean and deviation (ddof 1) over draws; flipped: share of predictions unlike the reference's;
@@ -83,12 +86,14 @@ def measure(
     pairs = [float((a != b).mean()) for a, b in combinations(predicted, 2)]
     cosine = np.concatenate([(unit(v) * unit(reference_vectors)).sum(1) for v in vectors])
     return {
-        "draws": len(predicted), "accuracy": float(np.mean(accuracy)),
+        "draws": len(predicted),
+        "accuracy": float(np.mean(accuracy)),
         "accuracy_sd": float(np.std(accuracy, ddof=1)) if len(accuracy) > 1 else 0.0,
         "flipped": float(np.mean([(p != reference).mean() for p in predicted])),
         "flipped_between": float(np.mean(pairs)) if pairs else 0.0,
-        "cosine": float(cosine.mean()), "cosine_5": float(np.percentile(cosine, 5)),
-    }  # fmt: skip
+        "cosine": float(cosine.mean()),
+        "cosine_5": float(np.percentile(cosine, 5)),
+    }
 
 
 def predictions(model: TrainedModel, found: Embeddings, train: Embeddings | None) -> dict[str, np.ndarray]:
@@ -120,9 +125,12 @@ def compare_kinds(
             every = [predictions(model, e, train) for e in found]
             for way in base:
                 out.setdefault(way, {})[f"{evaluation}, {merge} merge"] = measure(
-                    found[0].labels, [p[way] for p in every], [e.vectors[MODALITY] for e in found], base[way],
+                    found[0].labels,
+                    [p[way] for p in every],
+                    [e.vectors[MODALITY] for e in found],
+                    base[way],
                     reference.vectors[MODALITY],
-                )  # fmt: skip
+                )
     return out
 
 
@@ -136,13 +144,28 @@ def section(context: Context) -> Section:
     numbers: dict[str, Any] = compare_kinds(model, context.embed, train.take(train.present[MODALITY]))
     picture(context, numbers)
     own = trained_merge(model)
-    head = ["predicted from", "attention", "test accuracy [%]", "predictions changed [%]", "between draws [%]",
-            "cosine of the embeddings", "5th percentile"]  # fmt: skip
+    head = [
+        "predicted from",
+        "attention",
+        "test accuracy [%]",
+        "predictions changed [%]",
+        "between draws [%]",
+        "cosine of the embeddings",
+        "5th percentile",
+    ]
     rows = [
-        [way, kind, percent(v["accuracy"], 2) + (f" +- {percent(v['accuracy_sd'], 2)}" if v["draws"] > 1 else ""),
-         percent(v["flipped"], 2), percent(v["flipped_between"], 2) if v["draws"] > 1 else "-", f"{v['cosine']:.4f}",
-         f"{v['cosine_5']:.4f}"] for way, kinds in numbers.items() for kind, v in kinds.items()
-    ]  # fmt: skip
+        [
+            way,
+            kind,
+            percent(v["accuracy"], 2) + (f" +- {percent(v['accuracy_sd'], 2)}" if v["draws"] > 1 else ""),
+            percent(v["flipped"], 2),
+            percent(v["flipped_between"], 2) if v["draws"] > 1 else "-",
+            f"{v['cosine']:.4f}",
+            f"{v['cosine_5']:.4f}",
+        ]
+        for way, kinds in numbers.items()
+        for kind, v in kinds.items()
+    ]
     text = (
         f"The same weights, trained with the {own} merge of the heads. Changed: against fixed keys and that merge. "
         f"Sampled: {DRAWS} draws, mean and deviation."

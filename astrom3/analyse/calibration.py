@@ -24,23 +24,43 @@ def section(context: Context) -> Section:
         kinds["with temperature"] = tempered(test, t)
         before, after = (calibration(p, validation[1])["nll"] for p in (validation[0], tempered(validation[0], t)))
         numbers |= {"temperature": t, "validation_nll": before, "validation_nll_with_temperature": after}
-        lines = ["", f"Temperature {t:.3f}, fitted on {len(validation[1])} validation objects, whose negative log "
-                 f"likelihood it takes from {before:.3f} to {after:.3f}. {len(labels)} test objects; {BINS} bins of "
-                 "equal width."]  # fmt: skip
+        lines = [
+            "",
+            f"Temperature {t:.3f}, fitted on {len(validation[1])} validation objects, whose negative log "
+            f"likelihood it takes from {before:.3f} to {after:.3f}. {len(labels)} test objects; {BINS} bins of "
+            "equal width.",
+        ]
     else:
-        lines = ["", f"{len(labels)} test objects, {BINS} bins of equal width; without labelled validation objects no "
-                 "temperature is fitted."]  # fmt: skip
+        lines = [
+            "",
+            f"{len(labels)} test objects, {BINS} bins of equal width; without labelled validation objects no "
+            "temperature is fitted.",
+        ]
     numbers |= {kind: calibration(p, labels) for kind, p in kinds.items()}
     for kind, p in kinds.items():
-        numbers[kind]["bins"] = {k: [None if np.isnan(x) else float(x) for x in v]
-                                 for k, v in reliability(p, labels).items()}  # fmt: skip
+        numbers[kind]["bins"] = {
+            k: [None if np.isnan(x) else float(x) for x in v] for k, v in reliability(p, labels).items()
+        }
     picture(context, kinds, labels)
     rows = [
-        [kind, percent(v["ece"], 2), f"{v['nll']:.3f}", f"{v['brier']:.3f}", percent(v["confidence"]),
-         percent(v["accuracy"])] for kind, v in ((k, numbers[k]) for k in kinds)
-    ]  # fmt: skip
-    head = ["probabilities", "expected calibration error [%]", "neg. log likelihood", "Brier score",
-            "mean confidence [%]", "accuracy [%]"]  # fmt: skip
+        [
+            kind,
+            percent(v["ece"], 2),
+            f"{v['nll']:.3f}",
+            f"{v['brier']:.3f}",
+            percent(v["confidence"]),
+            percent(v["accuracy"]),
+        ]
+        for kind, v in ((k, numbers[k]) for k in kinds)
+    ]
+    head = [
+        "probabilities",
+        "expected calibration error [%]",
+        "neg. log likelihood",
+        "Brier score",
+        "mean confidence [%]",
+        "accuracy [%]",
+    ]
     return Section("Calibration, test split", numbers, [*table(head, rows), *lines])
 
 

@@ -31,22 +31,34 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, draws: in
     objects, how many only one has right, and p of McNemar's exact test (two-sided binomial, one half)."""
     from scipy.stats import binomtest
 
-    a, b = first == labels, second == labels
-    rng, n = np.random.default_rng(0), len(labels)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    a = first == labels
+    b = second == labels
+    rng = np.random.default_rng(0)
+    n = len(labels)
+    only_a = int((a & ~b).sum())
+    only_b = int((b & ~a).sum())
     # The difference takes three values: drawing objects with replacement is drawing how often each comes.
     counts = rng.multinomial(n, [only_a / n, only_b / n, (n - only_a - only_b) / n], size=draws)
     low, high = np.percentile((counts[:, 1] - counts[:, 0]) / n, [2.5, 97.5])
     p = binomtest(only_b, only_a + only_b).pvalue if only_a + only_b else 1.0
     return {
-        "n": n, "first": float(a.mean()), "second": float(b.mean()), "difference": (only_b - only_a) / n,
-        "low": float(low), "high": float(high), "only_first": only_a, "only_second": only_b, "p": float(p),
-    }  # fmt: skip
+        "n": n,
+        "first": float(a.mean()),
+        "second": float(b.mean()),
+        "difference": (only_b - only_a) / n,
+        "low": float(low),
+        "high": float(high),
+        "only_first": only_a,
+        "only_second": only_b,
+        "p": float(p),
+    }
 
 
 def holm(p: list[float]) -> list[float]:
     """p values of several tests, adjusted (Holm 1979): any of them below 0.05 holds for all together."""
-    order, out, largest = np.argsort(p), [0.0] * len(p), 0.0
+    order = np.argsort(p)
+    out = [0.0] * len(p)
+    largest = 0.0
     for place, i in enumerate(order):
         largest = max(largest, min(1.0, p[i] * (len(p) - place)))
         out[i] = largest
@@ -69,7 +81,8 @@ def predicted_names(objects: Embeddings, train: Embeddings) -> np.ndarray:
 def section(context: Context) -> Section:
     if context.other is None:
         raise NotPossible("needs a second model: other=<run>")
-    test, other = context.labelled("test"), context.other["test"]
+    test = context.labelled("test")
+    other = context.other["test"]
     at = {name: i for i, name in enumerate(other.ids)}
     both = np.array([name in at for name in test.ids], dtype=bool)
     if not both.any():
@@ -92,10 +105,19 @@ def section(context: Context) -> Section:
 def lines(first: str, other: Embeddings, n: dict[str, Any], by_centroids: bool) -> list[str]:
     how = [name for name, so in ((first, by_centroids), (other.model, other.probabilities is None)) if so]
     rows = [
-        [c, str(v["n"]), percent(v["first"]), percent(v["second"]), f"{100 * v['difference']:+.1f}",
-         f"{100 * v['low']:+.1f} to {100 * v['high']:+.1f}", f"{v['only_first']} / {v['only_second']}", f"{v['p']:.2g}",
-         f"{v['p_holm']:.2g}"] for c, v in n["per_class"].items()
-    ]  # fmt: skip
+        [
+            c,
+            str(v["n"]),
+            percent(v["first"]),
+            percent(v["second"]),
+            f"{100 * v['difference']:+.1f}",
+            f"{100 * v['low']:+.1f} to {100 * v['high']:+.1f}",
+            f"{v['only_first']} / {v['only_second']}",
+            f"{v['p']:.2g}",
+            f"{v['p_holm']:.2g}",
+        ]
+        for c, v in n["per_class"].items()
+    ]
     head = ["class", "n", "first [%]", "second [%]", "difference", "95 %", "only first / second right", "p", "p (Holm)"]
     return [
         f"First {first}, second {other.model}, on {n['n']} common test objects ({n['only_in_one']} are in one only): "
@@ -103,8 +125,11 @@ def lines(first: str, other: Embeddings, n: dict[str, Any], by_centroids: bool) 
         f"(95 % of {DRAWS} bootstrap draws {100 * n['low']:+.2f} to {100 * n['high']:+.2f}); only the first is right "
         f"for {n['only_first']}, only the second for {n['only_second']}, McNemar's exact p = {n['p']:.3g}.",
         *([f"Without a class head, so by centroids of the training embeddings: {', '.join(how)}."] if how else []),
-        "", *table(head, rows), "", "p (Holm): adjusted for the number of classes.",
-    ]  # fmt: skip
+        "",
+        *table(head, rows),
+        "",
+        "p (Holm): adjusted for the number of classes.",
+    ]
 
 
 def picture(context: Context, numbers: dict[str, Any]) -> None:

@@ -20,8 +20,20 @@ from astrom3.inference.early import Cut, Seen, check_model, classify_cut, cuts
 from astrom3.plots import save
 from astrom3.tasks.metrics import classification_scores
 
-COLUMNS = ("axis", "seen", "n", "cut", "usable", "accuracy", "macro_f1", "size", "coverage", "least_coverage",
-           "least_class", "temperature")  # fmt: skip
+COLUMNS = (
+    "axis",
+    "seen",
+    "n",
+    "cut",
+    "usable",
+    "accuracy",
+    "macro_f1",
+    "size",
+    "coverage",
+    "least_coverage",
+    "least_class",
+    "temperature",
+)
 UNITS = {"points": "points", "days": "days"}
 
 
@@ -85,11 +97,18 @@ def score(seen: Seen, calibration: Calibration, coverage: float, classes: tuple[
     least = min(found["per_class"], key=lambda name: found["per_class"][name]["coverage"])
     right = float((predicted == seen.labels).mean())
     return {
-        "n": len(seen.labels), "cut": float(seen.cut.mean()), "usable": float(usable.mean()), "accuracy": right,
-        "macro_f1": scores["macro_f1"], "size": found["size"], "coverage": found["coverage"],
-        "least_coverage": found["per_class"][least]["coverage"], "least_class": least,
-        "per_class": found["per_class"], "recall": dict(zip(classes, recall.tolist(), strict=True)),
-    }  # fmt: skip
+        "n": len(seen.labels),
+        "cut": float(seen.cut.mean()),
+        "usable": float(usable.mean()),
+        "accuracy": right,
+        "macro_f1": scores["macro_f1"],
+        "size": found["size"],
+        "coverage": found["coverage"],
+        "least_coverage": found["per_class"][least]["coverage"],
+        "least_class": least,
+        "per_class": found["per_class"],
+        "recall": dict(zip(classes, recall.tolist(), strict=True)),
+    }
 
 
 def lines(context: Context, rows: list[dict[str, Any]]) -> list[str]:
@@ -107,8 +126,16 @@ def lines(context: Context, rows: list[dict[str, Any]]) -> list[str]:
     ]
     for axis in UNITS:
         body = [cells(row) for row in rows if row["axis"] == axis]
-        head = [f"first {UNITS[axis]}", "curves cut [%]", "readable [%]", "accuracy [%]", "macro-F1 [%]",
-                "classes in a set", "coverage [%]", "least coverage of a class [%]"]  # fmt: skip
+        head = [
+            f"first {UNITS[axis]}",
+            "curves cut [%]",
+            "readable [%]",
+            "accuracy [%]",
+            "macro-F1 [%]",
+            "classes in a set",
+            "coverage [%]",
+            "least coverage of a class [%]",
+        ]
         out += [*table(head, body), ""]
     return out
 
@@ -117,9 +144,15 @@ def cells(row: dict[str, Any]) -> list[str]:
     """One row of a table."""
     least = f"{percent(row['least_coverage'])} ({row['least_class']})"
     return [
-        "all" if row["seen"] is None else f"{row['seen']:g}", percent(row["cut"]), percent(row["usable"]),
-        percent(row["accuracy"]), percent(row["macro_f1"]), f"{row['size']:.2f}", percent(row["coverage"]), least,
-    ]  # fmt: skip
+        "all" if row["seen"] is None else f"{row['seen']:g}",
+        percent(row["cut"]),
+        percent(row["usable"]),
+        percent(row["accuracy"]),
+        percent(row["macro_f1"]),
+        f"{row['size']:.2f}",
+        percent(row["coverage"]),
+        least,
+    ]
 
 
 def write(context: Context, rows: list[dict[str, Any]]) -> None:

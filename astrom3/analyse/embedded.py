@@ -20,7 +20,8 @@ from astrom3.training.run import CONFIG
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
-FOLDER, FOLDER_OTHER = "embeddings", "embeddings-other"  # in the folder of the report
+FOLDER = "embeddings"  # in the folder of the report
+FOLDER_OTHER = "embeddings-other"
 SWAPPED = "swapped.csv"  # of a simulated survey
 
 
@@ -30,7 +31,9 @@ def gather(cfg: DictConfig, stage: Path) -> Context:
     stage is the folder that the sections write to. Embeddings go to the folder that the configuration names.
     """
     out = Path(cfg.out)
-    model, embed, data = None, None, None
+    model = None
+    embed = None
+    data = None
     true: Mapping[str, str] = {}
     if cfg.embeddings is not None:
         splits = splits_of(cfg.embeddings)
@@ -39,7 +42,9 @@ def gather(cfg: DictConfig, stage: Path) -> Context:
     else:
         job = embedded(cfg, cfg.model, out / FOLDER)
         data = job.data
-        model, splits, true = job.model, splits_of(job.out), swapped_labels(Path(job.data.source.root) / SWAPPED, False)
+        model = job.model
+        splits = splits_of(job.out)
+        true = swapped_labels(Path(job.data.source.root) / SWAPPED, False)
 
         def embed() -> Embeddings:
             return Embeddings.of_split_of(job.model, job.data, "test")
@@ -60,9 +65,14 @@ def gather(cfg: DictConfig, stage: Path) -> Context:
 def embedded(cfg: DictConfig, model: str, folder: Path) -> Job:
     """All parts of `folder` made, going on where an interrupted analysis was."""
     settings = {
-        "model": model, "out": str(folder), "evaluation": "fixed", "splits": list(SPLITS), "part": 4096, "batch": 256,
+        "model": model,
+        "out": str(folder),
+        "evaluation": "fixed",
+        "splits": list(SPLITS),
+        "part": 4096,
+        "batch": 256,
         "calibrated": False,
-    }  # fmt: skip
+    }
     plain = {k: cfg[k] for k in ("statistics", "device", "overwrite", "data", "sub", "seed", "allow")}
     job = Job(OmegaConf.create(plain | settings))
     if "test" not in job.data.source.rows:
@@ -115,5 +125,7 @@ def other_seed(source: Any, seed: int) -> str | None:
     trained = OmegaConf.select(read_stored(path, checked=False), "seed")
     if trained is None or int(trained) == int(seed):
         return None
-    return (f"{source} was trained with the split of seed {trained}, these are the splits of seed {seed}: it has seen "
-            f"most of the test objects; seed={trained} gives its own")  # fmt: skip
+    return (
+        f"{source} was trained with the split of seed {trained}, these are the splits of seed {seed}: it has seen "
+        f"most of the test objects; seed={trained} gives its own"
+    )

@@ -73,20 +73,29 @@ def by_nearest(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> 
 
 
 METHODS: dict[str, Predict] = {
-    "centroid": by_centroid, "nearest": by_nearest, "5 neighbours": by_neighbours, "linear probe": by_probe,
-}  # fmt: skip
+    "centroid": by_centroid,
+    "nearest": by_nearest,
+    "5 neighbours": by_neighbours,
+    "linear probe": by_probe,
+}
 PUBLISHED_NAMES = {"photometry": "photo", "spectra": "spectra", "metadata": "meta", MEAN: "all"}
 
 
 def few_shot(
-    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray,
-    shots: int | None, draws: int = DRAWS, seed: int = 0,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    shots: int | None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
     """Accuracy and macro recall of every method with `shots` labels per class (None: all, one draw), over draws.
 
     A class with fewer training objects gives all it has. Unlabelled objects take no part.
     """
-    keep, kept = train_labels != UNLABELLED, test_labels != UNLABELLED
+    keep = train_labels != UNLABELLED
+    kept = test_labels != UNLABELLED
     train, train_labels, test, test_labels = train[keep], train_labels[keep], test[kept], test_labels[kept]
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     for draw in range(1 if shots is None else draws):
@@ -112,9 +121,11 @@ def accuracy(true: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
 def summary(values: np.ndarray) -> dict[str, float]:
     deviation = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
     return {
-        "accuracy": float(values[:, 0].mean()), "accuracy_sd": float(deviation[0]),
-        "macro_recall": float(values[:, 1].mean()), "macro_recall_sd": float(deviation[1]),
-    }  # fmt: skip
+        "accuracy": float(values[:, 0].mean()),
+        "accuracy_sd": float(deviation[0]),
+        "macro_recall": float(values[:, 1].mean()),
+        "macro_recall_sd": float(deviation[1]),
+    }
 
 
 def zero_shot(train: Embeddings, test: Embeddings) -> dict[str, dict[str, dict[str, float]]]:
@@ -132,28 +143,45 @@ def zero_shot(train: Embeddings, test: Embeddings) -> dict[str, dict[str, dict[s
 
 
 def section(context: Context) -> Section:
-    train, test = context.labelled("train"), context.labelled("test")
+    train = context.labelled("train")
+    test = context.labelled("test")
     few: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for name in context.names:
-        a, b = train.take(having(train, name)), test.take(having(test, name))
+        a = train.take(having(train, name))
+        b = test.take(having(test, name))
         if len(a) and len(b):
-            few[name] = {str(shots or "all"): few_shot(a.vectors[name], a.labels, b.vectors[name], b.labels, shots)
-                         for shots in SHOTS}  # fmt: skip
+            few[name] = {
+                str(shots or "all"): few_shot(a.vectors[name], a.labels, b.vectors[name], b.labels, shots)
+                for shots in SHOTS
+            }
     numbers: dict[str, Any] = {"few": few}
     lines = [
         f"Test objects, {DRAWS} draws of the training labels, mean and deviation. Cosine distances; the probe is a "
         "logistic regression on standardised embeddings. A class with fewer labels gives all it has. Published: real "
-        "data, all labels, pre-trained on them.", "", "Accuracy in percent:", "", *score_table(few, "accuracy", True),
-        "", "Macro recall in percent:", "", *score_table(few, "macro_recall", False),
-    ]  # fmt: skip
+        "data, all labels, pre-trained on them.",
+        "",
+        "Accuracy in percent:",
+        "",
+        *score_table(few, "accuracy", True),
+        "",
+        "Macro recall in percent:",
+        "",
+        *score_table(few, "macro_recall", False),
+    ]
     if test.probabilities is not None:
         lines += ["", "This model was fine-tuned: its embeddings have seen the labels of its own training."]
     if len(test.modalities) > 1:
         numbers["zero"] = zero = zero_shot(train, test)
-        rows = [[known, *(percent(asked[m]["accuracy"]) if m in asked else "-" for m in test.modalities)]
-                for known, asked in zero.items()]  # fmt: skip
-        lines += ["", "Zero-shot: class centroids of one modality classify another; test accuracy in percent:", "",
-                  *table(["labels known in", *(f"{m} asked" for m in test.modalities)], rows)]  # fmt: skip
+        rows = [
+            [known, *(percent(asked[m]["accuracy"]) if m in asked else "-" for m in test.modalities)]
+            for known, asked in zero.items()
+        ]
+        lines += [
+            "",
+            "Zero-shot: class centroids of one modality classify another; test accuracy in percent:",
+            "",
+            *table(["labels known in", *(f"{m} asked" for m in test.modalities)], rows),
+        ]
     picture(context, few)
     return Section("Few labels on frozen embeddings", numbers, lines)
 
@@ -162,8 +190,12 @@ def score_table(few: dict[str, Any], score: str, published: bool) -> list[str]:
     rows = []
     for name, by_shots in few.items():
         for method in METHODS:
-            cells = [f"{percent(s[method][score])} +- {percent(s[method][f'{score}_sd'])}" if shots != "all"
-                     else percent(s[method][score]) for shots, s in by_shots.items()]  # fmt: skip
+            cells = [
+                f"{percent(s[method][score])} +- {percent(s[method][f'{score}_sd'])}"
+                if shots != "all"
+                else percent(s[method][score])
+                for shots, s in by_shots.items()
+            ]
             theirs = PUBLISHED["frozen"].get(method, {}).get(PUBLISHED_NAMES.get(name))
             cells += ([f"{theirs:.1f}" if theirs is not None else "-"]) if published else []
             rows.append([name, method, *cells])

@@ -32,9 +32,12 @@ TOP = (10, 50, 100)
 def distances(objects: Embeddings, name: str) -> dict[str, np.ndarray]:
     """own, other (n,) float: distances to the own class and to the nearest other one, NaN without label or modality;
     nearest (n,) int64: that other class."""
-    n, vectors = len(objects), objects.vectors[name]
+    n = len(objects)
+    vectors = objects.vectors[name]
     known = having(objects, name) & (objects.labels != UNLABELLED)
-    own, other, nearest = np.full(n, np.nan), np.full(n, np.nan), np.full(n, UNLABELLED)
+    own = np.full(n, np.nan)
+    other = np.full(n, np.nan)
+    nearest = np.full(n, UNLABELLED)
     if known.any():
         found, centres = centroids(vectors[known], objects.labels[known])
         far = 1 - unit(vectors[known]) @ centres.T  # (n, k)
@@ -101,32 +104,40 @@ def found_swapped(scores: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
     """How well a score finds labels swapped on purpose, (n,) bool: precision among the first 10, 50, 100 of its list,
     recall (which is also the precision) among as many as were swapped and recall among twice as many, average
     precision; chance is the share that was swapped, the precision of an arbitrary list."""
-    hits, number = swapped[ranking(scores)], int(swapped.sum())
+    hits = swapped[ranking(scores)]
+    number = int(swapped.sum())
     return {
-        "swapped": number, **{f"precision@{t}": float(hits[:t].mean()) for t in TOP if t <= len(hits)},
-        "recall@n": float(hits[:number].sum() / number), "recall@2n": float(hits[: 2 * number].sum() / number),
-        "average_precision": average_precision(scores, swapped), "chance": float(swapped.mean()),
-    }  # fmt: skip
+        "swapped": number,
+        **{f"precision@{t}": float(hits[:t].mean()) for t in TOP if t <= len(hits)},
+        "recall@n": float(hits[:number].sum() / number),
+        "recall@2n": float(hits[: 2 * number].sum() / number),
+        "average_precision": average_precision(scores, swapped),
+        "chance": float(swapped.mean()),
+    }
 
 
 def section(context: Context) -> Section:
-    objects, names = context.everything, context.names
+    objects = context.everything
+    names = context.names
     measured = {name: distances(objects, name) for name in names}
     shares = {name: disagreement(objects, name) for name in names}
     suspicious = {name: scores_of(objects, name, measured[name], shares[name]) for name in names}
     numbers: dict[str, Any] = {"embedding": {}, "swapped": {}}
     for name in names:
-        own, other = measured[name]["own"], measured[name]["other"]
+        own = measured[name]["own"]
+        other = measured[name]["other"]
         ranked = np.isfinite(own)
         if not ranked.any():
             continue
         write_outliers(objects, measured[name], context.out / f"outliers-{name}.csv")
         numbers["embedding"][name] = {
-            "ranked": int(ranked.sum()), "not_ranked": int((~ranked).sum()),
-            "median_own": float(np.median(own[ranked])), "99th_percentile_own": float(np.percentile(own[ranked], 99)),
+            "ranked": int(ranked.sum()),
+            "not_ranked": int((~ranked).sum()),
+            "median_own": float(np.median(own[ranked])),
+            "99th_percentile_own": float(np.percentile(own[ranked], 99)),
             "another_class_nearer": float((own[ranked] > other[ranked]).mean()),
             "most_neighbours_disagree": float((shares[name][ranked] > 0.5).mean()),
-        }  # fmt: skip
+        }
     main = names[-1]
     write_mislabelled(objects, measured, suspicious, main, context)
     lines = summary_lines(numbers["embedding"], main)
@@ -138,23 +149,42 @@ def section(context: Context) -> Section:
 
 def summary_lines(numbers: Mapping[str, Mapping[str, float]], main: str) -> list[str]:
     rows = [
-        [name, str(v["ranked"]), str(v["not_ranked"]), f"{v['median_own']:.3f}", f"{v['99th_percentile_own']:.3f}",
-         percent(v["another_class_nearer"]), percent(v["most_neighbours_disagree"])] for name, v in numbers.items()
-    ]  # fmt: skip
-    head = ["embedding", "objects", "without it or without label", "median distance to own class", "99th percentile",
-            "another class is nearer [%]", f"most of {K} neighbours disagree [%]"]  # fmt: skip
+        [
+            name,
+            str(v["ranked"]),
+            str(v["not_ranked"]),
+            f"{v['median_own']:.3f}",
+            f"{v['99th_percentile_own']:.3f}",
+            percent(v["another_class_nearer"]),
+            percent(v["most_neighbours_disagree"]),
+        ]
+        for name, v in numbers.items()
+    ]
+    head = [
+        "embedding",
+        "objects",
+        "without it or without label",
+        "median distance to own class",
+        "99th percentile",
+        "another class is nearer [%]",
+        f"most of {K} neighbours disagree [%]",
+    ]
     return [
-        *table(head, rows), "",
+        *table(head, rows),
+        "",
         "All splits together. Farthest from their own class first: outliers-<embedding>.csv. Likeliest wrong labels "
         f"first: mislabelled.csv, by the share of the {K} nearest others ({main} embedding) that have another label; "
         "the distance to the own class minus that to the nearest other decides between equals.",
-    ]  # fmt: skip
+    ]
 
 
 def swapped_lines(
-    numbers: dict[str, Any], objects: Embeddings, measured: Mapping[str, np.ndarray],
-    suspicious: Mapping[str, Mapping[str, np.ndarray]], true: Mapping[str, str],
-) -> list[str]:  # fmt: skip
+    numbers: dict[str, Any],
+    objects: Embeddings,
+    measured: Mapping[str, np.ndarray],
+    suspicious: Mapping[str, Mapping[str, np.ndarray]],
+    true: Mapping[str, str],
+) -> list[str]:
     """Against the truth of the simulated survey."""
     swapped = np.isin(objects.ids, list(true)) & (objects.labels != UNLABELLED)
     if not swapped.any():
@@ -163,18 +193,37 @@ def swapped_lines(
     for name, scores in suspicious.items():
         for kind, score in scores.items():
             v = numbers["swapped"].setdefault(name, {})[kind] = found_swapped(score, swapped)
-            rows.append([name, kind, *(percent(v.get(f"precision@{t}", np.nan), 0) for t in TOP),
-                         percent(v["recall@n"]), percent(v["recall@2n"]), f"{v['average_precision']:.3f}"])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    kind,
+                    *(percent(v.get(f"precision@{t}", np.nan), 0) for t in TOP),
+                    percent(v["recall@n"]),
+                    percent(v["recall@2n"]),
+                    f"{v['average_precision']:.3f}",
+                ]
+            )
     nearest = np.array([*objects.classes, ""])[measured["nearest"]]
     right = float(np.mean([nearest[i] == true[str(objects.ids[i])] for i in np.flatnonzero(swapped)]))
     numbers["swapped"]["nearest_class_is_the_true_one"] = right
-    n, chance = int(swapped.sum()), float(swapped.mean())
-    head = ["embedding", "score", *(f"precision at {t} [%]" for t in TOP), f"recall at {n} [%]",
-            f"recall at {2 * n} [%]", "average precision"]  # fmt: skip
+    n = int(swapped.sum())
+    chance = float(swapped.mean())
+    head = [
+        "embedding",
+        "score",
+        *(f"precision at {t} [%]" for t in TOP),
+        f"recall at {n} [%]",
+        f"recall at {2 * n} [%]",
+        "average precision",
+    ]
     return [
-        "", f"{n} of these labels ({percent(chance)} %, also what chance finds) were swapped on purpose:", "",
-        *table(head, rows), "", f"For {percent(right, 0)} % of them the nearest other class is the true one.",
-    ]  # fmt: skip
+        "",
+        f"{n} of these labels ({percent(chance)} %, also what chance finds) were swapped on purpose:",
+        "",
+        *table(head, rows),
+        "",
+        f"For {percent(right, 0)} % of them the nearest other class is the true one.",
+    ]
 
 
 def write_outliers(objects: Embeddings, measured: Mapping[str, np.ndarray], path: Path) -> None:
@@ -182,15 +231,25 @@ def write_outliers(objects: Embeddings, measured: Mapping[str, np.ndarray], path
         writer = csv.writer(file)
         writer.writerow(["object_id", "label", "split", "distance", "nearest_other", "distance_other"])
         for i in ranking(measured["own"]):
-            writer.writerow([objects.ids[i], objects.classes[objects.labels[i]], objects.splits[i],
-                             f"{measured['own'][i]:.5f}", class_name(objects, int(measured["nearest"][i])),
-                             f"{measured['other'][i]:.5f}"])  # fmt: skip
+            writer.writerow(
+                [
+                    objects.ids[i],
+                    objects.classes[objects.labels[i]],
+                    objects.splits[i],
+                    f"{measured['own'][i]:.5f}",
+                    class_name(objects, int(measured["nearest"][i])),
+                    f"{measured['other'][i]:.5f}",
+                ]
+            )
 
 
 def write_mislabelled(
-    objects: Embeddings, measured: Mapping[str, Mapping[str, np.ndarray]],
-    suspicious: Mapping[str, Mapping[str, np.ndarray]], main: str, context: Context,
-) -> None:  # fmt: skip
+    objects: Embeddings,
+    measured: Mapping[str, Mapping[str, np.ndarray]],
+    suspicious: Mapping[str, Mapping[str, np.ndarray]],
+    main: str,
+    context: Context,
+) -> None:
     """By the score of neighbours in `main`; the scores of every embedding beside it."""
     columns = {f"{kind}_{name}": score for name, scores in suspicious.items() for kind, score in scores.items()}
     with open(context.out / "mislabelled.csv", "w", newline="", encoding="utf-8") as file:
@@ -200,9 +259,17 @@ def write_mislabelled(
         for i in ranking(suspicious[main]["neighbours"]):
             label = objects.classes[objects.labels[i]]
             true = [context.swapped.get(str(objects.ids[i]), label)] if context.swapped else []
-            writer.writerow([objects.ids[i], label, objects.splits[i], f"{suspicious[main]['neighbours'][i]:.5f}",
-                             class_name(objects, int(measured[main]["nearest"][i])),
-                             *("" if np.isnan(s[i]) else f"{s[i]:.5f}" for s in columns.values()), *true])  # fmt: skip
+            writer.writerow(
+                [
+                    objects.ids[i],
+                    label,
+                    objects.splits[i],
+                    f"{suspicious[main]['neighbours'][i]:.5f}",
+                    class_name(objects, int(measured[main]["nearest"][i])),
+                    *("" if np.isnan(s[i]) else f"{s[i]:.5f}" for s in columns.values()),
+                    *true,
+                ]
+            )
 
 
 def class_name(objects: Embeddings, number: int) -> str:
@@ -210,9 +277,11 @@ def class_name(objects: Embeddings, number: int) -> str:
 
 
 def picture(
-    context: Context, objects: Embeddings, measured: Mapping[str, Mapping[str, np.ndarray]],
+    context: Context,
+    objects: Embeddings,
+    measured: Mapping[str, Mapping[str, np.ndarray]],
     suspicious: Mapping[str, Mapping[str, np.ndarray]],
-) -> None:  # fmt: skip
+) -> None:
     """Histograms of both distances; precision against recall where the truth is known."""
     swapped = np.isin(objects.ids, list(context.swapped))
     panels = len(measured) + bool(swapped.any())

@@ -57,7 +57,8 @@ def label_names(objects: Embeddings) -> np.ndarray:
 
 
 def section(context: Context) -> Section:
-    name, splits = context.names[-1], dict(context.splits)
+    name = context.names[-1]
+    splits = dict(context.splits)
     if context.project is not None:
         width = splits["train"].vectors[name].shape[1]
         if name not in names_of(context.project) or context.project.vectors[name].shape[1] != width:
@@ -69,9 +70,12 @@ def section(context: Context) -> Section:
     rows = [[split, str(len(xy)), str(int(np.isfinite(xy).all(1).sum()))] for split, xy in coordinates.items()]
     fitted = int((having(splits["train"], name) & ~np.isin(label_names(splits["train"]), list(context.unseen))).sum())
     numbers = {
-        "settings": UMAP | {"n_neighbors": min(int(str(UMAP["n_neighbors"])), fitted - 1)}, "embedding": name,
-        "fitted_on": fitted, "unseen": list(context.unseen), "objects": {s: int(n) for s, n, _ in rows},
-    }  # fmt: skip
+        "settings": UMAP | {"n_neighbors": min(int(str(UMAP["n_neighbors"])), fitted - 1)},
+        "embedding": name,
+        "fitted_on": fitted,
+        "unseen": list(context.unseen),
+        "objects": {s: int(n) for s, n, _ in rows},
+    }
     settings = ", ".join(f"{k} {v}" for k, v in numbers["settings"].items())  # type: ignore[attr-defined]
     text = f"UMAP of the {name} embedding ({settings}), fitted on {fitted} training objects"
     text += f" without the classes {', '.join(context.unseen)}" if context.unseen else ""
@@ -85,15 +89,22 @@ def write(
     """One row per object: object_id, label, split, x, y (null without that embedding), fitted (it took part)."""
     tables = []
     for split, xy in coordinates.items():
-        objects, there = splits[split], np.isfinite(coordinates[split]).all(1)
+        objects = splits[split]
+        there = np.isfinite(coordinates[split]).all(1)
         labels = label_names(objects)
         fitted = there & (split == "train") & ~np.isin(labels, list(unseen))
-        tables.append(pa.table({
-            "object_id": pa.array(objects.ids, pa.string()),
-            "label": pa.array([x or None for x in labels.tolist()], pa.string()),
-            "split": pa.array([split] * len(objects), pa.string()), "x": pa.array(xy[:, 0], mask=~there),
-            "y": pa.array(xy[:, 1], mask=~there), "fitted": pa.array(fitted),
-        }))  # fmt: skip
+        tables.append(
+            pa.table(
+                {
+                    "object_id": pa.array(objects.ids, pa.string()),
+                    "label": pa.array([x or None for x in labels.tolist()], pa.string()),
+                    "split": pa.array([split] * len(objects), pa.string()),
+                    "x": pa.array(xy[:, 0], mask=~there),
+                    "y": pa.array(xy[:, 1], mask=~there),
+                    "fitted": pa.array(fitted),
+                }
+            )
+        )
     pq.write_table(pa.concat_tables(tables), path, compression="zstd")
 
 
@@ -112,9 +123,17 @@ def picture(
         for split, size in (("train", 2), ("test", 9), (PROJECTED, 16)):
             rows = names[split] == label if split in names else np.empty(0, bool)
             if rows.any():
-                xy, marker = coordinates[split][rows], "x" if label in unseen or split == PROJECTED else "o"
-                axis.scatter(xy[:, 0], xy[:, 1], s=size * (2 if marker == "x" else 1), color=colour, label=text,
-                             marker=marker, linewidths=0.6 if marker == "x" else 0)  # fmt: skip
+                xy = coordinates[split][rows]
+                marker = "x" if label in unseen or split == PROJECTED else "o"
+                axis.scatter(
+                    xy[:, 0],
+                    xy[:, 1],
+                    s=size * (2 if marker == "x" else 1),
+                    color=colour,
+                    label=text,
+                    marker=marker,
+                    linewidths=0.6 if marker == "x" else 0,
+                )
                 text = None
     axis.set_xticks([])
     axis.set_yticks([])

@@ -34,8 +34,10 @@ def section(context: Context) -> Section:
     test = context.splits["test"]
     known = values_of(context, "train", train, names)
     truth = values_of(context, "test", test, names)
-    inputs = {name: (train.vectors[name], test.vectors[name], having(train, name), having(test, name))
-              for name in context.names}  # fmt: skip
+    inputs = {
+        name: (train.vectors[name], test.vectors[name], having(train, name), having(test, name))
+        for name in context.names
+    }
     magnitudes = [name for name in MAGNITUDES if name in context.data.source.table("train").target_names]
     if len(magnitudes) > 1:
         told = values_of(context, "train", train, magnitudes)

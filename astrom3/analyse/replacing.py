@@ -63,8 +63,9 @@ class Trial:
         place = {name: i for i, name in enumerate(base.ids.tolist())}
         base = base.take(np.array([place[str(i)] for i in ids]))  # in the order of the batches
         keep = (base.labels >= 0) & base.present[modality]
-        inputs = {k: torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)]
-                  for k in KEYS[modality]}  # fmt: skip
+        inputs = {
+            k: torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)] for k in KEYS[modality]
+        }
         train = labelled(train)
         train = train.take(having(train, modality))
         return cls(model, modality, inputs, base.take(keep), train, data.splits["test"].pad_constants)
@@ -98,8 +99,10 @@ class Trial:
 
     @torch.inference_mode()
     def outcome(self, values: Mapping[str, np.ndarray]) -> Outcome:
-        model, base = self.model, self.base
-        inputs, n = self.replaced(values), len(base)
+        model = self.model
+        base = self.base
+        inputs = self.replaced(values)
+        n = len(base)
         parts = [rows_of(inputs, slice(i, i + CHUNK)) for i in range(0, n, CHUNK)]
         if model.backbone is None:
             found = [model.encode(part) for part in parts]
@@ -113,8 +116,15 @@ class Trial:
         count = np.sum([p for p in base.present.values()], axis=0)[:, None]
         mean = base.vectors[MEAN] + (vectors - base.vectors[self.modality]) / count
         if isinstance(model.network, MultimodalClassifier):
-            new = Embeddings(base.ids, base.labels, base.splits, base.present,
-                             base.vectors | {self.modality: vectors}, None, base.classes)  # fmt: skip
+            new = Embeddings(
+                base.ids,
+                base.labels,
+                base.splits,
+                base.present,
+                base.vectors | {self.modality: vectors},
+                None,
+                base.classes,
+            )
             return Outcome(vectors, mean, through_head(model.network, new, base.modalities).argmax(1))
         return Outcome(vectors, mean, self.by_centroid(vectors))
 
@@ -128,15 +138,21 @@ def moved(before: Outcome, after: Outcome, labels: np.ndarray, classes: tuple[st
     per_class: the same for each class."""
 
     def of(rows: np.ndarray) -> dict[str, float]:
-        far, whole = (1 - (unit(a[rows]) * unit(b[rows])).sum(1).astype(np.float64) for a, b in
-                      ((before.vectors, after.vectors), (before.mean, after.mean)))  # fmt: skip
-        right, was = after.predicted[rows] == labels[rows], before.predicted[rows] == labels[rows]
+        far, whole = (
+            1 - (unit(a[rows]) * unit(b[rows])).sum(1).astype(np.float64)
+            for a, b in ((before.vectors, after.vectors), (before.mean, after.mean))
+        )
+        right = after.predicted[rows] == labels[rows]
+        was = before.predicted[rows] == labels[rows]
         return {
-            "n": int(rows.sum()), "distance": float(far.mean()), "distance_sd": float(far.std()),
-            "distance_mean": float(whole.mean()), "accuracy": float(right.mean()),
+            "n": int(rows.sum()),
+            "distance": float(far.mean()),
+            "distance_sd": float(far.std()),
+            "distance_mean": float(whole.mean()),
+            "accuracy": float(right.mean()),
             "accuracy_change": float(right.mean() - was.mean()),
             "changed": float((after.predicted[rows] != before.predicted[rows]).mean()),
-        }  # fmt: skip
+        }
 
     every = np.ones(len(labels), bool)
     return of(every) | {"per_class": {c: of(labels == k) for k, c in enumerate(classes) if (labels == k).any()}}

@@ -38,10 +38,12 @@ def retrieval(objects: Embeddings) -> dict[str, dict[str, float]]:
             continue
         found = ranks(objects.vectors[a][both], objects.vectors[b][both])
         out[f"{a} -> {b}"] = {
-            "n": n, **{f"recall@{k}": float((found <= k).mean()) for k in TOP},
+            "n": n,
+            **{f"recall@{k}": float((found <= k).mean()) for k in TOP},
             "median_rank": float(np.median(found)),
-            **{f"chance@{k}": min(k / n, 1.0) for k in TOP}, "chance_median_rank": (n + 1) / 2,
-        }  # fmt: skip
+            **{f"chance@{k}": min(k / n, 1.0) for k in TOP},
+            "chance_median_rank": (n + 1) / 2,
+        }
     return out
 
 
@@ -54,9 +56,14 @@ def section(context: Context) -> Section:
         raise NotPossible("no test object has two modalities")
     picture(context, numbers)
     rows = [
-        [direction, str(v["n"]), *(f"{percent(v[f'recall@{k}'])} ({percent(v[f'chance@{k}'])})" for k in TOP),
-         f"{v['median_rank']:.0f} ({v['chance_median_rank']:.0f})"] for direction, v in numbers.items()
-    ]  # fmt: skip
+        [
+            direction,
+            str(v["n"]),
+            *(f"{percent(v[f'recall@{k}'])} ({percent(v[f'chance@{k}'])})" for k in TOP),
+            f"{v['median_rank']:.0f} ({v['chance_median_rank']:.0f})",
+        ]
+        for direction, v in numbers.items()
+    ]
     head = ["direction", "among", *(f"recall at {k} [%]" for k in TOP), "median rank"]
     text = "Test objects that have both modalities, labelled or not; in brackets what an arbitrary order would give."
     return Section("Cross-modal retrieval, test split", numbers, [text, "", *table(head, rows)])

@@ -24,9 +24,16 @@ from astrom3.analyse.section import Context, Section
 __all__ = ["SECTIONS", "UMAP"]
 
 SECTIONS: dict[str, Callable[[Context], Section]] = {
-    "fewshot": fewshot.section, "retrieval": retrieval.section, "ablation": ablation.section,
-    "properties": properties.section, "outliers": outliers.section, "map": projection.section,
-    "panels": panels.section, "calibration": calibration.section,
-    "compare": comparison.section, "attention": attention.section,
-    "sensitivity": sensitivity.section, "early": early.section,
-}  # fmt: skip
+    "fewshot": fewshot.section,
+    "retrieval": retrieval.section,
+    "ablation": ablation.section,
+    "properties": properties.section,
+    "outliers": outliers.section,
+    "map": projection.section,
+    "panels": panels.section,
+    "calibration": calibration.section,
+    "compare": comparison.section,
+    "attention": attention.section,
+    "sensitivity": sensitivity.section,
+    "early": early.section,
+}

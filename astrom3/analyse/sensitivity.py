@@ -20,17 +20,20 @@ from astrom3.plots import save
 
 SCORE = "rfr_score"
 GRID = np.linspace(0, 1, 21)
-PUBLISHED_CONSTANT, PUBLISHED_DISTANCE = 0.392, "0.049 +- 0.091"  # a study of the published photometry encoder
+PUBLISHED_CONSTANT = 0.392  # a study of the published photometry encoder
+PUBLISHED_DISTANCE = "0.049 +- 0.091"
 ALL = "all four"
 
 
 def section(context: Context) -> Section:
-    model, data = context.model, context.data
+    model = context.model
+    data = context.data
     if model is None or data is None:
         raise NotPossible("needs the model and its data: leave embeddings= away")
     if not {"photometry", "metadata"} & set(model.modalities):
         raise NotPossible("needs a model of light curves or catalogue values")
-    test, train = context.splits["test"], context.splits["train"]
+    test = context.splits["test"]
+    train = context.splits["train"]
     numbers: dict[str, Any] = {}
     lines: list[str] = []
     if "photometry" in model.modalities:
@@ -48,7 +51,8 @@ def section(context: Context) -> Section:
 
 def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str, Any]:
     """Feature, or all four -> replacement -> `moved`; "not_recomputed": why, where they cannot be computed."""
-    rng, before = np.random.default_rng(0), trial.before
+    rng = np.random.default_rng(0)
+    before = trial.before
     order = rng.permutation(len(trial.base))
     given = {c: trial.given(c) for c in PHOTO_COLS}
     kinds = {"mean": {c: np.zeros_like(z) for c, z in given.items()}, "random": {c: z[order] for c, z in given.items()}}
@@ -109,14 +113,16 @@ def best_constant(trial: Trial, normaliser: Normaliser | None) -> dict[str, Any]
 
 def catalogue(trial: Trial) -> dict[str, Any]:
     """Column -> replacement -> `moved`, of the metadata encoder's inputs."""
-    rng, before = np.random.default_rng(0), trial.before
+    rng = np.random.default_rng(0)
+    before = trial.before
     order = rng.permutation(len(trial.base))
     numbers: dict[str, Any] = {"accuracy": float((before.predicted == trial.labels).mean()), "n": len(trial.base)}
     for column in META_COLS:
         z = trial.given(column)
         kinds = {"mean": np.zeros_like(z), "random": z[order]}
-        numbers[column] = {k: moved(before, trial.outcome({column: v}), trial.labels, trial.base.classes)
-                           for k, v in kinds.items()}  # fmt: skip
+        numbers[column] = {
+            k: moved(before, trial.outcome({column: v}), trial.labels, trial.base.classes) for k, v in kinds.items()
+        }
     return numbers
 
 
@@ -125,44 +131,94 @@ def distance(found: dict[str, Any]) -> str:
 
 
 def feature_lines(numbers: dict[str, Any]) -> list[str]:
-    found, score = numbers["photometry"], numbers[SCORE]
+    found = numbers["photometry"]
+    score = numbers[SCORE]
     kinds = list(found[ALL])
-    rows = [[column, kind, distance(v), f"{v['distance_mean']:.3f}", percent(v["accuracy"], 2),
-             f"{100 * v['accuracy_change']:+.2f}", percent(v["changed"])]
-            for column in (*PHOTO_COLS, ALL) for kind in kinds if (v := found[column][kind])]  # fmt: skip
-    head = ["feature", "replaced by", "cosine distance, light curve", "mean embedding", "accuracy [%]", "change",
-            "predictions changed [%]"]  # fmt: skip
+    rows = [
+        [
+            column,
+            kind,
+            distance(v),
+            f"{v['distance_mean']:.3f}",
+            percent(v["accuracy"], 2),
+            f"{100 * v['accuracy_change']:+.2f}",
+            percent(v["changed"]),
+        ]
+        for column in (*PHOTO_COLS, ALL)
+        for kind in kinds
+        if (v := found[column][kind])
+    ]
+    head = [
+        "feature",
+        "replaced by",
+        "cosine distance, light curve",
+        "mean embedding",
+        "accuracy [%]",
+        "change",
+        "predictions changed [%]",
+    ]
     lines = [
         f"{found['n']} labelled test objects with a light curve, accuracy as they are {percent(found['accuracy'], 2)} "
         "%. Mean: of the training objects. Random: the values of other test objects. Recomputed: from the light curve, "
-        "by astrom3's own period search and fit. Distance: mean and deviation over objects.", "", *table(head, rows),
-    ]  # fmt: skip
+        "by astrom3's own period search and fit. Distance: mean and deviation over objects.",
+        "",
+        *table(head, rows),
+    ]
     if reason := found.get("not_recomputed"):
         lines += ["", f"Not recomputed: {reason}."]
     classes = in_paper_order(list(found[ALL]["mean"]["per_class"]))
     for kind in kinds:
-        per_class = [[column, *(f"{abs(v['distance']):.2f} ({100 * v['accuracy_change']:+.0f})" for c in classes
-                                if (v := found[column][kind]["per_class"][c]))]
-                     for column in (*PHOTO_COLS, ALL)]  # fmt: skip
-        lines += ["", f"{kind.capitalize()}, per class: cosine distance, change of recall in points:", "",
-                  *table(["feature", *classes], per_class)]  # fmt: skip
+        per_class = [
+            [
+                column,
+                *(
+                    f"{abs(v['distance']):.2f} ({100 * v['accuracy_change']:+.0f})"
+                    for c in classes
+                    if (v := found[column][kind]["per_class"][c])
+                ),
+            ]
+            for column in (*PHOTO_COLS, ALL)
+        ]
+        lines += [
+            "",
+            f"{kind.capitalize()}, per class: cosine distance, change of recall in points:",
+            "",
+            *table(["feature", *classes], per_class),
+        ]
     best = score["best"]
-    lines += ["", f"The constant {SCORE} that moves embeddings least: {best['value']:.3f} ({score['unit']}), cosine "
-              f"distance {distance(best)}, accuracy {percent(best['accuracy'], 2)} %."]  # fmt: skip
+    lines += [
+        "",
+        f"The constant {SCORE} that moves embeddings least: {best['value']:.3f} ({score['unit']}), cosine "
+        f"distance {distance(best)}, accuracy {percent(best['accuracy'], 2)} %.",
+    ]
     if "published" in score:
-        lines[-1] += (f" With {PUBLISHED_CONSTANT}, found for the published encoder on real data (there "
-                      f"{PUBLISHED_DISTANCE}): {distance(score['published'])}.")  # fmt: skip
+        lines[-1] += (
+            f" With {PUBLISHED_CONSTANT}, found for the published encoder on real data (there "
+            f"{PUBLISHED_DISTANCE}): {distance(score['published'])}."
+        )
     return lines
 
 
 def catalogue_lines(found: dict[str, Any]) -> list[str]:
     order = sorted(META_COLS, key=lambda c: -found[c]["random"]["distance"])
-    rows = [[c, *(x for k in ("mean", "random") for x in
-                  (distance(found[c][k]), f"{100 * found[c][k]['accuracy_change']:+.2f}"))] for c in order]  # fmt: skip
+    rows = [
+        [
+            c,
+            *(
+                x
+                for k in ("mean", "random")
+                for x in (distance(found[c][k]), f"{100 * found[c][k]['accuracy_change']:+.2f}")
+            ),
+        ]
+        for c in order
+    ]
     head = ["column", "distance, mean of training", "change of accuracy", "distance, random", "change of accuracy"]
     text = f"Catalogue columns, {found['n']} objects, accuracy as they are {percent(found['accuracy'], 2)} %; cosine "
-    return [text + "distance of the metadata embedding, changes in points, the most telling first:", "",
-            *table(head, rows)]  # fmt: skip
+    return [
+        text + "distance of the metadata embedding, changes in points, the most telling first:",
+        "",
+        *table(head, rows),
+    ]
 
 
 def picture(context: Context, numbers: dict[str, Any]) -> None:
@@ -171,8 +227,10 @@ def picture(context: Context, numbers: dict[str, Any]) -> None:
     figure = Figure(figsize=(4.2 * panels, 3.6))
     axes = list(np.atleast_1d(figure.subplots(1, panels)))
     if "photometry" in numbers:
-        axis, found = axes.pop(0), numbers["photometry"]
-        columns, kinds = (*PHOTO_COLS, ALL), list(found[ALL])
+        axis = axes.pop(0)
+        found = numbers["photometry"]
+        columns = (*PHOTO_COLS, ALL)
+        kinds = list(found[ALL])
         for i, kind in enumerate(kinds):
             rows = np.arange(len(columns))[::-1] + 0.25 * (1 - i)
             axis.barh(rows, [found[c][kind]["distance"] for c in columns], 0.22, label=kind)
@@ -180,12 +238,14 @@ def picture(context: Context, numbers: dict[str, Any]) -> None:
         axis.set_xlabel("cosine distance of the light-curve embedding")
         axis.locator_params(axis="x", nbins=5)
         axis.legend(frameon=False)
-        axis, tried = axes.pop(0), numbers[SCORE]["tried"]
+        axis = axes.pop(0)
+        tried = numbers[SCORE]["tried"]
         axis.plot([t["value"] for t in tried], [t["distance"] for t in tried], marker=".", color="#4477aa")
         axis.set_xlabel(f"{SCORE} of every object ({numbers[SCORE]['unit']})")
         axis.set_ylabel("cosine distance")
     if "metadata" in numbers:
-        axis, found = axes.pop(0), numbers["metadata"]
+        axis = axes.pop(0)
+        found = numbers["metadata"]
         order = sorted(META_COLS, key=lambda c: found[c]["random"]["distance"])[-15:]
         axis.barh(range(len(order)), [found[c]["random"]["distance"] for c in order], 0.7, color="#ccbb44")
         axis.set_yticks(range(len(order)), order, fontsize=7)

@@ -248,7 +248,8 @@ def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
     defaults = _compose(name, _choices(overrides, groups))
     for override in changed:
         key = override.key_or_group
-        default, value = _value(defaults, key), _value(cfg, key)
+        default = _value(defaults, key)
+        value = _value(cfg, key)
         if default is None or value is None or override.is_add() or override.is_delete():
             continue
         if key not in SEVERAL_KINDS and not _same_kind(default, value):

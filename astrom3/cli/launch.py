@@ -139,7 +139,9 @@ def run_local(jobs: Sequence[Job], settings: dict[str, Any], folder: Path, at_on
     """Start local processes, at most `at_once` jobs at a time, each after those it waits for; wait for all."""
     started: dict[str, Any] = {}
     ended: set[str] = set()
-    waiting, known, start = list(jobs), {job.name for job in jobs}, time.monotonic()
+    waiting = list(jobs)
+    known = {job.name for job in jobs}
+    start = time.monotonic()
     try:
         while len(ended) < len(jobs):
             for name in [n for n, j in started.items() if n not in ended and j.done()]:

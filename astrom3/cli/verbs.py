@@ -88,7 +88,8 @@ def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str
 
 
 def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[str]) -> None:
-    runs, launcher = config.sweep_runs(overrides), config.launcher_of(overrides)
+    runs = config.sweep_runs(overrides)
+    launcher = config.launcher_of(overrides)
     choices = [config.compose(choice, name) for choice in config.sweep_choices(overrides)]
     config.check_sweep(choices, launcher, len(runs))
     outcomes = Outcomes(Path(choices[0].get("root", tempfile.gettempdir())).absolute(), len(runs))
@@ -177,8 +178,10 @@ def run_of_sweep(
     """One run; whatever goes wrong is noted, and the sweep goes on with the next."""
     from astrom3.training.run import first_process
 
-    name, start = str(cfg.get("run") or " ".join(given)), time.monotonic()
-    reason, result = None, None
+    name = str(cfg.get("run") or " ".join(given))
+    start = time.monotonic()
+    reason = None
+    result = None
     log.info("run %d of %d%s: %s", number + 1, outcomes.runs, outcomes.minutes_left(number, workers), name)
     try:
         result = function(config.finish(cfg))

@@ -30,11 +30,17 @@ ADVICE = {
 }
 # Exceptions of libraries that speak of what they were given, by the package and name of the class.
 OF_INPUT = {
-    ("lightning", "MisconfigurationException"), ("lightning_fabric", "MisconfigurationException"),
-    ("pyarrow", "ArrowInvalid"), ("pyarrow", "ArrowTypeError"), ("pyarrow", "ArrowKeyError"),
-    ("safetensors_rust", "SafetensorError"), ("safetensors", "SafetensorError"), ("yaml", "YAMLError"),
-    ("zipfile", "BadZipFile"), ("gzip", "BadGzipFile"),
-}  # fmt: skip
+    ("lightning", "MisconfigurationException"),
+    ("lightning_fabric", "MisconfigurationException"),
+    ("pyarrow", "ArrowInvalid"),
+    ("pyarrow", "ArrowTypeError"),
+    ("pyarrow", "ArrowKeyError"),
+    ("safetensors_rust", "SafetensorError"),
+    ("safetensors", "SafetensorError"),
+    ("yaml", "YAMLError"),
+    ("zipfile", "BadZipFile"),
+    ("gzip", "BadGzipFile"),
+}
 
 
 def answer(error: BaseException) -> tuple[str, int]:

@@ -83,10 +83,16 @@ def convert_objects(
 ) -> Path:
     """Convert all objects into a data set at `root`; nothing is left there if it fails or is interrupted."""
     writer = DatasetWriter(
-        root, classes=objects.classes, name=name, provenance=provenance, overwrite=overwrite,
-        targets=objects.targets, further_columns=objects.further_columns,
-        bands=recipe.bands, wavelengths=recipe.wavelengths,
-    )  # fmt: skip
+        root,
+        classes=objects.classes,
+        name=name,
+        provenance=provenance,
+        overwrite=overwrite,
+        targets=objects.targets,
+        further_columns=objects.further_columns,
+        bands=recipe.bands,
+        wavelengths=recipe.wavelengths,
+    )
     with terminable(), writer, sole_maker(writer.root, "conversion"):
         probe(recipe.read_light_curve, objects.light_curves)
         probe(recipe.read_spectrum, objects.spectra)
@@ -180,7 +186,8 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
     spectrum = check_spectra(*ragged(spectra))
     decisions += light.checked_curves.decisions(objects.ids) + spectrum.decisions(objects.ids)
 
-    values, n_computed = possible(objects.values), 0
+    values = possible(objects.values)
+    n_computed = 0
     coverage: list[float] = []
     photo = slice(0, len(PHOTO_COLS))
     rows = []
@@ -298,7 +305,8 @@ def read_raw(
         raise UserError(f"{path} has no splits/<sub>/<seed>/info.json: it is not the raw AstroM3Dataset.")
     found: dict[tuple[str, str, str], tuple[str | None, np.ndarray]] = {}  # (id, name, spectrum) -> label, values
     keys: dict[tuple[str, int], dict[str, list[tuple[str, str, str]]]] = {}
-    infos, classes = {}, set()
+    infos = {}
+    classes = set()
     for sub, seed in available:
         dataset = RawDataset(path, sub, seed)
         infos[sub, seed], members = dataset.info, {}
@@ -319,10 +327,12 @@ def read_raw(
     }
     labels = [label for label, _ in found.values()]
     objects = Objects(
-        list(unique.values()), labels, np.array([values for _, values in found.values()]).reshape(-1, len(ALL_COLS)),
+        list(unique.values()),
+        labels,
+        np.array([values for _, values in found.values()]).reshape(-1, len(ALL_COLS)),
         [name or None for _, name, _ in found],
         [(spectrum, label) if spectrum else None for (_, _, spectrum), label in zip(found, labels, strict=True)],
         tuple(sorted(classes)),
-    )  # fmt: skip
+    )
     reader = RawReader(dataset)
     return objects, Recipe(reader.light_curve, reader.spectrum, features), published

@@ -87,15 +87,22 @@ class AstroM3DataModule(LightningDataModule):
             raise UserError(f"require={require!r}: choose any or all.")
         if not 1 <= min_modalities <= len(modalities):
             raise UserError(f"min_modalities={min_modalities} must lie between 1 and {len(modalities)}.")
-        self.origin, self.sub, self.seed = origin, sub, seed
+        self.origin = origin
+        self.sub = sub
+        self.seed = seed
         ours = [m for m in MODALITIES if m in modalities]
         self.modalities = tuple(ours + [m for m in modalities if m not in MODALITIES])
         self.views = views_of({m: named.get(m, m) for m in self.modalities})
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.cache, self.num_workers = cache, num_workers
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.cache = cache
+        self.num_workers = num_workers
         self.asked_streaming = streaming
-        self.shuffle_buffer, self.drop_last, self.pad_constants = shuffle_buffer, drop_last, pad_constants
-        self.labelled_only, self.statistics = labelled_only, statistics
+        self.shuffle_buffer = shuffle_buffer
+        self.drop_last = drop_last
+        self.pad_constants = pad_constants
+        self.labelled_only = labelled_only
+        self.statistics = statistics
         if on_device not in (True, False, "auto"):
             raise UserError(f"data.on_device={on_device} does not exist: it is true, false or auto")
         if on_device is True and streaming:
@@ -103,7 +110,8 @@ class AstroM3DataModule(LightningDataModule):
         if windows not in ("one", "every"):
             raise UserError(f"windows={windows} does not exist: it is one or every")
         self.windows = windows
-        self.on_device, self.resident = on_device, {}  # type: bool | str, dict[str, ResidentSplit]
+        self.on_device: bool | str = on_device
+        self.resident: dict[str, ResidentSplit] = {}
         self.targets = (targets,) if isinstance(targets, str) else tuple(targets or ())
         self.balance = balance
         if balance == "sampling" and streaming:

@@ -19,12 +19,16 @@ class Position:
     """
 
     def __init__(self) -> None:
-        self.epoch, self.done, self._resume = 0, 0, 0
+        self.epoch = 0
+        self.done = 0
+        self._resume = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the windows of the next iteration."""
         if epoch != self.epoch:
-            self.epoch, self.done, self._resume = epoch, 0, 0
+            self.epoch = epoch
+            self.done = 0
+            self._resume = 0
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, and the batches handed out in it."""
@@ -56,7 +60,10 @@ class PackedLoader:
         every_window: bool = False,
     ) -> None:
         self.every_window = every_window and not train and isinstance(split, PackedSplit) and split.has_windows
-        self.split, self.batches, self.seed, self.train = split, sampler, seed, train
+        self.split = split
+        self.batches = sampler
+        self.seed = seed
+        self.train = train
         self.position = Position()
 
     @property
@@ -78,7 +85,8 @@ class PackedLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         # Runs at the first `next`: Lightning calls iter() on a resumed loader before it sets the epoch.
-        first, epoch = self.position.begin(), self.position.epoch
+        first = self.position.begin()
+        epoch = self.position.epoch
         self.batches.set_epoch(epoch)
         order = self.batches.order()
         for number in range(first, len(self.batches)):

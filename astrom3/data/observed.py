@@ -169,7 +169,8 @@ def _current(modality: str, column: pa.Array) -> Iterator[Any]:
     """processed-2: times back from [0, 1] to days by the span that stands beside them."""
     lengths, inner = unnest(column)
     widths, flat = unnest(inner)
-    values, ends = numbers(flat), np.cumsum(widths)
+    values = numbers(flat)
+    ends = np.cumsum(widths)
     width = PHOTO_CHANNELS if modality == "photometry" else WAVELENGTH_COUNT
     grid = WAVELENGTH_START + WAVELENGTH_STEP * np.arange(WAVELENGTH_COUNT)
     at = 0
@@ -226,9 +227,12 @@ def _row_of(found: dict[str, Any], modality: str, place: int) -> np.ndarray | No
 
 
 def _files(table: RawTable, rows: np.ndarray) -> Iterator[Observed]:
-    dataset, objects = table.dataset, table.dataset.split(table.split)
+    dataset = table.dataset
+    objects = table.dataset.split(table.split)
     for row in rows.tolist():
-        name, filename, label = objects.names[row], objects.spec_filenames[row], objects.labels[row]
+        name = objects.names[row]
+        filename = objects.spec_filenames[row]
+        label = objects.labels[row]
         curve = _read(dataset.light_curve, name) if name else None
         spectrum = _read(dataset.spectrum, filename, label) if filename else None
         problems = tuple(p for p in (curve, spectrum) if isinstance(p, str))

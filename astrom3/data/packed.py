@@ -82,7 +82,8 @@ def no_inputs(n: int) -> Inputs:
 
 def _missing_values(values: np.ndarray, ids: np.ndarray, there: np.ndarray) -> list[Decision]:
     """Decisions on values that came normalised (the hub layouts; processed-2 has no PHOTO_COLS here)."""
-    missing, rows = ~np.isfinite(values[:, len(PHOTO_COLS) :]), []
+    missing = ~np.isfinite(values[:, len(PHOTO_COLS) :])
+    rows = []
     photo = ~np.isfinite(values[:, : len(PHOTO_COLS)])
     for i in np.flatnonzero(photo.any(axis=1) & (not photo.all())).tolist():
         columns = ", ".join(c for c, gone in zip(PHOTO_COLS, photo[i], strict=True) if gone)

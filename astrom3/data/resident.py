@@ -20,9 +20,11 @@ class ResidentSplit:
     """Stands in for a `PackedSplit` in a loader. Only what the used objects need is taken to the device."""
 
     def __init__(self, split: PackedSplit, device: torch.device) -> None:
-        self.split, self.device = split, device
+        self.split = split
+        self.device = device
         self.complete = all(bool(p.all()) for p in split.present.values())
-        self.index, self.labels = self._take(split.positions), self._take(split.labels)
+        self.index = self._take(split.positions)
+        self.labels = self._take(split.labels)
         self.present = {m: self._take(p) for m, p in split.present.items()}
         self.targets = None if split.targets is None else self._take(split.targets)
         readers = split.readers

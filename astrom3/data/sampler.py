@@ -13,7 +13,8 @@ import numpy as np
 from astrom3.errors import UserError
 
 log = logging.getLogger(__name__)
-ORDER, WINDOW = 1, 2  # what a draw is for; streaming.py has 3 and 4, splits.py 5 and 6
+ORDER = 1  # what a draw is for; streaming.py has 3 and 4, splits.py 5 and 6
+WINDOW = 2
 BALANCE = 1000  # and the numbers after it, one for each time that a class is gone through
 
 
@@ -63,8 +64,12 @@ class EpochSampler:
                 f"The global batch size {batch_size} cannot be split evenly over {world_size} processes; "
                 "choose a multiple."
             )
-        self.n, self.seed, self.rank, self.world_size = n, seed, rank, world_size
-        self.shuffle, self.epoch = shuffle, 0
+        self.n = n
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.shuffle = shuffle
+        self.epoch = 0
         self.members = None if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self.sizes = global_sizes(n, world_size, batch_size, drop_last, shuffle)
         if shuffle and n < batch_size:

@@ -24,18 +24,57 @@ UNLABELLED = -1
 PHOTO_COLS = ("amplitude", "period", "lksl_statistic", "rfr_score")
 # ... and 34 catalogue columns [mag, mas, mas/yr, degree], in the order of the published networks.
 META_COLS = (
-    "mean_vmag", "phot_g_mean_mag", "e_phot_g_mean_mag", "phot_bp_mean_mag", "e_phot_bp_mean_mag",
-    "phot_rp_mean_mag", "e_phot_rp_mean_mag", "bp_rp", "parallax", "parallax_error", "parallax_over_error",
-    "pmra", "pmra_error", "pmdec", "pmdec_error", "j_mag", "e_j_mag", "h_mag", "e_h_mag", "k_mag", "e_k_mag",
-    "w1_mag", "e_w1_mag", "w2_mag", "e_w2_mag", "w3_mag", "w4_mag", "j_k", "w1_w2", "w3_w4", "pm", "ruwe", "l", "b",
-)  # fmt: skip
+    "mean_vmag",
+    "phot_g_mean_mag",
+    "e_phot_g_mean_mag",
+    "phot_bp_mean_mag",
+    "e_phot_bp_mean_mag",
+    "phot_rp_mean_mag",
+    "e_phot_rp_mean_mag",
+    "bp_rp",
+    "parallax",
+    "parallax_error",
+    "parallax_over_error",
+    "pmra",
+    "pmra_error",
+    "pmdec",
+    "pmdec_error",
+    "j_mag",
+    "e_j_mag",
+    "h_mag",
+    "e_h_mag",
+    "k_mag",
+    "e_k_mag",
+    "w1_mag",
+    "e_w1_mag",
+    "w2_mag",
+    "e_w2_mag",
+    "w3_mag",
+    "w4_mag",
+    "j_k",
+    "w1_w2",
+    "w3_w4",
+    "pm",
+    "ruwe",
+    "l",
+    "b",
+)
 ALL_COLS = PHOTO_COLS + META_COLS  # 38, the order of `mean` and `std` in the raw data set's info.json
 
 # Transforms before the z-score (metadata_func in info.json).
 ABS_COLS = (
-    "mean_vmag", "phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag",
-    "j_mag", "h_mag", "k_mag", "w1_mag", "w2_mag", "w3_mag", "w4_mag",
-)  # fmt: skip
+    "mean_vmag",
+    "phot_g_mean_mag",
+    "phot_bp_mean_mag",
+    "phot_rp_mean_mag",
+    "j_mag",
+    "h_mag",
+    "k_mag",
+    "w1_mag",
+    "w2_mag",
+    "w3_mag",
+    "w4_mag",
+)
 COS_COLS = ("l",)
 SIN_COLS = ("b",)
 LOG_COLS = ("period",)
@@ -48,7 +87,9 @@ SPLITS = ("train", "validation", "test")
 # Model inputs.
 SEQ_LEN = 200  # points of a light curve that reach the network
 PHOTO_CHANNELS = 9  # time, flux, flux error, then PHOTO_COLS, log10(MAD), span
-WAVELENGTH_START, WAVELENGTH_STEP, WAVELENGTH_COUNT = 3850.0, 2.0, 2575  # Angstrom: 3850, 3852 ... 8998
+WAVELENGTH_START = 3850.0  # Angstrom: 3850, 3852 ... 8998
+WAVELENGTH_STEP = 2.0
+WAVELENGTH_COUNT = 2575
 SPECTRUM_CHANNELS = 3  # flux, third column (LAMOST inverse variance), log10(MAD)
 
 # Our own parquet layout ("astrom3"): objects/*.parquet hold every object once, splits/{sub}_{seed}.parquet say who
@@ -58,10 +99,12 @@ SPECTRUM_CHANNELS = 3  # flux, third column (LAMOST inverse variance), log10(MAD
 #   wavelength [Angstrom, vacuum]      float64; flux [any]; ivar [1/flux^2], LAMOST inverse variance: float32
 #   photo_cols, meta_cols              struct of float64, null where unknown
 # A null struct is a missing modality; a null label is an unlabelled object.
-LIGHT_CURVE_TYPE = pa.struct([("time", pa.list_(pa.float64())), ("flux", pa.list_(pa.float64())),
-                              ("flux_err", pa.list_(pa.float64()))])  # fmt: skip
-SPECTRUM_TYPE = pa.struct([("wavelength", pa.list_(pa.float64())), ("flux", pa.list_(pa.float32())),
-                           ("ivar", pa.list_(pa.float32()))])  # fmt: skip
+LIGHT_CURVE_TYPE = pa.struct(
+    [("time", pa.list_(pa.float64())), ("flux", pa.list_(pa.float64())), ("flux_err", pa.list_(pa.float64()))]
+)
+SPECTRUM_TYPE = pa.struct(
+    [("wavelength", pa.list_(pa.float64())), ("flux", pa.list_(pa.float32())), ("ivar", pa.list_(pa.float32()))]
+)
 OBJECT_SCHEMA = pa.schema(
     [
         ("object_id", pa.string()),

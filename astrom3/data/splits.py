@@ -22,7 +22,8 @@ from astrom3.data.sampler import draw
 from astrom3.data.schema import SPLITS, SUB_FRACTION
 from astrom3.errors import UserError
 
-SHOTS, FOLDS = 5, 6  # purposes of draws, beside those of sampler.py and streaming.py
+SHOTS = 5  # purposes of draws, beside those of sampler.py and streaming.py
+FOLDS = 6
 SHOTS_PER_VALIDATION = 4  # labels per class in train for one in validation: the 80/20 of the ASTROMER papers
 FOLD_VALIDATION = 5  # of the objects of a fold that are not tested, one in so many validates
 PROTOCOL = re.compile(r"(?:shot(?P<shots>\d+)|(?P<subset>.+?))(?:-fold(?P<fold>\d+)of(?P<folds>\d+))?")
@@ -81,7 +82,8 @@ def class_cap(counts: Sequence[int], target: float) -> int:
             if target * (1 - CAP_TOLERANCE) <= total(cap) <= target:
                 return cap
             break
-    low, high = 1, int(sizes[-1])  # every class keeps at least one object
+    low = 1  # every class keeps at least one object
+    high = int(sizes[-1])
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if total(middle) <= target else (low, middle - 1)

@@ -160,7 +160,8 @@ def _build(table: Table, view: StoredView, folder: Path, progress: Progress | No
     try:
         writer = _Ragged(temporary, view) if view.ragged else _Fixed(temporary, view)
         decisions: list[Decision] = []
-        done, ids = 0, table.catalogue().ids
+        done = 0
+        ids = table.catalogue().ids
         for piece in prepared_pieces(table, view, threads):
             if piece.rows[0] != done:
                 raise ValueError(f"pieces of {view.store} out of order: row {piece.rows[0]} after {done}")
@@ -229,7 +230,10 @@ class _Column:
     HEADER = 128
 
     def __init__(self, folder: Path, name: str, dtype: type, tail: tuple[int, ...] = ()) -> None:
-        self.name, self.dtype, self.tail, self.length = name, np.dtype(dtype), tail, 0
+        self.name = name
+        self.dtype = np.dtype(dtype)
+        self.tail = tail
+        self.length = 0
         self.file = open(folder / f"{name}.npy", "wb")  # noqa: SIM115 closed in close()
         self.file.write(b" " * self.HEADER)
 

@@ -29,7 +29,8 @@ from astrom3.kernel import kernel
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.view import Members, StoredView, View, views_of
 
-GROUPS, BUFFER = 3, 4  # purposes of draws, beside those of sampler.py
+GROUPS = 3  # purposes of draws, beside those of sampler.py
+BUFFER = 4
 
 
 class StreamSplit:
@@ -58,9 +59,12 @@ class StreamSplit:
         self.found: dict[Decision, None] = {}  # decisions met while reading, each once
         rows = source.rows[split][self.selection.positions]
         order = np.argsort(rows, kind="stable")
-        self.table, self.ids, self.min_modalities = source.table(split), catalogue.ids, min_modalities
+        self.table = source.table(split)
+        self.ids = catalogue.ids
+        self.min_modalities = min_modalities
         self.modalities = tuple(self.views)
-        self.rows, self.positions = rows[order], self.selection.positions[order]  # in the order of the table
+        self.rows = rows[order]  # in the order of the table
+        self.positions = self.selection.positions[order]
         self.labels = catalogue.labels[self.positions]
         self.targets = None if aims is None else aims[self.positions].astype(np.float32)
         self.photo = picked(inputs.photo, self.positions)
@@ -168,7 +172,10 @@ class _Reader:
     """Reads the objects of a plan into a pool of batch rows and hands out the batches."""
 
     def __init__(self, split: StreamSplit, plan: Plan, seed: int, epoch: int | None, buffer: int) -> None:
-        self.split, self.plan, self.seed, self.epoch = split, plan, seed, epoch
+        self.split = split
+        self.plan = plan
+        self.seed = seed
+        self.epoch = epoch
         self.slot = np.full(len(plan.reads), -1, dtype=np.int64)  # place in the pool, -1 = not read or rejected
         self.buffer = buffer
         self.free: list[int] = []
@@ -177,10 +184,12 @@ class _Reader:
 
     def batches(self, done: int) -> Iterator[tuple[Batch, list[Decision]]]:
         """Batches from number `done` of the plan on."""
-        plan, used = self.plan, sum(self.plan.sizes[:done])
+        plan = self.plan
+        used = sum(self.plan.sizes[:done])
         needed = np.ones(len(plan.reads), dtype=bool)
         needed[plan.order[:used]] = False
-        reading, frontier = self._read(np.flatnonzero(needed)), 0
+        reading = self._read(np.flatnonzero(needed))
+        frontier = 0
         for size in plan.sizes[done:]:
             want = plan.order[used : used + size]
             used += size
@@ -189,7 +198,8 @@ class _Reader:
             good = want[self.slot[want] >= 0]
             if len(good):
                 chosen = good if self.epoch is None else np.resize(good, size)
-                batch, decisions = self._batch(chosen), self.decisions
+                batch = self._batch(chosen)
+                decisions = self.decisions
                 self.free += self.slot[good].tolist()
                 self.slot[good] = -1
                 self.decisions = []
@@ -223,7 +233,8 @@ class _Reader:
 
     def _take(self, places: np.ndarray, pieces: dict[str, Piece]) -> None:
         """Put the usable ones of some objects into the pool."""
-        split, members = self.split, self.plan.reads[places]
+        split = self.split
+        members = self.plan.reads[places]
         ids = split.ids[split.positions[members]]
         names = dict(zip(split.rows[members].tolist(), map(str, ids.tolist()), strict=True))
         arrays = {}
@@ -270,7 +281,8 @@ class _Reader:
         self.slot[places] = slots
 
     def _batch(self, places: np.ndarray) -> Batch:
-        split, slots = self.split, self.slot[places]
+        split = self.split
+        slots = self.slot[places]
         members = self.pool["member"][slots]
         out: Batch = {
             "index": torch.from_numpy(split.positions[members]),
@@ -295,7 +307,10 @@ def buffered(keys, buffer, growing=False):
     batch of remote data is then read at once, and not after the thousands of objects that a buffer holds.
     """
     n = len(keys)
-    order, held, filled, out = np.empty(n, np.int64), np.empty(min(buffer, n), np.int64), 0, 0
+    order = np.empty(n, np.int64)
+    held = np.empty(min(buffer, n), np.int64)
+    filled = 0
+    out = 0
     for i in range(n):
         room = min(len(held), 1 + out // 4) if growing else len(held)
         if filled < room:
@@ -321,7 +336,9 @@ class StreamingLoader:
     batch_sampler = None  # Lightning asks every loader that has a sampler for it
 
     def __init__(self, stream: StreamDataset, num_workers: int = 0) -> None:
-        self.stream, self.num_workers, self.position = stream, num_workers, Position()
+        self.stream = stream
+        self.num_workers = num_workers
+        self.position = Position()
 
     @property
     def sampler(self) -> StreamingLoader:
@@ -351,7 +368,8 @@ class StreamingLoader:
     def __iter__(self) -> Iterator[Batch]:
         # Runs at the first `next`: Lightning calls iter() on a resumed loader before it sets the epoch.
         first = self.position.begin()
-        self.stream.epoch, self.stream.first = self.position.epoch, first
+        self.stream.epoch = self.position.epoch
+        self.stream.first = first
         batches: Any = self.stream  # not called `dataset`: Lightning would take this for a DataLoader
         if self.num_workers:
             batches = DataLoader(self.stream, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is)

@@ -96,7 +96,9 @@ class DatasetWriter:
                 )
         if len(set(classes)) != len(classes):
             raise UserError(f"classes {list(classes)} of {self.root} name a class twice; name each once.")
-        self.classes, self.name, self.provenance = list(classes), name, dict(provenance)
+        self.classes = list(classes)
+        self.name = name
+        self.provenance = dict(provenance)
         self.overwrite = overwrite
         self.targets = dict(targets or {})
         self.further_columns = list(further_columns)
@@ -256,7 +258,8 @@ class DatasetWriter:
     def _write_group(self) -> None:
         """Write one row group of at most ROW_GROUP pending rows."""
         table = pa.concat_tables(self._pending)
-        group, rest = table.slice(0, ROW_GROUP), table.slice(ROW_GROUP)
+        group = table.slice(0, ROW_GROUP)
+        rest = table.slice(ROW_GROUP)
         self._pending = [rest] if len(rest) else []
         if self._file is None:
             path = self._temp / "objects" / f"objects-{self._n_files:05d}.parquet"
@@ -275,7 +278,8 @@ class DatasetWriter:
 
     def _write_split(self, stem: str, names: np.ndarray, values: np.ndarray, info: Mapping[str, Any]) -> dict[str, Any]:
         chosen = np.flatnonzero(names != "")
-        ids, labels = np.array(list(self._ids), dtype=object), np.array(self._labels, dtype=object)
+        ids = np.array(list(self._ids), dtype=object)
+        labels = np.array(self._labels, dtype=object)
         rows = {"object_id": ids[chosen].tolist(), "split": names[chosen].tolist()}
         pq.write_table(
             pa.table(rows, schema=SPLIT_SCHEMA), self._temp / "splits" / f"{stem}.parquet", compression="zstd"

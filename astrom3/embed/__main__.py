@@ -53,8 +53,9 @@ def share(cfg: DictConfig) -> tuple[int, int]:
     if given == (None, None):
         first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
         given = (
-            int(os.environ.get("SLURM_ARRAY_TASK_ID", first)) - first, int(os.environ.get("SLURM_ARRAY_TASK_COUNT", 1))
-        )  # fmt: skip
+            int(os.environ.get("SLURM_ARRAY_TASK_ID", first)) - first,
+            int(os.environ.get("SLURM_ARRAY_TASK_COUNT", 1)),
+        )
     if None in given or not 0 <= given[0] < given[1]:
         raise UserError(f"shard={given[0]} shards={given[1]}: give both, shard from 0 to shards - 1")
     return given

@@ -39,7 +39,9 @@ from astrom3.published import astrom3 as published
 from astrom3.training.run import write_json
 
 log = logging.getLogger(__name__)
-MANIFEST, SUMMARY, REJECTED = "_manifest.json", "_summary.json", "_rejected.csv"
+MANIFEST = "_manifest.json"
+SUMMARY = "_summary.json"
+REJECTED = "_rejected.csv"
 WRITTEN = re.compile(
     r"_manifest\.json|_summary\.json|_rejected\.csv|_?(train|validation|test)-\d{5,}-of-\d{5,}\."
     r"(parquet|rejected\.csv|\d+\.tmp)"
@@ -90,9 +92,12 @@ class Job:
         if cfg.part % cfg.batch:
             raise UserError(f"part={cfg.part} must be a multiple of batch={cfg.batch}")
         self.model = TrainedModel.load(
-            cfg.model, device=cfg.device, evaluation=cfg.evaluation, statistics=cfg.statistics,
+            cfg.model,
+            device=cfg.device,
+            evaluation=cfg.evaluation,
+            statistics=cfg.statistics,
             allow=cfg.get("allow"),
-        )  # fmt: skip
+        )
         if not cfg.get("calibrated", True):
             self.model = replace(self.model, confidence=None)
         self.coverage = cfg.get("coverage")
@@ -106,7 +111,8 @@ class Job:
     def _parts_of(self, split: str) -> list[Part]:
         if split not in self.data.splits:
             self.data.setup(STAGES[split])
-        batches, step = len(self.data.split_dataloader(split)), self.cfg.part // self.cfg.batch
+        batches = len(self.data.split_dataloader(split))
+        step = self.cfg.part // self.cfg.batch
         starts = range(0, batches, step)
         return [Part(split, i, len(starts), s, min(s + step, batches)) for i, s in enumerate(starts)]
 
@@ -118,12 +124,18 @@ class Job:
         cache = cache_root(self.cfg.data.cache)
         digest = weights_digest(self.cfg.model)
         return {
-            "model": digest, "evaluation": self.cfg.evaluation, "sub": self.cfg.sub, "seed": self.cfg.seed,
-            "part": self.cfg.part, "batch": self.cfg.batch, "splits": list(self.cfg.splits),
-            "streaming": self.data.streaming, "coverage": self.coverage,
+            "model": digest,
+            "evaluation": self.cfg.evaluation,
+            "sub": self.cfg.sub,
+            "seed": self.cfg.seed,
+            "part": self.cfg.part,
+            "batch": self.cfg.batch,
+            "splits": list(self.cfg.splits),
+            "streaming": self.data.streaming,
+            "coverage": self.coverage,
             "confidence": None if self.model.confidence is None else confidence_digest(self.cfg.model),
             "data": {s: source.fingerprint(s, cache) for s in dict.fromkeys(p.split for p in self.parts)},
-        }  # fmt: skip
+        }
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -199,13 +211,21 @@ class Job:
 
     def run(self, parts: Sequence[Part], title: str = "") -> int:
         """Make some parts, saying how long it takes."""
-        start, done = time.monotonic(), 0
+        start = time.monotonic()
+        done = 0
         for number, part in enumerate(parts, 1):
             done += self.make(part)
             rate = done / max(time.monotonic() - start, 1e-9)
             left = (len(parts) - number) * self.cfg.part / rate / 60
-            log.info("%s%s: %d of %d parts, %.0f objects/s, about %.1f min left", title, part.name, number, len(parts),
-                     rate, left)  # fmt: skip
+            log.info(
+                "%s%s: %d of %d parts, %.0f objects/s, about %.1f min left",
+                title,
+                part.name,
+                number,
+                len(parts),
+                rate,
+                left,
+            )
         return done
 
     def finish(self) -> dict[str, Any]:
@@ -221,8 +241,13 @@ class Job:
         kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)
         summary = {"complete": True, "parts": len(self.parts), "objects": dict(counts), "decisions": dict(kinds)}
         write_json(self.out / SUMMARY, summary)
-        log.info("%s: %s objects, listed in %s: %s", self.out, f"{sum(counts.values()):,}", REJECTED,
-                 ", ".join(f"{k} {n}" for k, n in kinds.items()) or "none")  # fmt: skip
+        log.info(
+            "%s: %s objects, listed in %s: %s",
+            self.out,
+            f"{sum(counts.values()):,}",
+            REJECTED,
+            ", ".join(f"{k} {n}" for k, n in kinds.items()) or "none",
+        )
         return summary
 
     def rejected(self) -> Iterator[Decision]:

@@ -31,10 +31,14 @@ class SpectrumBaseline(nn.Module):
         self.conv3 = _convolution(16, 16, 20, dropout)
         self.conv4 = _convolution(16, 32, 40, dropout)
         self.mlp = nn.Sequential(
-            nn.Linear(16, 32), nn.PReLU(32), nn.Dropout(dropout),
-            nn.Linear(32, 32), nn.PReLU(32), nn.Dropout(dropout),
+            nn.Linear(16, 32),
+            nn.PReLU(32),
+            nn.Dropout(dropout),
+            nn.Linear(32, 32),
+            nn.PReLU(32),
+            nn.Dropout(dropout),
             nn.Linear(32, outputs),
-        )  # fmt: skip
+        )
 
     def forward(self, flux: Tensor) -> Tensor:
         x = flux.reshape(len(flux), 1, -1)  # (B, 1, L)
@@ -116,9 +120,7 @@ def _stage(inside: int, outside: int, stride: int) -> nn.Sequential:
 
 def photometry_mlp(outputs: int = 4, inputs: int = 3) -> nn.Sequential:
     """Standardised magnitudes (B, 3) -> values (B, outputs), 4676 parameters for 4."""
-    return nn.Sequential(
-        nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs)
-    )  # fmt: skip
+    return nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs))
 
 
 def few_shot_mlp(inputs: int, outputs: int, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.1) -> nn.Sequential:

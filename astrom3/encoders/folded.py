@@ -74,9 +74,13 @@ class FoldedEncoder(nn.Module):
         measured = quantiles + len(LOG_LAGS) + 1 + self.constant + 1
         self.norm = nn.BatchNorm1d(measured)
         self.mlp = nn.Sequential(
-            nn.Linear(measured + 4 * width, 2 * out_features), nn.GELU(), nn.Dropout(dropout),
-            nn.Linear(2 * out_features, out_features), nn.GELU(), nn.Dropout(dropout),
-        )  # fmt: skip
+            nn.Linear(measured + 4 * width, 2 * out_features),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * out_features, out_features),
+            nn.GELU(),
+            nn.Dropout(dropout),
+        )
 
     def forward(self, photometry: Tensor, mask: Tensor) -> Tensor:
         longest = max(int(mask.sum(1).max()), 2 * max(LAGS))

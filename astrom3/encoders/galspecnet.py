@@ -29,8 +29,11 @@ class GalSpecNet(nn.Module):
         pixels: int = 2575,
     ):
         super().__init__()
-        self.conv_channels, self.kernel_size = tuple(conv_channels), kernel_size
-        self.mp_kernel_size, self.configured_dropout, self.pixels = mp_kernel_size, dropout, pixels
+        self.conv_channels = tuple(conv_channels)
+        self.kernel_size = kernel_size
+        self.mp_kernel_size = mp_kernel_size
+        self.configured_dropout = dropout
+        self.pixels = pixels
         steps = list(zip(self.conv_channels[:-1], self.conv_channels[1:], strict=True))
         self.convolutions = nn.ModuleList(nn.Conv1d(c_in, c_out, kernel_size) for c_in, c_out in steps)
         self.pool = nn.MaxPool1d(mp_kernel_size)

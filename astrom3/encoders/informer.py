@@ -84,7 +84,9 @@ class ProbSparseAttention(nn.Module):
             raise ValueError(f"d_model={d_model} is not a multiple of n_heads={n_heads}")
         if head_merge not in HEAD_MERGES:
             raise ValueError(f"head_merge must be one of {', '.join(HEAD_MERGES)}, not {head_merge!r}")
-        self.n_heads, self.factor, self.head_merge = n_heads, factor, head_merge
+        self.n_heads = n_heads
+        self.factor = factor
+        self.head_merge = head_merge
         self.query = nn.Linear(d_model, d_model)
         self.key = nn.Linear(d_model, d_model)
         self.value = nn.Linear(d_model, d_model)
@@ -132,7 +134,9 @@ class ProbSparseAttention(nn.Module):
         output is that of the mean plus the difference the selected rows make.
         """
         batch, length, d_model = x.shape
-        heads, u, dim = self.n_heads, top.shape[-1], d_model // self.n_heads
+        heads = self.n_heads
+        u = top.shape[-1]
+        dim = d_model // self.n_heads
         flat = top.flatten(1)  # (B, H u)
         chosen = x.gather(1, flat.unsqueeze(-1).expand(-1, -1, d_model)).unflatten(1, (heads, u))  # (B, H, u, d_model)
         query = self._project(self.query, chosen)  # (B, H, u, D)
@@ -147,9 +151,11 @@ class ProbSparseAttention(nn.Module):
 
         head = torch.arange(heads, device=x.device).view(1, heads, 1)
         if self.head_merge == "published":  # (head, time) in memory order, H at a time, make one output row
-            row, slot = (head * length + top) // heads, (head * length + top) % heads
+            row = (head * length + top) // heads
+            slot = (head * length + top) % heads
         else:
-            row, slot = top, head.expand_as(top)
+            row = top
+            slot = head.expand_as(top)
         # What each selected row changes: its D numbers times the slice of the output weights at its slot.
         spread = difference.new_zeros(batch, heads * u, heads, dim)
         index = slot.flatten(1)[:, :, None, None].expand(-1, -1, 1, dim)
@@ -189,8 +195,10 @@ class EncoderLayer(nn.Module):
         if activation not in ("gelu", "relu"):
             raise ValueError(f"activation must be gelu or relu, not {activation!r}")
         self.attention = ProbSparseAttention(d_model, n_heads, factor, head_merge)
-        self.norm1, self.norm2 = ResidualNorm(d_model), ResidualNorm(d_model)
-        self.expand, self.contract = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.norm1 = ResidualNorm(d_model)
+        self.norm2 = ResidualNorm(d_model)
+        self.expand = nn.Linear(d_model, d_ff)
+        self.contract = nn.Linear(d_ff, d_model)
         self.activation = F.gelu if activation == "gelu" else F.relu
         # The backward pass of a ReLU reads its output.
         self.dropout = nn.Dropout(dropout) if activation == "relu" else TransientDropout(dropout)
@@ -236,10 +244,19 @@ class InformerEncoder(nn.Module):
         if seq_len > MAX_POSITIONS:
             raise ValueError(f"seq_len={seq_len} is longer than the {MAX_POSITIONS} positions of the embedding")
         p = dropout if honour_dropout else PUBLISHED_DROPOUT
-        self.enc_in, self.seq_len, self.d_model, self.n_heads = enc_in, seq_len, d_model, n_heads
-        self.d_ff, self.e_layers, self.factor, self.activation = d_ff, e_layers, factor, activation
-        self.configured_dropout, self.honour_dropout = dropout, honour_dropout
-        self.output_attention, self.head_merge, self.evaluation = output_attention, head_merge, evaluation
+        self.enc_in = enc_in
+        self.seq_len = seq_len
+        self.d_model = d_model
+        self.n_heads = n_heads
+        self.d_ff = d_ff
+        self.e_layers = e_layers
+        self.factor = factor
+        self.activation = activation
+        self.configured_dropout = dropout
+        self.honour_dropout = honour_dropout
+        self.output_attention = output_attention
+        self.head_merge = head_merge
+        self.evaluation = evaluation
         self.out_features = seq_len * d_model
         self.token_features = d_model
         self.embedding = ValueEmbedding(enc_in, d_model)

@@ -17,9 +17,12 @@ class MetadataMLP(nn.Module):
 
     def __init__(self, input_dim: int = 34, hidden_dim: int = 512, dropout: float = 0.0):
         super().__init__()
-        self.input_dim, self.hidden_dim, self.configured_dropout = input_dim, hidden_dim, dropout
+        self.input_dim = input_dim
+        self.hidden_dim = hidden_dim
+        self.configured_dropout = dropout
         self.out_features = hidden_dim
-        self.first, self.second = nn.Linear(input_dim, hidden_dim), nn.Linear(hidden_dim, hidden_dim)
+        self.first = nn.Linear(input_dim, hidden_dim)
+        self.second = nn.Linear(hidden_dim, hidden_dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, metadata: Tensor) -> Tensor:

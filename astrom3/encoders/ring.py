@@ -30,11 +30,13 @@ class RingEncoder(nn.Module):
         self.width = width
         self.out_features = out_features
         self.dropout = dropout
-        self.convolutions = nn.ModuleList([
-            circular(CHANNELS, width, 1),
-            circular(width, width, 2),
-            circular(width, 2 * width, 2),
-        ])  # fmt: skip
+        self.convolutions = nn.ModuleList(
+            [
+                circular(CHANNELS, width, 1),
+                circular(width, width, 2),
+                circular(width, 2 * width, 2),
+            ]
+        )
         self.norm = nn.BatchNorm1d(SCALARS)
         self.mlp = two_layers(SCALARS + 8 * width, out_features, dropout)
 

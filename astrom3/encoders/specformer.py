@@ -16,8 +16,10 @@ from astrom3.encoders.transformer import SpectrumBlock
 from astrom3.errors import UserError
 
 SMALLEST_DEVIATION = 0.2  # flux units; fainter spectra are not stretched to unit variance
-MEAN_CENTRE, MEAN_SCALE = 2.0, 2.0  # token 0 holds (mean - 2) / 2 and (deviation - 2) / 8
-DEVIATION_CENTRE, DEVIATION_SCALE = 2.0, 8.0
+MEAN_CENTRE = 2.0  # token 0 holds (mean - 2) / 2 and (deviation - 2) / 8
+MEAN_SCALE = 2.0
+DEVIATION_CENTRE = 2.0
+DEVIATION_SCALE = 8.0
 
 
 def token_count(pixels: int, section: int = 20, overlap: int = 10, compat: bool = True) -> int:

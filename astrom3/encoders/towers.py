@@ -63,7 +63,8 @@ class Classifier(nn.Module):
 
     def __init__(self, encoder: nn.Module, num_classes: int):
         super().__init__()
-        self.encoder, self.num_classes = encoder, num_classes
+        self.encoder = encoder
+        self.num_classes = num_classes
         leave_unused(encoder)
         self.head = nn.Linear(encoder.out_features, num_classes)  # type: ignore[arg-type]
 
@@ -121,7 +122,8 @@ class MultimodalModel(nn.Module):
         return {m: self.embed(m, batch) for m in self.modalities}
 
     def embed(self, modality: str, batch: Batch) -> Tensor:
-        encoder, projection = self.encoders[modality], self.projections[modality]
+        encoder = self.encoders[modality]
+        projection = self.projections[modality]
         present = batch.get("present", {}).get(modality)
         if present is None or bool(present.all()):
             return F.normalize(projection(encode(encoder, batch)), dim=-1, eps=self.shortest)
@@ -153,7 +155,9 @@ class MultimodalClassifier(nn.Module):
         super().__init__()
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {fusion!r}")
-        self.backbone, self.num_classes, self.fusion = backbone, num_classes, fusion
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.fusion = fusion
         backbone.logit_scales.requires_grad_(False)  # no part in the logits; DDP waits for gradients of what has
         width = backbone.hidden_dim * (len(backbone.modalities) if fusion == "concat" else 1)
         self.head = nn.Linear(width, num_classes)

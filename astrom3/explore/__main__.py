@@ -25,7 +25,8 @@ FINE = 5000  # up to so many objects a spectrum has 16 bits per pixel, beyond 8
 
 def explore(cfg: DictConfig) -> dict[str, Any]:
     """Objects shown, size of the file in bytes, seconds."""
-    start, out = time.monotonic(), Path(cfg.out)
+    start = time.monotonic()
+    out = Path(cfg.out)
     check(cfg, out)
     from astrom3.data.datamodule import progress
     from astrom3.explore.content import gather
@@ -36,19 +37,35 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     keep_memory()
     embeddings, source, normaliser, decisions = embedded(cfg)
     content = gather(
-        embeddings, source, kind=cfg.map, fit=cfg.fit, limit=cfg.limit, top=cfg.neighbours, normaliser=normaliser,
+        embeddings,
+        source,
+        kind=cfg.map,
+        fit=cfg.fit,
+        limit=cfg.limit,
+        top=cfg.neighbours,
+        normaliser=normaliser,
         decisions=decisions,
-    )  # fmt: skip
+    )
     n = len(content)
     bits = cfg.bits or (16 if n <= FINE else 8)
     title = cfg.title or f"{shown_name(embeddings.model)} · {source.root.name}"
     with progress("Writing the page", n) as advance:
         tally = write(content, out, title, bits, cfg.points, advance or (lambda done: None))
-    size, seconds = out.stat().st_size, time.monotonic() - start
+    size = out.stat().st_size
+    seconds = time.monotonic() - start
     thinned = f" ({tally.thinned} thinned to {cfg.points} points)" if cfg.points else ""
     first = f"{tally.images} images" if content.of_galaxies else f"{tally.light_curves} light curves{thinned}"
-    log.info("%s: %d of %d objects, %s, %d spectra of %d bits per pixel; %.1f MB, %.0f s", out, n, content.total, first,
-             tally.spectra, bits, size / 1e6, seconds)  # fmt: skip
+    log.info(
+        "%s: %d of %d objects, %s, %d spectra of %d bits per pixel; %.1f MB, %.0f s",
+        out,
+        n,
+        content.total,
+        first,
+        tally.spectra,
+        bits,
+        size / 1e6,
+        seconds,
+    )
     return {"objects": n, "bytes": size, "seconds": seconds}
 
 

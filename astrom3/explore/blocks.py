@@ -61,7 +61,8 @@ class Blocks:
         time, flux, error = columns or (np.empty(0),) * 3
         usable = np.isfinite(time) & np.isfinite(flux)
         order = np.flatnonzero(usable)[np.argsort(time[usable], kind="stable")]
-        full, dropped = len(order), len(time) - len(order)
+        full = len(order)
+        dropped = len(time) - len(order)
         if self.points is not None and full > self.points:
             order = order[np.linspace(0, full - 1, self.points).round().astype(int)]
         time, flux, error = time[order], flux[order], np.nan_to_num(error[order], nan=0, posinf=0, neginf=0)
@@ -69,15 +70,25 @@ class Blocks:
         span = float(time[-1]) - t0 if len(time) else 0.0
         t_step = max(TIME_STEP, span / 2**32)
         ticks = np.rint((time - t0) / t_step).astype(np.int64)
-        fluxes, errors = linear(flux, 16), linear(error, 16)
+        fluxes = linear(flux, 16)
+        errors = linear(error, 16)
         self.tally.light_curves += full > 0
         self.tally.points_not_finite += dropped
         self.tally.thinned += len(order) < full
         return {
-            "count": len(order), "full": full, "dropped": dropped, "t0": t0, "t_step": t_step,
-            "flux_low": fluxes.low, "flux_step": fluxes.step, "error_low": errors.low, "error_step": errors.step,
-            "time": np.diff(ticks, prepend=0).astype(np.uint32), "flux": fluxes.codes, "error": errors.codes,
-        }  # fmt: skip
+            "count": len(order),
+            "full": full,
+            "dropped": dropped,
+            "t0": t0,
+            "t_step": t_step,
+            "flux_low": fluxes.low,
+            "flux_step": fluxes.step,
+            "error_low": errors.low,
+            "error_step": errors.step,
+            "time": np.diff(ticks, prepend=0).astype(np.uint32),
+            "flux": fluxes.codes,
+            "error": errors.codes,
+        }
 
     def _spectrum(self, columns: Columns | None) -> dict[str, Any]:
         wavelength, flux = columns[:2] if columns is not None else (np.empty(0), np.empty(0))
@@ -91,11 +102,13 @@ class Blocks:
         row: dict[str, Any] = {"count": len(order), "dropped": dropped, "grid": kind, "first": first, "step": step}
         if len(order):
             found = stretched(flux, self.bits)
-            codes, scales = found.codes, found[1:]
+            codes = found.codes
+            scales = found[1:]
             self.tally.spectra += 1
             self.tally.spectrum_errors.append(float(np.median(np.abs(found.decode() - flux))) / (2 * found.scale))
         else:
-            codes, scales = np.empty(0, np.uint8 if self.bits == 8 else np.uint16), (0.0, 1.0, 0.0, 1.0)
+            codes = np.empty(0, np.uint8 if self.bits == 8 else np.uint16)
+            scales = (0.0, 1.0, 0.0, 1.0)
         row |= dict(zip(("centre", "scale", "low", "code_step"), scales, strict=True))
         return row | {"flux": codes, "wavelength": np.diff(ticks, prepend=0).astype(np.uint32)}
 
@@ -107,7 +120,8 @@ def grid_of(wavelength: np.ndarray) -> tuple[int, float, float]:
         return NONE, 0.0, 0.0
     if n > 2:
         for kind, values in ((LOGARITHMIC, np.log10(wavelength)), (LINEAR, wavelength)):
-            first, step = float(values[0]), float(values[-1] - values[0]) / (n - 1)
+            first = float(values[0])
+            step = float(values[-1] - values[0]) / (n - 1)
             rule = first + step * np.arange(n)
             if np.abs((10**rule if kind == LOGARITHMIC else rule) - wavelength).max() < GRID_TOLERANCE:
                 return kind, first, step

@@ -119,8 +119,12 @@ def gather(
             f"{source.root.name}, {source.sub}_{source.seed}: give the data set, sub and seed that they were made from"
         )
     if len(absent):
-        log.warning("%d of %d embedded objects are not in the data set (first: %s): shown without observations",
-                    len(absent), len(embeddings), embeddings.ids[absent[0]])  # fmt: skip
+        log.warning(
+            "%d of %d embedded objects are not in the data set (first: %s): shown without observations",
+            len(absent),
+            len(embeddings),
+            embeddings.ids[absent[0]],
+        )
     scores = {name: distances(embeddings, name) for name in embeddings.vectors}
     chosen = drawn(len(embeddings), limit)
     chosen = chosen[np.lexsort((row[chosen], table[chosen] % (len(tables) + 1)))]  # the absent ones, -1, come last
@@ -141,8 +145,22 @@ def gather(
         elif columns:
             values[table == number] = one.targets(columns)[rows]
     here = {name: {k: v[chosen] for k, v in score.items()} for name, score in scores.items()}
-    return Content(shown, len(embeddings), source, normaliser, tables, table, row, xy, how, here, found, values,
-                   notes_of(shown, decisions), columns)  # fmt: skip
+    return Content(
+        shown,
+        len(embeddings),
+        source,
+        normaliser,
+        tables,
+        table,
+        row,
+        xy,
+        how,
+        here,
+        found,
+        values,
+        notes_of(shown, decisions),
+        columns,
+    )
 
 
 def drawn(n: int, limit: int | None) -> np.ndarray:

@@ -17,16 +17,33 @@ class Feature(NamedTuple):
 
 # name, air wavelength [Angstrom], kind
 IN_AIR = (
-    ("Hα", 6562.80, "balmer"), ("Hβ", 4861.33, "balmer"), ("Hγ", 4340.47, "balmer"), ("Hδ", 4101.74, "balmer"),
-    ("Ca II K", 3933.66, "metal"), ("Ca II H", 3968.47, "metal"),
-    ("Mg b", 5167.32, "metal"), ("Mg b", 5172.68, "metal"), ("Mg b", 5183.60, "metal"),
-    ("Na D", 5889.95, "metal"), ("Na D", 5895.92, "metal"),
-    ("Ca II", 8498.02, "metal"), ("Ca II", 8542.09, "metal"), ("Ca II", 8662.14, "metal"),
-    ("TiO", 4761.0, "band"), ("TiO", 4954.0, "band"), ("TiO", 5448.0, "band"), ("TiO", 5847.0, "band"),
-    ("TiO", 6158.0, "band"), ("TiO", 6651.0, "band"), ("TiO", 7053.0, "band"), ("TiO", 7589.0, "band"),
-    ("TiO", 8432.0, "band"), ("TiO", 8859.0, "band"),
-    ("⊕ B", 6867.2, "telluric"), ("⊕ A", 7593.7, "telluric"),
-)  # fmt: skip
+    ("Hα", 6562.80, "balmer"),
+    ("Hβ", 4861.33, "balmer"),
+    ("Hγ", 4340.47, "balmer"),
+    ("Hδ", 4101.74, "balmer"),
+    ("Ca II K", 3933.66, "metal"),
+    ("Ca II H", 3968.47, "metal"),
+    ("Mg b", 5167.32, "metal"),
+    ("Mg b", 5172.68, "metal"),
+    ("Mg b", 5183.60, "metal"),
+    ("Na D", 5889.95, "metal"),
+    ("Na D", 5895.92, "metal"),
+    ("Ca II", 8498.02, "metal"),
+    ("Ca II", 8542.09, "metal"),
+    ("Ca II", 8662.14, "metal"),
+    ("TiO", 4761.0, "band"),
+    ("TiO", 4954.0, "band"),
+    ("TiO", 5448.0, "band"),
+    ("TiO", 5847.0, "band"),
+    ("TiO", 6158.0, "band"),
+    ("TiO", 6651.0, "band"),
+    ("TiO", 7053.0, "band"),
+    ("TiO", 7589.0, "band"),
+    ("TiO", 8432.0, "band"),
+    ("TiO", 8859.0, "band"),
+    ("⊕ B", 6867.2, "telluric"),
+    ("⊕ A", 7593.7, "telluric"),
+)
 
 
 def vacuum(air: float) -> float:
@@ -41,11 +58,25 @@ FEATURES = tuple(Feature(name, round(vacuum(air), 2), kind) for name, air, kind 
 GALAXY_FEATURES = tuple(
     Feature(name, wavelength, kind)
     for name, wavelength, kind in (
-        ("[O II]", 3728.5, "forbidden"), ("Ca K", 3934.8, "metal"), ("Ca H", 3969.6, "metal"), ("Hδ", 4102.9, "balmer"),
-        ("G", 4305.6, "band"), ("Hγ", 4341.7, "balmer"), ("Hβ", 4862.7, "balmer"), ("[O III]", 4960.3, "forbidden"),
-        ("[O III]", 5008.2, "forbidden"), ("Mg b", 5176.6, "metal"), ("Na D", 5894.6, "metal"),
-        ("[O I]", 6302.0, "forbidden"), ("[N II]", 6549.9, "forbidden"), ("Hα", 6564.6, "balmer"),
-        ("[N II]", 6585.3, "forbidden"), ("[S II]", 6718.3, "forbidden"), ("[S II]", 6732.7, "forbidden"),
-        ("[S III]", 9071.1, "forbidden"), ("⊕ B", 6869.1, "telluric"), ("⊕ A", 7595.8, "telluric"),
+        ("[O II]", 3728.5, "forbidden"),
+        ("Ca K", 3934.8, "metal"),
+        ("Ca H", 3969.6, "metal"),
+        ("Hδ", 4102.9, "balmer"),
+        ("G", 4305.6, "band"),
+        ("Hγ", 4341.7, "balmer"),
+        ("Hβ", 4862.7, "balmer"),
+        ("[O III]", 4960.3, "forbidden"),
+        ("[O III]", 5008.2, "forbidden"),
+        ("Mg b", 5176.6, "metal"),
+        ("Na D", 5894.6, "metal"),
+        ("[O I]", 6302.0, "forbidden"),
+        ("[N II]", 6549.9, "forbidden"),
+        ("Hα", 6564.6, "balmer"),
+        ("[N II]", 6585.3, "forbidden"),
+        ("[S II]", 6718.3, "forbidden"),
+        ("[S II]", 6732.7, "forbidden"),
+        ("[S III]", 9071.1, "forbidden"),
+        ("⊕ B", 6869.1, "telluric"),
+        ("⊕ A", 7595.8, "telluric"),
     )
-)  # fmt: skip
+)

@@ -20,7 +20,9 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
     An array of 2 or 4 byte integers is stored as planes, all first bytes, then all second ones: high bytes compress.
     """
-    about, parts, offset = [], [], 0
+    about = []
+    parts = []
+    offset = 0
     for name, array in arrays.items():
         if array.dtype.name not in TYPES:
             raise ValueError(f"{name} is {array.dtype}: a page knows {', '.join(TYPES)}")

@@ -121,29 +121,45 @@ def every(content: Content) -> Iterator[Observed]:
 
 def about(content: Content, title: str, blocks: Blocks) -> dict[str, Any]:
     """What the page needs to know beside numbers."""
-    e, source = content.objects, content.source
-    unit, tally = units(source), blocks.tally
+    e = content.objects
+    source = content.source
+    unit = units(source)
+    tally = blocks.tally
     errors = tally.spectrum_errors
     galaxies = content.of_galaxies
     return {
         "kind": "galaxies" if galaxies else "stars",
         "crossings": [name for name in content.neighbours if name not in e.vectors],
-        "title": title, "model": shown_name(e.model), "total": content.total, "ids": e.ids.tolist(),
+        "title": title,
+        "model": shown_name(e.model),
+        "total": content.total,
+        "ids": e.ids.tolist(),
         "data": f"{source.root.name}, {source.sub}_{source.seed}, layout {source.layout}",
-        "note": source.note, "classes": list(e.classes), "splits": sorted(set(e.splits.tolist())),
-        "vectors": list(e.vectors), "columns": list(content.columns), "column_units": column_units(content),
-        "period_column": -1 if galaxies else COLUMN["period"], "block": BLOCK, "how": content.how,
+        "note": source.note,
+        "classes": list(e.classes),
+        "splits": sorted(set(e.splits.tolist())),
+        "vectors": list(e.vectors),
+        "columns": list(content.columns),
+        "column_units": column_units(content),
+        "period_column": -1 if galaxies else COLUMN["period"],
+        "block": BLOCK,
+        "how": content.how,
         "units": {"time": unit.time, "flux": unit.flux, "spectrum": unit.spectrum, "catalogue": unit.catalogue},
-        "time_step": unit.time_step, "neighbours": next(iter(content.neighbours.values()))[0].shape[1],
+        "time_step": unit.time_step,
+        "neighbours": next(iter(content.neighbours.values()))[0].shape[1],
         "features": [f._asdict() for f in (GALAXY_FEATURES if galaxies else FEATURES)],
         "notes": {str(k): v for k, v in content.notes.items()},
         "precision": {
-            "bits": blocks.bits, "points": blocks.points, "thinned": tally.thinned,
+            "bits": blocks.bits,
+            "points": blocks.points,
+            "thinned": tally.thinned,
             "spectrum_error": float(np.median(errors)) if errors else 0.0,
-            "points_not_finite": tally.points_not_finite, "pixels_not_finite": tally.pixels_not_finite,
-            "light_curves": tally.light_curves, "spectra": tally.spectra,
+            "points_not_finite": tally.points_not_finite,
+            "pixels_not_finite": tally.pixels_not_finite,
+            "light_curves": tally.light_curves,
+            "spectra": tally.spectra,
         },
-    }  # fmt: skip
+    }
 
 
 def column_units(content: Content) -> list[str]:

@@ -77,8 +77,11 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
         write_atomically(stage / card.CARD, text)
         folder.remove([known for known in folder.files or () if known.startswith(f"{ONNX}/")])
-    log.info("Written to %s: weights, their configuration, README.md%s", shown(out),
-             f" and {len(files)} ONNX files" if files else "")  # fmt: skip
+    log.info(
+        "Written to %s: weights, their configuration, README.md%s",
+        shown(out),
+        f" and {len(files)} ONNX files" if files else "",
+    )
     if cfg.push is not None:
         from astrom3.export.hub import push
 
@@ -171,8 +174,11 @@ def write_statistics(model: Any, source: Path, out: Path) -> None:
         except UserError as error:
             log.info("%s", error)
     if normaliser is None and not of_galaxies and not (source / PREPROCESSING).is_file():
-        log.info("No statistics beside %s: whoever embeds light curves or catalogue values gives statistics=<file>, as "
-                 "you can here to have them in the folder", model.name)  # fmt: skip
+        log.info(
+            "No statistics beside %s: whoever embeds light curves or catalogue values gives statistics=<file>, as "
+            "you can here to have them in the folder",
+            model.name,
+        )
         return
     statistics = None if normaliser is None else normaliser.to_dict()
     about = {"classes": list(model.classes), "normaliser": statistics, "pad_constants": model.pad_constants}

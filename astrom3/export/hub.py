@@ -36,8 +36,9 @@ def push(folder: Path, repo: str, *, private: bool = True, message: str = "Model
     later = f"{shown(folder)} is complete: the same command, or `hf upload {repo} {shown(folder)}`, uploads it later"
     try:
         api.create_repo(repo, repo_type="model", private=private, exist_ok=True)
-        commit = api.upload_folder(repo_id=repo, repo_type="model", folder_path=folder, allow_patterns=FILES,
-                                   commit_message=message)  # fmt: skip
+        commit = api.upload_folder(
+            repo_id=repo, repo_type="model", folder_path=folder, allow_patterns=FILES, commit_message=message
+        )
     except LocalTokenNotFoundError:
         raise UserError(f"push={repo} needs a token: `hf auth login`, or HF_TOKEN; {later}") from None
     except HfHubHTTPError as error:

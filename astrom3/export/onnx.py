@@ -52,7 +52,8 @@ class Deterministic(nn.Module):
 
     def __init__(self, encoder: InformerEncoder):
         super().__init__()
-        self.encoder, self.out_features = encoder, encoder.out_features
+        self.encoder = encoder
+        self.out_features = encoder.out_features
         if encoder.evaluation == "fixed":
             self.register_buffer("keys", torch.stack(encoder.fixed_keys(encoder.seq_len)))  # (layers, L, U)
 
@@ -81,7 +82,8 @@ class Projected(nn.Module):
 
     def __init__(self, encoder: nn.Module, projection: nn.Module):
         super().__init__()
-        self.encoder, self.projection = encoder, projection
+        self.encoder = encoder
+        self.projection = projection
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.normalize(self.projection(self.encoder(*inputs)), dim=-1)
@@ -92,7 +94,8 @@ class Headed(nn.Module):
 
     def __init__(self, encoder: nn.Module, head: nn.Module):
         super().__init__()
-        self.encoder, self.head = encoder, head
+        self.encoder = encoder
+        self.head = head
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.softmax(self.head(self.encoder(*inputs)), dim=-1)
@@ -104,7 +107,8 @@ class Together(nn.Module):
 
     def __init__(self, network: nn.Module, keys: tuple[str, ...]):
         super().__init__()
-        self.network, self.keys = network, keys
+        self.network = network
+        self.keys = keys
 
     def forward(self, present: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         with_head = isinstance(self.network, MultimodalClassifier)
@@ -189,14 +193,16 @@ def graphs(model: TrainedModel) -> list[Graph]:
         encoders[modality] = fixed(encoder) if isinstance(encoder, InformerEncoder) else encoder
     out = []
     for modality, encoder in encoders.items():
-        name, keys = FILES.get(modality, modality), tuple(encoder.inputs)
+        name = FILES.get(modality, modality)
+        keys = tuple(encoder.inputs)
         if isinstance(encoder, Deterministic):
             out.append(Graph(name, LightCurve(encoder), keys, ("mean", "sequence")))
         else:
             out.append(Graph(name, encoder, keys, ("features",)))
         if whole:
-            out.append(Graph(f"{name}_embedding", Projected(encoder, backbone.projections[modality]), keys,
-                             ("embedding",)))  # fmt: skip
+            out.append(
+                Graph(f"{name}_embedding", Projected(encoder, backbone.projections[modality]), keys, ("embedding",))
+            )
         elif model.has_head:
             out.append(Graph(f"{name}_classifier", Headed(encoder, network.head), keys, ("probabilities",)))  # type: ignore[arg-type]
     if whole:
@@ -227,9 +233,14 @@ def write(graph: Graph, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
-            graph.module.eval(), tuple(inputs.values()), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=list(graph.inputs), dynamic_shapes=shapes,
-        )  # fmt: skip
+            graph.module.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=list(graph.inputs),
+            dynamic_shapes=shapes,
+        )
     name_outputs(program.model.graph, graph.outputs)
     program.save(str(path), external_data=False)
 
@@ -282,7 +293,9 @@ def compare(graph: Graph, path: Path) -> Written:
 
     onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst, objects, tied = 0.0, 0, 0
+    worst = 0.0
+    objects = 0
+    tied = 0
     for seed, (n, points) in enumerate(BATCHES):
         inputs = example(graph, n, seed + 1, points)
         found = session.run(None, {INPUTS.get(k, k): v.numpy() for k, v in inputs.items()})
@@ -305,7 +318,8 @@ def margins(module: nn.Module) -> Any:
     gaps: list[np.ndarray] = []
 
     def look(attention: Any, given: tuple[Any, ...]) -> None:
-        x, keys = given[0], given[1] if len(given) > 1 else None
+        x = given[0]
+        keys = given[1] if len(given) > 1 else None
         if keys is None:
             return
         scores = attention.distinctiveness(attention.query(x), attention.key(x), keys)

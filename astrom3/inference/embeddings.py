@@ -66,11 +66,17 @@ class Embeddings:
     def take(self, rows: np.ndarray) -> Embeddings:
         """Some objects, by number or mask."""
         return Embeddings(
-            self.ids[rows], self.labels[rows], self.splits[rows], {m: p[rows] for m, p in self.present.items()},
+            self.ids[rows],
+            self.labels[rows],
+            self.splits[rows],
+            {m: p[rows] for m, p in self.present.items()},
             {m: v[rows] for m, v in self.vectors.items()},
-            None if self.probabilities is None else self.probabilities[rows], self.classes, self.model,
-            None if self.novelty is None else self.novelty[rows], None if self.in_set is None else self.in_set[rows],
-        )  # fmt: skip
+            None if self.probabilities is None else self.probabilities[rows],
+            self.classes,
+            self.model,
+            None if self.novelty is None else self.novelty[rows],
+            None if self.in_set is None else self.in_set[rows],
+        )
 
     def of_split(self, *names: str) -> Embeddings:
         return self.take(np.isin(self.splits, names))
@@ -136,7 +142,8 @@ class Embeddings:
         about = read_about(table.schema, source)
         classes = tuple(about["classes"])
         number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
-        present, vectors = {}, {}
+        present = {}
+        vectors = {}
         for name in (*EMBEDDED, MEAN):
             if name in table.column_names:
                 vectors[name], present[name] = dense(table[name])
@@ -152,8 +159,14 @@ class Embeddings:
             np.array(table["object_id"].to_pylist(), dtype=str),
             np.array([number.get(x, UNLABELLED) for x in table["label"].to_pylist()], dtype=np.int64),
             np.array([s or "" for s in table["split"].to_pylist()], dtype=str),
-            present, vectors, probabilities, classes, about.get("model", ""), novelty, in_set,
-        )  # fmt: skip
+            present,
+            vectors,
+            probabilities,
+            classes,
+            about.get("model", ""),
+            novelty,
+            in_set,
+        )
 
     def write(self, path: Path | str) -> Path:
         path = Path(path)
@@ -197,10 +210,17 @@ def from_batch(
     number = np.array([*(own.index(c) for c in classes), UNLABELLED], dtype=np.int64)
     index = np.asarray(batch["index"])
     return Embeddings(
-        ids[index].astype(str), number[np.asarray(batch["label"])], np.full(len(index), split),
-        found.present, found.embeddings | {MEAN: found.mean}, found.probabilities, own, model.name, found.novelty,
+        ids[index].astype(str),
+        number[np.asarray(batch["label"])],
+        np.full(len(index), split),
+        found.present,
+        found.embeddings | {MEAN: found.mean},
+        found.probabilities,
+        own,
+        model.name,
+        found.novelty,
         None if coverage is None else model.sets(found, coverage),
-    )  # fmt: skip
+    )
 
 
 def files_of(path: Path | str) -> list[Path]:
@@ -324,7 +344,8 @@ def lists(values: np.ndarray, there: np.ndarray) -> pa.FixedSizeListArray:
 def dense(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Fixed-size lists -> float32 (n, D) with zero rows for null, and (n,) bool which are not null."""
     width = column.type.list_size
-    out, there = np.zeros((len(column), width), np.float32), np.ones(len(column), bool)
+    out = np.zeros((len(column), width), np.float32)
+    there = np.ones(len(column), bool)
     at = 0
     for chunk in column.chunks:
         mask = chunk.is_valid().to_numpy(zero_copy_only=False)

@@ -48,8 +48,11 @@ def nearest(vectors: np.ndarray, top: int, exact_to: int = EXACT_TO) -> tuple[np
         index[rows, : best.shape[1]] = best
         cosine[rows, : best.shape[1]] = values
     if not is_exact:
-        log.info("%s objects: %.1f %% of the exact neighbours are found", f"{count:,}",
-                 100 * share_found(vectors, directions, index))  # fmt: skip
+        log.info(
+            "%s objects: %.1f %% of the exact neighbours are found",
+            f"{count:,}",
+            100 * share_found(vectors, directions, index),
+        )
     return index, cosine
 
 

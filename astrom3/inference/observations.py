@@ -40,8 +40,22 @@ from astrom3.modalities.view import Members, StoredView, View, views_of
 
 FEATURES = ("missing", "all", "none")
 ANGLES = {c: "mas/yr" if c.startswith("pm") else "mas" for c in META_COLS if c.startswith(("pm", "parallax"))}
-UNITS = {c: "mag" for c in META_COLS} | ANGLES | {"l": "deg", "b": "deg", "ra": "deg", "dec": "deg", "period": "day",
-         "amplitude": "mag", "parallax_over_error": "", "ruwe": "", "lksl_statistic": "", "rfr_score": ""}  # fmt: skip
+UNITS = (
+    {c: "mag" for c in META_COLS}
+    | ANGLES
+    | {
+        "l": "deg",
+        "b": "deg",
+        "ra": "deg",
+        "dec": "deg",
+        "period": "day",
+        "amplitude": "mag",
+        "parallax_over_error": "",
+        "ruwe": "",
+        "lksl_statistic": "",
+        "rfr_score": "",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -89,10 +103,13 @@ def prepare(
     if not lengths:
         raise UserError("nothing to work on: give light_curve=, spectrum= or metadata=")
     if len(set(lengths.values())) > 1:
-        raise UserError(f"lists of unequal length ({', '.join(f'{m}: {n}' for m, n in lengths.items())}): give None "
-                        "where an object lacks one")  # fmt: skip
+        raise UserError(
+            f"lists of unequal length ({', '.join(f'{m}: {n}' for m, n in lengths.items())}): give None "
+            "where an object lacks one"
+        )
     n = next(iter(lengths.values()))
-    ids, decisions = [str(i) for i in range(n)], list[Decision]()
+    ids = [str(i) for i in range(n)]
+    decisions = list[Decision]()
     read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}
     curves = read_all("photometry", read["photometry"], lambda x: light_curve_of(x, options), decisions)
     pixels = read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options), decisions)
@@ -160,8 +177,10 @@ def listed_rows(given: Any) -> list[Any] | None:
         raise UserError(f"metadata is a {type(given).__name__}: give a dict of catalogue columns, a list or a table")
     if type(given).__name__ == "Row":
         return [{name: given[name] for name in names}]
-    return [{name: given[name][i] if hasattr(given, "colnames") else given[name].iloc[i] for name in names}
-            for i in range(len(given))]  # fmt: skip
+    return [
+        {name: given[name][i] if hasattr(given, "colnames") else given[name].iloc[i] for name in names}
+        for i in range(len(given))
+    ]
 
 
 def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[tuple[Any, Any, Any]]:
@@ -198,10 +217,13 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
         kinds = ("mag", "mag_err") if magnitudes else ("flux", "flux_err")
         flux, error = (pick(names, kind, "light curve") for kind in kinds)
     if magnitudes:
-        magnitude, sigma = numbers(flux, "mag", "magnitude"), numbers(error, "mag", "magnitude error")
+        magnitude = numbers(flux, "mag", "magnitude")
+        sigma = numbers(error, "mag", "magnitude error")
         if options.zero_point is None and options.system is None:
-            raise UserError("a light curve in magnitudes needs system= (asas-sn-V, asas-sn-g, AB or Johnson-V) or "
-                            "zero_point= (mJy of magnitude 0)")  # fmt: skip
+            raise UserError(
+                "a light curve in magnitudes needs system= (asas-sn-V, asas-sn-g, AB or Johnson-V) or "
+                "zero_point= (mJy of magnitude 0)"
+            )
         zero = options.zero_point if options.zero_point is not None else zero_point(options.system or "")
         values = flux_of_magnitude(magnitude, sigma, zero)
     else:
@@ -219,7 +241,8 @@ def spectrum_of(given: Any, options: Options) -> Spectrum:
         wavelength, flux, ivar = given
     else:
         names = columns_of(given, "spectrum")
-        wavelength, flux = pick(names, "wavelength", "spectrum"), pick(names, "flux", "spectrum")
+        wavelength = pick(names, "wavelength", "spectrum")
+        flux = pick(names, "flux", "spectrum")
         if find(names, "ivar") is None and (sigma := find(names, "flux_err")) is not None:
             error = numbers(sigma, None, "flux error")
             with np.errstate(divide="ignore"):

@@ -25,7 +25,8 @@ PREPROCESSING = "preprocessing.json"  # classes and statistics, beside config.js
 def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...], Normaliser | None, bool]:
     """Classes, statistics and pad_constants beside the weights; published models have none, their classes are those of
     the paper."""
-    path, heads = folder / PREPROCESSING, getattr(network, "num_classes", None)
+    path = folder / PREPROCESSING
+    heads = getattr(network, "num_classes", None)
     if not path.exists():
         if heads not in (None, len(CLASSES)):
             raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")

@@ -47,9 +47,16 @@ from astrom3.training.hardware import check_device
 
 CHUNK = 256  # raw objects that go through the network at once
 __all__ = [
-    "PREPROCESSING", "Classified", "Embedded", "Encoded", "TrainedModel", "data_of", "hub_statistics", "read_info",
+    "PREPROCESSING",
+    "Classified",
+    "Embedded",
+    "Encoded",
+    "TrainedModel",
+    "data_of",
+    "hub_statistics",
+    "read_info",
     "read_preprocessing",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)
@@ -200,9 +207,14 @@ class TrainedModel:
         return batch
 
     def embed(
-        self, light_curve: Any = None, spectrum: Any = None, metadata: Any = None, images: Any = None,
-        spectra: Any = None, **options: Any,
-    ) -> Embedded:  # fmt: skip
+        self,
+        light_curve: Any = None,
+        spectrum: Any = None,
+        metadata: Any = None,
+        images: Any = None,
+        spectra: Any = None,
+        **options: Any,
+    ) -> Embedded:
         """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given of
         stars, and its Options for system, zero_point, air and features, and galaxies.py for images and spectra of
         galaxies. `spectra` is another name of `spectrum`.
@@ -328,13 +340,18 @@ class TrainedModel:
             probabilities = np.concatenate([p.probabilities for p in parts])  # type: ignore[misc]
             probabilities[~there] = np.nan
         return Embedded(
-            present, {m: np.concatenate([p.embeddings[m] for p in parts]) for m in self.modalities},
-            np.concatenate([p.mean for p in parts]), probabilities, joined([p.points for p in parts]),
-            joined([p.novelty for p in parts]), prepared.decisions,
-        )  # fmt: skip
+            present,
+            {m: np.concatenate([p.embeddings[m] for p in parts]) for m in self.modalities},
+            np.concatenate([p.mean for p in parts]),
+            probabilities,
+            joined([p.points for p in parts]),
+            joined([p.novelty for p in parts]),
+            prepared.decisions,
+        )
 
     def _single(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
-        encoder, modality = self.encoder, self.modalities[0]
+        encoder = self.encoder
+        modality = self.modalities[0]
         if isinstance(encoder, InformerEncoder):
             sequence, there = encoder.tokens(batch["photometry"], batch["mask"])  # (B, L, d_model), zero where masked
             features = sequence.flatten(1)
@@ -390,10 +407,15 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any 
     from astrom3.data.datamodule import AstroM3DataModule
 
     given = {
-        "modalities": model.modalities, "views": model.views,
-        "labelled_only": False, "min_modalities": 1, "cache": cfg_data.cache, "streaming": cfg_data.streaming,
-        "batch_size": cfg_data.batch_size, "eval_batch_size": cfg_data.eval_batch_size,
-    }  # fmt: skip
+        "modalities": model.modalities,
+        "views": model.views,
+        "labelled_only": False,
+        "min_modalities": 1,
+        "cache": cfg_data.cache,
+        "streaming": cfg_data.streaming,
+        "batch_size": cfg_data.batch_size,
+        "eval_batch_size": cfg_data.eval_batch_size,
+    }
     origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser)
     data = AstroM3DataModule(origin, sub, seed, **(given | options))
     data.prepare_data()

@@ -87,7 +87,9 @@ class Normaliser:
         if missing:
             raise UserError(f"{source}: the statistics lack {', '.join(missing)}; write the splits again.")
         check(info, Statistics, source, "write the splits again")
-        names, mean, std = list(info["all_cols"]), np.asarray(info["mean"], float), np.asarray(info["std"], float)
+        names = list(info["all_cols"])
+        mean = np.asarray(info["mean"], float)
+        std = np.asarray(info["std"], float)
         if sorted(names) != sorted(ALL_COLS) or mean.shape != (len(names),) or std.shape != (len(names),):
             raise UserError(f"{source}: mean, std and all_cols must list the {len(ALL_COLS)} columns of the schema.")
         if {k: sorted(v) for k, v in info["metadata_func"].items()} != {k: sorted(v) for k, v in METADATA_FUNC.items()}:

@@ -1,4 +1,4 @@
-"""Keys of batches and sizes that views share with the encoders on them. It imports nothing: encoders need torch alone."""
+"""Keys of batches and sizes that views share with encoders. It imports nothing, because encoders need torch alone."""
 
 RING = "folded/ring"  # (B, CHANNELS, bins)
 SCALAR = "folded/scalars"  # (B, SCALARS)

@@ -148,7 +148,8 @@ def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray) -> f
 
 def _shortest(fits: list[tuple[float, float, float]]) -> tuple[float, float, float]:
     """The fit of lowest criterion; one at a lower frequency than the highest peak (first) must leave clearly less."""
-    first, best = fits[0], min(fits)
+    first = fits[0]
+    best = min(fits)
     return first if best[2] < 0.75 * first[2] and best[1] > PART_RESIDUAL * first[1] else best
 
 
@@ -207,8 +208,10 @@ def _fourier_fit(t, y, weights, frequency, n_harmonics):
     row[0] = 1.0
     for i in range(len(t)):
         angle = 2 * np.pi * ((t[i] * frequency) % 1.0)
-        c1, s1 = np.cos(angle), np.sin(angle)
-        c, s = 1.0, 0.0
+        c1 = np.cos(angle)
+        s1 = np.sin(angle)
+        c = 1.0
+        s = 0.0
         for h in range(n_harmonics):
             c, s = c * c1 - s * s1, s * c1 + c * s1
             row[2 * h + 1], row[2 * h + 2] = c, s
@@ -242,13 +245,15 @@ def _refine(t, y, weights, frequency, n_harmonics, step):
     """Frequency of the lowest residual within a grid step, by a scan and two finer ones."""
     width = step
     for _ in range(3):
-        centre, lowest = frequency, np.inf
+        centre = frequency
+        lowest = np.inf
         for k in range(-3, 4):
             trial = centre + width * k / 3
             coefficients, _, right = _fourier_fit(t, y, weights, trial, n_harmonics)
             rss = -np.sum(coefficients * right)
             if rss < lowest:
-                lowest, frequency = rss, trial
+                lowest = rss
+                frequency = trial
         width /= 3
     return frequency
 
@@ -259,7 +264,9 @@ def _forest(phase, values, draws):
     n = len(phase)
     prediction = np.zeros(n)
     counts = np.empty(n, np.int64)
-    x, w, wy = np.empty(n), np.empty(n), np.empty(n)
+    x = np.empty(n)
+    w = np.empty(n)
+    wy = np.empty(n)
     stack = np.empty((2 * n + 2, 2), np.int64)
     for tree in range(len(draws)):
         counts[:] = 0
@@ -275,18 +282,23 @@ def _forest(phase, values, draws):
         while depth > 0:
             depth -= 1
             start, stop = stack[depth]
-            total_w, total_wy = w[start:stop].sum(), wy[start:stop].sum()
-            best, cut = total_wy * total_wy / total_w * (1 + 1e-12), -1
-            left_w, left_wy = 0.0, 0.0
+            total_w = w[start:stop].sum()
+            total_wy = wy[start:stop].sum()
+            best = total_wy * total_wy / total_w * (1 + 1e-12)
+            cut = -1
+            left_w = 0.0
+            left_wy = 0.0
             for i in range(start, stop - 1):
                 left_w += w[i]
                 left_wy += wy[i]
                 if i + 1 - start < MIN_LEAF or stop - i - 1 < MIN_LEAF or x[i] == x[i + 1]:
                     continue
-                right_w, right_wy = total_w - left_w, total_wy - left_wy
+                right_w = total_w - left_w
+                right_wy = total_wy - left_wy
                 gain = left_wy * left_wy / left_w + right_wy * right_wy / right_w
                 if gain > best:
-                    best, cut = gain, i + 1
+                    best = gain
+                    cut = i + 1
             if cut > 0:
                 stack[depth, 0], stack[depth, 1] = start, cut
                 stack[depth + 1, 0], stack[depth + 1, 1] = cut, stop

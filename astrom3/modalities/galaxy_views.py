@@ -31,7 +31,9 @@ GLOBAL_CROPS = "cutout/global"
 LOCAL_CROPS = "cutout/local"
 CROP_DRAW = 6  # purpose of draws, beside those of data/sampler.py, data/streaming.py and modalities/astromer_masks.py
 REJECTIONS = ("", "more than half of the pixels lost", "all-zero flux", "of another size than the others")
-LOST, DARK, MISSHAPEN = 1, 2, 3  # codes, positions in REJECTIONS
+LOST = 1  # codes, positions in REJECTIONS
+DARK = 2
+MISSHAPEN = 3
 
 
 @dataclass(frozen=True)

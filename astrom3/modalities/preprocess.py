@@ -56,7 +56,8 @@ def prepare_light_curves(checked: Checked) -> LightCurves:
     """Normalise checked light curves; the last guard rejects a curve whose prepared numbers are not finite."""
     n = len(checked.offsets) - 1
     values = np.empty((int(checked.offsets[-1]), 3), dtype=np.float32)
-    offsets, constants = np.zeros(n + 1, dtype=np.int64), np.zeros((n, 2), dtype=np.float32)
+    offsets = np.zeros(n + 1, dtype=np.int64)
+    constants = np.zeros((n, 2), dtype=np.float32)
     verdict = checked.verdict.copy()
     time, flux, flux_err = (frozen(column) for column in checked.columns)
     _light_curves(frozen(checked.offsets, np.int64), time, flux, flux_err, values, offsets, constants, verdict)
@@ -67,7 +68,8 @@ def prepare_spectra(checked: Checked) -> Spectra:
     """Interpolate and normalise checked spectra; rows of missing or rejected spectra are 0."""
     n = len(checked.offsets) - 1
     values = np.empty((n, 2, WAVELENGTH_COUNT), dtype=np.float32)
-    log_mad, present = np.zeros(n, dtype=np.float32), np.zeros(n, dtype=np.bool_)
+    log_mad = np.zeros(n, dtype=np.float32)
+    present = np.zeros(n, dtype=np.bool_)
     verdict = checked.verdict.copy()
     wavelength, flux, third = (frozen(column) for column in checked.columns)
     _spectra(frozen(checked.offsets, np.int64), wavelength, flux, third, values, log_mad, present, verdict)
@@ -87,7 +89,8 @@ def light_curve(
         raise UserError(f"The light curve cannot be used: {reasons[0] if reasons else 'no points'}.")
     constants = np.concatenate([np.asarray(photo, dtype=np.float32), curves.constants[0]])[None]
     starts = np.array([centre(len(curves.values)) if start is None else start], dtype=np.int64)
-    x, mask = np.empty((1, SEQ_LEN, PHOTO_CHANNELS), np.float32), np.empty((1, SEQ_LEN), np.float32)
+    x = np.empty((1, SEQ_LEN, PHOTO_CHANNELS), np.float32)
+    mask = np.empty((1, SEQ_LEN), np.float32)
     fill_windows(curves.values, curves.offsets, np.zeros(1, np.int64), starts, constants, True, x, mask)
     return x[0], mask[0]
 
@@ -117,12 +120,15 @@ def _mad(values):
 def _light_curves(offsets, time, flux, err, values, new_offsets, constants, verdict):
     position = 0
     for i in range(len(offsets) - 1):
-        a, b = offsets[i], offsets[i + 1]
+        a = offsets[i]
+        b = offsets[i + 1]
         new_offsets[i + 1] = position
         if a == b:
             continue
-        mean, mad = np.mean(flux[a:b]), _mad(flux[a:b])
-        first, length = time[a], time[b - 1] - time[a]  # sorted
+        mean = np.mean(flux[a:b])
+        mad = _mad(flux[a:b])
+        first = time[a]  # sorted
+        length = time[b - 1] - time[a]
         constants[i, 0], constants[i, 1] = np.log10(mad), length / 365
         finite = np.isfinite(constants[i, 0]) and np.isfinite(constants[i, 1])
         for j in range(a, b):
@@ -141,10 +147,12 @@ def _light_curves(offsets, time, flux, err, values, new_offsets, constants, verd
 
 @kernel
 def _spectra(offsets, wavelength, flux, third, values, log_mad, present, verdict):
-    grid_flux, grid_third = np.empty(WAVELENGTH_COUNT), np.empty(WAVELENGTH_COUNT)
+    grid_flux = np.empty(WAVELENGTH_COUNT)
+    grid_third = np.empty(WAVELENGTH_COUNT)
     light = np.empty(WAVELENGTH_COUNT)
     for i in range(len(offsets) - 1):
-        a, b = offsets[i], offsets[i + 1]
+        a = offsets[i]
+        b = offsets[i + 1]
         if a == b:
             values[i] = 0
             continue
@@ -154,7 +162,8 @@ def _spectra(offsets, wavelength, flux, third, values, log_mad, present, verdict
             if grid_flux[k] != 0:
                 light[n] = grid_flux[k]
                 n += 1
-        mean, mad = np.mean(grid_flux), _mad(light[:n]) if n else 0.0
+        mean = np.mean(grid_flux)
+        mad = _mad(light[:n]) if n else 0.0
         log_mad[i] = np.log10(mad) if mad > 0 else np.nan
         finite = np.isfinite(log_mad[i])
         for k in range(WAVELENGTH_COUNT):
@@ -170,7 +179,8 @@ def _spectra(offsets, wavelength, flux, third, values, log_mad, present, verdict
 @kernel
 def _interpolate(x, flux, third, grid_flux, grid_third):
     """np.interp of both columns on the common grid: increasing x (M,), ends held constant outside."""
-    last, j = len(x) - 1, 0
+    last = len(x) - 1
+    j = 0
     for k in range(WAVELENGTH_COUNT):
         at = WAVELENGTH_START + WAVELENGTH_STEP * k
         while j < last and x[j + 1] <= at:
@@ -180,12 +190,15 @@ def _interpolate(x, flux, third, grid_flux, grid_third):
         elif j == last:
             grid_flux[k], grid_third[k] = flux[last], third[last]
         else:
-            width, step = x[j + 1] - x[j], at - x[j]
+            width = x[j + 1] - x[j]
+            step = at - x[j]
             grid_flux[k] = (flux[j + 1] - flux[j]) / width * step + flux[j]
             grid_third[k] = (third[j + 1] - third[j]) / width * step + third[j]
 
 
-NOT_FINITE_LIGHT_CURVE, NOT_FINITE_SPECTRUM, CONSTANT_SPECTRUM = NOT_FINITE["photometry"], NOT_FINITE["spectra"], 4
+NOT_FINITE_LIGHT_CURVE = NOT_FINITE["photometry"]
+NOT_FINITE_SPECTRUM = NOT_FINITE["spectra"]
+CONSTANT_SPECTRUM = 4
 
 
 @kernel

@@ -133,7 +133,8 @@ def _check(modality: str, clean, offsets: np.ndarray, *columns: np.ndarray, limi
     inputs = [frozen(column) for column in columns]
     outputs = tuple(np.empty(int(offsets[-1] - offsets[0])) for _ in inputs)
     new_offsets = np.zeros(n + 1, dtype=np.int64)
-    verdict, repairs = np.zeros(n, dtype=np.int8), np.zeros((n, 4), dtype=np.int64)
+    verdict = np.zeros(n, dtype=np.int8)
+    repairs = np.zeros((n, 4), dtype=np.int64)
     clean(frozen(offsets, np.int64), *inputs, *outputs, new_offsets, verdict, repairs, limit)
     kept = int(new_offsets[-1])
     return Checked(modality, new_offsets, tuple(column[:kept] for column in outputs), verdict, repairs)
@@ -156,7 +157,8 @@ def constant(values: np.ndarray) -> bool:
 def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict, repairs, min_points):
     position = 0
     for i in range(len(offsets) - 1):
-        start, end = position, position
+        start = position
+        end = position
         for j in range(offsets[i], offsets[i + 1]):
             if not (np.isfinite(time[j]) and np.isfinite(flux[j]) and np.isfinite(err[j])):
                 repairs[i, 0] += 1
@@ -220,7 +222,8 @@ def _order_ties(t, f, e, start, end, repairs):
 def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdict, repairs, min_pixels):
     position = 0
     for i in range(len(offsets) - 1):
-        start, end = position, position
+        start = position
+        end = position
         for j in range(offsets[i], offsets[i + 1]):
             if not (np.isfinite(wavelength[j]) and np.isfinite(flux[j]) and np.isfinite(third[j])):
                 repairs[i, 0] += 1
@@ -300,10 +303,12 @@ def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, li
     A missing (non-finite) value becomes the train mean; metadata counts as missing when more than half of its 34
     columns are; a parallax <= 0 counts as 1 mas in the absolute magnitudes, as published.
     """
-    period, parallax = PHOTO_COLS.index("period"), ALL_COLS.index("parallax")
+    period = PHOTO_COLS.index("period")
+    parallax = ALL_COLS.index("parallax")
     missing = ~np.isfinite(values)
     missing[:, period] |= values[:, period] <= 0
-    photo, meta = missing[:, : len(PHOTO_COLS)], missing[:, len(PHOTO_COLS) :]
+    photo = missing[:, : len(PHOTO_COLS)]
+    meta = missing[:, len(PHOTO_COLS) :]
     present = 2 * meta.sum(axis=1) <= len(META_COLS)
     below = values[:, parallax] <= 0
     rows: list[Decision] = []

@@ -74,9 +74,16 @@ class RingReader(CurveReader):
         rows = self.rows[at]
         states = self.states(at, seed, epoch)
         fill_rings(
-            self.values, self.offsets, self.constants, rows, self.periods[at], states, self.smoothing,
-            ring.numpy(), scalars.numpy(),
-        )  # fmt: skip
+            self.values,
+            self.offsets,
+            self.constants,
+            rows,
+            self.periods[at],
+            states,
+            self.smoothing,
+            ring.numpy(),
+            scalars.numpy(),
+        )
         return {RING: ring, SCALAR: scalars}
 
 

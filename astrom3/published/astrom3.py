@@ -27,7 +27,8 @@ from astrom3.errors import UserError, shown
 from astrom3.files import read_json, write_bytes, write_text
 from astrom3.published import native, tensors
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
 Network = TypeVar("Network", bound=nn.Module)
 POSITIONS = "enc_embedding.position_embedding.pe"  # a constant (1, 5000, d_model) that published files hold
 
@@ -44,10 +45,17 @@ MLP_NAMES = [(r"^first\.", "model.0."), (r"^second\.", "model.3.")]
 
 # Constructor arguments, published -> ours (attribute of the encoder).
 INFORMER_ARGUMENTS = {
-    "seq_len": "seq_len", "enc_in": "enc_in", "d_model": "d_model", "n_heads": "n_heads", "d_ff": "d_ff",
-    "e_layers": "e_layers", "factor": "factor", "dropout": "dropout", "activation": "activation",
+    "seq_len": "seq_len",
+    "enc_in": "enc_in",
+    "d_model": "d_model",
+    "n_heads": "n_heads",
+    "d_ff": "d_ff",
+    "e_layers": "e_layers",
+    "factor": "factor",
+    "dropout": "dropout",
+    "activation": "activation",
     "output_attention": "output_attention",
-}  # fmt: skip
+}
 # What a published configuration may lack: our variants, written only where they differ from the published network.
 INFORMER_VARIANTS = {"head_merge": "published", "honour_dropout": False}
 
@@ -204,14 +212,14 @@ def _encoder_config(encoder: nn.Module) -> dict[str, Any]:
         return {theirs: values[ours] for theirs, ours in INFORMER_ARGUMENTS.items()} | variants
     if isinstance(encoder, GalSpecNet):
         config = {
-            "conv_channels": list(encoder.conv_channels), "kernel_size": encoder.kernel_size,
-            "mp_kernel_size": encoder.mp_kernel_size, "dropout_rate": encoder.configured_dropout,
-        }  # fmt: skip
+            "conv_channels": list(encoder.conv_channels),
+            "kernel_size": encoder.kernel_size,
+            "mp_kernel_size": encoder.mp_kernel_size,
+            "dropout_rate": encoder.configured_dropout,
+        }
         return config if encoder.pixels == 2575 else config | {"pixels": encoder.pixels}
     if isinstance(encoder, MetadataMLP):
-        return {
-            "input_dim": encoder.input_dim, "hidden_dim": encoder.hidden_dim, "dropout": encoder.configured_dropout
-        }  # fmt: skip
+        return {"input_dim": encoder.input_dim, "hidden_dim": encoder.hidden_dim, "dropout": encoder.configured_dropout}
     raise UserError(f"{type(encoder).__name__} has no published form")
 
 

@@ -24,7 +24,8 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.errors import UserError
     from astrom3.report import table, table_files
 
-    root, out = Path(cfg.root), Path(cfg.out)
+    root = Path(cfg.root)
+    out = Path(cfg.out)
     runs = table.collect(root)
     if not runs:
         deeper = sorted({p.parent.parent.name for p in root.glob("*/*/config.yaml")})

@@ -29,10 +29,37 @@ PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_t
 STATES = ("finished", "failed", "unfinished", "damaged")
 FRACTIONS = {"sub10": 10, "sub25": 25, "sub50": 50, "full": 100}  # percent of the labels
 # What may differ between the runs of one table: it follows from (mode, sub, init, seed), or is where things are.
-FREE = ("mode", "task_name", "target", "sub", "fold", "folds", "protocol", "pretrained", "seed", "init", "optim",
-        "schedule.factor", "encoders", "epochs", "module", "model",
-        "modalities", "min_modalities", "labelled_only", "run", "root", "overwrite", "accept_changes", "logger",
-        "trainer", "datamodule", "data.cache", "data.num_workers", "data.statistics")  # fmt: skip
+FREE = (
+    "mode",
+    "task_name",
+    "target",
+    "sub",
+    "fold",
+    "folds",
+    "protocol",
+    "pretrained",
+    "seed",
+    "init",
+    "optim",
+    "schedule.factor",
+    "encoders",
+    "epochs",
+    "module",
+    "model",
+    "modalities",
+    "min_modalities",
+    "labelled_only",
+    "run",
+    "root",
+    "overwrite",
+    "accept_changes",
+    "logger",
+    "trainer",
+    "datamodule",
+    "data.cache",
+    "data.num_workers",
+    "data.statistics",
+)
 
 
 @dataclass(frozen=True)
@@ -181,7 +208,8 @@ def summarise(runs: Sequence[Run], grid: Grid) -> Summary:
         accuracy = mean_and_deviation([r.accuracy for r in found.values() if r.accuracy is not None])
         f1 = mean_and_deviation([r.macro_f1 for r in found.values() if r.macro_f1 is not None])
         paper = PUBLISHED.get(mode, {}).get(sub, {}).get(init, {})
-        published, scatter = paper.get("mean"), paper.get("std")
+        published = paper.get("mean")
+        scatter = paper.get("std")
         off = (accuracy[0] - published) / scatter if accuracy[0] is not None and scatter else None
         row = Row(mode, sub, init, len(found), *accuracy, *f1, published, scatter, off)
         if init == "clip":

@@ -32,10 +32,17 @@ def with_error(value: float | None, error: float | None, sign: bool = False) -> 
 
 def cells(row: Row) -> list[str]:
     return [
-        row.mode, row.sub, row.init, str(row.n), with_error(row.accuracy, row.accuracy_std),
-        with_error(row.macro_f1, row.macro_f1_std), with_error(row.gain, row.gain_error, sign=True),
-        number(row.p, 3), with_error(row.published, row.published_std), number(row.difference, 1, sign=True),
-    ]  # fmt: skip
+        row.mode,
+        row.sub,
+        row.init,
+        str(row.n),
+        with_error(row.accuracy, row.accuracy_std),
+        with_error(row.macro_f1, row.macro_f1_std),
+        with_error(row.gain, row.gain_error, sign=True),
+        number(row.p, 3),
+        with_error(row.published, row.published_std),
+        number(row.difference, 1, sign=True),
+    ]
 
 
 HEADER = ["mode", "labels", "start", "n", "accuracy", "macro F1", "gain from CLIP", "p", "published", "(ours-publ.)/sd"]
@@ -68,8 +75,11 @@ def markdown(summary: Summary) -> str:
     if missing:
         out += ["", "## Missing", ""]
         whole = [m for m in missing if len(m[3]) == len(summary.grid.seeds)]
-        out += [f"- {m} {s} {i}: seeds {', '.join(map(str, seeds))}" for m, s, i, seeds in missing
-                if len(seeds) < len(summary.grid.seeds)]  # fmt: skip
+        out += [
+            f"- {m} {s} {i}: seeds {', '.join(map(str, seeds))}"
+            for m, s, i, seeds in missing
+            if len(seeds) < len(summary.grid.seeds)
+        ]
         if whole:
             out.append(f"- no run at all of: {', '.join(f'{m} {s} {i}' for m, s, i, _ in whole)}")
     return "\n".join(out) + "\n"
@@ -94,11 +104,23 @@ def latex(summary: Summary) -> str:
     ]
     note = CAPTION + (" " + SIMULATED if summary.simulated else "")
     body = [" & ".join(r) + r" \\" for r in shown]
-    return "\n".join([
-        r"% \usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{escape(note)}}}",
-        r"\begin{tabular}{lllrrrrrrr}", r"\toprule", " & ".join(head) + r" \\", r"\midrule", *body,
-        r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape(note)}}}",
+            r"\begin{tabular}{lllrrrrrrr}",
+            r"\toprule",
+            " & ".join(head) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def escape(text: str) -> str:

@@ -33,27 +33,41 @@ def search(cfg: DictConfig) -> list[dict[str, Any]]:
     from astrom3.search.index import Index
 
     if cfg.embeddings is not None:
-        index = Index.build(cfg.index, cfg.embeddings, cfg.catalogue, overwrite=cfg.overwrite,
-                            approximate=cfg.approximate)  # fmt: skip
+        index = Index.build(
+            cfg.index, cfg.embeddings, cfg.catalogue, overwrite=cfg.overwrite, approximate=cfg.approximate
+        )
     else:
         index = Index.open(cfg.index)
     kind = "exact and approximate" if index.about["approximate"] else "exact"
-    log.info("%s: %s objects, embeddings %s, search %s; to filter by: %s", cfg.index, f"{index.about['objects']:,}",
-             ", ".join(index.about["vectors"]), kind, ", ".join(index.about["columns"]))  # fmt: skip
+    log.info(
+        "%s: %s objects, embeddings %s, search %s; to filter by: %s",
+        cfg.index,
+        f"{index.about['objects']:,}",
+        ", ".join(index.about["vectors"]),
+        kind,
+        ", ".join(index.about["columns"]),
+    )
     find = cfg.find or cfg.by
     if cfg.recall:
         measured = index.recall(cfg.by, find, cfg.top, cfg.sample)
         log.info(
             "recall@%d of the approximate search, %d stored objects, %s in, %s out: %.4f (%.2g s a query, exact %.2g)",
-            cfg.top, measured["queries"], cfg.by, find, measured["recall"], measured["approximate_s"],
+            cfg.top,
+            measured["queries"],
+            cfg.by,
+            find,
+            measured["recall"],
+            measured["approximate_s"],
             measured["exact_s"],
-        )  # fmt: skip
+        )
     if not asked(cfg):
         return []
     if cfg.id is not None:
-        vector, own = index.vector_of(str(cfg.id), cfg.by), [str(cfg.id)]
+        vector = index.vector_of(str(cfg.id), cfg.by)
+        own = [str(cfg.id)]
     else:
-        vector, own = embedded(cfg, index), []
+        vector = embedded(cfg, index)
+        own = []
     found = index.query(vector, find, cfg.top, cfg.where, cfg.exact, own).to_pylist()
     show(found, [c for c in index.about["columns"] if c in (cfg.where or "")])
     if cfg.out is not None:

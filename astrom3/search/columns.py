@@ -131,8 +131,11 @@ class Parts:
         """name, and weights (sha256) and evaluation where embed's manifest says them."""
         manifest = Path(self.embeddings) / MANIFEST
         found = stored.read(manifest, stored.EmbeddingsManifest, "embed again") if manifest.exists() else {}
-        return {"name": self.about(self.files[0])[0], "weights": found.get("model", ""),
-                "evaluation": found.get("evaluation", "fixed")}  # fmt: skip
+        return {
+            "name": self.about(self.files[0])[0],
+            "weights": found.get("model", ""),
+            "evaluation": found.get("evaluation", "fixed"),
+        }
 
     def fingerprint(self, catalogue: str | Path | None) -> str:
         """Changes with the files that an index is made of: names, sizes and footers of parquet, content of a table."""
@@ -149,7 +152,8 @@ class Parts:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """ROWS objects at a time; an embedding that is not finite or zero has no direction and becomes null."""
-        seen, matched = set[str](), 0
+        seen = set[str]()
+        matched = 0
         no_direction = dict.fromkeys(self.vectors, 0)
         for path in self.files:
             with readable(path), pq.ParquetFile(path) as file:

@@ -36,10 +36,14 @@ from astrom3.locks import LOCK, is_read, reading
 from astrom3.search.columns import Catalogue, Parts
 
 log = logging.getLogger(__name__)
-TABLE, ABOUT, DATA, VERSION = "objects", "about.json", "objects-", 1
+TABLE = "objects"
+ABOUT = "about.json"
+DATA = "objects-"
+VERSION = 1
 READERS = ".readers"  # in a database: whoever reads it holds a lock on this file
 EXACT_BELOW = 50_000  # objects: reading them all is fast enough
-NPROBES, REFINE = 32, 5  # parts of the index that are looked at; candidates per neighbour, compared exactly
+NPROBES = 32  # parts of the index that are looked at; candidates per neighbour, compared exactly
+REFINE = 5
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,8 @@ class Index:
         ids = self.table.search().where(f"{name} IS NOT NULL").select(["object_id"]).limit(None).to_arrow()
         chosen = np.random.default_rng(seed).choice(len(ids), min(sample, len(ids)), replace=False)
         asked = [ids["object_id"][i].as_py() for i in chosen.tolist()]
-        hits, seconds = list[float](), [0.0, 0.0]
+        hits = list[float]()
+        seconds = [0.0, 0.0]
         for own, vector in zip(asked, self.vectors_of(asked, name), strict=True):
             assert vector is not None
             answers = []
@@ -203,8 +208,15 @@ class Index:
                 seconds[i] += time.perf_counter() - start
             hits.append(len(answers[0] & answers[1]) / max(len(answers[0]), 1))
         exact_s, approximate_s = (s / len(asked) for s in seconds)
-        return {"recall": float(np.mean(hits)), "top": top, "queries": len(asked), "by": name, "find": find,
-                "exact_s": exact_s, "approximate_s": approximate_s}  # fmt: skip
+        return {
+            "recall": float(np.mean(hits)),
+            "top": top,
+            "queries": len(asked),
+            "by": name,
+            "find": find,
+            "exact_s": exact_s,
+            "approximate_s": approximate_s,
+        }
 
     def check_model(self, digest: str, name: str) -> None:
         """Whether the weights with this SHA-256 are those that made the embeddings, where that is known."""
@@ -288,7 +300,8 @@ def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]
     except BaseException as error:
         raise trouble[0] if trouble else error from None
     (folder / READERS).touch()
-    vectors, counts = parts.vectors, parts.counts
+    vectors = parts.vectors
+    counts = parts.counts
     approximate = counts["objects"] >= EXACT_BELOW if approximate is None else approximate
     if approximate:
         for name in vectors:
@@ -304,9 +317,14 @@ def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]
             log.info("catalogue column %s is left out: %s", column, why)
     columns = [c for c in first.schema.names if c not in vectors]
     return {
-        "model": parts.model, "objects": counts["objects"], "width": next(iter(vectors.values())),
-        "vectors": list(vectors), "columns": columns, "approximate": approximate, "counts": counts,
-    }  # fmt: skip
+        "model": parts.model,
+        "objects": counts["objects"],
+        "width": next(iter(vectors.values())),
+        "vectors": list(vectors),
+        "columns": columns,
+        "approximate": approximate,
+        "counts": counts,
+    }
 
 
 def quoted(text: str) -> str:

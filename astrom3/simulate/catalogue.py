@@ -17,7 +17,8 @@ from astrom3.simulate.populations import Stars
 TO_GALACTIC = np.array([[-0.0548755604, -0.8734370902, -0.4838350155],
                         [0.4941094279, -0.4448296300, 0.7469822445],
                         [-0.8676661490, -0.1980763734, 0.4559837762]])  # fmt: skip
-R_SUN, V_CIRCULAR = 8.2, 233.0  # kpc, km/s
+R_SUN = 8.2  # kpc, km/s
+V_CIRCULAR = 233.0
 SOLAR_MOTION = np.array([11.1, 12.2, 7.3])  # km/s
 DISPERSION = np.array([[35.0, 22.0, 17.0], [62.0, 40.0, 38.0], [140.0, 100.0, 95.0]])  # thin, thick, halo
 DRIFT = np.array([12.0, 45.0, 210.0])  # asymmetric drift [km/s]
@@ -28,7 +29,9 @@ KMS_PER_MASYR_KPC = 4.740470
 def _positions(rng: np.random.Generator, stars: Stars) -> tuple[np.ndarray, np.ndarray]:
     """Galactic l, b [degree] in the footprint of LAMOST: north of declination -10, denser toward the anticentre."""
     n = len(stars.label)
-    lon, sin_b, todo = np.empty(n), np.empty(n), np.arange(n)
+    lon = np.empty(n)
+    sin_b = np.empty(n)
+    todo = np.arange(n)
     while len(todo):
         trial_l = rng.uniform(0, 360, len(todo))
         trial_b = rng.normal(0.08, SIN_B_WIDTH[stars.population[todo]])
@@ -50,7 +53,8 @@ def _distances(rng: np.random.Generator, stars: Stars, b: np.ndarray) -> tuple[n
     """Distance [kpc] and A_V [mag] that solve V = M_V + 5 log10(d / 10 pc) + A_V(d, b)."""
     sin_b = np.maximum(np.abs(np.sin(np.radians(b))), 0.01)
     clumpy = rng.lognormal(0, 0.3, len(b))
-    low, high = np.full(len(b), -3.0), np.full(len(b), 2.0)  # log10(kpc): bisection, the right side rises with d
+    low = np.full(len(b), -3.0)  # log10(kpc): bisection, the right side rises with d
+    high = np.full(len(b), 2.0)
     for _ in range(40):
         middle = (low + high) / 2
         a_v = 0.09 / sin_b * (1 - np.exp(-(10**middle) * sin_b / 0.1)) * clumpy
@@ -78,8 +82,18 @@ def _velocities(rng: np.random.Generator, stars: Stars, lon: np.ndarray, b: np.n
 
 
 # Share of stars whose astrometry is disturbed (companions, colour and brightness changes of Miras).
-RUWE_TAIL = {"DSCT": 0.08, "EA": 0.14, "EB": 0.14, "EW": 0.13, "HADS": 0.05, "M": 0.35, "ROT": 0.3, "RRAB": 0.05,
-             "RRC": 0.05, "SR": 0.16}  # fmt: skip
+RUWE_TAIL = {
+    "DSCT": 0.08,
+    "EA": 0.14,
+    "EB": 0.14,
+    "EW": 0.13,
+    "HADS": 0.05,
+    "M": 0.35,
+    "ROT": 0.3,
+    "RRAB": 0.05,
+    "RRC": 0.05,
+    "SR": 0.16,
+}
 
 
 def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -101,12 +115,14 @@ def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.n
     e_g = np.hypot(0.0028 * rng.lognormal(0, 0.15, n), 0.55 * spread / visits)
     e_bp = np.hypot(0.006 + 0.006 * 10 ** (0.3 * (m["bp"] - 15.5)), 2.0 * spread / visits) * rng.lognormal(0, 0.25, n)
     e_rp = np.hypot(0.006 + 0.004 * 10 ** (0.25 * (m["rp"] - 15)), 1.3 * spread / visits) * rng.lognormal(0, 0.25, n)
-    bp, rp = m["bp"] + scatter[0], m["rp"] + scatter[1]
+    bp = m["bp"] + scatter[0]
+    rp = m["rp"] + scatter[1]
     tail = rng.random(n) < np.array([RUWE_TAIL[c] for c in CLASSES])[stars.label]
     ruwe = np.where(tail, 1.2 + rng.lognormal(0.75, 1.05, n), rng.lognormal(0.02, 0.06, n))
     plx_error = np.hypot(0.013, 0.019 * 10 ** (0.2 * (m["g"] - 14.5))) * ruwe**0.9 * rng.lognormal(0, 0.15, n)
     plx = 1 / d + rng.normal(size=n) * plx_error
-    pmra_error, pmdec_error = plx_error * rng.lognormal(0.02, 0.12, n), plx_error * rng.lognormal(-0.14, 0.12, n)
+    pmra_error = plx_error * rng.lognormal(0.02, 0.12, n)
+    pmdec_error = plx_error * rng.lognormal(-0.14, 0.12, n)
     pmra, pmdec = pmra + rng.normal(size=n) * pmra_error, pmdec + rng.normal(size=n) * pmdec_error
     # 2MASS: single epochs, saturated below 5 mag, failed fits with errors of magnitudes in a few of a thousand.
     epoch = rng.normal(size=n) * spread * 0.4
@@ -117,7 +133,8 @@ def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.n
     e_h = np.where(rng.random(n) < 0.003, rng.uniform(1, 4, n), e_h)
     e_k = np.where(rng.random(n) < 0.004, rng.uniform(2, 9, n), e_k)
     # AllWISE: mean of many epochs; W3 and W4 of faint stars are limits.
-    w1, w2 = m["w1"] + rng.normal(0, 0.03, n), m["w2"] + rng.normal(0, 0.025, n)
+    w1 = m["w1"] + rng.normal(0, 0.03, n)
+    w2 = m["w2"] + rng.normal(0, 0.025, n)
     e_w1 = 0.0235 * rng.lognormal(0, 0.06, n) + np.clip(7.5 - w1, 0, 3.5) * 0.07 * rng.lognormal(0, 0.3, n)
     e_w2 = 0.0205 * rng.lognormal(0, 0.08, n) + np.clip(6.9 - w2, 0, 3.5) * 0.075 * rng.lognormal(0, 0.3, n)
     w1 = w1 + np.clip(7.5 - w1, 0, 3) * rng.normal(0, 0.09, n)
@@ -127,13 +144,38 @@ def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.n
     )
     w4 = np.minimum(m["w4"] + rng.normal(0, 0.06, n), rng.normal(8.85, 0.35, n))
     columns = {
-        "phot_g_mean_mag": m["g"] + scatter[2] * 0.4, "e_phot_g_mean_mag": e_g, "bp_rp": bp - rp,
-        "phot_bp_mean_mag": bp, "e_phot_bp_mean_mag": e_bp, "phot_rp_mean_mag": rp, "e_phot_rp_mean_mag": e_rp,
-        "parallax": plx, "parallax_error": plx_error, "parallax_over_error": plx / plx_error,
-        "pmra": pmra, "pmra_error": pmra_error, "pmdec": pmdec, "pmdec_error": pmdec_error,
-        "j_mag": j, "e_j_mag": e_j, "h_mag": h, "e_h_mag": e_h, "k_mag": k, "e_k_mag": e_k,
-        "w1_mag": w1, "e_w1_mag": e_w1, "w2_mag": w2, "e_w2_mag": e_w2, "w3_mag": w3, "w4_mag": w4,
-        "j_k": j - k, "w1_w2": w1 - w2, "w3_w4": w3 - w4,
-        "pm": np.hypot(pmra, pmdec), "ruwe": ruwe, "l": lon, "b": b,
-    }  # fmt: skip
+        "phot_g_mean_mag": m["g"] + scatter[2] * 0.4,
+        "e_phot_g_mean_mag": e_g,
+        "bp_rp": bp - rp,
+        "phot_bp_mean_mag": bp,
+        "e_phot_bp_mean_mag": e_bp,
+        "phot_rp_mean_mag": rp,
+        "e_phot_rp_mean_mag": e_rp,
+        "parallax": plx,
+        "parallax_error": plx_error,
+        "parallax_over_error": plx / plx_error,
+        "pmra": pmra,
+        "pmra_error": pmra_error,
+        "pmdec": pmdec,
+        "pmdec_error": pmdec_error,
+        "j_mag": j,
+        "e_j_mag": e_j,
+        "h_mag": h,
+        "e_h_mag": e_h,
+        "k_mag": k,
+        "e_k_mag": e_k,
+        "w1_mag": w1,
+        "e_w1_mag": e_w1,
+        "w2_mag": w2,
+        "e_w2_mag": e_w2,
+        "w3_mag": w3,
+        "w4_mag": w4,
+        "j_k": j - k,
+        "w1_w2": w1 - w2,
+        "w3_w4": w3 - w4,
+        "pm": np.hypot(pmra, pmdec),
+        "ruwe": ruwe,
+        "l": lon,
+        "b": b,
+    }
     return columns, {"a_v": a_v, "distance": d, "rv": rv}

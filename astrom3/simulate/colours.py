@@ -19,8 +19,18 @@ GIANT_BPRP = np.array([6.0, 5.3, 4.7, 4.1, 3.4, 2.6, 1.95, 1.5, 1.13, 0.94, 0.72
 GIANT_JK = np.array([1.48, 1.42, 1.36, 1.3, 1.22, 1.12, 1.0, 0.82, 0.6, 0.5, 0.35, 0.19])
 
 # A(band) / A(V)
-EXTINCTION = {"bp": 1.0, "g": 0.79, "rp": 0.59, "j": 0.243, "h": 0.131, "k": 0.078, "w1": 0.039, "w2": 0.026,
-              "w3": 0.04, "w4": 0.03}  # fmt: skip
+EXTINCTION = {
+    "bp": 1.0,
+    "g": 0.79,
+    "rp": 0.59,
+    "j": 0.243,
+    "h": 0.131,
+    "k": 0.078,
+    "w1": 0.039,
+    "w2": 0.026,
+    "w3": 0.04,
+    "w4": 0.03,
+}
 
 
 def v_minus_k_of_giants(teff: np.ndarray) -> np.ndarray:
@@ -36,7 +46,9 @@ def absolute_magnitudes(m_v: np.ndarray, t: np.ndarray, g: np.ndarray) -> dict[s
     def colour(dwarf, giant):
         return (1 - g) * np.interp(t, DWARF_TEFF, dwarf) + g * np.interp(t, GIANT_TEFF, giant)
 
-    bp_rp, v_k, j_k = colour(DWARF_BPRP, GIANT_BPRP), colour(DWARF_VK, GIANT_VK), colour(DWARF_JK, GIANT_JK)
+    bp_rp = colour(DWARF_BPRP, GIANT_BPRP)
+    v_k = colour(DWARF_VK, GIANT_VK)
+    j_k = colour(DWARF_JK, GIANT_JK)
     x = np.minimum(bp_rp, 5.5)
     big_g = m_v - 0.02704 + 0.01424 * x - 0.2156 * x**2 + 0.01426 * x**3
     rp = big_g - (0.66 * x - 0.075 * np.minimum(x, 4.2) ** 2 - 0.03 * np.maximum(x - 4.2, 0))
@@ -45,5 +57,15 @@ def absolute_magnitudes(m_v: np.ndarray, t: np.ndarray, g: np.ndarray) -> dict[s
     w1 = k - 0.03 - 0.05 * j_k - 0.15 * dust
     w2 = w1 + 0.03 - 0.06 * np.clip(j_k, 0, 1) + 0.05 * g * (t < 4200) + 0.02 * dust
     w3 = w2 - 0.02 - 0.1 * g * (t < 4200) - 0.6 * dust
-    return {"g": big_g, "bp": rp + bp_rp, "rp": rp, "k": k, "j": k + j_k, "h": k + 0.2 * j_k,
-            "w1": w1, "w2": w2, "w3": w3, "w4": w3 - 0.05 - 0.5 * dust}  # fmt: skip
+    return {
+        "g": big_g,
+        "bp": rp + bp_rp,
+        "rp": rp,
+        "k": k,
+        "j": k + j_k,
+        "h": k + 0.2 * j_k,
+        "w1": w1,
+        "w2": w2,
+        "w3": w3,
+        "w4": w3 - 0.05 - 0.5 * dust,
+    }

@@ -73,10 +73,12 @@ def _eclipsing(rng, name, phase, amplitude):
         wave = (0.5 + 0.5 * np.cos(2 * TURN * phase)) ** rng.uniform(1.0, 1.5)
         return amplitude * wave * np.where(np.abs((phase + 0.5) % 1 - 0.5) < 0.25, 1.0, second)
     if name == "EB":
-        width, second = rng.uniform(0.06, 0.10), rng.uniform(0.25, 0.85)
+        width = rng.uniform(0.06, 0.10)
+        second = rng.uniform(0.25, 0.85)
         tidal = rng.uniform(0.15, 0.4)
     else:
-        width, second = rng.uniform(0.02, 0.07), rng.uniform(0.05, 0.9)
+        width = rng.uniform(0.02, 0.07)
+        second = rng.uniform(0.05, 0.9)
         tidal = rng.uniform(0.0, 0.12)
     edge = rng.uniform(1.8, 3.5)
     where = 0.5 + (rng.normal(0, 0.04) * (rng.random() < 0.3) if name == "EA" else 0.0)
@@ -96,7 +98,8 @@ RISE = {
 
 def _pulsating(rng, name, phase, time, period, amplitude):
     fastest, slowest, shortest, longest = RISE[name]
-    rise, flat = rng.uniform(fastest, slowest), rng.uniform(shortest, longest)
+    rise = rng.uniform(fastest, slowest)
+    flat = rng.uniform(shortest, longest)
     size = amplitude
     if name == "RRAB" and rng.random() < 0.2:  # Blazhko
         size = amplitude * (1 + rng.uniform(0.1, 0.3) * np.sin(TURN * (time / rng.uniform(20, 120) + rng.random())))
@@ -173,8 +176,11 @@ ALIAS_OTHER = 0.02
 
 
 def catalogue_period(rng: np.random.Generator, label: int, period: float) -> float:
-    name, u = CLASSES[label], rng.random()
-    half, twice, alias = HALF.get(name, 0.0), TWICE.get(name, 0.0), ALIAS.get(name, ALIAS_OTHER)
+    name = CLASSES[label]
+    u = rng.random()
+    half = HALF.get(name, 0.0)
+    twice = TWICE.get(name, 0.0)
+    alias = ALIAS.get(name, ALIAS_OTHER)
     if u < half:
         return period / 2
     if u < half + twice:

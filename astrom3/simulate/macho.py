@@ -32,8 +32,9 @@ CHUNK = 512
 ROWS_PER_FILE = 4096
 LEAST = 3
 
-LIGHT_CURVE_TYPE = pa.struct([("time", pa.list_(pa.float64())), ("mag", pa.list_(pa.float64())),
-                              ("mag_err", pa.list_(pa.float64()))])  # fmt: skip
+LIGHT_CURVE_TYPE = pa.struct(
+    [("time", pa.list_(pa.float64())), ("mag", pa.list_(pa.float64())), ("mag_err", pa.list_(pa.float64()))]
+)
 SCHEMA = pa.schema(
     [
         pa.field("object_id", pa.string(), nullable=False),
@@ -191,5 +192,13 @@ def write(
     }
     tasks = [(seed, start, stop, labelled) for start, stop in layout.chunks(objects, CHUNK)]
     batches = layout.in_order(make_rows, tasks, layout.worker_count(workers, objects))
-    return layout.write_survey(folder, batches, SCHEMA, description, classes=CLASSES, row_group=CHUNK,
-                               rows_per_file=ROWS_PER_FILE, overwrite=overwrite)  # fmt: skip
+    return layout.write_survey(
+        folder,
+        batches,
+        SCHEMA,
+        description,
+        classes=CLASSES,
+        row_group=CHUNK,
+        rows_per_file=ROWS_PER_FILE,
+        overwrite=overwrite,
+    )

@@ -17,11 +17,23 @@ import numpy as np
 from astrom3.data.schema import CLASSES
 from astrom3.simulate.colours import v_minus_k_of_giants
 
-COUNTS = {"EW": 6168, "SR": 4590, "EA": 2916, "RRAB": 2351, "EB": 1976,
-          "ROT": 1839, "RRC": 796, "HADS": 281, "M": 268, "DSCT": 255}  # fmt: skip
+COUNTS = {
+    "EW": 6168,
+    "SR": 4590,
+    "EA": 2916,
+    "RRAB": 2351,
+    "EB": 1976,
+    "ROT": 1839,
+    "RRC": 796,
+    "HADS": 281,
+    "M": 268,
+    "DSCT": 255,
+}
 TOTAL = sum(COUNTS.values())  # 21,440
 LEAST = 3  # objects of a class in a small survey
-THIN, THICK, HALO = 0, 1, 2
+THIN = 0
+THICK = 1
+HALO = 2
 SUN = 5772.0  # K
 
 # Main sequence, Pecaut & Mamajek 2013 (rounded): effective temperature [K] and M_V [mag].
@@ -146,8 +158,18 @@ def _long_period(rng, n, kind):
     return log_p, amplitude, teff, m_v, np.ones(n), THICK
 
 
-DRAW = {"EW": _contact, "EB": _contact, "EA": _detached, "ROT": _rotating, "RRAB": _rr_lyrae, "RRC": _rr_lyrae,
-        "HADS": _delta_scuti, "DSCT": _delta_scuti, "M": _long_period, "SR": _long_period}  # fmt: skip
+DRAW = {
+    "EW": _contact,
+    "EB": _contact,
+    "EA": _detached,
+    "ROT": _rotating,
+    "RRAB": _rr_lyrae,
+    "RRC": _rr_lyrae,
+    "HADS": _delta_scuti,
+    "DSCT": _delta_scuti,
+    "M": _long_period,
+    "SR": _long_period,
+}
 
 # Apparent V: mean and deviation [mag] of a normal folded at the survey's limits (LAMOST stars in ASAS-SN, V < 17).
 V_MAG = {"EW": (14.1, 1.1), "EB": (13.7, 1.2), "EA": (13.6, 1.2), "ROT": (13.3, 1.0), "RRAB": (15.1, 1.1),
@@ -167,8 +189,16 @@ def draw_stars(rng: np.random.Generator, labels: np.ndarray) -> Stars:
         population = np.where(old & (population == THIN), THICK, population)
         metals = feh[0] if feh else np.choose(population, [0.0, -0.45, -1.4]) + rng.normal(0, 0.22, len(where))
         v_mag = _normal(rng, len(where), *V_MAG[name], *V_LIMITS)
-        values = {"period": 10**log_p, "amplitude": amplitude, "teff": teff, "giant": giant, "feh": metals,
-                  "population": population, "m_v": m_v, "v_mag": v_mag}  # fmt: skip
+        values = {
+            "period": 10**log_p,
+            "amplitude": amplitude,
+            "teff": teff,
+            "giant": giant,
+            "feh": metals,
+            "population": population,
+            "m_v": m_v,
+            "v_mag": v_mag,
+        }
         for key, value in values.items():
             columns[key][where] = value
     return Stars(**columns)

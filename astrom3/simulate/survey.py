@@ -51,9 +51,16 @@ class Survey:
         def cut(columns):
             return {k: v[start:stop] for k, v in columns.items()}
 
-        return Survey(self.seed, populations.Stars(**cut(self.stars.__dict__)), cut(self.columns), cut(self.shared),
-                      self.written_label[start:stop], self.has_light_curve[start:stop], self.has_spectrum[start:stop],
-                      self.ids[start:stop])  # fmt: skip
+        return Survey(
+            self.seed,
+            populations.Stars(**cut(self.stars.__dict__)),
+            cut(self.columns),
+            cut(self.shared),
+            self.written_label[start:stop],
+            self.has_light_curve[start:stop],
+            self.has_spectrum[start:stop],
+            self.ids[start:stop],
+        )
 
 
 def _share(name: str, value: float) -> float:
@@ -62,8 +69,14 @@ def _share(name: str, value: float) -> float:
     return value
 
 
-def plan(n_objects: int = populations.TOTAL, seed: int = 0, *, missing_spectra: float = 0.0,
-         missing_light_curves: float = 0.0, swapped_labels: float = 0.0) -> Survey:  # fmt: skip
+def plan(
+    n_objects: int = populations.TOTAL,
+    seed: int = 0,
+    *,
+    missing_spectra: float = 0.0,
+    missing_light_curves: float = 0.0,
+    swapped_labels: float = 0.0,
+) -> Survey:
     """Draw the stars and their catalogue; n_objects >= 30, shares in [0, 1]."""
     if n_objects < populations.LEAST * len(CLASSES):
         raise UserError(
@@ -88,10 +101,13 @@ def _generator(seed: int, row: int, stream: int) -> np.random.Generator:
 
 def light_curves(survey: Survey, first: int) -> tuple[list[LightCurve], dict[str, np.ndarray]]:
     """Light curves of a slice that begins at row `first`, and the columns of them: mean_vmag and PHOTO_COLS."""
-    stars, curves, rows = survey.stars, [], []
+    stars = survey.stars
+    curves = []
+    rows = []
     for i in range(len(stars.label)):
         rng = _generator(survey.seed, first + i, 0)
-        label, period = int(stars.label[i]), float(stars.period[i])
+        label = int(stars.label[i])
+        period = float(stars.period[i])
         time, flux, error = lightcurves.light_curve(
             rng, label, period, float(stars.amplitude[i]), float(stars.v_mag[i])
         )
@@ -122,17 +138,26 @@ def _struct(field: str, children: list[pa.Array], present: np.ndarray) -> pa.Str
 
 def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
     """Objects of a slice that begins at row `first`, as rows of OBJECT_SCHEMA."""
-    stars, shared = survey.stars, survey.shared
+    stars = survey.stars
+    shared = survey.shared
     curves, measured = light_curves(survey, first)
     fluxes: list[tuple] = []
     for i in range(len(stars.label)):
         if not survey.has_spectrum[i]:
             fluxes.append((None, None))
             continue
-        fluxes.append(spectra.spectrum(
-            _generator(survey.seed, first + i, 1), int(stars.label[i]), float(stars.teff[i]), float(stars.giant[i]),
-            float(stars.feh[i]), float(shared["a_v"][i]), float(shared["rv"][i]), float(stars.v_mag[i]),
-        ))  # fmt: skip
+        fluxes.append(
+            spectra.spectrum(
+                _generator(survey.seed, first + i, 1),
+                int(stars.label[i]),
+                float(stars.teff[i]),
+                float(stars.giant[i]),
+                float(stars.feh[i]),
+                float(shared["a_v"][i]),
+                float(shared["rv"][i]),
+                float(stars.v_mag[i]),
+            )
+        )
     columns = {**survey.columns, **measured}
     every = np.ones(len(stars.label), bool)
     wavelengths = [spectra.WAVELENGTH if has else None for has in survey.has_spectrum]
@@ -144,13 +169,17 @@ def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
         _ragged(wavelengths, pa.float64()),
         *(_ragged([f[k] for f in fluxes], pa.float32()) for k in range(2)),
     ]
-    return pa.record_batch([
-        pa.array(survey.ids), pa.array([CLASSES[k] for k in survey.written_label]),
-        _struct("light_curve", curve_columns, survey.has_light_curve),
-        _struct("spectrum", spectrum_columns, survey.has_spectrum),
-        _struct("photo_cols", [pa.array(columns[c]) for c in PHOTO_COLS], survey.has_light_curve),
-        _struct("meta_cols", [pa.array(columns[c]) for c in META_COLS], every),
-    ], schema=OBJECT_SCHEMA)  # fmt: skip
+    return pa.record_batch(
+        [
+            pa.array(survey.ids),
+            pa.array([CLASSES[k] for k in survey.written_label]),
+            _struct("light_curve", curve_columns, survey.has_light_curve),
+            _struct("spectrum", spectrum_columns, survey.has_spectrum),
+            _struct("photo_cols", [pa.array(columns[c]) for c in PHOTO_COLS], survey.has_light_curve),
+            _struct("meta_cols", [pa.array(columns[c]) for c in META_COLS], every),
+        ],
+        schema=OBJECT_SCHEMA,
+    )
 
 
 def _batches(survey: Survey, workers: int) -> Iterator[pa.RecordBatch]:
@@ -167,9 +196,16 @@ def _batches(survey: Survey, workers: int) -> Iterator[pa.RecordBatch]:
             flying += [pool.submit(make_rows, *task) for task in itertools.islice(tasks, 1)]
 
 
-def simulate(root: Path, n_objects: int = populations.TOTAL, seed: int = 0, workers: int | None = None,
-             missing_spectra: float = 0.0, missing_light_curves: float = 0.0, swapped_labels: float = 0.0,
-             overwrite: bool = False) -> Path:  # fmt: skip
+def simulate(
+    root: Path,
+    n_objects: int = populations.TOTAL,
+    seed: int = 0,
+    workers: int | None = None,
+    missing_spectra: float = 0.0,
+    missing_light_curves: float = 0.0,
+    swapped_labels: float = 0.0,
+    overwrite: bool = False,
+) -> Path:
     """Write a simulated survey to `root` and return it.
 
     missing_*, swapped_labels: shares of the objects. Objects with a swapped label are listed in `swapped.csv` with the
@@ -179,12 +215,24 @@ def simulate(root: Path, n_objects: int = populations.TOTAL, seed: int = 0, work
 
     if workers is None:
         workers = 1 if n_objects <= LARGEST_IN_PROCESS else os.cpu_count() or 1
-    survey = plan(n_objects, seed, missing_spectra=missing_spectra, missing_light_curves=missing_light_curves,
-                  swapped_labels=swapped_labels)  # fmt: skip
-    provenance = {"simulated": True, "generator": "astrom3.simulate", "generator_version": VERSION, "seed": seed,
-                  "n_objects": n_objects, "missing_spectra": missing_spectra,
-                  "missing_light_curves": missing_light_curves, "swapped_labels": swapped_labels,
-                  "note": "for installing, testing, benchmarks and teaching; no real star is in here"}  # fmt: skip
+    survey = plan(
+        n_objects,
+        seed,
+        missing_spectra=missing_spectra,
+        missing_light_curves=missing_light_curves,
+        swapped_labels=swapped_labels,
+    )
+    provenance = {
+        "simulated": True,
+        "generator": "astrom3.simulate",
+        "generator_version": VERSION,
+        "seed": seed,
+        "n_objects": n_objects,
+        "missing_spectra": missing_spectra,
+        "missing_light_curves": missing_light_curves,
+        "swapped_labels": swapped_labels,
+        "note": "for installing, testing, benchmarks and teaching; no real star is in here",
+    }
     writer = DatasetWriter(
         Path(root), classes=CLASSES, name=f"simulated survey, seed {seed}", provenance=provenance, overwrite=overwrite
     )

@@ -19,7 +19,8 @@ from astrom3.tasks.contrastive import ContrastiveModule
 from astrom3.tasks.masked_spectrum import masked_spectrum_loss, reconstruct
 from astrom3.tasks.masks import ChunkMasks
 
-CONTRASTIVE, MASKED = "contrastive", "masked"
+CONTRASTIVE = "contrastive"
+MASKED = "masked"
 LOSS_OF_MASKED = "loss/masked"
 SPECTRA = "spectra"
 

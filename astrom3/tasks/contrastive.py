@@ -117,7 +117,8 @@ class ContrastiveModule(TrainingModule):
     def _centroids(self) -> dict[str, Any]:
         """Class centroids of the training embeddings, and how often a test object's nearest one is its own class's."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        train, test = self.embed(data.split_dataloader("train")), self.embed(data.test_dataloader())
+        train = self.embed(data.split_dataloader("train"))
+        test = self.embed(data.test_dataloader())
         out: dict[str, Any] = {"centroid_accuracy": {}}
         for name in [*self.model.modalities, "mean"]:
             confusion = centroid_accuracy(train, test, name, len(self.classes))

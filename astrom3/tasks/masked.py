@@ -26,8 +26,16 @@ EXAMPLES = 6  # windows kept for the picture
 class Sums:
     """What evaluation adds up: mean squares by window, and squared residuals of probed and of hidden points."""
 
-    names = ("squares", "windows", "probed", "probed_residual", "probed_scatter",
-             "hidden", "hidden_residual", "hidden_scatter")  # fmt: skip
+    names = (
+        "squares",
+        "windows",
+        "probed",
+        "probed_residual",
+        "probed_scatter",
+        "hidden",
+        "hidden_residual",
+        "hidden_scatter",
+    )
 
     def __init__(self) -> None:
         self.values = dict.fromkeys(self.names, 0.0)

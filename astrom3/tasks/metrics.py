@@ -17,7 +17,9 @@ def classification_scores(confusion: Tensor, classes: Sequence[str]) -> dict[str
     class does not occur), and the matrix itself.
     """
     matrix = confusion.double()
-    right, true, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    right = matrix.diagonal()
+    true = matrix.sum(1)
+    predicted = matrix.sum(0)
     occurs = true > 0
     recall = right / true.clamp(min=1)
     f1 = 2 * right / (true + predicted).clamp(min=1)

@@ -22,7 +22,8 @@ class WarmupThenPlateau:
     """`step(val_loss)` at the end of each epoch: a warm-up step in the first `warmup_epochs`, else a plateau step."""
 
     def __init__(self, optimizer: Optimizer, warmup_epochs: int = 10, factor: float = 0.1, patience: int = 3):
-        self.warmup_epochs, self.epoch = warmup_epochs, 0
+        self.warmup_epochs = warmup_epochs
+        self.epoch = 0
         # The plateau first: LinearLR lowers the rate when it is made.
         self.plateau = ReduceLROnPlateau(optimizer, mode="min", factor=factor, patience=patience)
         self.warmup = LinearLR(optimizer, WARMUP_START, total_iters=warmup_epochs) if warmup_epochs else None

@@ -35,7 +35,8 @@ class EpochTable(Callback):
     """metrics.csv in the run folder: one row per epoch. The rows travel in the checkpoint, so resuming repeats none."""
 
     def __init__(self, path: Path):
-        self.path, self.rows = path, []  # type: Path, list[dict[str, Any]]
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         values = {k: float(f"{float(v):.7g}") for k, v in trainer.callback_metrics.items()}  # what float32 knows
@@ -47,7 +48,8 @@ class EpochTable(Callback):
                 log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, said)
         name = next((n for n in ("train/loss", "val/loss") if not math.isfinite(values.get(n, 0.0))), None)
         if name is not None:
-            loss, kind = values[name], "training" if name == "train/loss" else "validation"
+            loss = values[name]
+            kind = "training" if name == "train/loss" else "validation"
             raise UserError(
                 f"the {kind} loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr, or set "
                 f"trainer.gradient_clip_val; the weights before are in {self.path.parent / 'checkpoints'}"

@@ -26,8 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # What a checkpoint to go on from holds, as Lightning writes it.
-RESUMED: dict[str, type] = {"state_dict": dict, "epoch": int, "global_step": int, "loops": dict, "callbacks": dict,
-                            "optimizer_states": list, "lr_schedulers": list}  # fmt: skip
+RESUMED: dict[str, type] = {
+    "state_dict": dict,
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +98,8 @@ class Recorded:
     """A binary file that remembers why a write failed: torch's zip writer replaces the reason by one of its own."""
 
     def __init__(self, file: Any, failure: list[BaseException]):
-        self.file, self.failure = file, failure
+        self.file = file
+        self.failure = failure
 
     def write(self, data: Any) -> int:
         try:

@@ -13,7 +13,8 @@ import torch
 from astrom3.errors import UserError
 from astrom3.training.run import first_process
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
+M_TRIM_THRESHOLD = -1  # mallopt(3)
+M_MMAP_MAX = -4
 
 
 def check_device(device: str) -> None:

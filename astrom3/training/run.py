@@ -39,24 +39,85 @@ from astrom3.registry import read_stored
 from astrom3.typed import check
 
 log = logging.getLogger(__name__)
-CONFIG, INFO, METRICS, FAILURE = "config.yaml", "run.json", "metrics.json", "failure.json"
-BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-KEPT_ON_RESUME = ("overwrite", "accept_changes", "allow", "logger", "root", "run", "keep", "data.cache",
-                  "datamodule.cache", "data.num_workers", "datamodule.num_workers", "data.on_device",
-                  "datamodule.on_device", "trainer.accelerator", "trainer.devices",
-                  "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
-                  "trainer.log_every_n_steps", "trainer.num_sanity_val_steps")  # fmt: skip
+CONFIG = "config.yaml"
+INFO = "run.json"
+METRICS = "metrics.json"
+FAILURE = "failure.json"
+BEST = "best.ckpt"
+LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
+KEPT_ON_RESUME = (
+    "overwrite",
+    "accept_changes",
+    "allow",
+    "logger",
+    "root",
+    "run",
+    "keep",
+    "data.cache",
+    "datamodule.cache",
+    "data.num_workers",
+    "datamodule.num_workers",
+    "data.on_device",
+    "datamodule.on_device",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.num_sanity_val_steps",
+)
 # Keys that runs of version 0.1 do not have.
-ADDED = ("family", "prefix", "head", "views", "freeze", "windows", "datamodule.windows", "kind", "simulated",
-         "data.survey", "datamodule.origin.survey", "optim.kind", "optim.eps", "optim.no_decay", "schedule.kind",
-         "optim.layer_decay", "model.head", "fold", "folds", "protocol", "pretrained", "init.start.protocol", "target",
-         "task_name", "recipe", "balance", "datamodule.targets", "datamodule.balance", "allow", "keep", "tasks",
-         "module.tasks", "module.masked_weight", "module.chunks", "module.width",
-         "data.truncation", "datamodule.truncation")  # fmt: skip
+ADDED = (
+    "family",
+    "prefix",
+    "head",
+    "views",
+    "freeze",
+    "windows",
+    "datamodule.windows",
+    "kind",
+    "simulated",
+    "data.survey",
+    "datamodule.origin.survey",
+    "optim.kind",
+    "optim.eps",
+    "optim.no_decay",
+    "schedule.kind",
+    "optim.layer_decay",
+    "model.head",
+    "fold",
+    "folds",
+    "protocol",
+    "pretrained",
+    "init.start.protocol",
+    "target",
+    "task_name",
+    "recipe",
+    "balance",
+    "datamodule.targets",
+    "datamodule.balance",
+    "allow",
+    "keep",
+    "tasks",
+    "module.tasks",
+    "module.masked_weight",
+    "module.chunks",
+    "module.width",
+    "data.truncation",
+    "datamodule.truncation",
+)
 LOGS = ("train.log", "tune.log", "wandb")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
-MODEL = ("native.json", "native.safetensors", "config.json", "model.safetensors", "preprocessing.json",
-         "confidence.json")  # fmt: skip
+MODEL = (
+    "native.json",
+    "native.safetensors",
+    "config.json",
+    "model.safetensors",
+    "preprocessing.json",
+    "confidence.json",
+)
 PICTURES = ("curves.png", "confusion.png", "reconstruction.png", "regression.png")
 TABLES = ("metrics.csv", "rejected.csv", "evaluation.json")
 FILES = (CONFIG, INFO, METRICS, FAILURE, *TABLES, *PICTURES, *(f"model/{name}" for name in MODEL), *WEIGHTS)
@@ -86,7 +147,8 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
     Raises UserError where the folder holds a run of another configuration (naming the keys), unless overwrite=true, or
     accept_changes=true for an unfinished one. Every process comes to the same answer; the first one writes.
     """
-    run, first = Path(cfg.run), first_process()
+    run = Path(cfg.run)
+    first = first_process()
     folder = run_folder(run)
     if first:
         folder.check(FILES, cfg.overwrite, "run")
@@ -176,7 +238,9 @@ def check_processes(trainer: Any) -> None:
     check_machine(trainer)
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
-    started, devices, nodes = int(os.environ["WORLD_SIZE"]), trainer.devices, trainer.num_nodes
+    started = int(os.environ["WORLD_SIZE"])
+    devices = trainer.devices
+    nodes = trainer.num_nodes
     if not isinstance(devices, int) or started != devices * nodes:
         raise UserError(
             f"torchrun started {started} processes, but trainer.devices={devices} (of each node) and "
@@ -200,7 +264,8 @@ def check_machine(trainer: Any) -> None:
 
 def differences(old: Any, new: DictConfig) -> list[str]:
     """`key: old -> new` for every key that changes what is trained."""
-    a, b = dict(_flat(old)), dict(_flat(new))
+    a = dict(_flat(old))
+    b = dict(_flat(new))
     keys = [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k) and (k in a or k not in ADDED)]
     free = tuple(k + "." for k in KEPT_ON_RESUME)
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if k not in KEPT_ON_RESUME and not k.startswith(free)]

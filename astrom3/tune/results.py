@@ -20,7 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 from astrom3.training.run import write_atomically
 from astrom3.tune.space import as_overrides
 
-TABLE, BEST, PICTURE = "trials.csv", "best.yaml", "tune.png"
+TABLE = "trials.csv"
+BEST = "best.yaml"
+PICTURE = "tune.png"
 NOT_OF_TRAIN = ("tune.", "study=", "space=", "overwrite=", "root=", "run=")
 
 
@@ -68,7 +70,8 @@ def draw(path: Path, trials: Sequence[FrozenTrial], keys: Sequence[str], logged:
     from astrom3.plots import save
 
     done = [t for t in trials if t.state == TrialState.COMPLETE]
-    numbers, values = [t.number for t in done], [float(t.value or 0.0) for t in done]
+    numbers = [t.number for t in done]
+    values = [float(t.value or 0.0) for t in done]
     best = min(range(len(done)), key=lambda i: values[i])
     columns = 3
     rows = math.ceil(len(keys) / columns)

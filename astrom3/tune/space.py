@@ -55,7 +55,9 @@ def _ranges(node: Any, prefix: str) -> Iterator[tuple[str, Range]]:
 def _range(key: str, value: Mapping[str, Any]) -> Range:
     if set(value) != {"kind", "low", "high"}:
         raise UserError(f"tune.space.{key} needs kind, low and high, it has {', '.join(map(str, value))}")
-    kind, low, high = value["kind"], value["low"], value["high"]
+    kind = value["kind"]
+    low = value["low"]
+    high = value["high"]
     if kind not in KINDS:
         raise UserError(f"tune.space.{key}.kind={kind} does not exist: it is one of {', '.join(KINDS)}")
     number = int if kind == "int" else (int, float)

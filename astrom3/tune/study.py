@@ -45,7 +45,9 @@ from astrom3.tune import results
 from astrom3.tune.space import Range, Space, as_overrides, trial_config
 
 log = logging.getLogger(__name__)
-JOURNAL, LOCK, LOCKS = "journal.log", "study.lock", "locks"
+JOURNAL = "journal.log"
+LOCK = "study.lock"
+LOCKS = "locks"
 MAY_CHANGE = ("study", "tune.trials", "tune.failures", "tune.keep")
 FILES = (CONFIG, JOURNAL, results.TABLE, results.BEST, results.PICTURE)
 REDRAW = 20  # seconds: the picture is drawn again after trials that took longer
@@ -53,7 +55,9 @@ REDRAW = 20  # seconds: the picture is drawn again after trials that took longer
 
 class Search:
     def __init__(self, cfg: DictConfig, overrides: Sequence[str], space: Space):
-        self.cfg, self.overrides, self.space = cfg, list(overrides), space
+        self.cfg = cfg
+        self.overrides = list(overrides)
+        self.space = space
         self.folder = Path(cfg.study)
         self.lock = FileLock(self.folder / LOCK)
         self.durations: list[float] = []
@@ -145,7 +149,8 @@ class Search:
 
     def train(self, trial: Trial) -> tuple[dict[str, Any] | None, str]:
         """The best epoch of the trial, or None and the reason why there is none."""
-        start, run = time.monotonic(), self.trial_folder(trial.number)
+        start = time.monotonic()
+        run = self.trial_folder(trial.number)
         try:
             cfg = trial_config(self.overrides, trial.params, run)
             with quiet(), command_line([*self.overrides, *as_overrides(trial.params)]):
@@ -171,8 +176,12 @@ class Search:
                 self.study.tell(trial, epoch["loss"])
             self.remove_weights()
             self.write(picture=self.durations[-1] > REDRAW)
-            log.info("trial %d: %s%s", trial.number, f"failed: {reason}" if epoch is None else f"{epoch['loss']:.5g}",
-                     self.outlook())  # fmt: skip
+            log.info(
+                "trial %d: %s%s",
+                trial.number,
+                f"failed: {reason}" if epoch is None else f"{epoch['loss']:.5g}",
+                self.outlook(),
+            )
 
     def check_failures(self) -> None:
         """A full disk or a lost GPU fails trial after trial: keep the rest of the study from it."""
@@ -187,7 +196,8 @@ class Search:
 
     def outlook(self) -> str:
         """`, best so far ..., ... left: about ... min`"""
-        best, trials = results.best_trial(self.study), self.study.get_trials(deepcopy=False)
+        best = results.best_trial(self.study)
+        trials = self.study.get_trials(deepcopy=False)
         workers = 1 + sum(t.state == TrialState.RUNNING for t in trials)
         left = max(0, self.cfg.tune.trials - len(finished(self.study)))
         seconds = sum(self.durations) / len(self.durations) * left / workers
@@ -206,7 +216,8 @@ class Search:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def write(self, picture: bool) -> dict[str, Any] | None:
-        trials, best = self.study.get_trials(deepcopy=False), results.best_trial(self.study)
+        trials = self.study.get_trials(deepcopy=False)
+        best = results.best_trial(self.study)
         results.write_table(self.folder / results.TABLE, trials, list(self.space))
         if best and picture:
             logged = [k for k, r in self.space.items() if r.kind == "log"]
@@ -215,7 +226,8 @@ class Search:
 
     def conclude(self) -> dict[str, Any]:
         self.remove_weights()
-        best, trials = self.write(picture=True), self.study.get_trials(deepcopy=False)
+        best = self.write(picture=True)
+        trials = self.study.get_trials(deepcopy=False)
         running = sum(t.state == TrialState.RUNNING for t in trials)
         if running:
             log.info("%d trials are still being trained by another process", running)
@@ -227,8 +239,13 @@ class Search:
                 f"all {len(reasons)} trials failed, the first with: {reasons[0]} (all in "
                 f"{self.folder / results.TABLE}; overwrite=true starts afresh)"
             )
-        log.info("best of %d finished trials: %d, validation loss %.5g\n%s",
-                 len(trials) - running, best["trial"], best["value"], best["command"])  # fmt: skip
+        log.info(
+            "best of %d finished trials: %d, validation loss %.5g\n%s",
+            len(trials) - running,
+            best["trial"],
+            best["value"],
+            best["command"],
+        )
         return best
 
 

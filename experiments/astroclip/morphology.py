@@ -19,7 +19,9 @@ from experiments.astroclip.settings import SPLITS, Settings
 from experiments.astroclip.vectors import Vectors
 
 FEWEST = 10  # galaxies that a question needs in every split
-RATE, EPOCHS, BATCH = 1e-3, 25, 256
+RATE = 1e-3
+EPOCHS = 25
+BATCH = 256
 
 
 def morphology(data: Any, vectors: Mapping[str, Vectors], settings: Settings) -> dict[str, Any]:

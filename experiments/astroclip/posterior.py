@@ -23,7 +23,8 @@ from experiments.astroclip.vectors import Vectors
 BINS = 8
 SAMPLES = 128  # of the posterior of a galaxy
 LEVELS = np.linspace(0.05, 0.95, 19)  # of central intervals
-PATIENCE_FROM, PATIENCE = 10, 5  # epochs
+PATIENCE_FROM = 10  # epochs
+PATIENCE = 5
 
 
 def posteriors(vectors: Mapping[str, Vectors], settings: Settings) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,8 @@ def told(vectors: Mapping[str, Vectors], settings: Settings) -> dict[str, dict[s
     """Embedding -> "zero-shot" and "few-shot" -> predictions (n, T) of the test split."""
     from astrom3.tasks.neighbours import neighbour_regression
 
-    train, test = vectors["train"], vectors["test"]
+    train = vectors["train"]
+    test = vectors["test"]
     neighbours = min(settings.neighbours, max(len(train.targets) // 4, 1))
     found = {}
     for name, array in train.vectors.items():

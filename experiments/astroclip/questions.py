@@ -22,7 +22,8 @@ BULGES = (
     (0.6, "large"),
     (1.01, "dominant"),
 )  # upper bounds of the share
-ROUND, CIGAR = 0.8, 0.5  # ratio of axes
+ROUND = 0.8  # ratio of axes
+CIGAR = 0.5
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,23 @@ def train_masked(which: Pretraining, data: Path, root: Path, folder: Path, weigh
     from astrom3.train import train
 
     start = ["init=file", f"init.path={weights}"] if which.from_released else []
-    run("train", train, [
-        f"model={which.model}", "mode=masked", f"size={which.size}", "data=local", f"data.path={data}", "seed=0",
-        "trainer=cpu", "trainer.enable_progress_bar=false", f"epochs={which.epochs}", "data.batch_size=32",
-        f"data.cache={root / 'cache'}", f"run={folder}", *start, *which.overrides,
-    ])  # fmt: skip
+    run(
+        "train",
+        train,
+        [
+            f"model={which.model}",
+            "mode=masked",
+            f"size={which.size}",
+            "data=local",
+            f"data.path={data}",
+            "seed=0",
+            "trainer=cpu",
+            "trainer.enable_progress_bar=false",
+            f"epochs={which.epochs}",
+            "data.batch_size=32",
+            f"data.cache={root / 'cache'}",
+            f"run={folder}",
+            *start,
+            *which.overrides,
+        ],
+    )

@@ -22,7 +22,7 @@ PUBLISHED = (
     ("LSTM on the raw curve, MACHO (2023)", "36.9 ± 0.8", "43.0 ± 0.4", "62.9 ± 0.4"),
     ("Astromer 1 + LSTM, MACHO (2023)", "50.0 ± 2.6", "66.3 ± 1.6", "72.0 ± 1.8"),
     ("Astromer 1 + MLP, MACHO (2023)", "41.2 ± 9.3", "59.1 ± 2.5", "61.5 ± 2.1"),
-)  # fmt: skip
+)
 
 
 def write(

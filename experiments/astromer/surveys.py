@@ -87,10 +87,18 @@ def converted(table: pa.Table, folder: Path, features: str) -> Path:
     if not (data / "dataset.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, folder / "table.parquet", row_group_size=1024)
-        run("convert", convert, [
-            f"table={folder / 'table.parquet'}", f"out={data}", "id=id", "label=label", "workers=1",
-            f"features={features}",
-        ])  # fmt: skip
+        run(
+            "convert",
+            convert,
+            [
+                f"table={folder / 'table.parquet'}",
+                f"out={data}",
+                "id=id",
+                "label=label",
+                "workers=1",
+                f"features={features}",
+            ],
+        )
     return data
 
 

@@ -28,8 +28,10 @@ def main(arguments: list[str]) -> None:
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
     if unknown := sorted((words - {"small", "full", "gpu"}) | (set(options) - {"only", "out"})):
         raise UserError(f"{unknown[0]} is not known: say small or full, gpu, only=<part of a name>, out=<folder>")
-    size, device = "full" if "full" in words else "small", "cuda" if "gpu" in words else "cpu"
-    only, out = options.get("only", ""), Path(options.get("out", RESULTS))
+    size = "full" if "full" in words else "small"
+    device = "cuda" if "gpu" in words else "cpu"
+    only = options.get("only", "")
+    out = Path(options.get("out", RESULTS))
     results: dict[str, Any] = {"size": size, "device": device, "machine": describe(device), "rows": []}
     rates = {p: measure.matmul_rate(p, device) for p in ("f32", "bf16")}
     results["matmul_gflops"] = {p: r / 1e9 for p, r in rates.items()}

@@ -125,13 +125,15 @@ def network(ours: bool, model: str) -> torch.nn.Module:
         from astrom3.encoders.informer import InformerEncoder as Photometry
         from astrom3.encoders.mlp import MetadataMLP as Metadata
 
-        spectra, metadata = Spectra(dropout=0.2), Metadata(dropout=0.2)
+        spectra = Spectra(dropout=0.2)
+        metadata = Metadata(dropout=0.2)
     else:
         from experiments.bench.plain import PlainGalSpecNet as Spectra  # type: ignore[assignment]
         from experiments.bench.plain import PlainInformer as Photometry  # type: ignore[assignment]
         from experiments.bench.plain import PlainMLP as Metadata  # type: ignore[assignment]
 
-        spectra, metadata = Spectra(p=0.2), Metadata(p=0.2)  # type: ignore[call-arg]
+        spectra = Spectra(p=0.2)  # type: ignore[call-arg]
+        metadata = Metadata(p=0.2)  # type: ignore[call-arg]
     from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 
     if model in ("photo", "spectra", "meta"):
@@ -174,8 +176,9 @@ def setting(ours: bool, model: str, batch: int, device: str, compiled: bool) -> 
     return net, random_batch(batch, device)
 
 
-def step(ours: bool, model: str, precision: str, batch: int, device: str = "cpu", compiled: bool = False,
-         **_: Any) -> Case:  # fmt: skip
+def step(
+    ours: bool, model: str, precision: str, batch: int, device: str = "cpu", compiled: bool = False, **_: Any
+) -> Case:
     """One training step: forward, loss, backward, clipping, Adam."""
     from astrom3.tasks.losses import contrastive_loss
 
@@ -206,8 +209,9 @@ def step(ours: bool, model: str, precision: str, batch: int, device: str = "cpu"
     return Case(once, batch, flops)
 
 
-def inference(ours: bool, model: str, precision: str, batch: int, device: str = "cpu", compiled: bool = False,
-              **_: Any) -> Case:  # fmt: skip
+def inference(
+    ours: bool, model: str, precision: str, batch: int, device: str = "cpu", compiled: bool = False, **_: Any
+) -> Case:
     net, data = setting(ours, model, batch, device, compiled)
     net.eval()
 
@@ -268,6 +272,10 @@ def matmul(ours: bool, precision: str, device: str = "cpu", **_: Any) -> Case:
 
 
 CASES = {
-    "prepare": prepare, "filling": filling, "streaming": streaming, "step": step, "inference": inference,
+    "prepare": prepare,
+    "filling": filling,
+    "streaming": streaming,
+    "step": step,
+    "inference": inference,
     "matmul": matmul,
-}  # fmt: skip
+}

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from experiments.bench.cases import Case, autocast, count
 
-SIDE, PIXELS = 152, 7781
+SIDE = 152
+PIXELS = 7781
 
 
 def images(n: int) -> np.ndarray:
@@ -77,8 +78,15 @@ def encoders(size: str, device: str) -> dict[str, Any]:
     return {slot: encoder.to(device) for slot, encoder in found.items()}
 
 
-def specformer(ours: bool, precision: str, batch: int, device: str = "cpu", size: str = "published",
-               training: bool = True, **_: Any) -> Case:  # fmt: skip
+def specformer(
+    ours: bool,
+    precision: str,
+    batch: int,
+    device: str = "cpu",
+    size: str = "published",
+    training: bool = True,
+    **_: Any,
+) -> Case:
     """A step of masked spectra (masks, forward, backward, clipping, AdamW), or inference."""
     from astrom3.tasks.masked_spectrum import masked_spectrum_loss
     from astrom3.tasks.masks import ChunkMasks
@@ -102,8 +110,12 @@ def specformer(ours: bool, precision: str, batch: int, device: str = "cpu", size
         with torch.inference_mode(), autocast(device, precision):
             network.encode(network.prepare(flux)).mean(dim=1)
 
-    return case(stepping(network, forward_backward, 1.0) if training else forward,
-                forward_backward if training else forward, batch, device)  # fmt: skip
+    return case(
+        stepping(network, forward_backward, 1.0) if training else forward,
+        forward_backward if training else forward,
+        batch,
+        device,
+    )
 
 
 def dino(ours: bool, precision: str, batch: int, device: str = "cpu", size: str = "published", **_: Any) -> Case:
@@ -141,8 +153,9 @@ def dino(ours: bool, precision: str, batch: int, device: str = "cpu", size: str 
     return case(once, forward_backward, batch, device)
 
 
-def alignment(ours: bool, precision: str, batch: int, device: str = "cpu", size: str = "published",
-              kept: bool = True, **_: Any) -> Case:  # fmt: skip
+def alignment(
+    ours: bool, precision: str, batch: int, device: str = "cpu", size: str = "published", kept: bool = True, **_: Any
+) -> Case:
     """A step of the alignment with frozen encoders. Ours, with `kept`, reads their outputs from the disk, the plain
     one computes them."""
     from astrom3.encoders.aligned_towers import AlignedTowers
@@ -239,5 +252,11 @@ def case(once: Callable[[], None], counted: Callable[[], None], batch: int, devi
     return Case(waited, batch, flops)
 
 
-CASES = {"cutout": cutout, "crops": crops, "specformer": specformer, "dino": dino, "alignment": alignment,
-         "pairs": pairs}  # fmt: skip
+CASES = {
+    "cutout": cutout,
+    "crops": crops,
+    "specformer": specformer,
+    "dino": dino,
+    "alignment": alignment,
+    "pairs": pairs,
+}

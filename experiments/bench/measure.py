@@ -46,7 +46,8 @@ def row(row: Row, matmul: dict[str, float]) -> dict[str, Any]:
         if row.plain is None
         else Worker(case=row.case, ours=False, **(row.options | {"compiled": False} | row.plain))
     )
-    mine, theirs = [], []
+    mine = []
+    theirs = []
     for _ in range(row.repetitions):
         mine.append(ours.once())
         if plain is not None:

@@ -26,9 +26,12 @@ from astrom3.modalities.catalogue import transform
 class PlainAttention(nn.Module):
     def __init__(self, width, heads, factor=1):
         super().__init__()
-        self.heads, self.factor = heads, factor
-        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
-        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.heads = heads
+        self.factor = factor
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
 
     def forward(self, x, drawn=None):
         batch, length, width = x.shape
@@ -41,7 +44,8 @@ class PlainAttention(nn.Module):
         sampled = copies[:, :, torch.arange(length, device=x.device).unsqueeze(1), drawn]  # (B, H, L, U, D)
         scores = (query.unsqueeze(3) @ sampled.transpose(3, 4)).squeeze(3)  # (B, H, L, U)
         top = (scores.max(-1).values - scores.sum(-1) / length).topk(u, sorted=False).indices
-        b, h = torch.arange(batch)[:, None, None], torch.arange(self.heads)[None, :, None]
+        b = torch.arange(batch)[:, None, None]
+        h = torch.arange(self.heads)[None, :, None]
         weights = torch.softmax(query[b, h, top] @ key.transpose(2, 3) / math.sqrt(split[-1]), -1)
         context = value.mean(2, keepdim=True).expand(-1, -1, length, -1).clone()
         context[b, h, top] = (weights @ value).to(context.dtype)
@@ -52,8 +56,11 @@ class PlainLayer(nn.Module):
     def __init__(self, width, heads, hidden, p):
         super().__init__()
         self.attention = PlainAttention(width, heads)
-        self.expand, self.contract = nn.Conv1d(width, hidden, 1), nn.Conv1d(hidden, width, 1)
-        self.norm1, self.norm2, self.dropout = nn.LayerNorm(width), nn.LayerNorm(width), nn.Dropout(p)
+        self.expand = nn.Conv1d(width, hidden, 1)
+        self.contract = nn.Conv1d(hidden, width, 1)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(p)
 
     def forward(self, x, drawn=None):
         x = self.norm1(x + self.dropout(self.attention(x, drawn)))
@@ -70,7 +77,8 @@ class PlainInformer(nn.Module):
         self.embedding = nn.Conv1d(channels, width, 3, padding=1, padding_mode="circular", bias=False)
         self.register_buffer("positions", sinusoidal_positions(length, width))
         self.layers = nn.ModuleList(PlainLayer(width, heads, hidden, p) for _ in range(layers))
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(p)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(p)
 
     def forward(self, photometry, mask, keys=None):
         x = self.embedding(photometry.transpose(1, 2)).transpose(1, 2)
@@ -101,7 +109,9 @@ class PlainMLP(nn.Module):
     def __init__(self, columns=34, width=512, p=0.0):
         super().__init__()
         self.out_features = width
-        self.first, self.second, self.dropout = nn.Linear(columns, width), nn.Linear(width, width), nn.Dropout(p)
+        self.first = nn.Linear(columns, width)
+        self.second = nn.Linear(width, width)
+        self.dropout = nn.Dropout(p)
 
     def forward(self, x):
         return self.dropout(F.relu(self.second(self.dropout(F.relu(self.first(x))))))
@@ -125,13 +135,15 @@ def light_curve(rows: list[list[float]], features: list[float]) -> tuple[np.ndar
     curve = np.unique(np.array(rows, dtype=np.float64), axis=0)
     curve = curve[np.argsort(curve[:, 0])]
     time, flux, error = curve.T
-    mean, mad = flux.mean(), np.median(np.abs(flux - np.median(flux)))
+    mean = flux.mean()
+    mad = np.median(np.abs(flux - np.median(flux)))
     span = (time[-1] - time[0]) / 365
     values = np.stack([(time - time[0]) / (time[-1] - time[0]), (flux - mean) / mad, error / mad], axis=1)
     start = max(len(values) - 200, 0) // 2
     values = values[start : start + 200]
     constants = np.tile([*features, np.log10(mad), span], (len(values), 1))
-    x, mask = np.zeros((200, 9), np.float32), np.zeros(200, np.float32)
+    x = np.zeros((200, 9), np.float32)
+    mask = np.zeros(200, np.float32)
     x[: len(values)], mask[: len(values)] = np.hstack([values, constants]), 1
     return x, mask
 
@@ -160,9 +172,13 @@ class PlainObjects(Dataset):
         row = self.table[i]  # nested lists
         values = {**row["metadata"]["photo_cols"], **row["metadata"]["meta_cols"]}
         scaled = (transform(np.array([values[c] for c in ALL_COLS], dtype=np.float64))[0] - self.mean) / self.std
-        features, metadata = scaled[: len(PHOTO_COLS)], scaled[-len(META_COLS) :]
+        features = scaled[: len(PHOTO_COLS)]
+        metadata = scaled[-len(META_COLS) :]
         x, mask = light_curve(row["photometry"], features.tolist())
         return {
-            "photometry": x, "mask": mask, "spectra": spectrum(row["spectra"]),
-            "metadata": metadata.astype(np.float32), "label": CLASSES.index(row["label"]),
-        }  # fmt: skip
+            "photometry": x,
+            "mask": mask,
+            "spectra": spectrum(row["spectra"]),
+            "metadata": metadata.astype(np.float32),
+            "label": CLASSES.index(row["label"]),
+        }

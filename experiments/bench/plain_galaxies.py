@@ -17,7 +17,8 @@ from astrom3.encoders.specformer import SpecFormer
 from astrom3.modalities.crops import Crop, CropSettings
 
 SCALES = {0: (2, 6.0), 1: (1, 3.4), 2: (0, 2.2)}  # band -> plane, per nanomaggy
-M, Q = 0.03, 20.0
+M = 0.03
+Q = 20.0
 
 
 def stretch(flux: np.ndarray) -> np.ndarray:

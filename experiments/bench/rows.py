@@ -42,11 +42,13 @@ def data_rows(full: bool) -> list[Row]:
 def network_rows(full: bool, device: str) -> list[Row]:
     batch = 512 if device != "cpu" else 256 if full else 64
     targets = {
-        ("step", "clip", "f32"): {"ratio": 2.0, "rate": 65}, ("step", "clip", "bf16"): {"ratio": 5.0, "rate": 160},
-        ("inference", "photo", "f32"): {"ratio": 2.0}, ("inference", "photo", "bf16"): {"ratio": 5.0},
+        ("step", "clip", "f32"): {"ratio": 2.0, "rate": 65},
+        ("step", "clip", "bf16"): {"ratio": 5.0, "rate": 160},
+        ("inference", "photo", "f32"): {"ratio": 2.0},
+        ("inference", "photo", "bf16"): {"ratio": 5.0},
         ("step", "spectra", "f32"): {"ratio": 1.5, "matmul": 0.5},
         ("step", "meta", "f32"): {"ratio": 1.5, "matmul": 0.5},
-    }  # fmt: skip
+    }
     gpu = {("step", "clip", "bf16"): {"rate": 40_000}}
     rows = []
     for case in ("step", "inference"):
@@ -60,8 +62,16 @@ def network_rows(full: bool, device: str) -> list[Row]:
                 plain = {"precision": "f32", "batch": min(batch, 64) * small if device == "cpu" else batch * small}
                 rows.append(Row(f"{model} {verb}, {precision}", case, options, plain, 5, **aim))
                 if device != "cpu":
-                    rows.append(Row(f"{model} {verb}, {precision}, compiled", case, options | {"compiled": True}, plain,
-                                    5, **aim))  # fmt: skip
+                    rows.append(
+                        Row(
+                            f"{model} {verb}, {precision}, compiled",
+                            case,
+                            options | {"compiled": True},
+                            plain,
+                            5,
+                            **aim,
+                        )
+                    )
     sizes = (64, 256, 512) if device == "cpu" else (128, 512, 2048)
     for size in sizes if full else ():
         options = {"model": "clip", "precision": "bf16", "batch": size, "device": device}

@@ -29,12 +29,32 @@ def rows(size: str, device: str, only: str) -> Iterator[dict[str, Any]]:
     }
     gpu: dict[str, Callable[[], dict[str, Any]]] = {
         "clip pre-training, 100 epochs of 17,063 objects": lambda: timed(
-            [*PYTHON, "astrom3.train", *CLIP, "data.objects=21440", "trainer=gpu", "trainer.precision=bf16-mixed",
-             "data.on_device=true", "compile=true"], 60.0),
+            [
+                *PYTHON,
+                "astrom3.train",
+                *CLIP,
+                "data.objects=21440",
+                "trainer=gpu",
+                "trainer.precision=bf16-mixed",
+                "data.on_device=true",
+                "compile=true",
+            ],
+            60.0,
+        ),
         "the whole grid, 165 runs": lambda: timed(
-            [*PYTHON, "experiments.grid", "data=simulated", "data.objects=21440", "trainer=gpu",
-             "trainer.precision=bf16-mixed", "data.on_device=true", "compile=true"], 1200.0),
-    }  # fmt: skip
+            [
+                *PYTHON,
+                "experiments.grid",
+                "data=simulated",
+                "data.objects=21440",
+                "trainer=gpu",
+                "trainer.precision=bf16-mixed",
+                "data.on_device=true",
+                "compile=true",
+            ],
+            1200.0,
+        ),
+    }
     for name, function in (cpu if device == "cpu" else gpu).items():
         if only in name:
             yield {"name": name} | function()
@@ -47,9 +67,11 @@ def first_step(repetitions: int) -> dict[str, Any]:
     seconds = [stamps(arguments, steps=1)[0] for _ in range(repetitions + 1)][1:]  # the first prepares the data
     found = spread(seconds)
     return {
-        "seconds": found, "text": f"{found['median']:.1f} s ({found['min']:.1f} to {found['max']:.1f})",
-        "target": {"seconds": 8}, "reached": found["median"] <= 8,
-    }  # fmt: skip
+        "seconds": found,
+        "text": f"{found['median']:.1f} s ({found['min']:.1f} to {found['max']:.1f})",
+        "target": {"seconds": 8},
+        "reached": found["median"] <= 8,
+    }
 
 
 def stamps(arguments: list[str], steps: int, command: list[str] | None = None, **environment: str) -> list[float]:
@@ -59,8 +81,10 @@ def stamps(arguments: list[str], steps: int, command: list[str] | None = None, *
         start = time.time()
         done = subprocess.run(
             [*(command or PYTHON), "experiments.bench.stamp", str(file), str(steps), *arguments, f"root={folder}/runs"],
-            env=os.environ | environment, capture_output=True, text=True,
-        )  # fmt: skip
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+        )
         if not file.is_file() or done.returncode:
             raise RuntimeError(f"the run failed: {done.stderr[-2000:]}")
         return [float(line) - start for line in file.read_text().split()]
@@ -71,7 +95,8 @@ def whole_run(repetitions: int) -> dict[str, Any]:
     (plain_run.py: plain loader, plain network, a plain loop over the same splits and batches)."""
     surveys.survey(1000), surveys.first_layout(1000)
     options = ["data.objects=1000", "data.batch_size=64", "data.eval_batch_size=64", "epochs=2"]
-    ours, plain = [], []
+    ours = []
+    plain = []
     for _ in range(repetitions):
         with tempfile.TemporaryDirectory(prefix="astrom3-bench-") as folder:
             command = [*PYTHON, "astrom3.train", *CLIP, *options, "trainer=cpu", f"root={folder}"]
@@ -79,9 +104,11 @@ def whole_run(repetitions: int) -> dict[str, Any]:
         plain.append(timed([*PYTHON, "experiments.bench.plain_run", "1000", "2"])["seconds"])
     found = spread(ours)
     return {
-        "seconds": found, "plain_seconds": spread(plain), "text": f"{found['median']:.0f} s",
+        "seconds": found,
+        "plain_seconds": spread(plain),
+        "text": f"{found['median']:.0f} s",
         "ratio": spread([b / a for a, b in zip(ours, plain, strict=True)]),
-    }  # fmt: skip
+    }
 
 
 def timed(command: list[str], target: float | None = None) -> dict[str, Any]:
@@ -96,7 +123,9 @@ def timed(command: list[str], target: float | None = None) -> dict[str, Any]:
 
 def two_processes(repetitions: int) -> dict[str, Any]:
     """Objects/s of two gloo processes with one thread each, over those of one process with two threads."""
-    objects, batch, steps = 1000, 128, 6
+    objects = 1000
+    batch = 128
+    steps = 6
     arguments = [*CLIP, f"data.objects={objects}", f"data.batch_size={batch}", "epochs=1"]
     surveys.survey(objects)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
@@ -105,14 +134,21 @@ def two_processes(repetitions: int) -> dict[str, Any]:
         times = times[1:steps]  # the first step waits for what is made once
         return batch * (len(times) - 1) / (times[-1] - times[0])
 
-    one, two = [], []
+    one = []
+    two = []
     for _ in range(repetitions):
         one.append(rate(stamps([*arguments, "trainer=cpu"], 0, OMP_NUM_THREADS="2")))
         ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
         two.append(rate(stamps([*arguments, *ddp], 0, torchrun, OMP_NUM_THREADS="1")))
     ratio = spread([b / a for a, b in zip(one, two, strict=True)])
-    return {"ratio": ratio, "rate": spread(two), "plain_rate": spread(one), "target": {"ratio": 0.85},
-            "reached": ratio["median"] >= 0.85, "note": "plain: one process"}  # fmt: skip
+    return {
+        "ratio": ratio,
+        "rate": spread(two),
+        "plain_rate": spread(one),
+        "target": {"ratio": 0.85},
+        "reached": ratio["median"] >= 0.85,
+        "note": "plain: one process",
+    }
 
 
 def memory(objects: int) -> dict[str, Any]:

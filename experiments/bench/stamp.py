@@ -12,7 +12,9 @@ from typing import Any
 
 
 def main() -> None:
-    path, steps, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    path = sys.argv[1]
+    steps = int(sys.argv[2])
+    arguments = sys.argv[3:]
     sys.argv = ["astrom3.train", *arguments]
     from astrom3.cli import verbs as cli
     from astrom3.train import train

@@ -29,7 +29,8 @@ def first_layout(n: int) -> Path:
     if path.is_file():
         return folder
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, writer = path.with_suffix(".part"), None
+    part = path.with_suffix(".part")
+    writer = None
     for file in sorted((survey(n) / "objects").glob("*.parquet")):
         for batch in pq.ParquetFile(file).iter_batches(ROWS):
             table = converted(pa.Table.from_batches([batch]))

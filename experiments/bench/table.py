@@ -23,7 +23,8 @@ def markdown(results: dict[str, Any], head: bool = True) -> str:
 
 
 def heading(results: dict[str, Any]) -> list[str]:
-    m, rates = results["machine"], results["matmul_gflops"]
+    m = results["machine"]
+    rates = results["matmul_gflops"]
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     return [
         f"# Benchmark, {results['device']}, {results['size']}",
@@ -48,11 +49,16 @@ def line(row: dict[str, Any]) -> str:
     if target:
         target += " reached" if row["reached"] else " MISSED"
     cells = [
-        row["name"], span(row.get("ratio")), row.get("text") or span(row.get("rate"), 0),
+        row["name"],
+        span(row.get("ratio")),
+        row.get("text") or span(row.get("rate"), 0),
         span(row.get("plain_rate"), 0),
-        number(row.get("gflop_per_object")), number(row.get("gflops")), percent(row.get("share_of_matmul")),
-        number(row.get("peak_gb")), target,
-    ]  # fmt: skip
+        number(row.get("gflop_per_object")),
+        number(row.get("gflops")),
+        percent(row.get("share_of_matmul")),
+        number(row.get("peak_gb")),
+        target,
+    ]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -36,7 +36,8 @@ def main() -> None:
     case = known[spec["case"]](**{k: v for k, v in spec.items() if k not in ("case", "threads")})
     say(objects=case.objects, flops=case.flops)
     for _ in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall = time.perf_counter()
+        cpu = time.process_time()
         case.once()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         say(seconds=time.perf_counter() - wall, cpu=time.process_time() - cpu, peak_gb=peak / 1e6)

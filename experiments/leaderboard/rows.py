@@ -55,10 +55,19 @@ def pretrained(shop: Shop) -> Path:
     from astrom3.cli.config import compose
     from astrom3.train import train
 
-    cfg = compose([
-        "model=curves", "mode=clip", "trainer=cpu", f"seed={SEEDS[0]}", f"root={shop.folder}/runs", "data=local",
-        f"data.path={shop.data(BOTH)}", f"data.cache={shop.store}", f"epochs={shop.options.epochs}",
-    ])  # fmt: skip
+    cfg = compose(
+        [
+            "model=curves",
+            "mode=clip",
+            "trainer=cpu",
+            f"seed={SEEDS[0]}",
+            f"root={shop.folder}/runs",
+            "data=local",
+            f"data.path={shop.data(BOTH)}",
+            f"data.cache={shop.store}",
+            f"epochs={shop.options.epochs}",
+        ]
+    )
     train(cfg)
     return Path(cfg.run)
 

@@ -35,9 +35,15 @@ def compute(cell: Cell, shop: Shop, task: Task) -> dict[str, Any]:
 
     root = shop.folder / "runs" / f"{cell.row.replace(' ', '-').replace(',', '')}-{task.train}"
     overrides = [
-        *ROWS[cell.row], "trainer=cpu", f"seed={cell.seed}", f"root={str(root).replace('=', '-')}", "data=local",
-        f"data.path={shop.data(task.train)}", f"data.cache={shop.store}", *FEW.get(cell.shots, ["epochs=20"]),
-    ]  # fmt: skip
+        *ROWS[cell.row],
+        "trainer=cpu",
+        f"seed={cell.seed}",
+        f"root={str(root).replace('=', '-')}",
+        "data=local",
+        f"data.path={shop.data(task.train)}",
+        f"data.cache={shop.store}",
+        *FEW.get(cell.shots, ["epochs=20"]),
+    ]
     if "init=file" in ROWS[cell.row]:
         overrides.append(f"init.path={pretrained(shop)}")
     if cell.shots:

@@ -62,7 +62,8 @@ class ProcessedTable(ParquetTable):
 
     def __init__(self, files: Sequence[ColumnFile], split: str, normalised: bool) -> None:
         super().__init__(files)
-        self.split, self.normalised = split, normalised
+        self.split = split
+        self.normalised = normalised
         missing = [name for name in COLUMNS if name not in self.schema.names]
         if missing:
             raise UserError(
@@ -152,15 +153,18 @@ class CurrentTable(ProcessedTable):
     @staticmethod
     def _light_curves(offsets: np.ndarray, points: np.ndarray, bad: np.ndarray) -> LightCurves:
         n = len(offsets) - 1
-        kept, verdict = np.zeros(n + 1, dtype=np.int64), np.where(bad, UNEQUAL["photometry"], 0).astype(np.int8)
-        values, constants = np.empty((len(points), 3), np.float32), np.zeros((n, 6), np.float32)
+        kept = np.zeros(n + 1, dtype=np.int64)
+        verdict = np.where(bad, UNEQUAL["photometry"], 0).astype(np.int8)
+        values = np.empty((len(points), 3), np.float32)
+        constants = np.zeros((n, 6), np.float32)
         _split_points(frozen(offsets, np.int64), frozen(points, np.float32), values, kept, constants, verdict)
         return LightCurves(values[: kept[-1]], kept, constants[:, 4:], verdict, constants[:, :4])
 
     @staticmethod
     def _spectra(lengths: np.ndarray, stored: np.ndarray, bad: np.ndarray) -> Spectra:
         n = len(lengths)
-        values, log_mad = np.zeros((n, 2, WAVELENGTH_COUNT), np.float32), np.zeros(n, np.float32)
+        values = np.zeros((n, 2, WAVELENGTH_COUNT), np.float32)
+        log_mad = np.zeros(n, np.float32)
         there = lengths > 0
         finite = np.isfinite(stored).all(axis=(1, 2))
         verdict = np.where(bad, UNEQUAL["spectra"], 0).astype(np.int8)
@@ -179,7 +183,9 @@ class CurrentTable(ProcessedTable):
         return values, lengths > 0
 
 
-TOO_FEW, NO_SPAN, BROKEN = 1, 2, NOT_FINITE["photometry"]  # codes in LIGHT_CURVE_REJECTIONS
+TOO_FEW = 1  # codes in LIGHT_CURVE_REJECTIONS
+NO_SPAN = 2
+BROKEN = NOT_FINITE["photometry"]
 assert str(MIN_POINTS) in LIGHT_CURVE_REJECTIONS[TOO_FEW] and "span" in LIGHT_CURVE_REJECTIONS[NO_SPAN]
 
 
@@ -188,9 +194,12 @@ def _split_points(offsets, points, values, kept, constants, verdict):
     """Rows [time, flux, error, six constants] -> values (total, 3) of the accepted curves and constants (n, 6)."""
     position = 0
     for i in range(len(offsets) - 1):
-        a, b = offsets[i], offsets[i + 1]
+        a = offsets[i]
+        b = offsets[i + 1]
         if b > a:
-            low, high, finite = points[a, 0], points[a, 0], True
+            low = points[a, 0]
+            high = points[a, 0]
+            finite = True
             for j in range(a, b):
                 low, high = min(low, points[j, 0]), max(high, points[j, 0])
                 for c in range(9):

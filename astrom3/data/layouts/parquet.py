@@ -148,7 +148,8 @@ def rows_of_three(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     lengths, inner = unnest(array)
     widths, flat = unnest(inner)
-    values, bad = numbers(flat), np.zeros(len(lengths), dtype=bool)
+    values = numbers(flat)
+    bad = np.zeros(len(lengths), dtype=bool)
     if not (widths == 3).all():
         owner = np.repeat(np.arange(len(lengths)), lengths)
         bad[owner[widths != 3]] = True

@@ -29,7 +29,8 @@ class RawTable(Table):
     """One split, in the order of its CSV."""
 
     def __init__(self, dataset: RawDataset, split: str) -> None:
-        self.dataset, self.split = dataset, split
+        self.dataset = dataset
+        self.split = split
 
     @cached_property
     def _objects(self) -> RawSplit:
@@ -60,7 +61,8 @@ class RawTable(Table):
         stored = stored_view(view)
         read = self._reader(stored.modality)
         empty = (np.empty(0), np.empty(0), np.empty(0))
-        observations, unreadable = [], []
+        observations = []
+        unreadable = []
         for row in chosen.tolist():
             try:
                 observations.append((read(row) or empty)[:3])
@@ -76,7 +78,8 @@ class RawTable(Table):
 
     def _reader(self, modality: str) -> Callable[[int], Any]:
         """Row -> three columns, or None where the CSV names no file."""
-        objects, dataset = self._objects, self.dataset
+        objects = self._objects
+        dataset = self.dataset
         if modality == "photometry":
             return lambda row: dataset.light_curve(objects.names[row]) if objects.names[row] else None
         return lambda row: (

@@ -24,9 +24,24 @@ from astrom3.data.readers.tables import Column, Columns, LightCurveColumns
 from astrom3.errors import UserError
 
 IDS = (
-    "id", "object_id", "objectid", "diaobjectid", "oid", "source_id", "sourceid", "masterid", "asas_sn_id",
-    "num", "star", "star_id", "name", "tic", "ticid", "kic", "kepid",
-)  # fmt: skip
+    "id",
+    "object_id",
+    "objectid",
+    "diaobjectid",
+    "oid",
+    "source_id",
+    "sourceid",
+    "masterid",
+    "asas_sn_id",
+    "num",
+    "star",
+    "star_id",
+    "name",
+    "tic",
+    "ticid",
+    "kic",
+    "kepid",
+)
 ROW = np.dtype([("object", "<i8"), ("time", "<f8"), ("flux", "<f8"), ("flux_err", "<f8"), ("band", "<i2")])
 BYTES_PER_FILE = 2**26
 MOST_FILES = 256

@@ -121,7 +121,8 @@ def read_objects(
     if label is not None:
         refuse_numbers(path, label, mapped, labels or {}, classes)
     known = () if targets and label is None and classes is None else _classes(classes, mapped)
-    keep, decisions = [], []
+    keep = []
+    decisions = []
     for i, value in enumerate(mapped):
         if value is not None and value not in known:
             if unknown == "reject":  # here already: its files need not be read
@@ -136,10 +137,18 @@ def read_objects(
     units = target_units(table, targets)
     used_columns = {*used, *units, *ALL_COLS, *(name for name in (columns or {}).values() if name)}
     return Objects(
-        [ids[i] for i in keep], [mapped[i] for i in keep], values[keep], [curves[i] for i in keep],
-        [spectra[i] for i in keep], known, decisions, len(ids) - len(keep), units,
-        target_values(path, table, list(units))[keep], further_numbers(table, used_columns),
-    )  # fmt: skip
+        [ids[i] for i in keep],
+        [mapped[i] for i in keep],
+        values[keep],
+        [curves[i] for i in keep],
+        [spectra[i] for i in keep],
+        known,
+        decisions,
+        len(ids) - len(keep),
+        units,
+        target_values(path, table, list(units))[keep],
+        further_numbers(table, used_columns),
+    )
 
 
 def refuse_numbers(

@@ -55,7 +55,9 @@ class RawDataset:
     """The data set at `path`, with the split files of one sub and seed. Picklable; files are opened when needed."""
 
     def __init__(self, path: Path | str, sub: str, seed: int) -> None:
-        self.path, self.sub, self.seed = Path(path), sub, seed
+        self.path = Path(path)
+        self.sub = sub
+        self.seed = seed
         self.folder = self.path / "splits" / sub / str(seed)
         if not (self.folder / "info.json").is_file():
             found = ", ".join(f"{s}/{n}" for s, n in available_splits(self.path)) or "none"

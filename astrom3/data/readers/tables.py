@@ -188,7 +188,9 @@ class Columns:
     """Columns of one file by name (any case) or position."""
 
     def __init__(self, path: Path, names: Sequence[str], values: Sequence[np.ndarray]) -> None:
-        self.path, self.names, self.values = path, list(names), list(values)
+        self.path = path
+        self.names = list(names)
+        self.values = list(values)
         self._lower = [name.lower() for name in self.names]
 
     def listing(self) -> str:

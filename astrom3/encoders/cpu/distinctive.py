@@ -47,7 +47,8 @@ def drawn_scores(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tens
 @summing_kernel
 def _drawn_scores(query, key, keys, out):
     batch, length, width = query.shape
-    q, k = np.empty((length, width), out.dtype), np.empty((length, width), out.dtype)
+    q = np.empty((length, width), out.dtype)
+    k = np.empty((length, width), out.dtype)
     heads = out.shape[1]
     dim = width // heads
     for b in range(batch):
@@ -56,7 +57,8 @@ def _drawn_scores(query, key, keys, out):
                 q[i, d], k[i, d] = wide(query[b, i, d]), wide(key[b, i, d])
         for i in range(length):
             for h in range(heads):
-                best, total = -np.inf, np.float32(0)
+                best = -np.inf
+                total = np.float32(0)
                 for j in range(keys.shape[1]):
                     at = keys[i, j]
                     score = np.float32(0)

@@ -88,7 +88,8 @@ def _drop_here(x, first, a, b, threshold, factor):  # its own loop: two arrays t
 class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, key: Key, p: float, inplace: bool) -> Tensor:
-        ctx.key, ctx.p = key, p
+        ctx.key = key
+        ctx.p = p
         if inplace:
             ctx.mark_dirty(x)
         return drop(x, key, p, x if inplace else torch.empty_like(x))

@@ -78,7 +78,9 @@ class _ResidualNorm(torch.autograd.Function):
         share(part, len(moments), ROWS)
         if how.differentiable:
             ctx.save_for_backward(total, moments, weight)
-            ctx.key, ctx.p, ctx.branch = key, how.p, branch.dtype
+            ctx.key = key
+            ctx.p = how.p
+            ctx.branch = branch.dtype
         ctx.set_materialize_grads(False)
         return out, low
 
@@ -86,15 +88,19 @@ class _ResidualNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_out: Tensor | None, of_low: Tensor | None) -> tuple:  # type: ignore[override]
         total, moments, weight = ctx.saved_tensors
-        n, given = total.shape[-1], [g for g in (of_out, of_low) if g is not None]
+        n = total.shape[-1]
+        given = [g for g in (of_out, of_low) if g is not None]
         if not given:
             return (None,) * 5
-        first, second = given[0], given[-1]
-        of_x, of_branch = torch.empty_like(total), torch.empty_like(total, dtype=ctx.branch)
+        first = given[0]
+        second = given[-1]
+        of_x = torch.empty_like(total)
+        of_branch = torch.empty_like(total, dtype=ctx.branch)
         arrays = [array(t).reshape(-1, n) for t in (first, second, total, of_x, of_branch)] + [array(moments)]
         # One row of sums for each share of the rows, added up in order: the same digits whichever thread takes which.
         sums = torch.zeros(-(-len(moments) // ROWS), 2, n)
-        each, rest = array(sums), [array(weight), len(given) == 2, ctx.p > 0, *loop_arguments(ctx.key, ctx.p)]
+        each = array(sums)
+        rest = [array(weight), len(given) == 2, ctx.p > 0, *loop_arguments(ctx.key, ctx.p)]
 
         def part(start: int, stop: int) -> None:
             _backward(np.uint32(start * n), each[start // ROWS], *[a[start:stop] for a in arrays], *rest)
@@ -105,8 +111,25 @@ class _ResidualNorm(torch.autograd.Function):
 
 
 @summing_kernel
-def _forward(first, x, branch, total, out, low, moments, weight, bias, eps, differentiable, lowered,
-             dropping, a, b, threshold, factor):  # fmt: skip
+def _forward(
+    first,
+    x,
+    branch,
+    total,
+    out,
+    low,
+    moments,
+    weight,
+    bias,
+    eps,
+    differentiable,
+    lowered,
+    dropping,
+    a,
+    b,
+    threshold,
+    factor,
+):
     rows, n = x.shape
     line = np.empty(n, np.float32)
     for i in range(rows):
@@ -142,12 +165,15 @@ def _forward(first, x, branch, total, out, low, moments, weight, bias, eps, diff
 
 
 @summing_kernel
-def _backward(first, sums, of_out, of_low, total, of_x, of_branch, moments, weight, both,
-              dropping, a, b, threshold, factor):  # fmt: skip
+def _backward(
+    first, sums, of_out, of_low, total, of_x, of_branch, moments, weight, both, dropping, a, b, threshold, factor
+):
     rows, n = total.shape
-    line, gradient = np.empty(n, np.float32), np.empty(n, np.float32)
+    line = np.empty(n, np.float32)
+    gradient = np.empty(n, np.float32)
     for i in range(rows):
-        mean, inverse = moments[i, 0], moments[i, 1]
+        mean = moments[i, 0]
+        inverse = moments[i, 1]
         for j in range(n):
             gradient[j] = wide(of_out[i, j])
         if both:
@@ -157,7 +183,8 @@ def _backward(first, sums, of_out, of_low, total, of_x, of_branch, moments, weig
             line[j] = (total[i, j] - mean) * inverse
             sums[0, j] += gradient[j] * line[j]
             sums[1, j] += gradient[j]
-        plain, along = np.float32(0), np.float32(0)
+        plain = np.float32(0)
+        along = np.float32(0)
         for j in range(n):
             gradient[j] *= weight[j]
             plain += gradient[j]

@@ -300,8 +300,10 @@ def _add_neighbours(image: np.ndarray, table: np.ndarray, air: Atmosphere) -> No
     size = image.shape[1]
     for x, y, *fluxes, major, minor, angle in table:
         reach = 12 + int(3.5 * major) + (14 if max(fluxes) > 20 else 0)
-        left, right = max(int(x) - reach, 0), min(int(x) + reach + 1, size)
-        low, high = max(int(y) - reach, 0), min(int(y) + reach + 1, size)
+        left = max(int(x) - reach, 0)
+        right = min(int(x) + reach + 1, size)
+        low = max(int(y) - reach, 0)
+        high = min(int(y) + reach + 1, size)
         if left >= right or low >= high:
             continue
         dx = np.arange(left, right) - x
@@ -311,7 +313,8 @@ def _add_neighbours(image: np.ndarray, table: np.ndarray, air: Atmosphere) -> No
         for band, flux in enumerate(fluxes):
             for share, width in ((1 - WINGS, 1.0), (WINGS, WING_WIDTH)):
                 blur = (width * air.seeing[band]) ** 2
-                a, b = major**2 + blur, minor**2 + blur
+                a = major**2 + blur
+                b = minor**2 + blur
                 peak = share * flux / (2 * np.pi * np.sqrt(a * b))
                 image[band, low:high, left:right] += peak * np.exp(-0.5 * (along / a + across / b))
 

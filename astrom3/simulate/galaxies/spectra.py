@@ -26,12 +26,28 @@ INSTRUMENT_SIGMA = 0.8  # [Angstrom]
 
 # Emission lines, rest wavelength in vacuum [Angstrom].
 LINES = {
-    "[O II] 3727": 3727.1, "[O II] 3730": 3729.9, "[Ne III] 3870": 3869.9, "H 8": 3890.2, "H epsilon": 3971.2,
-    "H delta": 4102.9, "H gamma": 4341.7, "[O III] 4364": 4364.4, "H beta": 4862.7, "[O III] 4960": 4960.3,
-    "[O III] 5008": 5008.2, "He I 5877": 5877.2, "[O I] 6302": 6302.0, "[N II] 6550": 6549.9, "H alpha": 6564.6,
-    "[N II] 6585": 6585.3, "[S II] 6718": 6718.3, "[S II] 6733": 6732.7, "[Ar III] 7138": 7137.8,
-    "[S III] 9071": 9071.1, "[S III] 9533": 9533.2,
-}  # fmt: skip
+    "[O II] 3727": 3727.1,
+    "[O II] 3730": 3729.9,
+    "[Ne III] 3870": 3869.9,
+    "H 8": 3890.2,
+    "H epsilon": 3971.2,
+    "H delta": 4102.9,
+    "H gamma": 4341.7,
+    "[O III] 4364": 4364.4,
+    "H beta": 4862.7,
+    "[O III] 4960": 4960.3,
+    "[O III] 5008": 5008.2,
+    "He I 5877": 5877.2,
+    "[O I] 6302": 6302.0,
+    "[N II] 6550": 6549.9,
+    "H alpha": 6564.6,
+    "[N II] 6585": 6585.3,
+    "[S II] 6718": 6718.3,
+    "[S II] 6733": 6732.7,
+    "[Ar III] 7138": 7137.8,
+    "[S III] 9071": 9071.1,
+    "[S III] 9533": 9533.2,
+}
 NAMES = tuple(LINES)
 CENTRES = np.array(list(LINES.values()))
 
@@ -94,14 +110,28 @@ def _star_forming_lines(galaxy: Properties, recent: float) -> np.ndarray:
     sulphur = 0.32 * 10 ** (0.25 * (oxygen - 8.6))
     beta = 1 / 2.86
     ratio = {
-        "[O II] 3727": 0.42 * oxygen2 * beta, "[O II] 3730": 0.58 * oxygen2 * beta,
+        "[O II] 3727": 0.42 * oxygen2 * beta,
+        "[O II] 3730": 0.58 * oxygen2 * beta,
         "[Ne III] 3870": 0.08 * oxygen3 * beta,
-        "H 8": 0.105 * beta, "H epsilon": 0.159 * beta, "H delta": 0.259 * beta, "H gamma": 0.468 * beta,
-        "[O III] 4364": 0.006 * oxygen3 * beta, "H beta": beta, "[O III] 4960": oxygen3 * beta / 2.98,
-        "[O III] 5008": oxygen3 * beta, "He I 5877": 0.12 * beta, "[O I] 6302": 0.03, "[N II] 6550": nitrogen / 3,
-        "H alpha": 1.0, "[N II] 6585": nitrogen, "[S II] 6718": 0.57 * sulphur, "[S II] 6733": 0.43 * sulphur,
-        "[Ar III] 7138": 0.03, "[S III] 9071": 0.09, "[S III] 9533": 0.22,
-    }  # fmt: skip
+        "H 8": 0.105 * beta,
+        "H epsilon": 0.159 * beta,
+        "H delta": 0.259 * beta,
+        "H gamma": 0.468 * beta,
+        "[O III] 4364": 0.006 * oxygen3 * beta,
+        "H beta": beta,
+        "[O III] 4960": oxygen3 * beta / 2.98,
+        "[O III] 5008": oxygen3 * beta,
+        "He I 5877": 0.12 * beta,
+        "[O I] 6302": 0.03,
+        "[N II] 6550": nitrogen / 3,
+        "H alpha": 1.0,
+        "[N II] 6585": nitrogen,
+        "[S II] 6718": 0.57 * sulphur,
+        "[S II] 6733": 0.43 * sulphur,
+        "[Ar III] 7138": 0.03,
+        "[S III] 9071": 0.09,
+        "[S III] 9533": 0.22,
+    }
     alpha = recent * 10**41.27 / SUN
     return alpha * np.array([ratio[name] for name in NAMES])
 
@@ -109,12 +139,34 @@ def _star_forming_lines(galaxy: Properties, recent: float) -> np.ndarray:
 def _retired_lines(continuum: float, nucleus: float) -> np.ndarray:
     """Lines (lines,) [L_sun] of gas lit by old stars (H alpha 0.8 Angstrom wide) and by an active nucleus."""
     ratio = np.zeros(len(NAMES))
-    weak = {"[O II] 3727": 0.9, "[O II] 3730": 1.0, "H beta": 0.33, "[O III] 4960": 0.2, "[O III] 5008": 0.6,
-            "[O I] 6302": 0.2, "[N II] 6550": 0.4, "H alpha": 1.0, "[N II] 6585": 1.2, "[S II] 6718": 0.55,
-            "[S II] 6733": 0.45}  # fmt: skip
-    strong = {"[O II] 3727": 0.15, "[O II] 3730": 0.15, "[Ne III] 3870": 0.1, "H gamma": 0.047, "H beta": 0.1,
-              "[O III] 4960": 0.335, "[O III] 5008": 1.0, "[O I] 6302": 0.06, "[N II] 6550": 0.11, "H alpha": 0.31,
-              "[N II] 6585": 0.34, "[S II] 6718": 0.09, "[S II] 6733": 0.09}  # fmt: skip
+    weak = {
+        "[O II] 3727": 0.9,
+        "[O II] 3730": 1.0,
+        "H beta": 0.33,
+        "[O III] 4960": 0.2,
+        "[O III] 5008": 0.6,
+        "[O I] 6302": 0.2,
+        "[N II] 6550": 0.4,
+        "H alpha": 1.0,
+        "[N II] 6585": 1.2,
+        "[S II] 6718": 0.55,
+        "[S II] 6733": 0.45,
+    }
+    strong = {
+        "[O II] 3727": 0.15,
+        "[O II] 3730": 0.15,
+        "[Ne III] 3870": 0.1,
+        "H gamma": 0.047,
+        "H beta": 0.1,
+        "[O III] 4960": 0.335,
+        "[O III] 5008": 1.0,
+        "[O I] 6302": 0.06,
+        "[N II] 6550": 0.11,
+        "H alpha": 0.31,
+        "[N II] 6585": 0.34,
+        "[S II] 6718": 0.09,
+        "[S II] 6733": 0.09,
+    }
     for name, value in weak.items():
         ratio[NAMES.index(name)] += 0.8 * continuum * value
     for name, value in strong.items():

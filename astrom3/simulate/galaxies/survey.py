@@ -28,7 +28,10 @@ CHUNK = 64  # galaxies of a row group, 22 MB at full size
 ROWS_PER_FILE = 1024
 LEAST = 3  # galaxies of a survey
 TARGETS = ("redshift", "log_mass", "log_ssfr", "metallicity", "age")
-PHYSICS, STRUCTURE, CAMERA, SPECTROGRAPH = 0, 1, 2, 3  # streams of random numbers of a galaxy
+PHYSICS = 0  # streams of random numbers of a galaxy
+STRUCTURE = 1
+CAMERA = 2
+SPECTROGRAPH = 3
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,18 @@ def schema(image_size: int = images.SIZE) -> pa.Schema:
         "wavelength": "3600 + 0.8 i Angstrom, vacuum, observed",
         "unit": "1e-17 erg/s/cm2/Angstrom",
     }
-    units = {"redshift": "", "log_mass": "log10 M_sun", "log_ssfr": "log10 1/yr", "metallicity": "log10 Z/Z_sun",
-             "age": "Gyr", "mag_g": "mag", "mag_r": "mag", "mag_z": "mag", "ra": "degree", "dec": "degree"}  # fmt: skip
+    units = {
+        "redshift": "",
+        "log_mass": "log10 M_sun",
+        "log_ssfr": "log10 1/yr",
+        "metallicity": "log10 Z/Z_sun",
+        "age": "Gyr",
+        "mag_g": "mag",
+        "mag_r": "mag",
+        "mag_z": "mag",
+        "ra": "degree",
+        "dec": "degree",
+    }
     fields = [
         pa.field("object_id", pa.string(), nullable=False),
         pa.field("label", pa.string()),
@@ -204,5 +217,13 @@ def write(
     }
     tasks = [(seed, start, stop, image_size) for start, stop in layout.chunks(objects, CHUNK)]
     batches = layout.in_order(make_rows, tasks, layout.worker_count(workers, objects))
-    return layout.write_survey(folder, batches, schema(image_size), description, classes=MORPHOLOGIES,
-                               row_group=CHUNK, rows_per_file=ROWS_PER_FILE, overwrite=overwrite)  # fmt: skip
+    return layout.write_survey(
+        folder,
+        batches,
+        schema(image_size),
+        description,
+        classes=MORPHOLOGIES,
+        row_group=CHUNK,
+        rows_per_file=ROWS_PER_FILE,
+        overwrite=overwrite,
+    )
