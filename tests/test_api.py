@@ -1,5 +1,6 @@
 """astrom3.load(...).embed and .classify on raw observations: the numbers of a data set, any form, clear refusals."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -256,3 +257,32 @@ def test_importing_astrom3_stays_light():
 def test_evaluation_must_exist(models):
     with pytest.raises(UserError, match="evaluation=perhaps"):
         TrainedModel.load(models["clip"].name, evaluation="perhaps")
+
+
+def test_frames_tables_and_time_series_of_others_are_light_curves():
+    """What pandas, polars and astropy hold gives the embedding of the plain arrays."""
+    pandas = pytest.importorskip("pandas")
+    from astropy import units as u
+    from astropy.table import Table
+    from astropy.time import Time
+    from astropy.timeseries import TimeSeries
+
+    from astrom3.encoders.astromer import Astromer
+
+    torch.manual_seed(0)
+    encoder = Astromer(1, layers=1, d_model=16, n_heads=2, d_ff=16).eval()
+    model = TrainedModel("made up", encoder, (), None)
+    rng = np.random.default_rng(0)
+    time = np.sort(rng.uniform(0, 900, 120))
+    mag = 15 + rng.normal(0, 0.2, 120)
+    error = np.full(120, 0.03)
+    columns = {"time": time, "mag": mag, "mag_err": error}
+    plain = model.embed(light_curve=np.stack([time, mag, error], axis=1)).mean
+    series = TimeSeries(time=Time(time + 2450000, format="jd"), data={"mag": mag * u.mag, "mag_err": error * u.mag})
+    given = {"dict": columns, "pandas": pandas.DataFrame(columns), "table": Table(columns), "series": series}
+    if importlib.util.find_spec("polars"):
+        import polars
+
+        given["polars"] = polars.DataFrame(columns)
+    for name, light_curve in given.items():
+        np.testing.assert_allclose(model.embed(light_curve=light_curve).mean, plain, atol=1e-6, err_msg=name)

@@ -79,6 +79,12 @@ def test_every_object_is_there_once_with_what_it_has(whole):
                                atol=1e-5)  # fmt: skip
     rejected = list(csv.DictReader((folder / "_rejected.csv").open()))
     assert [r["object_id"] for r in rejected if "fewer than 10" in r["reason"]] == [rows_with_gaps(N)[1]["object_id"]]
+    said = list(csv.DictReader((folder / "_predictions.csv").open()))
+    assert [r["object_id"] for r in said] == list(found.ids)
+    names = [found.classes[i] if i != UNLABELLED else "" for i in found.predicted]
+    assert [r["predicted"] for r in said] == names
+    first = [float(said[0][f"p({name})"]) for name in found.classes[: found.probabilities.shape[1]]]
+    np.testing.assert_allclose(first, found.probabilities[0], rtol=1e-4)
     assert len(pq.read_table(folder)) == len(found)  # the folder as it is, as pandas.read_parquet reads it
     schema = pq.read_schema(next(folder.glob("test-*.parquet")))
     assert schema.field("spectra").type == pa.list_(pa.float32(), 24)

@@ -27,6 +27,7 @@ from filelock import FileLock
 from omegaconf import DictConfig
 
 from astrom3 import files
+from astrom3.embed.predictions import PREDICTIONS, write_predictions
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, replacing
 from astrom3.inference.confidence import CONFIDENCE
@@ -153,7 +154,7 @@ class Job:
     def files(self) -> list[str]:
         """Names of all that is written to the folder."""
         lists = [f"_{Path(part.name).stem}.rejected.csv" for part in self.parts]
-        return [MANIFEST, SUMMARY, REJECTED, *(part.name for part in self.parts), *lists]
+        return [MANIFEST, SUMMARY, REJECTED, PREDICTIONS, *(part.name for part in self.parts), *lists]
 
     def _open(self) -> None:
         path = self.out / MANIFEST
@@ -240,6 +241,9 @@ class Job:
         write_decisions(self.out / REJECTED, decisions)
         kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)
         summary = {"complete": True, "parts": len(self.parts), "objects": dict(counts), "decisions": dict(kinds)}
+        if self.model.has_head:
+            parts = sorted(self.out / part.name for part in self.parts)
+            write_predictions(self.out / PREDICTIONS, parts, self.model.classes)
         write_json(self.out / SUMMARY, summary)
         log.info(
             "%s: %s objects, listed in %s: %s",
