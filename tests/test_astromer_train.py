@@ -214,3 +214,21 @@ def test_magnitudes_come_back_through_the_fluxes(cache):
         first = max(len(magnitude) - 200, 0) // 2
         window = magnitude[first : first + 200]
         np.testing.assert_allclose(found[: len(window)], window - window.mean(), atol=2e-5)
+
+
+def test_curves_in_magnitudes_are_shown_as_relative_fluxes(cache):
+    """What the explore page draws of a survey that has neither fluxes nor spectra."""
+    from astrom3.data.observed import observations, units
+
+    source = Simulated(120, root=cache, survey="macho").open("full", 0)
+    table = source.tables["test"]
+    rows = np.sort(source.rows["test"])[:3]
+    found = list(observations(table, rows))
+    kept = pq.read_table(source.root / "objects", columns=["light_curve"])["light_curve"]
+    assert [one.row for one in found] == rows.tolist()
+    for one in found:
+        curve = kept[one.row].as_py()
+        np.testing.assert_allclose(one.light_curve[0], curve["time"])
+        np.testing.assert_allclose(-2.5 * np.log10(one.light_curve[1]) + 15, curve["mag"], atol=1e-6)
+        assert one.spectrum is None and not one.problems
+    assert units(source).flux == "relative flux"

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from astrom3.data.layouts.galaxy_rows import GalaxyRows, prepared
 from astrom3.data.layouts.hub import CurrentTable, FirstTable
+from astrom3.data.layouts.magnitudes import MagnitudeTable
 from astrom3.data.layouts.ours import ObjectTable
 from astrom3.data.layouts.parquet import ParquetTable, numbers, rows_of_three, unnest
 from astrom3.data.layouts.protocols import JoinedTable
@@ -66,6 +67,8 @@ def units(source: Source) -> Units:
     if source.layout == "processed-2":
         normalised = "normalised: (flux − mean) / MAD"
         return Units("days since the first point", normalised, normalised, "z-scores")
+    if all(isinstance(one, MagnitudeTable) for table in source.tables.values() for one in parts_of(table)):
+        return Units("time [d]", "relative flux", "", "as in the data set")
     catalogue = "z-scores" if source.normaliser is None else "as in the catalogue"
     step = STEP_OF_FLOAT32_HJD if source.layout == "processed-1" else 0.0
     return Units("time [d]", *unnormalised, catalogue, step)
@@ -119,8 +122,9 @@ def days(period: np.ndarray, normaliser: Normaliser | None) -> np.ndarray:
 
 
 def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
-    decode = partial(_ours, table) if isinstance(table, ObjectTable) else DECODERS[type(table)]
-    names = [table.column["photometry"], table.column["spectra"]]
+    own = isinstance(table, ObjectTable | MagnitudeTable)
+    decode = partial(_ours, table) if own else DECODERS[type(table)]
+    names = list(table.column.values())
     for group in table.groups:
         inside = rows[(rows >= group.first) & (rows < group.first + group.rows)]
         if not len(inside):
@@ -130,8 +134,10 @@ def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
             if not len(wanted):
                 continue
             chosen = batch.take(pa.array(wanted - first))
-            curves = decode("photometry", chosen.column(names[0]))
-            spectra = decode("spectra", chosen.column(names[1]))
+            nothing: list[Any] = [None] * len(wanted)
+            found = {modality: decode(modality, chosen.column(name)) for modality, name in table.column.items()}
+            curves = found.get("photometry", nothing)
+            spectra = found.get("spectra", nothing)
             for row, curve, spectrum in zip(wanted.tolist(), curves, spectra, strict=True):
                 problems = [p for p in (curve, spectrum) if isinstance(p, str)]
                 if isinstance(curve, tuple) and len(curve) > 3:
@@ -156,7 +162,7 @@ def _ragged(lengths: np.ndarray, columns: list[np.ndarray], bad: np.ndarray) -> 
             yield None
 
 
-def _ours(table: ObjectTable, modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
+def _ours(table: Any, modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
     return _ragged(*table.observations(modality, column))
 
 

@@ -56,10 +56,14 @@ class MagnitudeTable(ParquetTable):
             raise UserError(f"{root}/objects lacks the columns {', '.join(missing)}; write the data set again.")
 
     def decode(self, view: StoredView, column: pa.Array) -> tuple[Any, np.ndarray | None]:
+        return prepare(view, *self.observations("photometry", column))
+
+    def observations(self, modality: str, column: pa.Array) -> tuple[Any, list[np.ndarray], Any]:
+        """Lengths of the curves, time [day] with relative flux and its error, and which curves are misshapen."""
         lengths, columns, bad = columns_of_struct(column, CHILDREN)
         time, magnitude, error = columns
         flux = 10 ** (-0.4 * (np.asarray(magnitude, np.float64) - REFERENCE))
-        return prepare(view, lengths, [time, flux, flux * E_FOLD * np.asarray(error, np.float64)], bad)
+        return lengths, [time, flux, flux * E_FOLD * np.asarray(error, np.float64)], bad
 
     @cached_property
     def _catalogue(self) -> Catalogue:
