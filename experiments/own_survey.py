@@ -13,6 +13,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def from_raw(run: str, data: Path, work: Path) -> dict[str, Any]:
     from astrom3.data.observed import locate, observations
     from astrom3.inference.embeddings import Embeddings
 
-    model = astrom3.load(run, device="cpu")
+    model = replace(astrom3.load(run, device="cpu"), confidence=None)  # analyses keep probabilities uncalibrated
     source = open_source(data, "full", 42)
     tables, _ = locate(source)
     number = next(i for i, t in enumerate(tables) if t is source.tables["test"])

@@ -336,7 +336,7 @@ def pretrained(runs):
 @pytest.mark.slow
 def test_a_pretraining_is_analysed(runs, pretrained):
     folder, numbers = pretrained
-    assert set(numbers["left_out"]) == {"ablation", "calibration", "compare"}
+    assert set(numbers["left_out"]) == {"ablation", "calibration", "compare", "properties"}
     assert numbers["objects"] == {"train": 240, "validation": 30, "test": 30} and numbers["warnings"] == []
     assert len(numbers["retrieval"]) == 6 and set(numbers["fewshot"]["few"]["mean"]) == {"1", "5", "20", "100", "all"}
     kinds = numbers["attention"]["light curve, by centroid"]

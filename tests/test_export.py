@@ -201,7 +201,7 @@ def test_a_run_goes_to_the_hub_and_comes_back_the_same(run, tmp_path, monkeypatc
         assert f"{server.url}/{name}" in done.stdout and str(folder.parent) not in done.stdout
         there = tmp_path / "hub" / name
         stored = {str(p.relative_to(there)) for p in there.rglob("*.*")}
-        assert stored == {"config.json", "model.safetensors", "preprocessing.json", "README.md",
+        assert stored == {"config.json", "model.safetensors", "preprocessing.json", "confidence.json", "README.md",
                           "onnx/light_curve.onnx", "onnx/light_curve_classifier.onnx"}  # fmt: skip
         assert ("POST", f"/{name}.git/info/lfs/objects/batch") in server.requests  # weights as large files
         monkeypatch.setenv("HF_ENDPOINT", server.url)

@@ -194,4 +194,4 @@ def test_a_spread_network_distils_as_a_replicated_one_and_goes_on(tmp_path, gala
     (folder / "metrics.json").unlink()
     again, _ = trained(tmp_path / "fsdp", galaxy_cache, "distil", "fsdp", 2)
     assert again == spread
-    torch.testing.assert_close(native.load(folder / "model").state_dict(), model, rtol=0, atol=0)
+    torch.testing.assert_close(native.load(folder / "model").state_dict(), model, rtol=1e-5, atol=1e-9)
