@@ -18,3 +18,9 @@ def shown(path: Path | str) -> str:
 
 class UserError(Exception):
     """Bad input, bad configuration or an unreachable resource; the message is written for the user."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says anything; the error's class where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

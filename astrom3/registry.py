@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from astrom3.errors import UserError, shown
+from astrom3.errors import UserError, first_line, shown
 from astrom3.files import read_text
 
 PACKAGE = "astrom3"
@@ -161,11 +161,6 @@ def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 # --- stored configurations ------------------------------------------------------------------------------------------

@@ -50,12 +50,6 @@ class Native(TypedDict):
     network: dict[str, Any]
 
 
-class Described(TypedDict):
-    """One module in native.json."""
-
-    arguments: dict[str, Any]
-
-
 class RunInfo(TypedDict):
     """run.json of a run folder."""
 

@@ -39,7 +39,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any]) -> dict[str, Any]:
     """The run itself. plugins: what a cluster's job needs to say to the Trainer."""
     from astrom3 import registry
-    from astrom3.training.run import INFO, describe_run, first_process, write_json
+    from astrom3.files import write_json
+    from astrom3.training.run import INFO, describe_run, first_process
 
     allow = cfg.get("allow")
     registry.check(cfg, allow)

@@ -12,8 +12,8 @@ from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
+from astrom3.files import write_json
 from astrom3.published import astrom3 as published
-from astrom3.training.run import write_json
 
 
 def rows_with_gaps(n: int = 90) -> list[Row]:

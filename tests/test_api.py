@@ -23,12 +23,12 @@ from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
+from astrom3.files import write_json
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel, WithStatistics
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.published import astrom3 as published
 from astrom3.train import train
-from astrom3.training.run import write_json
 
 ROWS = make_rows(40)
 

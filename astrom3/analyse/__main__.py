@@ -124,7 +124,7 @@ def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> An
 
 def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects: dict[str, int]) -> str:
     """report.md and analysis.json; the text of the first."""
-    from astrom3.training.run import write_atomically, write_json
+    from astrom3.files import write_json, write_text
 
     count = ", ".join(f"{split} {n}" for split, n in objects.items())
     lines = [f"# Analysis of {numbers['model']}", "", f"Objects: {count}.", ""]
@@ -134,7 +134,7 @@ def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects:
     if numbers["left_out"]:
         lines += ["## Left out", "", *(f"- {name}: {reason}" for name, reason in numbers["left_out"].items()), ""]
     text = "\n".join(lines)
-    write_atomically(out / "report.md", text)
+    write_text(out / "report.md", text)
     write_json(out / "analysis.json", numbers | {"objects": objects})
     return text
 

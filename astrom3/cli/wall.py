@@ -11,7 +11,7 @@ import os
 import traceback
 from pathlib import Path
 
-from astrom3.errors import UserError, shown
+from astrom3.errors import UserError, first_line, shown
 
 SHOW = "ASTROM3_TRACEBACK"
 ADVICE = {
@@ -74,11 +74,6 @@ def is_of_input(error: BaseException) -> bool:
         if package in ("hydra", "omegaconf") and kind.__name__ in ("HydraException", "OmegaConfBaseException"):
             return True
     return False
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def place(error: BaseException) -> str:

@@ -84,7 +84,6 @@ ALIASES = {
     "ztfr": "r",
     "ztfi": "i",
 }
-NO_NAME = ""  # of the band of points that have none
 
 
 def wavelength(band: str, given: Mapping[str, float] | None = None) -> float | None:

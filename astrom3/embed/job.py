@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from astrom3 import files
 from astrom3.embed.predictions import PREDICTIONS, write_predictions
 from astrom3.errors import UserError
-from astrom3.files import OutputFolder, replacing
+from astrom3.files import OutputFolder, replacing, write_json
 from astrom3.inference.confidence import CONFIDENCE
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
@@ -37,7 +37,6 @@ from astrom3.locks import LOCK
 from astrom3.modalities.quality import Decision, write_decisions
 from astrom3.published import astroclip, astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
-from astrom3.training.run import write_json
 
 log = logging.getLogger(__name__)
 MANIFEST = "_manifest.json"

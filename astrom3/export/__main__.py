@@ -42,10 +42,10 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         need("onnxruntime", "export", "onnx=true (onnx=false does without)")
 
     from astrom3.export import card, onnx
+    from astrom3.files import write_text
     from astrom3.inference.trained import TrainedModel
     from astrom3.modalities.galaxy_views import reads_galaxies
     from astrom3.training.hardware import quieten
-    from astrom3.training.run import write_atomically
 
     quieten()
     source, weights = where(cfg.model)
@@ -75,7 +75,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         name = cfg.name or cfg.push or Path(cfg.model).name
         base = None if Path(cfg.model).exists() else str(cfg.model)
         text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
-        write_atomically(stage / card.CARD, text)
+        write_text(stage / card.CARD, text)
         folder.remove([known for known in folder.files or () if known.startswith(f"{ONNX}/")])
     log.info(
         "Written to %s: weights, their configuration, README.md%s",
@@ -162,9 +162,9 @@ def save_weights(network: Any, out: Path) -> None:
 
 def write_statistics(model: Any, source: Path, out: Path) -> None:
     """preprocessing.json: classes, and statistics from beside the weights, statistics= or the published data set."""
+    from astrom3.files import write_json
     from astrom3.inference.trained import PREPROCESSING, hub_statistics
     from astrom3.modalities.galaxy_views import reads_galaxies
-    from astrom3.training.run import write_json
 
     normaliser = model.normaliser
     of_galaxies = reads_galaxies(model.views)

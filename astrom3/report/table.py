@@ -21,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from scipy import stats
 
 from astrom3 import stored
-from astrom3.errors import UserError
+from astrom3.errors import UserError, first_line
 from astrom3.files import read_text
-from astrom3.registry import first_line, read_stored
+from astrom3.registry import read_stored
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())["accuracy"]
 STATES = ("finished", "failed", "unfinished", "damaged")

@@ -6,7 +6,6 @@ true magnitudes [mag], `probed` 1 where a point enters, and weights from errors,
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 SMALLEST = 1e-24  # mag^2: below it the root's slope is taken as 0
@@ -65,9 +64,3 @@ def noam_rate(step: int, d_model: int, warmup: int = 4000) -> float:
     if step == 0:
         return 0.0
     return d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
-
-
-def per_window_rmse(predicted: Tensor, target: Tensor, probed: Tensor) -> Tensor:
-    """Root mean square residual (B,) of each window's probed points; NaN where it has none."""
-    squares = ((target - predicted).square() * probed).sum(1)
-    return torch.sqrt(squares / probed.sum(1))

@@ -14,8 +14,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichModelSummary, RichProgressBar
 
 from astrom3.errors import UserError
+from astrom3.files import write_text
 from astrom3.tasks.task import MONITOR
-from astrom3.training.run import BEST, LAST, write_atomically
+from astrom3.training.run import BEST, LAST
 
 SAID = (
     "train/loss",
@@ -69,7 +70,7 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def checkpoints(folder: Path, monitor: str, direction: str) -> list[ModelCheckpoint]:

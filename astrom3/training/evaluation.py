@@ -12,14 +12,14 @@ from torch import nn
 
 from astrom3 import plots
 from astrom3.errors import UserError
-from astrom3.files import read_json
+from astrom3.files import read_json, write_json
 from astrom3.published import astrom3 as published
 from astrom3.published import native
 from astrom3.tasks import regression
 from astrom3.tasks.classification import ClassificationModule
 from astrom3.training import confidence
 from astrom3.training.checkpoints import check_weights, load_weights
-from astrom3.training.run import BEST, INFO, METRICS, describe_data, write_json
+from astrom3.training.run import BEST, INFO, METRICS, describe_data
 from astrom3.training.sharding import is_sharded, load_whole
 
 log = logging.getLogger(__name__)

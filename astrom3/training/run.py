@@ -16,7 +16,6 @@ curves.png, confusion.png
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -169,12 +168,12 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
         if first and not finished:
             folder.open(FILES, cfg.overwrite, "run")
             (run / FAILURE).unlink(missing_ok=True)
-            write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
+            files.write_text(run / CONFIG, OmegaConf.to_yaml(cfg))
         return run, "finished" if finished else "resume"
     if first:
         folder.open(FILES, cfg.overwrite, "run")
         (run / FAILURE).unlink(missing_ok=True)
-        write_atomically(run / CONFIG, OmegaConf.to_yaml(cfg))
+        files.write_text(run / CONFIG, OmegaConf.to_yaml(cfg))
     return run, "start"
 
 
@@ -214,7 +213,9 @@ def failure_recorded(run: Path) -> Iterator[None]:
         if first_process():
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
             with suppress(OSError):  # a full disk, most likely: the error itself says so
-                write_json(run / FAILURE, {"reason": reason, "when": datetime.now(UTC).isoformat(timespec="seconds")})
+                files.write_json(
+                    run / FAILURE, {"reason": reason, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+                )
         raise
 
 
@@ -319,15 +320,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "") or None
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_atomically(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """A reader, or a run killed here, finds the old file or the new one, never half of one."""
-    files.write_text(path, text)
 
 
 def read_run(folder: str | Path, allow: Any = None) -> tuple[Path, DictConfig, dict[str, Any]]:

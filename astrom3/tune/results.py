@@ -17,7 +17,7 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from astrom3.training.run import write_atomically
+from astrom3.files import write_text
 from astrom3.tune.space import as_overrides
 
 TABLE = "trials.csv"
@@ -39,7 +39,7 @@ def write_table(path: Path, trials: Sequence[FrozenTrial], keys: Sequence[str]) 
     for t in trials:
         notes = [t.user_attrs.get(n) for n in ("best_epoch", "val_accuracy", "reason")]
         writer.writerow([t.number, t.state.name.lower(), t.value, *(t.params[k] for k in keys), *notes])
-    write_atomically(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def write_best(path: Path, trial: FrozenTrial, given: Sequence[str]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def write_best(path: Path, trial: FrozenTrial, given: Sequence[str]) -> dict[str
         "overrides": overrides,
     }
     words = " ".join(["python -m astrom3.train", *map(shlex.quote, for_train([*given, *overrides]))])
-    write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(best)) + f"command: {json.dumps(words)}\n")
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(best)) + f"command: {json.dumps(words)}\n")
     return best | {"command": words}
 
 

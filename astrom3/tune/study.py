@@ -36,11 +36,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from astrom3.errors import UserError
-from astrom3.files import MARK, OutputFolder
+from astrom3.files import MARK, OutputFolder, write_text
 from astrom3.locks import LOCK as LOCK_OF_FOLDER
 from astrom3.registry import read_stored
 from astrom3.train import train
-from astrom3.training.run import CONFIG, LOGS, clear, differences, first_line, run_folder, write_atomically
+from astrom3.training.run import CONFIG, LOGS, clear, differences, first_line, run_folder
 from astrom3.tune import results
 from astrom3.tune.space import Range, Space, as_overrides, trial_config
 
@@ -99,7 +99,7 @@ class Search:
                     "overwrite=true to start afresh"
                 )
             self.output.open(FILES, self.cfg.overwrite, "study")
-            write_atomically(kept, OmegaConf.to_yaml(self.cfg))
+            write_text(kept, OmegaConf.to_yaml(self.cfg))
             (self.folder / LOCKS).mkdir(exist_ok=True)
             yield
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
+from experiments.options import read_options as options_over
 
 log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
@@ -71,16 +72,8 @@ def main(arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def read_options(arguments: list[str]) -> dict[str, Any]:
-    """key=value arguments over the defaults of KEYS."""
-    options = dict(KEYS)
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in KEYS:
-            raise UserError(f"{argument}: give key=value with one of {', '.join(KEYS)}.")
-        try:
-            options[key] = int(value) if isinstance(KEYS[key], int) else value
-        except ValueError:
-            raise UserError(f"{argument}: {key} is a whole number.") from None
+    """The arguments over the defaults of KEYS, checked."""
+    options = options_over(arguments, KEYS)
     for key in ("real", "weights"):
         if options[key] is None:
             raise UserError(f"{key}= is missing: python -m experiments.astromer real=<folder> weights=<zip or folder>.")

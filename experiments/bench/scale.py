@@ -148,9 +148,9 @@ def model(folder: Path) -> Path:
 
     from astrom3.encoders.mlp import MetadataMLP
     from astrom3.encoders.towers import Classifier
+    from astrom3.files import write_json
     from astrom3.modalities.catalogue import Normaliser
     from astrom3.training.evaluation import save_model
-    from astrom3.training.run import write_json
 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
