@@ -21,12 +21,12 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """The same numbers as at the end of training, on one device."""
     from astrom3 import registry
     from astrom3.files import write_json
+    from astrom3.hardware import keep_memory, precision, quieten
     from astrom3.inference.conformal import check_coverage
     from astrom3.inference.trained import no_confidence
     from astrom3.training import confidence, evaluation
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal
-    from astrom3.training.hardware import keep_memory, precision, quieten
     from astrom3.training.run import METRICS, read_run, read_scores
 
     quieten()

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from astrom3.data.schema import PAPER_ORDER
 from astrom3.files import replacing
+from astrom3.modalities.schema import PAPER_ORDER
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from astrom3.errors import UserError, first_line, shown
 from astrom3.files import read_text
+from astrom3.places import CONFIG_DIR
 
 PACKAGE = "astrom3"
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -27,7 +28,8 @@ LIGHTNING = {"lightning.Trainer", "lightning.pytorch.Trainer"}
 LIGHTNING |= {f"lightning.pytorch.loggers.{name}" for name in LOGGERS}
 LIGHTNING |= {f"lightning.pytorch.strategies.{name}" for name in STRATEGIES}
 BASES = (("torch.nn.modules.module", "Module"), ("lightning.pytorch.core.datamodule", "LightningDataModule"))
-MOVED = {  # where a class was in version 0.1 -> where it is, for the run folders of then
+MOVED = {  # where a class was before -> where it is, for the run folders of then
+    "astrom3.data.origins.Simulated": "astrom3.simulate.origin.Simulated",
     "astrom3.models.multimodal.Classifier": "astrom3.encoders.towers.Classifier",
     "astrom3.models.multimodal.MultimodalModel": "astrom3.encoders.towers.MultimodalModel",
     "astrom3.models.multimodal.MultimodalClassifier": "astrom3.encoders.towers.MultimodalClassifier",
@@ -95,8 +97,6 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 @functools.cache
 def shipped() -> frozenset[str]:
     """Every `_target_` of our own configuration files."""
-    from astrom3.cli.config import CONFIG_DIR
-
     pattern = re.compile(r"^\s*_target_:\s*([\w.]+)", re.MULTILINE)
     found: set[str] = set()
     for path in Path(CONFIG_DIR).rglob("*.yaml"):

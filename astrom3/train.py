@@ -40,7 +40,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     """The run itself. plugins: what a cluster's job needs to say to the Trainer."""
     from astrom3 import registry
     from astrom3.files import write_json
-    from astrom3.training.run import INFO, describe_run, first_process
+    from astrom3.training.run import INFO, describe_run
 
     allow = cfg.get("allow")
     registry.check(cfg, allow)
@@ -50,13 +50,13 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     import lightning as L  # takes seconds: what can be refused was refused before
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from astrom3.hardware import first_process, keep_memory, precision, quieten
+    from astrom3.tasks.sharding import gather
     from astrom3.training import evaluation
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal, standard_callbacks
     from astrom3.training.checkpoints import AtomicCheckpointIO, newest_sound
     from astrom3.training.frozen import KeepFrozen
-    from astrom3.training.hardware import keep_memory, precision, quieten
-    from astrom3.training.sharding import gather
 
     quieten()
     keep_memory()

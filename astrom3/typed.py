@@ -8,7 +8,7 @@
 
 The types are those of annotations: int, float, bool, str, None, Any, unions, list[X], dict[str, X], tuple[X, ...],
 Literal and TypedDict, in which keys beyond the named ones may stand. Constructors are described by their own
-annotations (`check_arguments`). Numbers must be finite, and within the range that cli/bounds.py has for their name.
+annotations (`check_arguments`). Numbers must be finite, and within the range that bounds.py has for their name.
 A class stands for its instances, and what is none of these is not compared.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from astrom3.cli import bounds
+from astrom3 import bounds
 from astrom3.errors import UserError, shown
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from astrom3.cli.config import compose
-from astrom3.data.schema import PHOTO_COLS, SEEDS
 from astrom3.errors import UserError
+from astrom3.modalities.schema import PHOTO_COLS, SEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "asas_v"

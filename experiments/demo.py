@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from astrom3.cli.config import compose
-from astrom3.data.schema import PAPER_ORDER
+from astrom3.modalities.schema import PAPER_ORDER
 
 ROOT = "runs/demo"
 COMMON = [f"root={ROOT}", "data=simulated", "seed=42", "trainer.enable_progress_bar=false"]

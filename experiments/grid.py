@@ -24,7 +24,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from astrom3.cli import config, launch
+from astrom3 import launch
+from astrom3.cli import config
 from astrom3.cli import verbs as cli
 from astrom3.errors import UserError
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from astrom3.cli.config import compose
-from astrom3.data.schema import ALL_COLS, PHOTO_COLS, SPLITS
 from astrom3.errors import UserError
+from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS, SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "own_survey" / "recipe.md"

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3.data.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS, SPLITS
 from astrom3.data.writer import DatasetWriter, PublishedSplit
 from astrom3.modalities import preprocess
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS, SPLITS
 
 Row = dict
 

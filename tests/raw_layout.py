@@ -11,9 +11,9 @@ import numpy as np
 from astropy.io import fits
 from data_files import members, values_of
 
-from astrom3.data.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS
 from astrom3.data.splits import make_splits
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS
 
 # The column order of the CSVs on the hub: photo_cols among the others, l and b at the end.
 CSV_COLUMNS = (

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from data_files import Row, make_rows
 
-from astrom3.data.schema import CLASSES
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
 from astrom3.files import write_json
+from astrom3.modalities.schema import CLASSES
 from astrom3.published import astrom3 as published
 
 

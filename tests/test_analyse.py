@@ -19,13 +19,13 @@ from astrom3.analyse.embedded import swapped_labels
 from astrom3.analyse.fewshot import by_centroid, by_nearest, by_neighbours, by_probe, drawn, few_shot, zero_shot
 from astrom3.analyse.outliers import average_precision, disagreement, distances, found_swapped, suspicion
 from astrom3.analyse.retrieval import ranks, retrieval
-from astrom3.data.schema import UNLABELLED
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.schema import UNLABELLED
 
 
 def embeddings(vectors, labels, present=None, probabilities=None, classes=("a", "b", "c")):

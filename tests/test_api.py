@@ -17,7 +17,6 @@ import astrom3
 from astrom3.cli.config import compose
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Local
-from astrom3.data.schema import ALL_COLS, CLASSES
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
@@ -27,6 +26,7 @@ from astrom3.files import write_json
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel, WithStatistics
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import ALL_COLS, CLASSES
 from astrom3.published import astrom3 as published
 from astrom3.train import train
 

@@ -11,8 +11,8 @@ from data_files import make_rows, members, write_current, write_first, write_our
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
 from astrom3.data.origins import Local
-from astrom3.data.schema import SPLITS
 from astrom3.errors import UserError
+from astrom3.modalities.schema import SPLITS
 
 datasets.disable_progress_bars()
 

@@ -9,8 +9,8 @@ from processes import CONTEXT, finish
 
 from astrom3.cli.config import compose
 from astrom3.data.datamodule import AstroM3DataModule
-from astrom3.data.origins import Simulated
 from astrom3.encoders.astromer import Astromer, MaskedAstromer
+from astrom3.simulate.origin import Simulated
 from astrom3.tasks.masked import MaskedModule
 from astrom3.train import train
 

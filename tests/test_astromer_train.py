@@ -10,7 +10,6 @@ import torch
 import astrom3
 from astrom3.cli.config import compose
 from astrom3.data.datamodule import AstroM3DataModule
-from astrom3.data.origins import Simulated
 from astrom3.embed.__main__ import embed
 from astrom3.encoders.astromer import Astromer, MaskedAstromer
 from astrom3.encoders.heads import classifier
@@ -18,6 +17,7 @@ from astrom3.errors import UserError
 from astrom3.export.__main__ import export
 from astrom3.inference.embeddings import Embeddings
 from astrom3.published import native
+from astrom3.simulate.origin import Simulated
 from astrom3.tasks.optimisers import find_part, freeze, make_optimizer
 from astrom3.tasks.schedules import StepSchedule
 from astrom3.train import train

@@ -21,8 +21,8 @@ from sklearn.metrics import recall_score
 from astrom3.cli.config import compose
 from astrom3.convert.__main__ import convert
 from astrom3.data.layouts import open_source
-from astrom3.data.schema import META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.errors import UserError
+from astrom3.modalities.schema import META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 
 
 def run(*overrides):

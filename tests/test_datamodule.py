@@ -14,9 +14,9 @@ from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.loader import PackedLoader
 from astrom3.data.origins import Local
 from astrom3.data.sampler import EpochSampler
-from astrom3.data.schema import CLASSES
 from astrom3.errors import UserError
 from astrom3.modalities import preprocess
+from astrom3.modalities.schema import CLASSES
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 from data_files import make_rows, write_ours
 
-from astrom3.data.schema import META_COLS, OBJECT_SCHEMA
+from astrom3.modalities.schema import META_COLS, OBJECT_SCHEMA
 
 
 def test_load_dataset_reads_our_objects(tmp_path):

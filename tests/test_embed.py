@@ -16,9 +16,9 @@ import pytest
 from data_files import make_rows, write_current, write_first, write_ours
 from small_models import rows_with_gaps, save_model
 
-from astrom3.data.schema import CLASSES, UNLABELLED
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
+from astrom3.modalities.schema import CLASSES, UNLABELLED
 
 N = 90
 

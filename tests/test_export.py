@@ -13,7 +13,6 @@ import torch
 from hub_server import serve
 
 import astrom3
-from astrom3.data.schema import CLASSES
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
@@ -22,6 +21,7 @@ from astrom3.errors import UserError
 from astrom3.export import onnx
 from astrom3.export.onnx import TOLERANCE, compare, example, export, graphs, margins, write
 from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.schema import CLASSES
 from astrom3.published import astrom3 as published
 
 ALL = {"light_curve", "light_curve_embedding", "spectrum", "spectrum_embedding", "metadata", "metadata_embedding",

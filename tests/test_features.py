@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from astrom3.data.schema import PHOTO_COLS
 from astrom3.modalities.features import find_period, forest, light_curve_features, near_daily_alias, string_length
+from astrom3.modalities.schema import PHOTO_COLS
 
 
 def cadence(rng, n=400, years=5):

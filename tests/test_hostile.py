@@ -73,7 +73,7 @@ FOREIGN = [
     "joblib.load", "pathlib.Path", "pathlib.Path.write_text", "shutil.rmtree", "hydra.utils.get_method",
     "hydra.utils.instantiate", "hydra.utils.get_object", "importlib.import_module", "pickle.loads", "runpy.run_path",
     "astrom3.registry.os.system", "astrom3.files.os.system", "astrom3.files.shutil.rmtree", "astrom3.files.os.remove",
-    "astrom3.training.checkpoints.torch.load", "astrom3.cli.launch.subprocess.run", "astrom3.cli.launch.Job",
+    "astrom3.training.checkpoints.torch.load", "astrom3.launch.subprocess.run", "astrom3.launch.Job",
     "astrom3.files.OutputFolder", "astrom3.files.write_text", "astrom3.inference.trained.TrainedModel",
     "astrom3.inference.trained.WithStatistics", "astrom3.encoders.towers.torch.load", "astrom3.train.train",
     "astrom3.data.writer.DatasetWriter", "torch.optim.Adam.__init__", "torch.optim.os", "torch.optim.lr_scheduler",

@@ -13,8 +13,8 @@ from data_files import make_rows, members, write_current, write_first, write_our
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
 from astrom3.data.origins import Local
-from astrom3.data.schema import ALL_COLS, CLASSES, UNLABELLED
 from astrom3.errors import UserError
+from astrom3.modalities.schema import ALL_COLS, CLASSES, UNLABELLED
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from raw_layout import build_raw
 
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
-from astrom3.data.origins import Hub, Local, Simulated
+from astrom3.data.origins import Hub, Local
 from astrom3.errors import UserError
+from astrom3.simulate.origin import Simulated
 
 
 @pytest.fixture(scope="module")

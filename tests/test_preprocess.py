@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from astrom3.data.schema import ABS_COLS, ALL_COLS
 from astrom3.errors import UserError
 from astrom3.modalities import preprocess
 from astrom3.modalities.catalogue import Normaliser, transform
+from astrom3.modalities.schema import ABS_COLS, ALL_COLS
 
 
 def test_light_curve_equals_ten_lines_of_numpy():

@@ -12,11 +12,11 @@ from astrom3.cli.config import compose, quote_groups
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
 from astrom3.data.origins import Local
-from astrom3.data.schema import CLASSES, SPLITS, SUBS
 from astrom3.data.splits import Protocol, fold_splits, id_keys, shot_members
 from astrom3.data.writer import DatasetWriter
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import CLASSES, SPLITS, SUBS
 from astrom3.training.init import FromRun
 
 N = 120

@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from astrom3.data.schema import ALL_COLS
 from astrom3.modalities import quality
 from astrom3.modalities.preprocess import prepare_light_curves, prepare_spectra
+from astrom3.modalities.schema import ALL_COLS
 
 N = 50
 TIME = np.arange(N) * 1.5

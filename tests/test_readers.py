@@ -17,8 +17,8 @@ from astrom3.data.readers.lamost import is_lamost, read_lamost
 from astrom3.data.readers.objects import read_objects
 from astrom3.data.readers.raw import RawDataset, available_splits, parse_dat
 from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, read_table, vacuum_wavelength
-from astrom3.data.schema import ALL_COLS, CLASSES
 from astrom3.errors import UserError
+from astrom3.modalities.schema import ALL_COLS, CLASSES
 
 HEADER = "HJD,UT Date,Camera,FWHM,Limit,mag,mag_err,flux(mJy),flux_err,Filter"
 OLD_HEADER = "JD,HJD,UT_date,FWHM,Diff,Limit,mag,mag_err,Filter"

@@ -15,11 +15,11 @@ from astrom3.convert.__main__ import convert
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Local
 from astrom3.data.readers.asassn import read_asassn
-from astrom3.data.schema import PHOTO_COLS, SPLITS
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.evaluate import evaluate
 from astrom3.modalities import preprocess
+from astrom3.modalities.schema import PHOTO_COLS, SPLITS
 from astrom3.train import train
 
 pytestmark = pytest.mark.real

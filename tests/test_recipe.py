@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from astrom3.cli.config import compose
-from astrom3.data.schema import PHOTO_COLS
 from astrom3.encoders.folded import FoldedEncoder
 from astrom3.errors import UserError
 from astrom3.modalities.scaled_view import POINTS, RANGES, prepare_scaled
+from astrom3.modalities.schema import PHOTO_COLS
 from astrom3.modalities.view import Members, get_view
 
 PERIOD = 0.37

@@ -16,11 +16,11 @@ from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
 from astrom3.data.origins import Local
 from astrom3.data.sampler import EpochSampler
-from astrom3.data.schema import CLASSES, META_COLS, object_schema
 from astrom3.data.writer import DatasetWriter
 from astrom3.encoders.heads import classifier
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.errors import UserError
+from astrom3.modalities.schema import CLASSES, META_COLS, object_schema
 from astrom3.published import native
 from astrom3.tasks.classification import balanced_weights
 from astrom3.tasks.regression import masked_mse, regression_scores, train_statistics

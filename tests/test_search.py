@@ -18,13 +18,13 @@ import torch
 from data_files import make_rows, write_ours
 
 from astrom3.cli.config import compose
-from astrom3.data.schema import ALL_COLS, CLASSES
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier
 from astrom3.errors import UserError
 from astrom3.files import write_json
 from astrom3.inference.embeddings import Embeddings
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import ALL_COLS, CLASSES
 from astrom3.published import astrom3 as published
 from astrom3.search.__main__ import embedded
 from astrom3.search.index import Index

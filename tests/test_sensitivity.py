@@ -10,11 +10,11 @@ from astrom3.analyse.replacing import FIRST, Trial, moved, recomputed, why_not_r
 from astrom3.analyse.section import Context
 from astrom3.analyse.sensitivity import GRID, SCORE, best_constant, catalogue, features, section
 from astrom3.cli.config import compose
-from astrom3.data.schema import META_COLS, PHOTO_COLS
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.modalities.catalogue import COLUMN
 from astrom3.modalities.features import light_curve_features
+from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 
 N = 60
 

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from astrom3.data.schema import ALL_COLS, CLASSES, OBJECT_SCHEMA, SPECTRUM_TYPE
 from astrom3.errors import UserError
 from astrom3.modalities.features import string_length
 from astrom3.modalities.quality import check_light_curves, check_spectra
+from astrom3.modalities.schema import ALL_COLS, CLASSES, OBJECT_SCHEMA, SPECTRUM_TYPE
 from astrom3.simulate import lightcurves, populations, spectra
 from astrom3.simulate.survey import catalogue_columns, light_curves, plan, simulate
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from astrom3.data.schema import SPLITS, SUB_FRACTION, SUBS
 from astrom3.data.splits import cap_subset, class_cap, make_splits, split_80_10_10
 from astrom3.errors import UserError
+from astrom3.modalities.schema import SPLITS, SUB_FRACTION, SUBS
 
 # Classes EW SR EA RRAB EB ROT RRC HADS M DSCT of the published full splits, seed 42.
 PUBLISHED = {

@@ -16,8 +16,9 @@ from data_files import make_rows, write_first, write_ours
 
 from astrom3.data.fingerprint import file_hash, fingerprint
 from astrom3.data.layouts import open_source
-from astrom3.data.store import cache_root, open_store, prepared_pieces
+from astrom3.data.store import open_store, prepared_pieces
 from astrom3.errors import UserError
+from astrom3.places import cache_root
 
 SPAWN = multiprocessing.get_context("spawn")
 

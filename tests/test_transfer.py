@@ -5,9 +5,9 @@ import torch
 
 from astrom3.cli.config import compose
 from astrom3.data.datamodule import AstroM3DataModule
-from astrom3.data.origins import Simulated
 from astrom3.errors import UserError
 from astrom3.published import astrom3 as published
+from astrom3.simulate.origin import Simulated
 from astrom3.train import train
 from astrom3.training.init import FromWeights
 

@@ -12,8 +12,9 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 from processes import CONTEXT, finish, wait_for
 
-from astrom3.cli.config import CONFIG_DIR, compose
+from astrom3.cli.config import compose
 from astrom3.errors import UserError
+from astrom3.places import CONFIG_DIR
 from astrom3.train import train
 from astrom3.training.run import differences
 from astrom3.tune.__main__ import main, tune

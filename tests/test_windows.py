@@ -13,8 +13,8 @@ from torch import nn
 
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Local
-from astrom3.data.schema import CLASSES
 from astrom3.modalities.astromer_view import MAGNITUDES, TIMES, VALID, sequential_windows
+from astrom3.modalities.schema import CLASSES
 from astrom3.tasks.classification import ClassificationModule
 from astrom3.tasks.windows import object_logits, pieces
 

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SUBS
 from astrom3.data.writer import DatasetWriter, PublishedSplit, catalogue_values, objects_table
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import transform
+from astrom3.modalities.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SEEDS, SUBS
 
 
 def rows(n, seed=0, labels=("A", "B")):

@@ -50,7 +50,7 @@ EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "mean")
 def analyse(cfg: DictConfig) -> dict[str, Any]:
     """The numbers of every analysis; those that are not possible are left out with the reason."""
     chosen = check(cfg)
-    from astrom3.training.hardware import keep_memory, quieten
+    from astrom3.hardware import keep_memory, quieten
 
     quieten()
     keep_memory()

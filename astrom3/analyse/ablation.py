@@ -16,10 +16,10 @@ import torch
 from matplotlib.figure import Figure
 
 from astrom3.analyse.section import PUBLISHED, Context, NotPossible, Section, in_paper_order, percent, table
-from astrom3.data.schema import MODALITIES
 from astrom3.encoders.towers import MultimodalClassifier
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
+from astrom3.modalities.schema import MODALITIES
 from astrom3.plots import save
 
 LETTERS = dict(zip(MODALITIES, "PSM", strict=True))

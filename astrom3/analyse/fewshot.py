@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from astrom3.analyse.section import PUBLISHED, Context, Section, having, percent, table
-from astrom3.data.schema import UNLABELLED
 from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.modalities.schema import UNLABELLED
 from astrom3.plots import save
 
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 
 from astrom3.analyse.fewshot import centroids, unit
 from astrom3.analyse.section import Context, Section, having, names_of, percent, table
-from astrom3.data.schema import UNLABELLED
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.neighbours import nearest
+from astrom3.modalities.schema import UNLABELLED
 from astrom3.plots import save
 
 K = 20  # neighbours asked

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from astrom3.analyse.section import Context, NotPossible, Section, having, table
-from astrom3.data.schema import ALL_COLS
 from astrom3.inference.embeddings import Embeddings
+from astrom3.modalities.schema import ALL_COLS
 from astrom3.plots import save
 from astrom3.tasks.neighbours import neighbour_regression, r2, redshift_scores
 

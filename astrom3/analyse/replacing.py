@@ -18,13 +18,13 @@ from astrom3.analyse.ablation import through_head
 from astrom3.analyse.fewshot import by_centroid, unit
 from astrom3.analyse.section import having, labelled
 from astrom3.data.observed import locate, observations, units
-from astrom3.data.schema import ALL_COLS, PHOTO_COLS
 from astrom3.encoders.towers import MultimodalClassifier
 from astrom3.inference.batches import rows_of
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.features import light_curve_features
+from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS
 
 FIRST = 3  # channel of the first of PHOTO_COLS
 CHUNK = 256

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.data.schema import PAPER_ORDER, UNLABELLED
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.schema import PAPER_ORDER, UNLABELLED
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parent / "published.json").read_text())
 

@@ -23,13 +23,11 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from astrom3 import registry
-from astrom3.cli import bounds
+from astrom3 import bounds, registry
 from astrom3.cli.shorthand import NUMBERED, check_protocol, check_task, numbered
 from astrom3.errors import UserError
+from astrom3.places import CONFIG_DIR
 
-INSTALLED = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
-CONFIG_DIR = INSTALLED if INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 OWN_FOLDERS: list[Path] = []  # given by --config-dir
 TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values from them
 

@@ -176,7 +176,7 @@ def run_of_sweep(
     function: Verb, cfg: DictConfig, number: int, given: Sequence[str], outcomes: Outcomes, workers: int
 ) -> Any:
     """One run; whatever goes wrong is noted, and the sweep goes on with the next."""
-    from astrom3.training.run import first_process
+    from astrom3.hardware import first_process
 
     name = str(cfg.get("run") or " ".join(given))
     start = time.monotonic()

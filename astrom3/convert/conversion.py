@@ -26,12 +26,12 @@ from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
 from astrom3.data.readers.objects import Objects
 from astrom3.data.readers.raw import RawDataset, RawSplit, available_splits
 from astrom3.data.rows import objects_table
-from astrom3.data.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
 from astrom3.data.splits import FRACTIONS
 from astrom3.data.writer import DatasetWriter, PublishedSplit
 from astrom3.errors import UserError
 from astrom3.locks import sole_maker
 from astrom3.modalities.quality import Decision, check_catalogue, check_spectra, possible
+from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
 from astrom3.workers import pool as worker_pool
 from astrom3.workers import terminable
 

@@ -20,10 +20,10 @@ from astrom3.data.readers.nested import NestedReader, is_nested
 from astrom3.data.readers.objects import Objects, read_objects
 from astrom3.data.readers.systems import RELATIVE_MEANS, RELATIVE_UNIT
 from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns
-from astrom3.data.schema import ALL_COLS
 from astrom3.data.writer import PublishedSplit
 from astrom3.errors import UserError
 from astrom3.files import remove_leftovers, temporary_folder
+from astrom3.modalities.schema import ALL_COLS
 
 PROBES = 5  # light curves that are tried to find what they are
 TABLE_ONLY = ("label", "light_curve", "spectrum", "labels", "classes", "targets", "band", "observations")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.data.schema import PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 from astrom3.modalities.bands import best_sampled, check_bands, combined
 from astrom3.modalities.features import light_curve_features
 from astrom3.modalities.quality import Checked, Decision, check_light_curves
 from astrom3.modalities.resampling import coverage
+from astrom3.modalities.schema import PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 
 GRID = WAVELENGTH_START + WAVELENGTH_STEP * np.arange(WAVELENGTH_COUNT)
 WELL_COVERED = 0.9  # part of the grid; a spectrum that covers less is listed

@@ -25,12 +25,12 @@ from astrom3.data.origins import Origin, open_origin
 from astrom3.data.packed import PackedSplit
 from astrom3.data.resident import ResidentSplit, can_reside, fits
 from astrom3.data.sampler import EpochSampler
-from astrom3.data.schema import MODALITIES, SPLITS
 from astrom3.data.store import Progress, Store, open_store
 from astrom3.data.streaming import StreamDataset, StreamingLoader, StreamSplit
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision, write_decisions
+from astrom3.modalities.schema import MODALITIES, SPLITS
 from astrom3.modalities.view import StoredView, View, views_of
 
 log = logging.getLogger(__name__)

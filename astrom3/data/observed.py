@@ -23,10 +23,10 @@ from astrom3.data.layouts.protocols import JoinedTable
 from astrom3.data.layouts.raw import RawTable
 from astrom3.data.layouts.table import Source, Table
 from astrom3.data.readers import ReadError
-from astrom3.data.schema import PHOTO_CHANNELS, PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.galaxy_views import PIXELS, REJECTIONS
+from astrom3.modalities.schema import PHOTO_CHANNELS, PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 from astrom3.modalities.view import stored_view
 
 GRID = 3600.0 + 0.8 * np.arange(PIXELS)  # of galaxies' spectra: observed, vacuum [Angstrom]

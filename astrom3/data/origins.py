@@ -1,13 +1,12 @@
-"""Where data come from: the Hugging Face hub, a folder, or the simulated survey. `open(sub, seed)` gives a Source."""
+"""Where data come from: the Hugging Face hub or a folder. `open(sub, seed)` gives a Source."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ from astrom3.data.layouts.hub import by_split, config_folders, open_processed
 from astrom3.data.layouts.pairs import is_pairs, open_pairs, split_files
 from astrom3.data.layouts.protocols import apply_protocol
 from astrom3.data.layouts.remote import RemoteFile
-from astrom3.errors import UserError, shown
+from astrom3.errors import UserError
 from astrom3.registry import constructible
 
 log = logging.getLogger(__name__)
@@ -45,65 +44,6 @@ class Local:
         if self.path is None or not str(self.path):
             raise UserError("data=local needs the folder of a data set: data.path=<folder>.")
         return open_source(self.path, sub, seed, self.band)
-
-
-@constructible
-@dataclass(frozen=True)
-class Simulated:
-    """The simulated survey, made once under `root` (default: the cache folder). Never stands in for real data.
-
-    survey: "stars", or "galaxies" or "macho" (light curves in magnitudes), of which none lacks an observation and no
-    label is swapped.
-    """
-
-    n_objects: int = 21440
-    seed: int = 0
-    root: str | Path | None = None
-    missing_spectra: float = 0.0
-    missing_light_curves: float = 0.0
-    swapped_labels: float = 0.0
-    survey: str = "stars"
-
-    def open(self, sub: str, seed: int) -> Source:
-        from filelock import FileLock
-
-        from astrom3.data.store import cache_root
-
-        shares: dict[str, Any] = {
-            "missing_spectra": self.missing_spectra,
-            "missing_light_curves": self.missing_light_curves,
-            "swapped_labels": self.swapped_labels,
-        }
-        version, write = self._survey({key: value for key, value in shares.items() if value})
-        name = f"simulated-v{version}-{self.n_objects}-{self.seed}"
-        if self.survey != "stars":
-            name = f"simulated-{self.survey}-v{version}-{self.n_objects}-{self.seed}"
-        name += "".join(f"-{key}-{value:g}" for key, value in shares.items() if value)
-        folder = (Path(self.root).expanduser() if self.root else cache_root() / "simulated") / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):  # the writer renames a finished folder: what is there is whole
-            if not (folder / "dataset.json").is_file():
-                log.info("Simulating a survey of %d objects into %s", self.n_objects, shown(folder))
-                write(folder)
-        return open_source(folder, sub, seed)
-
-    def _survey(self, shares: Mapping[str, Any]) -> tuple[int, Callable[[Path], Any]]:
-        """Version of the chosen simulation, and what writes it to a folder. shares: those that are not 0."""
-        if self.survey == "stars":
-            from astrom3.simulate.survey import VERSION, simulate
-
-            return VERSION, partial(simulate, n_objects=self.n_objects, seed=self.seed, **shares)
-        if self.survey not in ("galaxies", "macho"):
-            raise UserError(f"data.survey={self.survey} does not exist: it is one of stars, galaxies, macho")
-        if shares:
-            raise UserError(f"data.{next(iter(shares))} belongs to data.survey=stars: leave it away")
-        if self.survey == "macho":
-            from astrom3.simulate import macho
-
-            return macho.GENERATOR_VERSION, partial(macho.write, objects=self.n_objects, seed=self.seed)
-        from astrom3.simulate.galaxies.survey import GENERATOR_VERSION, write
-
-        return GENERATOR_VERSION, partial(write, objects=self.n_objects, seed=self.seed)
 
 
 @constructible

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from astrom3.data.packed import Batch, PackedSplit
-from astrom3.data.schema import PHOTO_CHANNELS, SEQ_LEN
+from astrom3.modalities.schema import PHOTO_CHANNELS, SEQ_LEN
 
 RESIDENT = ("photometry", "spectra", "metadata")
 POINT = PHOTO_CHANNELS - 6  # time, flux, error; the rest are constants

@@ -1,7 +1,4 @@
-"""Which objects make which batch: a function of (seed, epoch) alone, so that resume and several ranks are exact.
-
-Nothing here keeps a random state: every draw is a hash of what it is for (SplitMix64, Steele et al. 2014).
-"""
+"""Which objects make which batch: a function of (seed, epoch) alone, so that resume and several ranks are exact."""
 
 from __future__ import annotations
 
@@ -10,27 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from astrom3.draws import draw
 from astrom3.errors import UserError
 
 log = logging.getLogger(__name__)
 ORDER = 1  # what a draw is for; streaming.py has 3 and 4, splits.py 5 and 6
-WINDOW = 2
 BALANCE = 1000  # and the numbers after it, one for each time that a class is gone through
-
-
-def draw(seed: int, epoch: int, purpose: int, items: np.ndarray) -> np.ndarray:
-    """Uniform uint64 for each of items (n,) of int64: a hash of (seed, epoch, purpose, item)."""
-    with np.errstate(over="ignore"):
-        key = np.uint64(0)
-        for part in (seed, epoch, purpose):
-            key = _mix(np.uint64(part % (1 << 64)) + key + np.uint64(0x9E3779B97F4A7C15))
-        return _mix(items.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
-
-
-def _mix(x):
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 class EpochSampler:

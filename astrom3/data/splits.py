@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrom3.data.sampler import draw
-from astrom3.data.schema import SPLITS, SUB_FRACTION
+from astrom3.draws import draw
 from astrom3.errors import UserError
+from astrom3.modalities.schema import SPLITS, SUB_FRACTION
 
 SHOTS = 5  # purposes of draws, beside those of sampler.py and streaming.py
 FOLDS = 6

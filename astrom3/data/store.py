@@ -32,19 +32,15 @@ from filelock import FileLock
 
 from astrom3.data.fingerprint import stamp, write_atomically
 from astrom3.data.layouts.table import Group, Piece, Table
-from astrom3.data.schema import PREPROCESSING_VERSION
 from astrom3.errors import UserError
 from astrom3.modalities.quality import Decision, write_decisions
+from astrom3.modalities.schema import PREPROCESSING_VERSION
 from astrom3.modalities.view import Column, StoredView, stored_view
+from astrom3.places import cache_root
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int], None]  # called with the number of objects done
 SMALL_GROUP = 1024  # row groups up to this many objects are prepared side by side, one per thread
-
-
-def cache_root(cache: str | Path | None = None) -> Path:
-    """The folder of the stores: given, else $ASTROM3_CACHE, else ~/.cache/astrom3."""
-    return Path(cache or os.environ.get("ASTROM3_CACHE") or "~/.cache/astrom3").expanduser()
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from astrom3.data.layouts.table import Group, Piece, Source, picked
 from astrom3.data.loader import Position
 from astrom3.data.packed import Batch, Selection, catalogue_inputs, select, view_columns
-from astrom3.data.sampler import draw, global_sizes
+from astrom3.data.sampler import global_sizes
 from astrom3.data.store import guard
+from astrom3.draws import draw
 from astrom3.errors import UserError
 from astrom3.kernel import kernel
 from astrom3.modalities.quality import Decision

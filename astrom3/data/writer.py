@@ -29,17 +29,17 @@ import pyarrow.parquet as pq
 
 from astrom3.data.bands import BandCounts
 from astrom3.data.rows import catalogue_values, objects_table
-from astrom3.data.schema import (
+from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
+from astrom3.errors import UserError
+from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import (
     SEEDS,
     SPLIT_SCHEMA,
     SPLITS,
     SUBS,
     object_schema,
 )
-from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
-from astrom3.errors import UserError
-from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
-from astrom3.modalities.catalogue import Normaliser
 
 LAYOUT = "astrom3"
 VERSION = 2  # of dataset.json; 1 has no modalities, targets, further_columns and split_fractions

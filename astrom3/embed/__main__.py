@@ -27,7 +27,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     if cfg.engine not in ("local", "ray"):
         raise UserError(f"engine={cfg.engine} does not exist: it is local or ray")
     from astrom3.embed.job import Job
-    from astrom3.training.hardware import keep_memory, quieten
+    from astrom3.hardware import keep_memory, quieten
 
     quieten()
     keep_memory()

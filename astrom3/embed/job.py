@@ -118,7 +118,7 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """What decides what is in the parts."""
-        from astrom3.data.store import cache_root
+        from astrom3.places import cache_root
 
         source = self.data.source
         cache = cache_root(self.cfg.data.cache)

@@ -31,7 +31,7 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.data.datamodule import progress
     from astrom3.explore.content import gather
     from astrom3.explore.writing import shown_name, write
-    from astrom3.training.hardware import keep_memory, quieten
+    from astrom3.hardware import keep_memory, quieten
 
     quieten()
     keep_memory()

@@ -13,7 +13,6 @@ import numpy as np
 from astrom3.analyse.outliers import distances
 from astrom3.data.layouts.table import Source
 from astrom3.data.observed import days, is_of_galaxies, locate
-from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError
 from astrom3.explore.crossing import crossings
 from astrom3.explore.neighbours import nearest
@@ -21,6 +20,7 @@ from astrom3.explore.positions import positions
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.quality import Decision
+from astrom3.modalities.schema import ALL_COLS
 
 log = logging.getLogger(__name__)
 ABSENT = -1

@@ -19,13 +19,13 @@ import numpy as np
 
 from astrom3.data.layouts.parquet import ParquetTable
 from astrom3.data.observed import Observed, observations, units
-from astrom3.data.schema import ALL_COLS, PHOTO_COLS
 from astrom3.explore.blocks import BLOCK, Blocks
 from astrom3.explore.content import ABSENT, Content
 from astrom3.explore.lines import FEATURES, GALAXY_FEATURES
 from astrom3.explore.packing import armour, pack
 from astrom3.files import replacing
 from astrom3.modalities.catalogue import COLUMN
+from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS
 
 FOLDER = Path(__file__).parent
 HEAD = 4096  # bytes in which a page says who has written it

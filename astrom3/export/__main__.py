@@ -43,9 +43,9 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
     from astrom3.export import card, onnx
     from astrom3.files import write_text
+    from astrom3.hardware import quieten
     from astrom3.inference.trained import TrainedModel
     from astrom3.modalities.galaxy_views import reads_galaxies
-    from astrom3.training.hardware import quieten
 
     quieten()
     source, weights = where(cfg.model)

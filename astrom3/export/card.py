@@ -13,12 +13,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from astrom3 import stored
-from astrom3.data.schema import PAPER_ORDER
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
 from astrom3.export.families import families_of
 from astrom3.export.onnx import Written
 from astrom3.inference.trained import PREPROCESSING, TrainedModel
+from astrom3.modalities.schema import PAPER_ORDER
 from astrom3.published import astrom3 as published
 from astrom3.registry import read_stored
 from astrom3.training.run import CONFIG, INFO, METRICS

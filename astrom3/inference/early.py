@@ -16,10 +16,10 @@ import numpy as np
 
 from astrom3.data.layouts import Source
 from astrom3.data.observed import Columns, observations
-from astrom3.data.schema import PHOTO_COLS, UNLABELLED
 from astrom3.errors import UserError
 from astrom3.inference.confidence import Calibration
 from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.schema import PHOTO_COLS, UNLABELLED
 
 POINTS = (5, 10, 20, 50, 100)
 PIECE = 512  # objects in memory at once

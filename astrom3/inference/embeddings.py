@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from astrom3 import stored
 from astrom3.data.layouts.columns import readable
-from astrom3.data.schema import EMBEDDED, UNLABELLED
 from astrom3.errors import UserError, shown
 from astrom3.files import check_regular, listed, read_mark, replacing
 from astrom3.inference.trained import Encoded, TrainedModel
+from astrom3.modalities.schema import EMBEDDED, UNLABELLED
 from astrom3.typed import check
 
 KEY = b"astrom3"

@@ -19,11 +19,11 @@ import torch
 from astrom3.data.packed import Batch
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.cutouts import BANDS, CutoutReader, GridReader, bands_of_dict, on_grid, three_bands
-from astrom3.data.schema import META_COLS, PHOTO_COLS
 from astrom3.errors import UserError
 from astrom3.inference.observations import Options, Prepared, spectrum_of
 from astrom3.modalities.galaxy_views import PIXELS, SIZE, GalaxyView, Rows, prepare_flux, prepare_images
 from astrom3.modalities.quality import Decision, list_decisions
+from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.modalities.view import Members, View
 
 AXES = {"images": 3, "spectra": 1}  # of one observation in an array

@@ -26,7 +26,6 @@ from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
 from astrom3.data.readers.objects import catalogue_values
 from astrom3.data.readers.systems import flux_of_magnitude, zero_point
 from astrom3.data.readers.tables import USUAL, LightCurveColumns, SpectrumColumns, vacuum_wavelength
-from astrom3.data.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.quality import (
@@ -36,6 +35,7 @@ from astrom3.modalities.quality import (
     check_light_curves,
     list_decisions,
 )
+from astrom3.modalities.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.modalities.view import Members, StoredView, View, views_of
 
 FEATURES = ("missing", "all", "none")

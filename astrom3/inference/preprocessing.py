@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from astrom3 import stored
-from astrom3.data.schema import CLASSES
 from astrom3.errors import UserError, shown
 from astrom3.files import read_json
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import GalaxyView
+from astrom3.modalities.schema import CLASSES
 from astrom3.modalities.view import get_view
 from astrom3.typed import check
 

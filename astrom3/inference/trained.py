@@ -1,4 +1,4 @@
-"""A trained model, ready to use: batches (data/schema.py) in, embeddings and class probabilities out as numpy arrays.
+"""A trained model, ready to use: batches in (modalities/schema.py), embeddings and class probabilities out, in numpy.
 
     model = TrainedModel.load("runs/clip-full-scratch-42")      # a run folder, a model folder or a hub id
     found = model.encode(batch)                                 # Encoded
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from astrom3 import registry
 from astrom3.data.layouts.table import Source
 from astrom3.data.origins import Origin, open_origin
-from astrom3.data.schema import PHOTO_COLS
 from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
 from astrom3.errors import UserError
+from astrom3.hardware import check_device
 from astrom3.inference.batches import joined, magnitudes_or_fluxes, points_of, rows_of, to_device
 from astrom3.inference.confidence import Confidence, read_confidence
 from astrom3.inference.conformal import check_coverage, vouched
@@ -40,10 +40,10 @@ from astrom3.inference.preprocessing import (
 from astrom3.inference.results import Classified, Embedded, Encoded
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import reads_galaxies
+from astrom3.modalities.schema import PHOTO_COLS
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
-from astrom3.training.hardware import check_device
 
 CHUNK = 256  # raw objects that go through the network at once
 __all__ = [

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from astrom3.data.sampler import WINDOW, draw
+from astrom3.draws import WINDOW, draw
 from astrom3.kernel import kernel
 from astrom3.modalities.bands import CheckedBands, check_bands
 from astrom3.modalities.constants import REFERENCE

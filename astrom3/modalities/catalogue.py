@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.data.schema import ABS_COLS, ALL_COLS, COS_COLS, LOG_COLS, META_COLS, PHOTO_COLS, SIN_COLS
 from astrom3.errors import UserError
+from astrom3.modalities.schema import ABS_COLS, ALL_COLS, COS_COLS, LOG_COLS, META_COLS, PHOTO_COLS, SIN_COLS
 from astrom3.stored import Statistics
 from astrom3.typed import check
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from astrom3.data.sampler import draw
+from astrom3.draws import draw
 from astrom3.errors import UserError
 from astrom3.modalities.constants import MAGNITUDES
 from astrom3.modalities.crops import CropSettings

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrom3.data.schema import (
+from astrom3.errors import UserError
+from astrom3.kernel import kernel
+from astrom3.modalities.quality import NOT_FINITE, Checked, check_light_curves, check_spectra, frozen, list_decisions
+from astrom3.modalities.schema import (
     PHOTO_CHANNELS,
     SEQ_LEN,
     SPECTRUM_CHANNELS,
@@ -22,9 +25,6 @@ from astrom3.data.schema import (
     WAVELENGTH_START,
     WAVELENGTH_STEP,
 )
-from astrom3.errors import UserError
-from astrom3.kernel import kernel
-from astrom3.modalities.quality import NOT_FINITE, Checked, check_light_curves, check_spectra, frozen, list_decisions
 
 
 @dataclass(frozen=True)

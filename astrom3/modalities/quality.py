@@ -19,7 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from astrom3.data.schema import (
+from astrom3.files import replacing
+from astrom3.kernel import kernel
+from astrom3.modalities.schema import (
     ALL_COLS,
     META_COLS,
     PHOTO_COLS,
@@ -27,8 +29,6 @@ from astrom3.data.schema import (
     WAVELENGTH_START,
     WAVELENGTH_STEP,
 )
-from astrom3.files import replacing
-from astrom3.kernel import kernel
 
 MIN_POINTS = 10  # of a light curve, after the repairs
 MAX_SPAN = 50_000.0  # days; photographic plates go back 140 years, and the period search takes time with the span

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from astrom3.data.sampler import draw
+from astrom3.draws import draw
 from astrom3.kernel import kernel
 from astrom3.modalities.altered import alter
 from astrom3.modalities.constants import CHANNELS, FEATURES, RING, SCALAR, SCALARS

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from astrom3.data.sampler import WINDOW, draw
-from astrom3.data.schema import PHOTO_COLS
+from astrom3.draws import WINDOW, draw
 from astrom3.kernel import kernel
 from astrom3.modalities.quality import NOT_FINITE, Checked, check_light_curves, frozen
+from astrom3.modalities.schema import PHOTO_COLS
 from astrom3.modalities.truncation import SHORTEST, cut_curves, kept_points
 from astrom3.modalities.view import Arrays, Members, Reader, StoredView, register
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from astrom3.data.sampler import draw
+from astrom3.draws import draw
 
 SHORTEST = 5  # points that are always kept
 CHOSEN = 7  # what a draw is for, beside those of sampler.py, streaming.py and splits.py

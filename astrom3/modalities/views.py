@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from astrom3.data.sampler import WINDOW as WINDOW_DRAW
-from astrom3.data.sampler import draw
-from astrom3.data.schema import PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
+from astrom3.draws import WINDOW as WINDOW_DRAW
+from astrom3.draws import draw
 from astrom3.kernel import kernel
 from astrom3.modalities import astromer_view as windows
 from astrom3.modalities.astromer_masks import HIDDEN, PROBED, TARGET, Fractions, mask_windows
@@ -28,6 +27,7 @@ from astrom3.modalities.preprocess import (
     prepare_spectra,
 )
 from astrom3.modalities.quality import Checked, check_light_curves, check_spectra, frozen
+from astrom3.modalities.schema import PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
 from astrom3.modalities.truncation import cut_curves, kept_points
 from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
 

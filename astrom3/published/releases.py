@@ -58,7 +58,7 @@ def fetch(name: str, cache: Path | None = None) -> Path:
 
 
 def _cache() -> Path:
-    from astrom3.data.store import cache_root
+    from astrom3.places import cache_root
 
     return cache_root() / "weights"
 

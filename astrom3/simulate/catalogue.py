@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from astrom3.data.schema import CLASSES
+from astrom3.modalities.schema import CLASSES
 from astrom3.simulate import colours
 from astrom3.simulate.populations import Stars
 

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3.data.schema import SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.data.splits import make_splits
 from astrom3.data.writer import name_written, output_folder
 from astrom3.errors import UserError
 from astrom3.files import carry_over, remove_leftovers, temporary_folder
 from astrom3.locks import sole_maker
+from astrom3.modalities.schema import SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.workers import pool as worker_pool
 from astrom3.workers import terminable
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from astrom3.data.schema import CLASSES, PHOTO_COLS
 from astrom3.modalities.features import light_curve_features
+from astrom3.modalities.schema import CLASSES, PHOTO_COLS
 
 ZERO_POINT = 3.836e6  # mJy of V = 0 in ASAS-SN
 YEAR = 365.25

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrom3.data.schema import CLASSES
+from astrom3.modalities.schema import CLASSES
 from astrom3.simulate.colours import v_minus_k_of_giants
 
 COUNTS = {

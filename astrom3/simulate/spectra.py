@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from astrom3.data.schema import CLASSES
+from astrom3.modalities.schema import CLASSES
 from astrom3.simulate.populations import SUN
 
 PIXELS = 3909

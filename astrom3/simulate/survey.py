@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.errors import UserError
 from astrom3.locks import sole_maker
+from astrom3.modalities.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.simulate import catalogue, lightcurves, populations, spectra
 from astrom3.workers import pool as worker_pool
 from astrom3.workers import terminable

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from astrom3.data.schema import UNLABELLED
+from astrom3.modalities.schema import UNLABELLED
 from astrom3.tasks.distributed import sum_over_ranks
 from astrom3.tasks.metrics import classification_scores
 from astrom3.tasks.task import TrainingModule, at_least_float32

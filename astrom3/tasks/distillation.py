@@ -87,7 +87,7 @@ class DistillationModule(TrainingModule):
 
     def configure_model(self) -> None:
         """Teacher and student are spread over the devices, where the strategy wants it (trainer=fsdp)."""
-        from astrom3.training.sharding import is_sharded, shard
+        from astrom3.tasks.sharding import is_sharded, shard
 
         if self.device_mesh is None or is_sharded(self):
             return

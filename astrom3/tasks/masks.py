@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from astrom3.data.sampler import draw
+from astrom3.draws import draw
 from astrom3.errors import UserError
 
 TOKEN_DRAW = 9  # purpose of draws, beside those of data/sampler.py and of the views

@@ -8,10 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from astrom3 import registry
-from astrom3.data.schema import META_COLS, PHOTO_COLS
 from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.towers import compile_encoders
 from astrom3.errors import UserError
+from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.tasks.classification import balanced_weights
 from astrom3.tasks.regression import train_statistics
 

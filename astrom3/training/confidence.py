@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.data.schema import UNLABELLED
 from astrom3.inference.confidence import CONFIDENCE, Calibration, Confidence
 from astrom3.inference.conformal import measure_sets, needed, spread, vouched
 from astrom3.inference.early import check_model, early_calibrations
@@ -23,6 +22,7 @@ from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.novelty import Novelty
 from astrom3.inference.temperature import calibration
 from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.schema import UNLABELLED
 
 log = logging.getLogger(__name__)
 COVERAGE = 0.9  # that the report of a run is about

@@ -17,10 +17,10 @@ from astrom3.published import astrom3 as published
 from astrom3.published import native
 from astrom3.tasks import regression
 from astrom3.tasks.classification import ClassificationModule
+from astrom3.tasks.sharding import is_sharded, load_whole
 from astrom3.training import confidence
 from astrom3.training.checkpoints import check_weights, load_weights
 from astrom3.training.run import BEST, INFO, METRICS, describe_data
-from astrom3.training.sharding import is_sharded, load_whole
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from astrom3.data.datamodule import progress
 from astrom3.data.kept import FOLDER, PIECE, KeptOutputs, KeptReader, compute, weights_key
 from astrom3.data.packed import PackedSplit
-from astrom3.data.schema import PREPROCESSING_VERSION
-from astrom3.data.store import cache_root
 from astrom3.encoders.towers import FEATURES, TOKENS, Classifier, MultimodalModel
 from astrom3.errors import UserError
+from astrom3.modalities.schema import PREPROCESSING_VERSION
+from astrom3.places import cache_root
 from astrom3.published.native import describe
 
 log = logging.getLogger(__name__)

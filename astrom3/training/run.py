@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from astrom3 import files, stored
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder
+from astrom3.hardware import first_process
 from astrom3.locks import sole_writer
 from astrom3.registry import read_stored
 from astrom3.typed import check
@@ -221,17 +222,6 @@ def failure_recorded(run: Path) -> Iterator[None]:
 
 def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-
-
-def first_process() -> bool:
-    """Whether this is the first of a run's processes, over all nodes.
-
-    torchrun and the launcher set RANK; Lightning sets LOCAL_RANK for the processes that it starts itself.
-    """
-    env = os.environ
-    if "RANK" in env:
-        return int(env["RANK"]) == 0
-    return int(env.get("LOCAL_RANK", 0)) == 0 and int(env.get("NODE_RANK", 0)) == 0
 
 
 def check_processes(trainer: Any) -> None:

@@ -330,8 +330,8 @@ def prepare(cfg: DictConfig) -> None:
     from astrom3 import registry
 
     registry.instantiate(cfg.init.start, cfg.allow).check()
+    from astrom3.hardware import quieten
     from astrom3.training.build import build
-    from astrom3.training.hardware import quieten
 
     quieten()
     build(cfg, cfg.allow)

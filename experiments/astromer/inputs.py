@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from astrom3.data.layouts import open_source
 from astrom3.data.packed import PackedSplit
-from astrom3.data.schema import PHOTO_COLS
 from astrom3.data.store import open_store
 from astrom3.encoders.astromer import pooled
 from astrom3.modalities import astromer_view
+from astrom3.modalities.schema import PHOTO_COLS
 
 log = logging.getLogger(__name__)
 BATCH = 64  # windows

@@ -29,7 +29,7 @@ def random_windows(n: int) -> dict[str, torch.Tensor]:
 def networks(ours: bool, version: int) -> torch.nn.Module:
     """Ours with its reconstruction head, or the plain variant with the same weights, in the published size."""
     from astrom3.encoders.astromer import MaskedAstromer
-    from astrom3.training.hardware import keep_memory
+    from astrom3.hardware import keep_memory
     from experiments.bench import plain_astromer
 
     torch.manual_seed(0)

@@ -161,7 +161,7 @@ def autocast(device: str, precision: str) -> Iterator[None]:
 
 def setting(ours: bool, model: str, batch: int, device: str, compiled: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
     from astrom3.encoders.cpu import accelerate
-    from astrom3.training.hardware import keep_memory
+    from astrom3.hardware import keep_memory
 
     torch.manual_seed(0)
     if ours and device == "cpu":

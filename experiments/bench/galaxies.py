@@ -219,7 +219,7 @@ def pairs(ours: bool, objects: int, batch: int = 64, **_: Any) -> Case:
 
 
 def keep(device: str) -> None:
-    from astrom3.training.hardware import keep_memory
+    from astrom3.hardware import keep_memory
 
     if device == "cpu":
         keep_memory()

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from astrom3.data.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS
-from astrom3.data.store import cache_root
 from astrom3.encoders.informer import sinusoidal_positions
 from astrom3.modalities.catalogue import transform
+from astrom3.modalities.schema import ALL_COLS, CLASSES, META_COLS, PHOTO_COLS
+from astrom3.places import cache_root
 
 
 class PlainAttention(nn.Module):

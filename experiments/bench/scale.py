@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
-from astrom3.data.store import cache_root
+from astrom3.modalities.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
+from astrom3.places import cache_root
 
 SIZES = (25_000, 50_000, 100_000, 200_000)
 PART = 4096  # objects

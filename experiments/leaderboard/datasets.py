@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.data.schema import PHOTO_COLS
+from astrom3.modalities.schema import PHOTO_COLS
 from experiments.leaderboard.surveys import BOTH, SEEDS, RawSurvey, catalogue_values, flux_curve, splits
 from experiments.leaderboard.tasks import ASAS, CATALINA
 

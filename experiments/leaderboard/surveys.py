@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.data.schema import ALL_COLS, PHOTO_COLS
 from astrom3.errors import UserError
+from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS
 from experiments.leaderboard.progress import progress
 
 log = logging.getLogger(__name__)

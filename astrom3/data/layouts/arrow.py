@@ -25,9 +25,9 @@ from astrom3.data.layouts.ours import ObjectTable, drawn_split, read_json
 from astrom3.data.layouts.pairs import is_pairs, open_pairs
 from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Source, Table
-from astrom3.data.schema import OBJECT_SCHEMA, SPLITS
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import OBJECT_SCHEMA, SPLITS
 
 log = logging.getLogger(__name__)
 SPLITS_FILE = "dataset_dict.json"

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from astrom3.data.layouts.parquet import ParquetTable, numbers
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Table
-from astrom3.data.schema import ALL_COLS, UNLABELLED
 from astrom3.errors import UserError
 from astrom3.modalities.galaxy_views import (
     MISSHAPEN,
@@ -28,6 +27,7 @@ from astrom3.modalities.galaxy_views import (
     prepare_flux,
     prepare_images,
 )
+from astrom3.modalities.schema import ALL_COLS, UNLABELLED
 from astrom3.modalities.view import StoredView, stored_view
 
 AT_ONCE = 64  # objects decoded at a time: 18 MB of images

@@ -33,7 +33,12 @@ from astrom3.data.layouts.parquet import (
     unnest,
 )
 from astrom3.data.layouts.table import Catalogue, Source
-from astrom3.data.schema import (
+from astrom3.errors import UserError
+from astrom3.kernel import kernel
+from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.preprocess import LightCurves, Spectra
+from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
+from astrom3.modalities.schema import (
     ALL_COLS,
     CLASSES,
     META_COLS,
@@ -43,11 +48,6 @@ from astrom3.data.schema import (
     UNLABELLED,
     WAVELENGTH_COUNT,
 )
-from astrom3.errors import UserError
-from astrom3.kernel import kernel
-from astrom3.modalities.catalogue import COLUMN, Normaliser
-from astrom3.modalities.preprocess import LightCurves, Spectra
-from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
 from astrom3.modalities.view import StoredView
 
 log = logging.getLogger(__name__)

@@ -28,9 +28,9 @@ from astrom3.data.layouts.ours import (
 )
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare
 from astrom3.data.layouts.table import Catalogue, Source, Table
-from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.schema import ALL_COLS
 from astrom3.modalities.view import StoredView
 
 KIND = "light curves"

@@ -20,11 +20,11 @@ from astrom3.data.layouts.columns import ColumnFile, readable
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, text_column
 from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Catalogue, Source, Table
-from astrom3.data.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.data.splits import FRACTIONS, split_80_10_10
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import possible
+from astrom3.modalities.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.modalities.view import StoredView
 from astrom3.typed import check
 

@@ -19,8 +19,8 @@ from astrom3.data.fingerprint import quick_fingerprint
 from astrom3.data.layouts.columns import ColumnFile, ParquetFile
 from astrom3.data.layouts.galaxy_rows import FILES, ParquetGalaxies, plain_catalogue
 from astrom3.data.layouts.table import Catalogue, Source, Table
-from astrom3.data.schema import SPLITS, SUB_FRACTION
 from astrom3.errors import UserError
+from astrom3.modalities.schema import SPLITS, SUB_FRACTION
 
 IDS = ("targetid", "object_id", "TARGETID")  # the first that is there
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}

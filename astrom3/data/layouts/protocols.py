@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
-from astrom3.data.schema import SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.data.splits import SHOTS_PER_VALIDATION, Protocol, cap_subset, fold_splits, shot_members
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.modalities.view import StoredView
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from astrom3.data.layouts.parquet import ROWS_AT_ONCE, prepare
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.raw import SPLIT_FILES, RawDataset, RawSplit
-from astrom3.data.schema import SPLITS
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision
+from astrom3.modalities.schema import SPLITS
 from astrom3.modalities.view import StoredView, stored_view
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.data.schema import ALL_COLS
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision, list_decisions
+from astrom3.modalities.schema import ALL_COLS
 from astrom3.modalities.view import StoredView
 
 

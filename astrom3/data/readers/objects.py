@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.data.readers.tables import read_table
-from astrom3.data.schema import ALL_COLS, CLASSES
 from astrom3.errors import UserError
 from astrom3.modalities.quality import Decision
+from astrom3.modalities.schema import ALL_COLS, CLASSES
 
 # Columns that follow from others where a table does not give them: name -> (of which, how).
 DERIVED = {

@@ -33,8 +33,8 @@ from astrom3.data.readers import (
 )
 from astrom3.data.readers.lamost import read_lamost
 from astrom3.data.readers.tables import check_names
-from astrom3.data.schema import ALL_COLS, SPLITS
 from astrom3.errors import UserError
+from astrom3.modalities.schema import ALL_COLS, SPLITS
 
 SPLIT_FILES = dict(zip(SPLITS, ("train.csv", "val.csv", "test.csv"), strict=True))
 DAT_COLUMNS = ("HJD", "MAG", "MAG_ERR", "FLUX", "FLUX_ERR")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 import warnings
 from typing import Any
@@ -11,10 +12,20 @@ from typing import Any
 import torch
 
 from astrom3.errors import UserError
-from astrom3.training.run import first_process
 
 M_TRIM_THRESHOLD = -1  # mallopt(3)
 M_MMAP_MAX = -4
+
+
+def first_process() -> bool:
+    """Whether this is the first of a run's processes, over all nodes.
+
+    torchrun and the launcher set RANK; Lightning sets LOCAL_RANK for the processes that it starts itself.
+    """
+    env = os.environ
+    if "RANK" in env:
+        return int(env["RANK"]) == 0
+    return int(env.get("LOCAL_RANK", 0)) == 0 and int(env.get("NODE_RANK", 0)) == 0
 
 
 def check_device(device: str) -> None:

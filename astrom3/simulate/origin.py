@@ -1,0 +1,74 @@
+"""The simulated survey as an origin of data (data=simulated): made once, then read like any folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from astrom3.data.layouts import Source, open_source
+from astrom3.errors import UserError, shown
+from astrom3.places import cache_root
+from astrom3.registry import constructible
+
+log = logging.getLogger(__name__)
+
+
+@constructible
+@dataclass(frozen=True)
+class Simulated:
+    """The simulated survey, made once under `root` (default: the cache folder). Never stands in for real data.
+
+    survey: "stars", or "galaxies" or "macho" (light curves in magnitudes), of which none lacks an observation and no
+    label is swapped.
+    """
+
+    n_objects: int = 21440
+    seed: int = 0
+    root: str | Path | None = None
+    missing_spectra: float = 0.0
+    missing_light_curves: float = 0.0
+    swapped_labels: float = 0.0
+    survey: str = "stars"
+
+    def open(self, sub: str, seed: int) -> Source:
+        shares: dict[str, Any] = {
+            "missing_spectra": self.missing_spectra,
+            "missing_light_curves": self.missing_light_curves,
+            "swapped_labels": self.swapped_labels,
+        }
+        version, write = self._survey({key: value for key, value in shares.items() if value})
+        name = f"simulated-v{version}-{self.n_objects}-{self.seed}"
+        if self.survey != "stars":
+            name = f"simulated-{self.survey}-v{version}-{self.n_objects}-{self.seed}"
+        name += "".join(f"-{key}-{value:g}" for key, value in shares.items() if value)
+        folder = (Path(self.root).expanduser() if self.root else cache_root() / "simulated") / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # the writer renames a finished folder: what is there is whole
+            if not (folder / "dataset.json").is_file():
+                log.info("Simulating a survey of %d objects into %s", self.n_objects, shown(folder))
+                write(folder)
+        return open_source(folder, sub, seed)
+
+    def _survey(self, shares: Mapping[str, Any]) -> tuple[int, Callable[[Path], Any]]:
+        """Version of the chosen simulation, and what writes it to a folder. shares: those that are not 0."""
+        if self.survey == "stars":
+            from astrom3.simulate.survey import VERSION, simulate
+
+            return VERSION, partial(simulate, n_objects=self.n_objects, seed=self.seed, **shares)
+        if self.survey not in ("galaxies", "macho"):
+            raise UserError(f"data.survey={self.survey} does not exist: it is one of stars, galaxies, macho")
+        if shares:
+            raise UserError(f"data.{next(iter(shares))} belongs to data.survey=stars: leave it away")
+        if self.survey == "macho":
+            from astrom3.simulate import macho
+
+            return macho.GENERATOR_VERSION, partial(macho.write, objects=self.n_objects, seed=self.seed)
+        from astrom3.simulate.galaxies.survey import GENERATOR_VERSION, write
+
+        return GENERATOR_VERSION, partial(write, objects=self.n_objects, seed=self.seed)
