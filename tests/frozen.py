@@ -28,6 +28,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import processes
 import pyarrow.parquet as pq
 import torch
 from data_files import write_current, write_first
@@ -243,7 +244,7 @@ def command(verb: str, *overrides: str, cwd: Path, cache: Path) -> subprocess.Co
     environment = os.environ | {"ASTROM3_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     root = str(Path(astrom3.__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
+    return processes.run(
         [sys.executable, "-m", f"astrom3.{verb}", *overrides],
         cwd=cwd,
         env=environment,

@@ -1,15 +1,83 @@
-"""Real training processes that start at once: forked from a server that has imported everything already."""
+"""Real processes that start at once: forked from a server that has imported torch and Lightning already.
 
+`run_module` is `python -m <module>` without the five seconds of imports. What must be seen to start from nothing
+(an installed wheel, the list of imported modules) starts from nothing in its test.
+"""
+
+import atexit
 import multiprocessing
 import os
+import runpy
+import shlex
+import subprocess
 import sys
+import tempfile
 import time
+import warnings
+from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["lightning", "torch.distributed", "astrom3.train", "astrom3.cli.config", "astrom3.tasks.contrastive",
-     "astrom3.training.build", "astrom3.training.evaluation", "astrom3.data.datamodule", "processes"]
+     "astrom3.training.build", "astrom3.training.evaluation", "astrom3.data.datamodule", "processes",
+     "matplotlib.pyplot", "sklearn.linear_model", "sklearn.ensemble", "pyarrow.parquet", "numba", "torchmetrics"]
 )  # fmt: skip
+
+
+def run_module(module, *arguments, cwd=None, env=None, timeout=600):
+    """What `python -m module arguments` does: a subprocess.CompletedProcess with its status and its output as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "stdout"
+        err = Path(folder) / "stderr"
+        command = [module, *map(str, arguments)]
+        where = str(cwd or Path.cwd())
+        process = CONTEXT.Process(target=as_main, args=(command, where, dict(env or os.environ), str(out), str(err)))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(command, timeout)
+        text = [path.read_text(errors="replace") if path.exists() else "" for path in (out, err)]
+        return subprocess.CompletedProcess(command, process.exitcode, *text)
+
+
+def run(command, check=False, capture_output=True, text=True, **given):
+    """subprocess.run of [sys.executable, "-m", module, ...], by run_module, its output always captured as text."""
+    assert command[:2] == [sys.executable, "-m"], command
+    done = run_module(*command[2:], **given)
+    if check:
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done
+
+
+def run_command(command, cwd, env):
+    """A line of a README: `python -m module ...` by run_module, anything else by the shell."""
+    words = shlex.split(command)
+    if words[:2] == ["python", "-m"] and not set(words) & {"|", "&&", ">", ";"} and "$" not in command:
+        return run_module(*words[2:], cwd=cwd, env=env)
+    return subprocess.run(command, shell=True, cwd=cwd, env=env, capture_output=True, text=True)
+
+
+def as_main(command, folder, environment, out, err):
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    streams = []
+    for number, path in ((1, out), (2, err)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        streams.append(os.fdopen(number, "w", buffering=1))
+    sys.stdout, sys.stderr = streams
+    module, *sys.argv[1:] = command
+    sys.argv[0] = module
+    sys.path.insert(0, folder)
+    warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
 def training(overrides, output):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import processes
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -316,13 +317,13 @@ def runs(tmp_path_factory):
     environment = os.environ | {"ASTROM3_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "astrom3.train", "-m", "mode=clip,all", "size=tiny", "trainer=cpu", "epochs=2",
                "optim.lr=0.003", f"root={root}", *OPTIONS]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    processes.run(command, check=True, capture_output=True, env=environment)
     return root, environment
 
 
 def analyse(runs, *options):
     command = [sys.executable, "-m", "astrom3.analyse", *OPTIONS, *options]
-    return subprocess.run(command, capture_output=True, text=True, env=runs[1], cwd=runs[0])
+    return processes.run(command, capture_output=True, text=True, env=runs[1], cwd=runs[0])
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +414,7 @@ def test_embeddings_on_disk_are_analysed_without_data_or_model(runs, pretrained)
     command = [sys.executable, "-m", "astrom3.analyse", "data=local", "data.path=nowhere", "embeddings=a/embeddings",
                "other=b/embeddings", "out=c", "what=[retrieval,outliers,compare,attention]",
                f"swapped={swapped}"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=runs[1], cwd=runs[0])
+    done = processes.run(command, capture_output=True, text=True, env=runs[1], cwd=runs[0])
     assert done.returncode == 0, done.stderr[-3000:]
     numbers = json.loads((runs[0] / "c" / "analysis.json").read_text())
     assert set(numbers["left_out"]) == {"attention"}
@@ -465,6 +466,6 @@ def test_without_the_package_all_but_the_map_is_made(tmp_path):
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
-    done = subprocess.run([sys.executable, "-m", "astrom3.analyse", *options], capture_output=True, text=True,
+    done = processes.run([sys.executable, "-m", "astrom3.analyse", *options], capture_output=True, text=True,
                           cwd=tmp_path)  # fmt: skip
     assert done.returncode == 2 and answer in done.stderr and "Traceback" not in done.stderr

@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 
@@ -93,9 +93,7 @@ def test_any_of_the_targets_of_a_row_is_enough():
 @pytest.mark.slow
 def test_rows_come_out_of_the_command(tmp_path):
     command = [sys.executable, "-m", "experiments.bench", "small", "only=meta training step, f32", f"out={tmp_path}"]
-    subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"ASTROM3_CACHE": str(tmp_path)}
-    )
+    processes.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"ASTROM3_CACHE": str(tmp_path)})
     found = json.loads((tmp_path / "bench-cpu-small.json").read_text())
     assert len(found["rows"]) == 1 and all(r["ratio"]["median"] > 0 and r["gflops"] > 0 for r in found["rows"])
     text = (tmp_path / "bench-cpu-small.md").read_text()
@@ -103,5 +101,5 @@ def test_rows_come_out_of_the_command(tmp_path):
 
 
 def test_an_unknown_word_is_answered():
-    done = subprocess.run([sys.executable, "-m", "experiments.bench", "huge"], cwd=ROOT, capture_output=True, text=True)
+    done = processes.run([sys.executable, "-m", "experiments.bench", "huge"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("bench: huge is not known")

@@ -7,6 +7,7 @@ import time
 from itertools import product
 from pathlib import Path
 
+import processes
 import pytest
 from omegaconf import OmegaConf
 
@@ -130,7 +131,7 @@ def test_mistake_is_named(overrides, message):
 def test_command_line_answers_in_five_seconds_without_a_traceback(arguments, tmp_path):
     start = time.monotonic()
     command = [sys.executable, "-m", "astrom3.train", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = processes.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert time.monotonic() - start < 5
     assert done.stderr.startswith("astrom3 train: ") and done.stderr.count("\n") == 1
@@ -148,14 +149,14 @@ def test_importing_the_package_and_the_models_needs_neither_hydra_nor_lightning(
 
 def test_a_verb_leaves_nothing_behind_but_what_it_was_asked_for(tmp_path):
     command = [sys.executable, "-m", "astrom3.simulate", "out=survey", "objects=40", "workers=1"]
-    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    processes.run(command, check=True, cwd=tmp_path, capture_output=True)
     assert [p.name for p in tmp_path.iterdir()] == ["survey"]
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "convert", "simulate", "report", "tune"])
 def test_every_verb_prints_its_configuration_and_its_help(verb, tmp_path):
     for flags, answer in ((["--cfg", "job"], ": "), (["--help"], "powered by Hydra")):
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, "-m", f"astrom3.{verb}", *flags], capture_output=True, text=True, cwd=tmp_path
         )
         assert done.returncode == 0 and answer in done.stdout, done.stderr

@@ -12,6 +12,7 @@ import time as clock
 from pathlib import Path
 
 import numpy as np
+import processes
 import pyarrow.parquet as pq
 import pytest
 from raw_layout import build_raw, lamost_arrays, lamost_bytes
@@ -341,7 +342,7 @@ def test_mistakes_on_the_command_line_are_one_sentence_and_status_2(tmp_path):
         f"out={tmp_path}/out",
         "light_curve=lc",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = processes.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (
         done.returncode == 2
         and done.stderr.strip().endswith("none.csv: no such file")

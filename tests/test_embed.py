@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import processes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -38,7 +39,7 @@ def command(place, out, *options):
 
 
 def embed(place, out, *options, **environment):
-    done = subprocess.run(command(place, out, *options), capture_output=True, text=True,
+    done = processes.run(command(place, out, *options), capture_output=True, text=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return Embeddings.read(out)
@@ -147,7 +148,7 @@ def test_two_workers_of_ray_make_the_same_files(place, whole):
 def test_a_folder_of_something_else_is_refused_by_name(place, whole):
     copy = place / "copy"
     shutil.copytree(whole[0], copy)
-    done = subprocess.run(command(place, copy, "part=16"), capture_output=True, text=True)
+    done = processes.run(command(place, copy, "part=16"), capture_output=True, text=True)
     assert done.returncode == 2 and "embeddings of another part" in done.stderr
     embed(place, copy, "part=16", "overwrite=true")
     assert len(list(copy.glob("train-*.parquet"))) < len(list(whole[0].glob("train-*.parquet")))
@@ -161,7 +162,7 @@ def test_a_folder_of_something_else_is_refused_by_name(place, whole):
     (["modle=x"], "there is no key modle: did you mean"),
 ])  # fmt: skip
 def test_mistakes_are_answered_in_a_sentence(options, message, place):
-    done = subprocess.run(command(place, place / "none", *options), capture_output=True, text=True)
+    done = processes.run(command(place, place / "none", *options), capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 

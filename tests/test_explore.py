@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import processes
 import pytest
 from browser import Browser, executable, outside
 from data_files import make_rows, write_current, write_first, write_ours
@@ -316,7 +317,7 @@ def test_what_quantising_costs():
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
-    done = subprocess.run([sys.executable, "-m", "astrom3.explore", *options], capture_output=True, text=True,
+    done = processes.run([sys.executable, "-m", "astrom3.explore", *options], capture_output=True, text=True,
                           cwd=tmp_path)  # fmt: skip
     assert done.returncode == 2 and answer in done.stderr and "Traceback" not in done.stderr
 

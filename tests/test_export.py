@@ -8,6 +8,7 @@ import uuid
 
 import numpy as np
 import onnxruntime
+import processes
 import pytest
 import torch
 from hub_server import serve
@@ -179,12 +180,12 @@ def run(tmp_path_factory):
     environment = os.environ | {"ASTROM3_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "astrom3.train", "mode=photo", "size=tiny", "trainer=cpu", "epochs=1",
                "data=simulated", "data.objects=200", f"root={root}/runs"]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    processes.run(command, check=True, capture_output=True, env=environment)
     return root / "runs" / "photo-full-scratch-42", environment
 
 
 def call(arguments, **given):
-    return subprocess.run([sys.executable, "-m", "astrom3.export", *arguments], capture_output=True, text=True, **given)
+    return processes.run([sys.executable, "-m", "astrom3.export", *arguments], capture_output=True, text=True, **given)
 
 
 @pytest.mark.slow

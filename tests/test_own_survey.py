@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from processes import run_command
 from test_readme import commands
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,9 +31,11 @@ def test_the_guide(tmp_path):
     }  # fmt: skip
     for kind, text in SNIPPETS:
         for command in [text] if kind == "python" else commands(text):
-            words = [sys.executable, "-c", command] if kind == "python" else shrink(command)
-            done = subprocess.run(words, shell=kind == "bash", cwd=tmp_path, env=environment, capture_output=True,
-                                  text=True)  # fmt: skip
+            if kind == "python":
+                program = [sys.executable, "-c", command]
+                done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True)
+            else:
+                done = run_command(shrink(command), tmp_path, environment)
             assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     n = len((tmp_path / "mine" / "stars.csv").read_text().splitlines()) - 1
     table = pq.read_table(tmp_path / "my_embeddings")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from data_files import make_rows, write_current
 from hub_server import serve
+from processes import run_command, run_module
 
 ROOT = Path(__file__).resolve().parents[1]
 SNIPPETS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -75,14 +76,13 @@ def test_snippet(number, folder, environment):
         if command.startswith("make "):
             assert subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, capture_output=True).returncode == 0
             continue
-        done = subprocess.run(shrink(command), shell=True, cwd=folder, env=environment, capture_output=True, text=True)
+        done = run_command(shrink(command), folder, environment)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
 @pytest.mark.slow
 def test_the_demo_runs_and_draws(tmp_path):
-    command = [sys.executable, "-m", "experiments.demo", "data.objects=200", "epochs=1", f"root={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_module("experiments.demo", "data.objects=200", "epochs=1", f"root={tmp_path}", cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Simulated data" in done.stdout
     assert all((tmp_path / p).stat().st_size > 5000 for p in ("demo.png", "survey.png", "galaxies.png"))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import processes
 import pytest
 from omegaconf import OmegaConf
 from scipy import stats
@@ -122,7 +123,7 @@ def test_the_command_line_takes_the_folder_alone_and_needs_no_torch(runs, tmp_pa
     assert {p.name for p in (runs / "report").glob("[!.]*")} == {
         "report.md", "report.csv", "runs.csv", "report.tex", "report.png"}  # fmt: skip
     assert list(tmp_path.iterdir()) == [runs]
-    nothing = subprocess.run([sys.executable, "-m", "astrom3.report", "nowhere"], capture_output=True, text=True)
+    nothing = processes.run([sys.executable, "-m", "astrom3.report", "nowhere"], capture_output=True, text=True)
     assert nothing.returncode == 2 and "nowhere is not a folder" in nothing.stderr
 
 

@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import processes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -277,7 +278,7 @@ def test_without_the_extra_one_sentence(place):
 
 
 def search(place, *options, index="index"):
-    return subprocess.run([sys.executable, "-m", "astrom3.search", f"index={place}/{index}", *options], cwd=place,
+    return processes.run([sys.executable, "-m", "astrom3.search", f"index={place}/{index}", *options], cwd=place,
                           capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
 
 

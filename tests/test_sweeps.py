@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 
 from astrom3.cli import verbs as cli
@@ -125,7 +126,7 @@ def test_the_grid_refuses_a_typing_error_before_the_first_run(tmp_path):
 @pytest.mark.slow
 def test_packed_runs_share_workers_and_a_failed_one_stops_nothing(tmp_path):
     command = ["-m", "hydra/launcher=packed", *TINY, "mode=meta", "seed=42,0", "init=scratch,clip", f"root={tmp_path}"]
-    done = subprocess.run([sys.executable, "-m", "astrom3.train", *command], capture_output=True, text=True)
+    done = processes.run([sys.executable, "-m", "astrom3.train", *command], capture_output=True, text=True)
     assert done.returncode == 2
     assert "2 of 4 runs failed" in done.stderr and done.stderr.count("holds no finished CLIP run") == 2, done.stderr
     assert finished(tmp_path) == ["meta-full-scratch-0", "meta-full-scratch-42"]
@@ -149,7 +150,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path):
         assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
         assert how == signal.SIGKILL or said.strip().splitlines()[-1] == "astrom3 train: interrupted"
     first = (tmp_path / "meta-full-scratch-42" / "metrics.json").stat().st_mtime_ns
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert finished(tmp_path) == [f"meta-full-scratch-{seed}" for seed in (0, 42, 66)]
     assert (tmp_path / "meta-full-scratch-42" / "metrics.json").stat().st_mtime_ns == first
@@ -161,7 +162,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path):
 @pytest.mark.slow
 def test_the_grid_in_local_jobs_waits_for_the_first_stage(tmp_path):
     command = ["tiny", "hydra/launcher=local", "mode=meta", "sub=full,sub10", "init=clip", "seed=42"]
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "experiments.grid", *command, f"root={tmp_path}", "data.objects=240"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip

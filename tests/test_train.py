@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import processes
 import pytest
 import torch
 
@@ -76,7 +77,7 @@ def test_fine_tuning_starts_from_the_clip_run_of_the_same_seed(tmp_path):
 def test_a_missing_clip_run_is_said_before_anything_heavy_is_imported(tmp_path):
     command = [sys.executable, "-m", "astrom3.train", "mode=photo", "init=clip", "seed=0"]
     start = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = processes.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "runs/clip-full-scratch-0 holds no finished CLIP run" in done.stderr
     assert time.monotonic() - start < 5
 
@@ -167,7 +168,7 @@ def test_a_killed_process_goes_on_with_the_same_command(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = subprocess.run([*command[:-2], "epochs=400", "early_stopping.patience=400"], capture_output=True, text=True)
+    done = processes.run([*command[:-2], "epochs=400", "early_stopping.patience=400"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "resume" in done.stdout + done.stderr
     epochs = [int(r["epoch"]) for r in csv.DictReader(table.open())]
@@ -182,7 +183,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
             *(f"encoders.{m}.dropout=0.0" for m in ("photometry", "spectra", "metadata"))]  # fmt: skip
     for name, extra in (("one", []), ("two", ["trainer=ddp", "trainer.accelerator=cpu"])):
         command = [sys.executable, "-m", "astrom3.train", *same, *extra, f"root={tmp_path / name}"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     folders = [tmp_path / n / "clip-full-scratch-42" for n in ("one", "two")]
     tables = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in folders]
@@ -197,7 +198,7 @@ def test_unreachable_hub_names_the_two_ways_out_and_never_simulates(tmp_path):
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin",
                    "ASTROM3_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}  # fmt: skip
     command = [sys.executable, "-m", "astrom3.train", "mode=clip", "sub=full"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = processes.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert "data=local data.path=" in last and "data=simulated" in last
