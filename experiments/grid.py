@@ -25,7 +25,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from astrom3 import launch
-from astrom3.cli import config
+from astrom3.cli import config, sweeps
 from astrom3.cli import verbs as cli
 from astrom3.errors import UserError
 
@@ -49,7 +49,7 @@ def grid(arguments: list[str]) -> None:
     axes = {name: given.pop(name, values).split(",") for name, values in AXES.items()}
     axes["mode"] = [mode for mode in axes["mode"] if mode != "clip"]  # the first stage
     rest = [f"{key}={value}" for key, value in given.items()]
-    launcher = config.launcher_of(rest)
+    launcher = sweeps.launcher_of(rest)
     check(axes, rest)
     root = Path(given.get("root", "runs"))
     runs = all_runs(axes)
@@ -57,7 +57,7 @@ def grid(arguments: list[str]) -> None:
         raise UserError("there is nothing to train: init=scratch needs no pre-training, and there is no other mode")
     before = [run for run in runs if finished(root, run)]
     say(f"{len(runs)} runs, {len(before)} of them finished already")
-    if launcher in config.CLUSTERS:
+    if launcher in sweeps.CLUSTERS:
         failed = in_jobs(axes, rest, root, "wait" in words)
     else:
         failed = in_sweeps(axes, rest)
@@ -74,7 +74,7 @@ def grid(arguments: list[str]) -> None:
 def check(axes: dict[str, list[str]], rest: list[str]) -> None:
     """Every value of every axis and all the rest, before the first run."""
     for overrides in stages(axes):
-        for choice in config.sweep_choices(config.quote_groups([*overrides, *rest])):
+        for choice in sweeps.sweep_choices(config.quote_groups([*overrides, *rest])):
             config.compose(choice)
 
 
@@ -127,8 +127,8 @@ def plan(axes: dict[str, list[str]], rest: list[str], root: Path) -> tuple[list[
     pre-training. With several devices a job is one run, all its processes in step.
     """
     overrides = [o for o in rest if not o.startswith("hydra")]
-    choice = config.sweep_choices(config.quote_groups([*stages(axes)[-1], *rest]))[0]
-    config.check_sweep([config.compose(choice)], config.launcher_of(rest), runs=1)
+    choice = sweeps.sweep_choices(config.quote_groups([*stages(axes)[-1], *rest]))[0]
+    sweeps.check_sweep([config.compose(choice)], sweeps.launcher_of(rest), runs=1)
     settings = launcher_settings(choice)
     alone = settings["tasks_per_node"] * settings["nodes"] > 1
 

@@ -151,7 +151,8 @@ def test_every_epoch_has_its_order_and_is_resumed_exactly(form, request):
 
 
 def test_ranks_and_workers_share_the_rows(pairs):
-    from astrom3.data.streaming import StreamDataset, StreamingLoader
+    from astrom3.data.streaming import StreamDataset
+    from astrom3.data.streaming_loader import StreamingLoader
 
     split = module(pairs).splits["train"]
     seen = []

@@ -21,7 +21,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from astrom3.cli import config, wall
+from astrom3.cli import config, sweeps, wall
 from astrom3.errors import UserError
 from astrom3.files import left_by_the_dead, maker
 
@@ -88,10 +88,10 @@ def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str
 
 
 def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[str]) -> None:
-    runs = config.sweep_runs(overrides)
-    launcher = config.launcher_of(overrides)
-    choices = [config.compose(choice, name) for choice in config.sweep_choices(overrides)]
-    config.check_sweep(choices, launcher, len(runs))
+    runs = sweeps.sweep_runs(overrides)
+    launcher = sweeps.launcher_of(overrides)
+    choices = [config.compose(choice, name) for choice in sweeps.sweep_choices(overrides)]
+    sweeps.check_sweep(choices, launcher, len(runs))
     outcomes = Outcomes(Path(choices[0].get("root", tempfile.gettempdir())).absolute(), len(runs))
     outcomes.remove_leftovers()
 

@@ -26,7 +26,8 @@ from astrom3.data.packed import PackedSplit
 from astrom3.data.resident import ResidentSplit, can_reside, fits
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.store import Progress, Store, open_store
-from astrom3.data.streaming import StreamDataset, StreamingLoader, StreamSplit
+from astrom3.data.streaming import StreamDataset, StreamSplit
+from astrom3.data.streaming_loader import StreamingLoader
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision, write_decisions

@@ -13,12 +13,12 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Any
 
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from astrom3 import registry, typed
+from astrom3 import registry
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
@@ -26,10 +26,9 @@ from astrom3.encoders.towers import Classifier, MultimodalClassifier, Multimodal
 from astrom3.errors import UserError, shown
 from astrom3.files import read_json, write_bytes, write_text
 from astrom3.published import native, tensors
+from astrom3.published.astrom3_config import _MODALITY, CONFIG, build, describe
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-Network = TypeVar("Network", bound=nn.Module)
 POSITIONS = "enc_embedding.position_embedding.pe"  # a constant (1, 5000, d_model) that published files hold
 
 # Encoder tensors, ours -> published.
@@ -42,22 +41,6 @@ INFORMER_NAMES = [
     (r"^norm\.", "encoder.norm."),
 ]
 MLP_NAMES = [(r"^first\.", "model.0."), (r"^second\.", "model.3.")]
-
-# Constructor arguments, published -> ours (attribute of the encoder).
-INFORMER_ARGUMENTS = {
-    "seq_len": "seq_len",
-    "enc_in": "enc_in",
-    "d_model": "d_model",
-    "n_heads": "n_heads",
-    "d_ff": "d_ff",
-    "e_layers": "e_layers",
-    "factor": "factor",
-    "dropout": "dropout",
-    "activation": "activation",
-    "output_attention": "output_attention",
-}
-# What a published configuration may lack: our variants, written only where they differ from the published network.
-INFORMER_VARIANTS = {"head_merge": "published", "honour_dropout": False}
 
 
 def _galspecnet_names(name: str) -> str:
@@ -74,156 +57,11 @@ def _substitute(table: list[tuple[str, str]]) -> Callable[[str], str]:
     return rename
 
 
-_ENCODERS: dict[type[nn.Module], tuple[str, Callable[[str], str]]] = {
-    InformerEncoder: ("p", _substitute(INFORMER_NAMES)),
-    GalSpecNet: ("s", _galspecnet_names),
-    MetadataMLP: ("m", _substitute(MLP_NAMES)),
+_NAMES: dict[type[nn.Module], Callable[[str], str]] = {
+    InformerEncoder: _substitute(INFORMER_NAMES),
+    GalSpecNet: _galspecnet_names,
+    MetadataMLP: _substitute(MLP_NAMES),
 }
-_MODALITY = {"photometry": InformerEncoder, "spectra": GalSpecNet, "metadata": MetadataMLP}
-
-
-# --- configurations -------------------------------------------------------------------------------------------------
-
-
-class Whole(TypedDict):
-    """Keys of the configuration of a trimodal model beside those of its encoders."""
-
-    seq_len: int
-    hidden_dim: int
-    classification: bool
-    num_classes: NotRequired[int | None]
-    fusion: NotRequired[Literal["avg", "concat"]]
-    clamp: NotRequired[Literal["forward", "parameter"]]
-
-
-class Single(TypedDict):
-    """The same of a model of one encoder."""
-
-    classification: NotRequired[bool]
-    num_classes: NotRequired[int | None]
-
-
-class Headed(TypedDict):
-    """What a class head adds."""
-
-    num_classes: int
-
-
-def build(config: Mapping[str, Any], source: str = CONFIG) -> nn.Module:
-    """The model that a published `config.json` describes (its keys say which of the four kinds).
-
-    Without a class head (`classification` false) a single encoder is returned as it is. source: for messages.
-    """
-    if "p_enc_in" in config:
-        typed.check(config, Whole, source, "fetch the model again")
-        encoders: dict[str, nn.Module] = {
-            "photometry": _informer(_strip(config, "p_") | {"seq_len": config["seq_len"]}),
-            "spectra": _galspecnet(_strip(config, "s_")),
-            "metadata": _mlp(_strip(config, "m_")),
-        }
-        model = MultimodalModel(encoders, config["hidden_dim"], config.get("clamp", "forward"))
-        if config["classification"]:
-            typed.check(config, Headed, source, "fetch the model again")
-            return MultimodalClassifier(model, config["num_classes"], config.get("fusion", "avg"))
-        return model
-    typed.check(config, Single, source, "fetch the model again")
-    encoder: nn.Module
-    if "enc_in" in config:
-        encoder = _informer(config)
-    elif "conv_channels" in config:
-        encoder = _galspecnet(config)
-    elif "input_dim" in config:
-        encoder = _mlp(config)
-    else:
-        raise UserError(
-            f"the model configuration has none of p_enc_in, enc_in, conv_channels, input_dim "
-            f"(its keys: {', '.join(config) or 'none'}): it is not a published AstroM3 model"
-        )
-    # The spectrum and metadata encoders were published with a class head only, hence the default.
-    if not config.get("classification", True):
-        return encoder
-    typed.check(config, Headed, source, "fetch the model again")
-    return Classifier(encoder, config["num_classes"])
-
-
-def _strip(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
-
-
-def _informer(config: Mapping[str, Any]) -> InformerEncoder:
-    known = {ours: config[theirs] for theirs, ours in INFORMER_ARGUMENTS.items() if theirs in config}
-    return _made(InformerEncoder, known | {k: config[k] for k in INFORMER_VARIANTS if k in config})
-
-
-def _galspecnet(config: Mapping[str, Any]) -> GalSpecNet:
-    names = ("conv_channels", "kernel_size", "mp_kernel_size", "pixels")
-    dropout = config.get("dropout_rate", config.get("dropout", 0.0))
-    return _made(GalSpecNet, {"dropout": dropout} | {k: config[k] for k in names if k in config})
-
-
-def _mlp(config: Mapping[str, Any]) -> MetadataMLP:
-    arguments = {k: config[k] for k in ("input_dim", "hidden_dim", "dropout") if k in config}
-    if "hidden_dim" not in arguments:
-        raise UserError("the configuration of the catalogue encoder lacks hidden_dim")
-    return _made(MetadataMLP, arguments)
-
-
-def _made(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> Network:
-    """An encoder, its arguments compared with the annotations of its constructor."""
-    typed.check_arguments(kind, arguments, CONFIG)
-    return kind(**arguments)
-
-
-def describe(model: nn.Module) -> dict[str, Any]:
-    """The configuration `build` makes this model from, under the published names."""
-    if isinstance(model, Classifier):
-        return {"classification": True, "num_classes": model.num_classes} | _encoder_config(model.encoder)
-    if isinstance(model, MultimodalClassifier):
-        head = {"classification": True, "num_classes": model.num_classes, "fusion": model.fusion}
-        return _multimodal_config(model.backbone) | head
-    if isinstance(model, MultimodalModel):
-        return _multimodal_config(model) | {"classification": False}
-    return {"classification": False, "num_classes": None} | _encoder_config(model)
-
-
-def _multimodal_config(model: MultimodalModel) -> dict[str, Any]:
-    wrong = {m: type(e).__name__ for m, e in model.encoders.items() if _MODALITY.get(m) is not type(e)}
-    if wrong or tuple(model.encoders) != tuple(_MODALITY):
-        raise UserError(
-            f"this model ({', '.join(f'{m}: {type(e).__name__}' for m, e in model.encoders.items())}) has no published "
-            "form, which is photometry: InformerEncoder, spectra: GalSpecNet, metadata: MetadataMLP"
-        )
-    config: dict[str, Any] = {"fusion": "avg", "num_classes": 10, "hidden_dim": model.hidden_dim}
-    if model.clamp != "forward":
-        config["clamp"] = model.clamp
-    for encoder in model.encoders.values():
-        prefix = _ENCODERS[type(encoder)][0]
-        own = _encoder_config(encoder)
-        if "dropout_rate" in own:  # the trimodal model calls it s_dropout, the single encoder dropout_rate
-            own["dropout"] = own.pop("dropout_rate")
-        config |= {("seq_len" if k == "seq_len" else f"{prefix}_{k}"): v for k, v in own.items()}
-    return config
-
-
-def _encoder_config(encoder: nn.Module) -> dict[str, Any]:
-    if isinstance(encoder, InformerEncoder):
-        values = vars(encoder) | {"dropout": encoder.configured_dropout}
-        variants = {k: values[k] for k, default in INFORMER_VARIANTS.items() if values[k] != default}
-        return {theirs: values[ours] for theirs, ours in INFORMER_ARGUMENTS.items()} | variants
-    if isinstance(encoder, GalSpecNet):
-        config = {
-            "conv_channels": list(encoder.conv_channels),
-            "kernel_size": encoder.kernel_size,
-            "mp_kernel_size": encoder.mp_kernel_size,
-            "dropout_rate": encoder.configured_dropout,
-        }
-        return config if encoder.pixels == 2575 else config | {"pixels": encoder.pixels}
-    if isinstance(encoder, MetadataMLP):
-        return {"input_dim": encoder.input_dim, "hidden_dim": encoder.hidden_dim, "dropout": encoder.configured_dropout}
-    raise UserError(f"{type(encoder).__name__} has no published form")
-
-
-# --- tensors --------------------------------------------------------------------------------------------------------
 
 
 def has_form(model: nn.Module) -> bool:
@@ -233,6 +71,9 @@ def has_form(model: nn.Module) -> bool:
     except UserError:
         return False
     return True
+
+
+# --- tensors --------------------------------------------------------------------------------------------------------
 
 
 def names(model: nn.Module) -> dict[str, str]:
@@ -257,7 +98,7 @@ def _published_name(model: nn.Module, name: str) -> str:
         if group == "projections":
             return f"{modality}_proj.{rest[0]}"
         return f"{modality}_encoder.{_published_name(model.encoders[modality], rest[0])}"
-    return _ENCODERS[type(model)][1](name)
+    return _NAMES[type(model)](name)
 
 
 def _informers(model: nn.Module) -> dict[str, InformerEncoder]:

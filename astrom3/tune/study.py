@@ -28,11 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from astrom3.errors import UserError
@@ -42,12 +40,10 @@ from astrom3.registry import read_stored
 from astrom3.train import train
 from astrom3.training.run import CONFIG, LOGS, clear, differences, first_line, run_folder
 from astrom3.tune import results
+from astrom3.tune.journal import JOURNAL, LOCK, LOCKS, finished, open_study, take
 from astrom3.tune.space import Range, Space, as_overrides, trial_config
 
 log = logging.getLogger(__name__)
-JOURNAL = "journal.log"
-LOCK = "study.lock"
-LOCKS = "locks"
 MAY_CHANGE = ("study", "tune.trials", "tune.failures", "tune.keep")
 FILES = (CONFIG, JOURNAL, results.TABLE, results.BEST, results.PICTURE)
 REDRAW = 20  # seconds: the picture is drawn again after trials that took longer
@@ -254,52 +250,6 @@ def written_before(folder: Path) -> list[str] | None:
     if not (folder / CONFIG).is_file() or not (folder / LOCKS).is_dir():
         return None
     return [name for name in FILES if (folder / name).exists()] + [p.name for p in folder.glob("trial-*")]
-
-
-def open_study(folder: Path, lock: FileLock) -> optuna.Study:
-    """The study in the folder's journal. Hold the lock."""
-    mend(folder / JOURNAL)
-    backend = JournalFileBackend(str(folder / JOURNAL), lock_obj=FolderLock(lock))
-    storage = JournalStorage(backend)
-    if storage.get_all_studies():
-        return optuna.load_study(storage=storage, study_name="tune")
-    return optuna.create_study(storage=storage, study_name="tune")  # minimises
-
-
-class FolderLock(JournalFileOpenLock):
-    """The kernel takes it back from a process that dies; Optuna's own file stays behind and blocks for 30 s."""
-
-    def __init__(self, lock: FileLock):
-        self.lock = lock
-
-    def acquire(self) -> bool:
-        self.lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self.lock.release()
-
-
-def mend(journal: Path) -> None:
-    """Half a last line, left by a machine that stopped while writing, would spoil the next one."""
-    content = journal.read_bytes() if journal.exists() else b""
-    if content and not content.endswith(b"\n"):
-        with journal.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
-
-
-def take(path: Path) -> FileLock | None:
-    """The lock of a trial, unless a living process holds it (with data.num_workers > 0 until these have ended too)."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return None
-    return lock
-
-
-def finished(study: optuna.Study) -> list[FrozenTrial]:
-    return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
 
 
 def draw(space: Space, seed: int, before: Sequence[FrozenTrial]) -> FrozenTrial:
