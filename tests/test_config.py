@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from itertools import product
+from itertools import cycle, islice, product
 from pathlib import Path
 
 import processes
@@ -58,16 +58,16 @@ def test_there_are_33_published_runs():
     assert len(FACTS["runs"]) == 33
 
 
-def test_every_combination_composes():
+def test_every_mode_of_every_family_composes():
     groups = config_groups()
     assert set(groups["mode"]) == {"clip", "photo", "spectra", "meta", "all", "masked", "distil"}
     assert set(groups["seed"]) == {"42", "0", "66", "12", "123", "number"}
-    for mode, (sub, init), size in product(groups["mode"], [("full", "scratch"), ("sub10", "hub")], groups["size"]):
-        for family in groups["family"]:
-            if f"{family}-{mode}" not in groups["published"]:
-                continue
-            chosen = [f"model={family}", f"mode={mode}", f"sub={sub}", f"init={init}", f"size={size}", "seed=66"]
-            cfg = compose(chosen)
+    turns = cycle(product([("full", "scratch"), ("sub10", "hub")], groups["size"]))
+    for mode, family in product(groups["mode"], groups["family"]):
+        if f"{family}-{mode}" not in groups["published"]:
+            continue
+        for (sub, init), size in islice(turns, 2):  # a full product takes a minute and finds the same
+            cfg = compose([f"model={family}", f"mode={mode}", f"sub={sub}", f"init={init}", f"size={size}", "seed=66"])
             prefix = "" if family == "astrom3" else f"{family}-"
             assert cfg.run == f"runs/{prefix}{mode}-{sub}-{init}-66"
             assert cfg.datamodule.seed == 66
