@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ COUNT_RATE = u.electron / u.s
 class LightCurve(TimeSeries):
     """The form of lightkurve's: a TimeSeries whose required columns are time, flux and flux_err."""
 
-    _required_columns = ("time", "flux", "flux_err")
+    _required_columns: ClassVar = ["time", "flux", "flux_err"]
 
 
 def light_curve_class():

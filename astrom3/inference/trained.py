@@ -382,10 +382,12 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class WithStatistics:
-    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own."""
+    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own. needed:
+    whether the model reads any of these values."""
 
     origin: Origin
     normaliser: Normaliser | None
+    needed: bool = True
 
     def open(self, sub: str, seed: int) -> Source:
         return self._normalised(self.origin.open(sub, seed))
@@ -397,6 +399,8 @@ class WithStatistics:
     def _normalised(self, source: Source) -> Source:
         if source.normaliser is None:
             return source  # normalised beforehand
+        if self.normaliser is None and not self.needed:
+            return source
         if self.normaliser is None:
             raise UserError(
                 f"the catalogue values in {source.root} are raw, and the model has no statistics to normalise them "
@@ -421,7 +425,8 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any 
         "batch_size": cfg_data.batch_size,
         "eval_batch_size": cfg_data.eval_batch_size,
     }
-    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser)
+    needed = any(view.uses_features or not view.stored for view in model.views.values())
+    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser, needed)
     data = AstroM3DataModule(origin, sub, seed, **(given | options))
     data.prepare_data()
     return data
