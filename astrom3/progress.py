@@ -1,4 +1,4 @@
-"""Something to see while a long step works: a bar on a terminal, and elsewhere a line in the log every 30 seconds.
+"""Something to see while a long step works: a bar on a terminal or in a notebook, elsewhere a line every 30 seconds.
 
     with progress("converting", len(objects)) as advance:
         for chunk in chunks:
@@ -15,15 +15,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 
 log = logging.getLogger(__name__)
 Advance = Callable[[int], None]
 EVERY = 30.0  # seconds between two lines
+REDRAWN = 0.2  # seconds between two states of a bar in a notebook
 
 
 @contextmanager
 def progress(title: str, total: int | None = None, unit: str = "objects") -> Iterator[Advance]:
     """What the block calls with the number of objects that are done. total: how many there are, None: not known."""
+    if in_notebook() and total:
+        with notebook_bar(title, total) as advance:
+            yield advance
+        return
     if sys.stderr.isatty():
         with bar(title, total) as advance:
             yield advance
@@ -36,6 +42,37 @@ def progress(title: str, total: int | None = None, unit: str = "objects") -> Ite
     finally:
         lines.ended.set()
         thread.join()
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook. IPython is not imported to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def notebook_bar(title: str, total: int) -> Iterator[Advance]:
+    """A bar below the cell, which goes when the block ends."""
+    from IPython.display import HTML, display
+
+    def drawn(count: int) -> HTML:
+        return HTML(f'{escape(title)} <progress max="{total}" value="{count}"></progress> {count:,} of {total:,}')
+
+    handle = display(drawn(0), display_id=True)
+    done = 0
+    shown = time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, shown
+        done += count
+        if time.monotonic() - shown > REDRAWN:
+            shown = time.monotonic()
+            handle.update(drawn(done))
+
+    try:
+        yield advance
+    finally:
+        handle.update(HTML(""))
 
 
 @contextmanager

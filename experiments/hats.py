@@ -28,8 +28,8 @@ ROWS = 4000  # objects in a partition, about
 
 @dataclass(frozen=True)
 class Measured:
-    """objects and partitions of a catalogue; rows that were embedded; joined: rows that lsdb joined; seconds of the wall
-    and of the processor, and the largest resident memory [MB], of the process that embedded."""
+    """objects and partitions of a catalogue; rows that were embedded, and that lsdb joined; seconds of the wall and of
+    the processor, and the largest resident memory [MB], of the process that embedded."""
 
     objects: int
     partitions: int
