@@ -14,12 +14,13 @@ from astropy.timeseries import TimeSeries
 from astropy.utils.masked import Masked
 
 from astrom3.data.bands import WAVELENGTHS
+from astrom3.data.readers import Spectrum
 from astrom3.data.readers.tables import LightCurveColumns
 from astrom3.encoders.astromer import Astromer
 from astrom3.encoders.towers import Classifier
 from astrom3.errors import UserError
 from astrom3.inference.light_curves import Curves, light_curve_of
-from astrom3.inference.observations import Options
+from astrom3.inference.observations import Options, uncovered
 from astrom3.inference.trained import TrainedModel
 
 COUNT_RATE = u.electron / u.s
@@ -161,3 +162,13 @@ def test_networks_of_several_bands_get_the_wavelength_of_every_point():
         Curves([light_curve_of(odd, Options())]).columns(True)
     known = Curves([light_curve_of(odd, Options())], {"b1": 4500.0})
     assert set(known.columns(True)[4].tolist()) == {4500.0}
+
+
+def test_a_spectrum_that_covers_a_part_is_said():
+    def told(first, last):
+        pixels = np.linspace(first, last, 2000)
+        return [d.reason for d in uncovered("0", Spectrum(pixels[::-1], np.ones(2000), np.ones(2000)))]
+
+    assert told(3700, 9100) == []
+    assert len(told(3700, 6000)) == 1 and "covers a part of 3850-8998 Angstrom" in told(3700, 6000)[0]
+    assert uncovered("0", Spectrum(np.empty(0), np.empty(0), np.empty(0))) == []

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from astrom3.convert.observed import ragged
+from astrom3.convert.observed import grid_coverage, partly_covered, ragged
 from astrom3.data.packed import Batch
 from astrom3.data.readers import LightCurve, ReadError, Spectrum
 from astrom3.data.readers.auto import SpectrumReader
@@ -114,7 +114,10 @@ def prepare(
     curves = Curves(
         read_all("photometry", read["photometry"], lambda x: light_curve_of(x, options), decisions), options.wavelengths
     )
-    pixels = ragged(read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options), decisions))
+    spectra_read = read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options, resample=True), decisions)
+    for i, spectrum in enumerate(spectra_read):
+        decisions += uncovered(str(i), spectrum)
+    pixels = ragged(spectra_read)
     values = catalogue_of(read["metadata"])
     if uses_features:
         curves.complete_features(values, options.features)
@@ -197,10 +200,17 @@ def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Dec
     return observed
 
 
-def spectrum_of(given: Any, options: Options) -> Spectrum:
-    """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each."""
+def uncovered(object_id: str, spectrum: Spectrum) -> list[Decision]:
+    """What is said of a spectrum that covers only a part of the wavelengths that networks of stars read."""
+    wavelength = np.unique(spectrum[0][np.isfinite(spectrum[0])])
+    return partly_covered(object_id, grid_coverage(wavelength)) if len(wavelength) > 1 else []
+
+
+def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectrum:
+    """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each. resample: pixels of files of SDSS and DESI that
+    are finer than LAMOST's are averaged to its sampling, as convert does."""
     if isinstance(given, str | os.PathLike):
-        return SpectrumReader(columns=SpectrumColumns(air=options.air))(Path(given))
+        return SpectrumReader(columns=SpectrumColumns(air=options.air), resample=resample)(Path(given))
     if isinstance(given, tuple):
         if len(given) != 3:
             raise UserError(f"a spectrum is (wavelength, flux, ivar), three arrays, not {len(given)}")
