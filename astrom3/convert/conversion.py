@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from astrom3.convert.observed import CurveSet, coverage_of, grid_coverage, partly_covered, ragged
+from astrom3.data.checked import CurveSet, coverage_of, grid_coverage, partly_covered, ragged
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
 from astrom3.data.readers.objects import Objects
 from astrom3.data.readers.raw import RawDataset, RawSplit, available_splits

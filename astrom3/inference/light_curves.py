@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astrom3.convert.observed import features_of_bands, given_or_computed, ragged
 from astrom3.data.bands import need_wavelengths
+from astrom3.data.checked import features_of_bands, given_or_computed, ragged
 from astrom3.data.readers import LightCurve
 from astrom3.data.readers.auto import LightCurveReader
 from astrom3.data.readers.surveys import SURVEYS

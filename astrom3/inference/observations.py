@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from astrom3.convert.observed import grid_coverage, partly_covered, ragged
+from astrom3.data.checked import grid_coverage, partly_covered, ragged
 from astrom3.data.packed import Batch
 from astrom3.data.readers import LightCurve, ReadError, Spectrum
 from astrom3.data.readers.auto import SpectrumReader

@@ -1,4 +1,4 @@
-"""What convert makes of the observations of some objects: checked curves with their bands, features, coverage."""
+"""What is made of the observations of some objects, read from files or handed in: checked curves, features, coverage."""
 
 from __future__ import annotations
 
