@@ -135,3 +135,13 @@ def test_names_and_kinds():
     assert Partition(5, 10023, None).name == "dataset/Norder=5/Dir=10000/Npix=10023.parquet"
     assert is_nested(pa.struct([("mjd", pa.list_(pa.float64()))])) and not is_nested(pa.list_(pa.float64()))
     assert not is_nested(pa.struct([("a", pa.float64())]))
+
+
+@pytest.mark.slow
+def test_the_experiment_measures_a_small_catalogue(tmp_path):
+    from experiments.hats import measure, table_of
+
+    found = measure(tmp_path, 200, rows=100)
+    assert found.rows == found.joined == found.objects == 200 and found.partitions >= 12
+    assert found.processor > 0 and found.memory > 100
+    assert table_of([found]).splitlines()[2].startswith("| 200 | ")
