@@ -62,6 +62,22 @@ def test_embeddings_without_labels_are_analysed_as_far_as_they_can(tmp_path, mon
     assert (tmp_path / "a" / "outliers.png").stat().st_size > 5000
 
 
+def test_one_class_is_nothing_to_tell_apart(tmp_path, monkeypatch):
+    from astrom3.analyse.__main__ import analyse
+    from astrom3.cli.config import compose
+
+    monkeypatch.chdir(tmp_path)
+    splits = np.array(["train", "validation", "test"])[np.arange(OBJECTS) % 3]
+    vectors = np.random.default_rng(0).normal(size=(OBJECTS, 6)).astype(np.float32)
+    made_up(vectors, np.zeros(OBJECTS, int), splits).write(tmp_path / "e.parquet")
+    numbers = analyse(compose(["embeddings=e.parquet", "out=a", "what=[outliers,fewshot]"], "analyse"))
+    assert (
+        numbers["left_out"]["fewshot"] == "all labelled objects are of the class a, so there is nothing to tell apart"
+    )
+    assert numbers["outliers"]["embedding"]["photometry"]["ranked"] == OBJECTS
+    assert numbers["outliers"]["isolated"]["photometry"]["ranked"] == OBJECTS
+
+
 @pytest.fixture(scope="module")
 def curves_only(tmp_path_factory):
     """A data set of light curves alone."""

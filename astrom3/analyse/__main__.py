@@ -106,6 +106,9 @@ def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> An
     try:
         if name in NEED_LABELS and not context.has_labels:
             raise NotPossible(f"needs labelled objects in the train and test splits ({context.count_labels()})")
+        if name in NEED_LABELS and len(context.labelled_classes()) < 2:
+            only = context.labelled_classes()[0]
+            raise NotPossible(f"all labelled objects are of the class {only}, so there is nothing to tell apart")
         if name == "map" and all_asked:
             from astrom3.extras import need
 

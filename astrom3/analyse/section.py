@@ -56,6 +56,11 @@ class Context:
             return "no object has one: convert with label=<column of the table>, a few objects per class are enough"
         return ", ".join(f"{split} has {count}" for split, count in counts.items())
 
+    def labelled_classes(self) -> list[str]:
+        """Classes that a train or test object has."""
+        labels = np.concatenate([self.splits[split].labels for split in ("train", "test")])
+        return [self.splits["test"].classes[k] for k in np.unique(labels[labels != UNLABELLED])]
+
     @property
     def everything(self) -> Embeddings:
         """All splits, one after the other."""
