@@ -30,9 +30,9 @@ WHAT = ("fewshot", "outliers", "map", "calibration", "attention", "sensitivity")
 def write_files(folder: Path, n: int) -> Path:
     """stars.csv and the files that it names; every tenth star lacks its spectrum, every ninth its class."""
     from astrom3.data.observed import locate, observations
-    from astrom3.data.origins import Simulated
     from astrom3.data.readers.systems import zero_point
     from astrom3.modalities.catalogue import COLUMN
+    from astrom3.simulate.origin import Simulated
 
     zero = zero_point("asas-sn-V")
     source = Simulated(n_objects=n).open("full", 42)

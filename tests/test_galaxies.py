@@ -10,10 +10,11 @@ import torch
 
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
-from astrom3.data.origins import Local, Simulated
+from astrom3.data.origins import Local
 from astrom3.errors import UserError
 from astrom3.modalities.galaxy_views import CropsView, prepare_flux, prepare_images
 from astrom3.simulate.galaxies.survey import TARGETS, draw, write
+from astrom3.simulate.origin import Simulated
 
 VIEWS = {"spectra": "specformer", "images": "cutout"}
 OBJECTS = 24

@@ -2,8 +2,9 @@
 
 Few labels on frozen embeddings, cross-modal retrieval, numbers told by neighbours, modality ablation, outliers and
 suspicious labels, map, all modalities side by side, calibration, a second model compared (other=<run>), kinds of
-attention, sensitivity to catalogue features: what=[...] chooses, without it all that the model allows. what=[early],
-only where asked, says how soon curves are classified. Embeddings are kept in the folder (or read: embeddings=<folder of
+attention, sensitivity to catalogue features: what=[...] chooses, without it all that the model allows. Data without
+labels get what needs none: retrieval, numbers, objects far from all others, map. what=[early], only where asked, says
+how soon curves are classified. Embeddings are kept in the folder (or read: embeddings=<folder of
 astrom3.embed>); numbers in analysis.json, tables in report.md, pictures and lists beside them.
 """
 
@@ -36,7 +37,6 @@ NAMES = (
 )
 NEED_LABELS = (
     "fewshot",
-    "outliers",
     "ablation",
     "calibration",
     "compare",
@@ -44,7 +44,7 @@ NEED_LABELS = (
     "sensitivity",
     "early",
 )
-EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "mean")
+EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "features", "mean")
 
 
 def analyse(cfg: DictConfig) -> dict[str, Any]:
@@ -105,7 +105,10 @@ def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> An
     log.info("%s", name)
     try:
         if name in NEED_LABELS and not context.has_labels:
-            raise NotPossible("needs labelled objects in the train and test splits")
+            raise NotPossible(f"needs labelled objects in the train and test splits ({context.count_labels()})")
+        if name in NEED_LABELS and len(context.labelled_classes()) < 2:
+            only = context.labelled_classes()[0]
+            raise NotPossible(f"all labelled objects are of the class {only}, so there is nothing to tell apart")
         if name == "map" and all_asked:
             from astrom3.extras import need
 
@@ -144,7 +147,10 @@ def names_of(chosen: Sequence[str]) -> list[str]:
     lists = {
         "early": ["early.csv"],
         "map": ["map.parquet"],
-        "outliers": ["mislabelled.csv", *(f"outliers-{name}.csv" for name in EMBEDDINGS)],
+        "outliers": [
+            "mislabelled.csv",
+            *(f"{kind}-{name}.csv" for kind in ("outliers", "isolated") for name in EMBEDDINGS),
+        ],
     }
     more = [name for what in chosen for name in lists.get(what, [])]
     return ["report.md", "analysis.json", "embeddings", "embeddings-other", *(f"{what}.png" for what in chosen), *more]

@@ -1,5 +1,7 @@
 """Objects far from the others of their class, and labels that look wrong (Rizhko & Bloom 2024, section 4.4).
 
+Objects far from all others (isolation.py) are listed too, and alone where nothing has a label.
+
 Outliers, as in the paper: 1 - cosine to the centroid of the object's own class, per modality. Wrong labels, three
 scores, the larger the more suspicious:
   centroid    that distance minus the distance to the nearest centroid of another class
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from astrom3.analyse import isolation
 from astrom3.analyse.fewshot import centroids, unit
 from astrom3.analyse.section import Context, Section, having, names_of, percent, table
 from astrom3.inference.embeddings import Embeddings
@@ -118,6 +121,8 @@ def found_swapped(scores: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
 
 def section(context: Context) -> Section:
     objects = context.everything
+    if (objects.labels == UNLABELLED).all():
+        return isolation.section_without_labels(context)
     names = context.names
     measured = {name: distances(objects, name) for name in names}
     shares = {name: disagreement(objects, name) for name in names}
@@ -143,6 +148,8 @@ def section(context: Context) -> Section:
     lines = summary_lines(numbers["embedding"], main)
     if context.swapped:
         lines += swapped_lines(numbers, objects, measured[main], suspicious, context.swapped)
+    numbers["isolated"] = isolation.numbers_of(isolation.measure(context, objects))
+    lines += ["", "Far from all others, whatever their class:", "", *isolation.lines_of(numbers["isolated"])]
     picture(context, objects, measured, suspicious)
     return Section("Outliers and labels that look wrong", numbers, lines)
 

@@ -49,6 +49,18 @@ class Context:
         """Whether the train and the test split have labelled objects."""
         return all((self.splits[split].labels != UNLABELLED).any() for split in ("train", "test"))
 
+    def count_labels(self) -> str:
+        """How many objects have a label, and how to get some."""
+        counts = {split: int((objects.labels != UNLABELLED).sum()) for split, objects in self.splits.items()}
+        if not any(counts.values()):
+            return "no object has one: convert with label=<column of the table>, a few objects per class are enough"
+        return ", ".join(f"{split} has {count}" for split, count in counts.items())
+
+    def labelled_classes(self) -> list[str]:
+        """Classes that a train or test object has."""
+        labels = np.concatenate([self.splits[split].labels for split in ("train", "test")])
+        return [self.splits["test"].classes[k] for k in np.unique(labels[labels != UNLABELLED])]
+
     @property
     def everything(self) -> Embeddings:
         """All splits, one after the other."""

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from astrom3.analyse.replacing import Trial, moved, recomputed, why_not_recomputed, z_score
 from astrom3.analyse.section import Context, NotPossible, Section, in_paper_order, percent, table
-from astrom3.data.datamodule import progress
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.plots import save
+from astrom3.progress import progress
 
 SCORE = "rfr_score"
 GRID = np.linspace(0, 1, 21)

@@ -43,6 +43,7 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
         )
     summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     report(root, summary)
+    warn_of_rare_classes(root)
     return summary
 
 
@@ -50,6 +51,15 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Options without those that are null."""
     nested = {k: _given(v) if isinstance(v, dict) else v for k, v in options.items()}
     return {k: v for k, v in nested.items() if v not in (None, {})}
+
+
+def warn_of_rare_classes(root: Path) -> None:
+    """Name each class that a part of a split lacks; dataset.json lists them too."""
+    from astrom3.data.rare import sentence
+    from astrom3.files import read_json
+
+    for entry in read_json(root / "dataset.json")["rare_classes"]:
+        log.warning("%s", sentence(entry))
 
 
 def report(root: Path, summary: dict[str, Any]) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from astrom3.convert.observed import CurveSet, coverage_of, grid_coverage, partly_covered, ragged
+from astrom3.data.checked import CurveSet, coverage_of, grid_coverage, partly_covered, ragged
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
 from astrom3.data.readers.objects import Objects
 from astrom3.data.readers.raw import RawDataset, RawSplit, available_splits
@@ -32,6 +30,7 @@ from astrom3.errors import UserError
 from astrom3.locks import sole_maker
 from astrom3.modalities.quality import Decision, check_catalogue, check_spectra, possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
+from astrom3.progress import progress
 from astrom3.workers import pool as worker_pool
 from astrom3.workers import terminable
 
@@ -132,12 +131,12 @@ def convert_chunks(objects: Objects, recipe: Recipe, workers: int | None = None)
     starts = range(0, len(objects), CHUNK)
     workers = min(workers or available_cores(), len(starts))
     parts = (objects.slice(start, start + CHUNK) for start in starts)
-    with progress(len(objects)) as advance:
+    with progress("converting", len(objects)) as advance:
         for chunk in (
             _in_processes(parts, recipe, workers) if workers > 1 else (convert_chunk(recipe, p) for p in parts)
         ):
-            advance(min(CHUNK, len(objects)))
             yield chunk
+            advance(min(CHUNK, len(objects)))
 
 
 def available_cores() -> int:
@@ -259,22 +258,6 @@ def _relevant(
         needed = "light_curve" if decision.modality == "photometry" else "meta_cols"
         if row_of[decision.object_id].get(needed):
             yield decision
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing otherwise."""
-    if not sys.stderr.isatty():
-        yield lambda n: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        "converting", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bar:
-        task = bar.add_task("converting", total=total)
-        yield lambda n: bar.advance(task, n)
 
 
 # --- the raw data set -------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from astrom3.data.writer import PublishedSplit
 from astrom3.errors import UserError
 from astrom3.files import remove_leftovers, temporary_folder
 from astrom3.modalities.schema import ALL_COLS
+from astrom3.progress import progress
 
 PROBES = 5  # light curves that are tried to find what they are
 TABLE_ONLY = ("label", "light_curve", "spectrum", "labels", "classes", "targets", "band", "observations")
@@ -87,7 +88,8 @@ def from_observations(options: Mapping[str, Any], folder: Path) -> Inputs:
         raise UserError("light_curve= and observations= both say where light curves are: give one of them.")
     paths = files_of(options["observations"])
     curves = options["light_curves"]
-    table = read_long(paths, curve_columns(options), curves["columns"]["id"], folder, curves["band"])
+    with progress("reading observations", unit="tables"):
+        table = read_long(paths, curve_columns(options), curves["columns"]["id"], folder, curves["band"])
     sentences = [f"{paths[0]}: {table.rows} observations of {len(table.places)} objects"]
     if table.left_out:
         sentences.append("left out: " + ", ".join(f"{n} {why}" for why, n in table.left_out.items()))

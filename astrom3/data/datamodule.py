@@ -6,9 +6,7 @@ Works without a Trainer too: `module.setup("fit"); for batch in module.train_dat
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +23,7 @@ from astrom3.data.origins import Origin, open_origin
 from astrom3.data.packed import PackedSplit
 from astrom3.data.resident import ResidentSplit, can_reside, fits
 from astrom3.data.sampler import EpochSampler
-from astrom3.data.store import Progress, Store, open_store
+from astrom3.data.store import Store, open_store
 from astrom3.data.streaming import StreamDataset, StreamSplit
 from astrom3.data.streaming_loader import StreamingLoader
 from astrom3.errors import UserError
@@ -33,6 +31,7 @@ from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.quality import Decision, write_decisions
 from astrom3.modalities.schema import MODALITIES, SPLITS
 from astrom3.modalities.view import StoredView, View, views_of
+from astrom3.progress import progress
 
 log = logging.getLogger(__name__)
 STAGE_SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -285,18 +284,3 @@ def read_statistics(run: Path) -> Normaliser:
     if found is None:
         raise UserError(f"{run} was trained on data normalised beforehand: it has no statistics to use.")
     return Normaliser.from_dict(found, str(path))
-
-
-@contextmanager
-def progress(title: str, total: int) -> Iterator[Progress | None]:
-    """A progress bar on a terminal, shown once there is something to wait for; elsewhere the log says it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, visible=False)
-        yield lambda done: bar.update(task, advance=done, visible=True)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.data.layouts.galaxy_rows import GalaxyRows, prepared
+from astrom3.data.layouts.hats import HatsTable
 from astrom3.data.layouts.hub import CurrentTable, FirstTable
 from astrom3.data.layouts.magnitudes import MagnitudeTable
 from astrom3.data.layouts.ours import ObjectTable
@@ -122,7 +123,7 @@ def days(period: np.ndarray, normaliser: Normaliser | None) -> np.ndarray:
 
 
 def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
-    own = isinstance(table, ObjectTable | MagnitudeTable)
+    own = isinstance(table, ObjectTable | MagnitudeTable | HatsTable)
     decode = partial(_ours, table) if own else DECODERS[type(table)]
     names = list(table.column.values())
     for group in table.groups:

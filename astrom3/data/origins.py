@@ -1,23 +1,28 @@
-"""Where data come from: the Hugging Face hub or a folder. `open(sub, seed)` gives a Source."""
+"""Where data come from: the Hugging Face hub, a HATS catalogue or a folder. `open(sub, seed)` gives a Source."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from astrom3.data import splits
-from astrom3.data.layouts import Source, open_source
+from astrom3.data.layouts import Source, Table, hats, open_source
 from astrom3.data.layouts.columns import ParquetFile
 from astrom3.data.layouts.hub import by_split, config_folders, open_processed
 from astrom3.data.layouts.pairs import is_pairs, open_pairs, split_files
 from astrom3.data.layouts.protocols import apply_protocol
 from astrom3.data.layouts.remote import RemoteFile
+from astrom3.data.readers.tables import LightCurveColumns
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.schema import SPLITS
 from astrom3.registry import constructible
 
 log = logging.getLogger(__name__)
@@ -44,6 +49,61 @@ class Local:
         if self.path is None or not str(self.path):
             raise UserError("data=local needs the folder of a data set: data.path=<folder>.")
         return open_source(self.path, sub, seed, self.band)
+
+
+@constructible
+@dataclass(frozen=True)
+class Hats:
+    """A HATS catalogue, whose partitions are read one after the other. id, label, light_curve and columns name columns;
+    None: the usual ones. classes: None: those found. partition: the name of the only one to read."""
+
+    path: str | Path | None
+    id: str | None = None
+    label: str | None = None
+    light_curve: str | None = None
+    columns: Mapping[str, Any] | None = None
+    classes: Sequence[str] | None = None
+    band: str | None = None
+    wavelengths: Mapping[str, float] | None = None
+    partition: str | None = None
+
+    def catalogue(self) -> hats.HatsCatalogue:
+        """Its properties and partitions."""
+        if self.path is None or not str(self.path):
+            raise UserError("data=hats needs the folder of a HATS catalogue: data.path=<folder>.")
+        return hats.HatsCatalogue.open(self.path)
+
+    def names(self, catalogue: hats.HatsCatalogue) -> hats.HatsColumns:
+        """How its rows are read, by the first partition, so that all are read alike."""
+        first = catalogue.partitions[0]
+        options = {"measure": LightCurveColumns(**dict(self.columns or {})), "wavelengths": self.wavelengths}
+        names = hats.HatsColumns.of(first, self.id, self.light_curve, self.label, **options)
+        return replace(names, band=hats.HatsTable([first], names).choose_band(self.band))
+
+    def open(self, sub: str, seed: int) -> Source:
+        catalogue = self.catalogue()
+        names = self.names(catalogue)
+        chosen = [one for one in catalogue.partitions if self.partition in (None, one.name)]
+        if not chosen:
+            raise UserError(f"{catalogue.root} has no partition {self.partition}.")
+        classes = tuple(self.classes or ())
+        if not classes and names.label is not None:
+            classes = hats.class_names(catalogue.partitions, names.label)
+        table = hats.HatsTable(chosen, names, classes)
+        n = len(table)
+        if self.partition is None:
+            drawn = splits.split_80_10_10(n, seed)
+            rows = {split: np.flatnonzero(drawn == split) for split in SPLITS if (drawn == split).any()}
+        else:
+            rows = {"test": np.arange(n)}
+        first = next(iter(rows.values()))
+        normaliser = Normaliser.fit(table.catalogue().values[first])
+        tables: dict[str, Table] = dict.fromkeys(rows, table)
+        note = f"band {names.band}" if names.band else ""
+        source = Source(hats.LAYOUT, catalogue.root, "full", seed, classes, tables, rows, normaliser, note)
+        source = source if sub == "full" else apply_protocol(source, splits.Protocol.parse(sub), seed)
+        log.log(logging.INFO if self.partition is None else logging.DEBUG, "Found %s", source.describe())
+        return source
 
 
 @constructible

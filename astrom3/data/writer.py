@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astrom3.data.bands import BandCounts
+from astrom3.data.rare import rare_classes
 from astrom3.data.rows import catalogue_values, objects_table
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
@@ -229,6 +230,7 @@ class DatasetWriter:
             "provenance": self.provenance,
             "n_objects": len(self._ids),
             "counts": counts,
+            "rare_classes": rare_classes(self.classes, splits),
         }
         if self.bands is not None:
             dataset["bands"] = self.bands.listing()

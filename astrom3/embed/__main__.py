@@ -26,12 +26,12 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     shard, shards = share(cfg)
     if cfg.engine not in ("local", "ray"):
         raise UserError(f"engine={cfg.engine} does not exist: it is local or ray")
-    from astrom3.embed.job import Job
+    from astrom3.embed.choice import job_of
     from astrom3.hardware import keep_memory, quieten
 
     quieten()
     keep_memory()
-    job = Job(cfg)
+    job = job_of(cfg)
     job.open_folder()
     mine = [part for i, part in enumerate(job.parts) if i % shards == shard]
     todo = [part for part in mine if part in job.missing()]

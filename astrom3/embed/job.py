@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,8 @@ from astrom3.inference.confidence import CONFIDENCE
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.locks import LOCK
-from astrom3.modalities.quality import Decision, write_decisions
+from astrom3.modalities.quality import Decision, read_decisions, write_decisions
+from astrom3.progress import Advance, ignored, progress
 from astrom3.published import astroclip, astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
 
@@ -82,7 +82,7 @@ class Job:
     out: Path = field(init=False)
     model: TrainedModel = field(init=False)
     data: Any = field(init=False)
-    parts: list[Part] = field(init=False)
+    parts: list[Any] = field(init=False)  # of Part, or of another kind of job its own
     folder: OutputFolder = field(init=False)
     coverage: float | None = field(init=False)  # of prediction sets
 
@@ -101,6 +101,11 @@ class Job:
         if not cfg.get("calibrated", True):
             self.model = replace(self.model, confidence=None)
         self.coverage = cfg.get("coverage")
+        self.open_data()
+
+    def open_data(self) -> None:
+        """The data of the configuration, and the parts that they are embedded in."""
+        cfg = self.cfg
         options = {"eval_batch_size": cfg.batch, "on_device": False}
         self.data = data_of(self.model, cfg.data, cfg.sub, cfg.seed, cfg.get("allow"), **options)
         wanted = [s for s in cfg.splits if s in self.data.source.rows]
@@ -171,12 +176,12 @@ class Job:
         self.folder.open(self.files(), self.cfg.overwrite)
         write_json(path, now)
 
-    def missing(self) -> list[Part]:
+    def missing(self) -> list[Any]:
         return [part for part in self.parts if not (self.out / part.name).is_file()]
 
-    def make(self, part: Part) -> int:
+    def make(self, part: Any, advance: Advance = ignored) -> int:
         """Write one part; returns its number of objects."""
-        table = self.embed(part).to_table()
+        table = self.embed(part, advance).to_table()
         path = self.out / part.name
         with replacing(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
@@ -197,36 +202,29 @@ class Job:
                 f"another process has started {self.out} afresh with other embeddings: give another out=<folder>"
             )
 
-    def embed(self, part: Part) -> Embeddings:
+    def embed(self, part: Part, advance: Advance = ignored) -> Embeddings:
         loader = self.data.split_dataloader(part.split)
         loader.load_state_dict(loader.state_dict() | {"epoch": 0, "done": part.first})
         ids = self.data.object_ids(part.split)
-        batches = islice(loader, part.last - part.first)
-        return Embeddings.concatenate(
-            [
-                from_batch(b, self.model.encode(b), ids, part.split, self.model, self.data.classes, self.coverage)
-                for b in batches
-            ]
-        )
+        pieces = []
+        for batch in islice(loader, part.last - part.first):
+            encoded = self.model.encode(batch)
+            pieces.append(from_batch(batch, encoded, ids, part.split, self.model, self.data.classes, self.coverage))
+            advance(len(pieces[-1]))
+        return Embeddings.concatenate(pieces)
 
-    def run(self, parts: Sequence[Part], title: str = "") -> int:
+    def run(self, parts: Sequence[Any], title: str = "") -> int:
         """Make some parts, saying how long it takes."""
-        start = time.monotonic()
         done = 0
-        for number, part in enumerate(parts, 1):
-            done += self.make(part)
-            rate = done / max(time.monotonic() - start, 1e-9)
-            left = (len(parts) - number) * self.cfg.part / rate / 60
-            log.info(
-                "%s%s: %d of %d parts, %.0f objects/s, about %.1f min left",
-                title,
-                part.name,
-                number,
-                len(parts),
-                rate,
-                left,
-            )
+        with progress(f"{title}embedding", sum(self.size_of(part) for part in parts)) as advance:
+            for number, part in enumerate(parts, 1):
+                done += self.make(part, advance)
+                log.info("%s%s: %d of %d parts", title, part.name, number, len(parts))
         return done
+
+    def size_of(self, part: Any) -> int:
+        """Objects of a part, at most."""
+        return int((part.last - part.first) * self.cfg.batch)
 
     def finish(self) -> dict[str, Any]:
         """Where all parts are there: _rejected.csv and _summary.json with the counts."""
@@ -257,11 +255,8 @@ class Job:
         """Every decision once."""
         seen: dict[Decision, None] = dict.fromkeys(self.data.rejected)
         if self.data.streaming:
-            import csv
-
             for path in sorted(self.out.glob("_*.rejected.csv")):
-                with open(path, newline="", encoding="utf-8") as file:
-                    seen |= dict.fromkeys(Decision(*row) for row in list(csv.reader(file))[1:])
+                seen |= dict.fromkeys(read_decisions(path))
         return iter(seen)
 
 

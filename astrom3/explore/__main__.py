@@ -28,10 +28,10 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     start = time.monotonic()
     out = Path(cfg.out)
     check(cfg, out)
-    from astrom3.data.datamodule import progress
     from astrom3.explore.content import gather
     from astrom3.explore.writing import shown_name, write
     from astrom3.hardware import keep_memory, quieten
+    from astrom3.progress import progress
 
     quieten()
     keep_memory()

@@ -1,8 +1,8 @@
 """Embeddings of many objects, in memory and as parquet; what `embed` writes and `analyse`, `search`, `explore` read.
 
 Columns: object_id string; label string (null: none); split string (null: not known); photometry, spectra, metadata,
-images and mean fixed-size lists of float32 (null: the object lacks that modality; a model has its own only); predicted
-string and probabilities fixed-size list of float32 where the model has a head (calibrated where it has a
+images, features and mean fixed-size lists of float32 (null: the object lacks that modality; a model has its own only);
+predicted string and probabilities fixed-size list of float32 where the model has a head (calibrated where it has a
 confidence.json, which gives novelty float32, too, and the prediction set, a list of strings). The schema's metadata
 hold `astrom3` = {"model": ..., "classes": [...]} as JSON.
 """

@@ -4,6 +4,7 @@ A light curve is a file, (time, flux, error) or columns by name (dict, astropy T
 astropy Time), flux in mJy or any unit that converts, or magnitudes with `system` or `zero_point`. A spectrum is a
 file, (wavelength, flux, ivar) or columns: Angstrom in vacuum or any unit that converts. Metadata are catalogue columns
 by name (schema.py: META_COLS, and PHOTO_COLS where known; ra and dec stand in for l and b). A list means many objects.
+A light curve may have a column of bands; see light_curves.py.
 """
 
 from __future__ import annotations
@@ -19,22 +20,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from astrom3.convert.observed import given_or_computed, ragged
+from astrom3.data.checked import grid_coverage, partly_covered, ragged
 from astrom3.data.packed import Batch
 from astrom3.data.readers import LightCurve, ReadError, Spectrum
-from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
+from astrom3.data.readers.auto import SpectrumReader
 from astrom3.data.readers.objects import catalogue_values
-from astrom3.data.readers.systems import flux_of_magnitude, zero_point
-from astrom3.data.readers.tables import USUAL, LightCurveColumns, SpectrumColumns, vacuum_wavelength
+from astrom3.data.readers.tables import SpectrumColumns, vacuum_wavelength
 from astrom3.errors import UserError
+from astrom3.inference.columns import columns_of, find, numbers, pick, same_length, scalar
+from astrom3.inference.light_curves import Curves, light_curve_of
 from astrom3.modalities.catalogue import COLUMN, Normaliser
-from astrom3.modalities.quality import (
-    Checked,
-    Decision,
-    check_catalogue,
-    check_light_curves,
-    list_decisions,
-)
+from astrom3.modalities.quality import Decision, check_catalogue, list_decisions
 from astrom3.modalities.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.modalities.view import Members, StoredView, View, views_of
 
@@ -61,12 +57,16 @@ UNITS = (
 @dataclass(frozen=True)
 class Options:
     """system or zero_point (mJy of magnitude 0): of light curves in magnitudes. air: wavelengths are those in air.
-    features: PHOTO_COLS are computed from the light curve where "missing" in the metadata, "all" always, "none"."""
+    features: PHOTO_COLS are computed from the light curve where "missing" in the metadata, "all" always, "none".
+    band: the one to take of light curves in several; None: networks of one band read the best sampled one, and networks
+    of several bands all. wavelengths [Angstrom]: of bands that are not known by name."""
 
     system: str | None = None
     zero_point: float | None = None
     air: bool = False
     features: str = "missing"
+    band: str | None = None
+    wavelengths: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
@@ -111,12 +111,16 @@ def prepare(
     ids = [str(i) for i in range(n)]
     decisions = list[Decision]()
     read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}
-    curves = read_all("photometry", read["photometry"], lambda x: light_curve_of(x, options), decisions)
-    pixels = read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options), decisions)
-    columns = {"photometry": ragged(curves), "spectra": ragged(pixels)}
+    curves = Curves(
+        read_all("photometry", read["photometry"], lambda x: light_curve_of(x, options), decisions), options.wavelengths
+    )
+    spectra_read = read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options, resample=True), decisions)
+    for i, spectrum in enumerate(spectra_read):
+        decisions += uncovered(str(i), spectrum)
+    pixels = ragged(spectra_read)
     values = catalogue_of(read["metadata"])
     if uses_features:
-        complete_features(values, check_light_curves(*columns["photometry"]), options.features)
+        curves.complete_features(values, options.features)
     has_metadata, notes = check_catalogue(values, ids)
     given = {m: np.array([x is not None for x in read[m]]) for m in read}
     own = {*META_COLS, "ra", "dec"}  # a dict with nothing but PHOTO_COLS goes with a light curve
@@ -141,7 +145,12 @@ def prepare(
         arrays: dict[str, np.ndarray] = {}
         present[slot] = has_metadata
         if isinstance(view, StoredView):
-            checked = view.check(*columns[view.modality])
+            if view.modality == "photometry":
+                decisions += [] if view.several_bands else curves.choices()
+                columns = curves.columns(view.several_bands)
+            else:
+                columns = pixels
+            checked = view.check(*columns)
             data = view.prepare(checked)
             arrays = view.arrays(data)
             present[slot] = view.present(arrays)
@@ -149,15 +158,6 @@ def prepare(
         batch |= view.reader(arrays, members).fill(everyone)
     batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
     return Prepared(batch, decisions, given)
-
-
-def complete_features(values: np.ndarray, light: Checked, which: str) -> None:
-    """Compute PHOTO_COLS in `values` (n, 38) from the accepted light curves."""
-    photo = slice(0, len(PHOTO_COLS))
-    for i in np.flatnonzero(light.accepted):
-        if which == "all" or (which == "missing" and np.isnan(values[i, photo]).any()):
-            time, flux, error = (c[light.offsets[i] : light.offsets[i + 1]] for c in light.columns)
-            values[i, photo] = given_or_computed(values[i, photo], time, flux, error, which)
 
 
 # --- one object -----------------------------------------------------------------------------------------------------
@@ -183,58 +183,34 @@ def listed_rows(given: Any) -> list[Any] | None:
     ]
 
 
-def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[tuple[Any, Any, Any]]:
-    """Three columns of every object. Of many, one that cannot be read is listed; a single one raises."""
-    columns = []
+def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[Any]:
+    """LightCurve or Spectrum of every object, empty where there is none. Of many, one that cannot be read is listed; a
+    single one raises."""
+    observed = []
     for i, item in enumerate(items):
-        empty = (np.empty(0), np.empty(0), np.empty(0))
+        result = LightCurve(np.empty(0), np.empty(0), np.empty(0))
         try:
-            found = read(item) if item is not None else (*empty, ())
+            result = read(item) if item is not None else result
         except ReadError as error:
             if len(items) == 1:
                 raise
             decisions.append(Decision(str(i), modality, "rejected", str(error)))
-            found = (*empty, ())
-        decisions += [Decision(str(i), modality, "repaired", note) for note in found[3]]
-        columns.append(tuple(found[:3]))
-    return columns
+        decisions += [Decision(str(i), modality, "repaired", note) for note in result.notes]
+        observed.append(result)
+    return observed
 
 
-def light_curve_of(given: Any, options: Options) -> LightCurve:
-    """Time [day], flux and error [mJy], (N,) each. Raises UserError for units and columns that do not fit."""
-    columns = LightCurveColumns(system=options.system, zero_point=options.zero_point)
+def uncovered(object_id: str, spectrum: Spectrum) -> list[Decision]:
+    """What is said of a spectrum that covers only a part of the wavelengths that networks of stars read."""
+    wavelength = np.unique(spectrum[0][np.isfinite(spectrum[0])])
+    return partly_covered(object_id, grid_coverage(wavelength)) if len(wavelength) > 1 else []
+
+
+def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectrum:
+    """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each. resample: pixels of files of SDSS and DESI that
+    are finer than LAMOST's are averaged to its sampling, as convert does."""
     if isinstance(given, str | os.PathLike):
-        return LightCurveReader(columns=columns)(Path(given))
-    if isinstance(given, tuple):
-        if len(given) != 3:
-            raise UserError(f"a light curve is (time, flux, error), three arrays, not {len(given)}")
-        time, flux, error = given
-        magnitudes = unit_of(flux) is not None and "mag" in str(unit_of(flux))
-    else:
-        names = columns_of(given, "light curve")
-        time = pick(names, "time", "light curve")
-        magnitudes = find(names, "flux") is None
-        kinds = ("mag", "mag_err") if magnitudes else ("flux", "flux_err")
-        flux, error = (pick(names, kind, "light curve") for kind in kinds)
-    if magnitudes:
-        magnitude = numbers(flux, "mag", "magnitude")
-        sigma = numbers(error, "mag", "magnitude error")
-        if options.zero_point is None and options.system is None:
-            raise UserError(
-                "a light curve in magnitudes needs system= (asas-sn-V, asas-sn-g, AB or Johnson-V) or "
-                "zero_point= (mJy of magnitude 0)"
-            )
-        zero = options.zero_point if options.zero_point is not None else zero_point(options.system or "")
-        values = flux_of_magnitude(magnitude, sigma, zero)
-    else:
-        values = numbers(flux, "mJy", "flux"), numbers(error, "mJy", "flux error")
-    return LightCurve(*same_length("light curve", days(time), *values))
-
-
-def spectrum_of(given: Any, options: Options) -> Spectrum:
-    """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each."""
-    if isinstance(given, str | os.PathLike):
-        return SpectrumReader(columns=SpectrumColumns(air=options.air))(Path(given))
+        return SpectrumReader(columns=SpectrumColumns(air=options.air), resample=resample)(Path(given))
     if isinstance(given, tuple):
         if len(given) != 3:
             raise UserError(f"a spectrum is (wavelength, flux, ivar), three arrays, not {len(given)}")
@@ -275,79 +251,6 @@ def catalogue_of(rows: Sequence[Any]) -> np.ndarray:
     if not columns:
         return np.full((len(rows), len(ALL_COLS)), np.nan)
     return catalogue_values(Path("metadata"), pa.table(columns), {})
-
-
-# --- columns, units ---------------------------------------------------------------------------------------------------
-
-
-def columns_of(given: Any, what: str) -> dict[str, Any]:
-    """Columns of a mapping, an astropy table or a data frame, by lower-case name."""
-    names = getattr(given, "colnames", None) or list(getattr(given, "columns", ())) or list(given)
-    if not all(isinstance(name, str) for name in names):
-        raise UserError(f"a {what} is a file, three arrays in a tuple, or columns by name, not {type(given).__name__}")
-    return {name.lower(): given[name] for name in names}
-
-
-def find(columns: Mapping[str, Any], kind: str) -> Any:
-    """The column of a kind under any of its usual names, or None."""
-    return next((columns[name] for name in (kind, *USUAL[kind]) if name in columns), None)
-
-
-def pick(columns: Mapping[str, Any], kind: str, what: str) -> Any:
-    found = find(columns, kind)
-    if found is None:
-        raise UserError(f"the {what} has no column {kind} (nor {', '.join(USUAL[kind])}); it has {', '.join(columns)}")
-    return found
-
-
-def unit_of(values: Any) -> Any:
-    return getattr(values, "unit", None)
-
-
-def days(time: Any) -> np.ndarray:
-    """Days, from numbers, a Quantity or an astropy Time."""
-    if type(time).__name__ == "Time":
-        return np.atleast_1d(np.asarray(time.jd, dtype=np.float64))
-    return numbers(time, "day", "time")
-
-
-def numbers(values: Any, unit: str | None, what: str) -> np.ndarray:
-    """Float64 (N,) in `unit` (None: as it is); masked values are NaN. Numbers without a unit are taken to be in it."""
-    from astropy import units as u
-
-    own = unit_of(values)
-    if hasattr(values, "filled"):  # masked
-        values = values.filled(np.nan) if np.ma.is_masked(values) else values
-    try:
-        plain = np.array(getattr(values, "value", values), dtype=np.float64, ndmin=1)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what} is not all numbers ({error})") from None
-    if plain.ndim != 1:
-        raise UserError(f"{what} has shape {plain.shape}: one number for each point is needed")
-    if own is None or unit is None or str(own) in ("", "dimensionless"):
-        return plain
-    try:
-        if unit == "mag":
-            if "mag" not in str(own):
-                raise u.UnitConversionError
-            return plain
-        return np.asarray(u.Quantity(plain, own).to_value(unit, equivalencies=u.spectral()))
-    except (u.UnitConversionError, u.UnitTypeError, ValueError):
-        raise UserError(f"{what} is in {own}, which cannot be converted to {unit}") from None
-
-
-def scalar(value: Any, unit: str, name: str) -> float | None:
-    """One catalogue value in its unit, None where missing."""
-    if value is None or value is np.ma.masked:
-        return None
-    return float(numbers(value, unit or None, name)[0])
-
-
-def same_length(what: str, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if len({len(c) for c in columns}) > 1:
-        raise UserError(f"the columns of the {what} have unequal lengths: {', '.join(str(len(c)) for c in columns)}")
-    first, second, third = columns
-    return first, second, third
 
 
 def reason_of(decisions: Sequence[Decision], modality: str) -> str:

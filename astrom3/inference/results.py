@@ -2,11 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
 
+from astrom3.extras import need
+from astrom3.files import replacing
 from astrom3.modalities.quality import Decision
+
+
+class Tabular:
+    """Results with one row per object, as a table of Arrow, a data frame or a csv file."""
+
+    def columns(self) -> dict[str, Any]:
+        """Name -> numbers (n,), text (n,) or rows (n, D)."""
+        raise NotImplementedError
+
+    def to_arrow(self) -> pa.Table:
+        """A table whose embeddings are lists; `polars.from_arrow` takes it."""
+        arrays: dict[str, Any] = {}
+        for name, values in self.columns().items():
+            if isinstance(values, np.ndarray) and values.ndim == 2:
+                flat = pa.array(np.ascontiguousarray(values).ravel())
+                arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+            else:
+                arrays[name] = pa.array(values)
+        return pa.table(arrays)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame, where pandas is installed."""
+        need("pandas", "frames", "to_pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_csv(self, path: str | Path) -> Path:
+        """One line per object. An embedding of D numbers takes D columns, such as mean_0."""
+        flat: dict[str, Any] = {}
+        for name, values in self.columns().items():
+            if isinstance(values, np.ndarray) and values.ndim == 2:
+                flat |= {f"{name}_{i}": values[:, i] for i in range(values.shape[1])}
+            else:
+                flat[name] = [" ".join(v) if isinstance(v, tuple) else v for v in list(values)]
+        path = Path(path)
+        with replacing(path) as temporary:
+            pacsv.write_csv(pa.table(flat), temporary)
+        return path
+
+
+def ids_of(ids: Sequence[Any], n: int) -> list[Any]:
+    """Names of n objects, integers or text as they were given, or their places."""
+    return list(ids) if len(ids) else list(range(n))
 
 
 @dataclass(frozen=True)
@@ -25,14 +74,20 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Embedded(Encoded):
-    """Raw observations, embedded. decisions: what was repaired or rejected; object_id is the place in the list."""
+class Embedded(Encoded, Tabular):
+    """Raw observations, embedded. decisions: what was repaired or rejected; object_id is the place in the list, or the
+    object's id where `ids` were given."""
 
     decisions: list[Decision] = field(default_factory=list)
+    ids: tuple[Any, ...] = ()
+
+    def columns(self) -> dict[str, Any]:
+        """The id and the embeddings of every object."""
+        return {"object_id": ids_of(self.ids, len(self.mean)), **self.embeddings, "mean": self.mean}
 
 
 @dataclass(frozen=True)
-class Classified:
+class Classified(Tabular):
     """classes: names; probabilities: float32 (n, C), NaN for an object that has nothing usable; decisions as above.
 
     calibrated: whether a temperature was fitted on the validation split; else probabilities are as the network has
@@ -51,6 +106,16 @@ class Classified:
     vouched: dict[str, float] = field(default_factory=dict)
     novelty: np.ndarray | None = None
     novelty_quantile: np.ndarray | None = None
+    ids: tuple[Any, ...] = ()
+
+    def columns(self) -> dict[str, Any]:
+        """The id, the predicted class and the probabilities of every object, as embed writes them."""
+        found: dict[str, Any] = {"object_id": ids_of(self.ids, len(self.probabilities)), "predicted": self.labels}
+        found |= {f"p({name})": self.probabilities[:, i] for i, name in enumerate(self.classes)}
+        for name in ("novelty", "novelty_quantile"):
+            values = getattr(self, name)
+            found |= {} if values is None else {name: values}
+        return found if self.sets is None else found | {"set": self.sets}
 
     @property
     def labels(self) -> list[str | None]:

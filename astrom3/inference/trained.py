@@ -10,7 +10,7 @@ single encoder its features (light curves: the mean of the outputs over the poin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,11 +213,12 @@ class TrainedModel:
         metadata: Any = None,
         images: Any = None,
         spectra: Any = None,
+        ids: Sequence[Any] | None = None,
         **options: Any,
     ) -> Embedded:
         """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given of
-        stars, and its Options for system, zero_point, air and features, and galaxies.py for images and spectra of
-        galaxies. `spectra` is another name of `spectrum`.
+        stars, and its Options for system, zero_point, air, features and band, and galaxies.py for images and spectra of
+        galaxies. `spectra` is another name of `spectrum`. ids: names of the objects, integers or text, for the results.
 
         Raises UserError for units, columns and values that do not fit, for a modality that the model does not have,
         and where the only object cannot be used; of many, those are listed in `decisions`.
@@ -228,10 +229,10 @@ class TrainedModel:
         if reads_galaxies(self.views):
             if light_curve is not None or metadata is not None:
                 raise UserError(f"{self.name} reads images and spectra of galaxies: leave the others away")
-            return self._galaxies(images, spectrum, options)
+            return named(self._galaxies(images, spectrum, options), ids)
         if images is not None:
             raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not images: leave them away")
-        return self._raw(light_curve, spectrum, metadata, options)
+        return named(self._raw(light_curve, spectrum, metadata, options), ids)
 
     def classify(
         self,
@@ -239,6 +240,7 @@ class TrainedModel:
         spectrum: Any = None,
         metadata: Any = None,
         coverage: float | None = None,
+        ids: Sequence[Any] | None = None,
         **options: Any,
     ) -> Classified:
         """Class probabilities of raw observations; needs a model with a class head. As `embed` otherwise.
@@ -256,11 +258,11 @@ class TrainedModel:
             check_coverage(coverage)
             if self.confidence is None:
                 raise UserError(no_confidence(self.name))
-        found = self._raw(light_curve, spectrum, metadata, options)
+        found = named(self._raw(light_curve, spectrum, metadata, options), ids)
         assert found.probabilities is not None
         confidence = self.confidence
         if confidence is None:
-            return Classified(self.classes, found.probabilities, found.decisions)
+            return Classified(self.classes, found.probabilities, found.decisions, ids=found.ids)
         known = None if confidence.novelty is None else confidence.novelty
         quantile = None if known is None or found.novelty is None else known.quantile(found.novelty)
         in_set = None
@@ -279,6 +281,7 @@ class TrainedModel:
             promised,
             found.novelty,
             quantile,
+            found.ids,
         )
 
     def sets(self, found: Encoded, coverage: float) -> np.ndarray:
@@ -305,7 +308,9 @@ class TrainedModel:
         try:
             chosen = Options(**options)
         except TypeError:
-            raise UserError(f"{', '.join(options)}: the options are system, zero_point, air and features") from None
+            raise UserError(
+                f"{', '.join(options)}: the options are {', '.join(f.name for f in fields(Options))}"
+            ) from None
         if not self.uses_features and chosen.system is None and chosen.zero_point is None:
             chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
         prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
@@ -377,10 +382,12 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class WithStatistics:
-    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own."""
+    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own. needed:
+    whether the model reads any of these values."""
 
     origin: Origin
     normaliser: Normaliser | None
+    needed: bool = True
 
     def open(self, sub: str, seed: int) -> Source:
         return self._normalised(self.origin.open(sub, seed))
@@ -392,6 +399,8 @@ class WithStatistics:
     def _normalised(self, source: Source) -> Source:
         if source.normaliser is None:
             return source  # normalised beforehand
+        if self.normaliser is None and not self.needed:
+            return source
         if self.normaliser is None:
             raise UserError(
                 f"the catalogue values in {source.root} are raw, and the model has no statistics to normalise them "
@@ -416,10 +425,22 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any 
         "batch_size": cfg_data.batch_size,
         "eval_batch_size": cfg_data.eval_batch_size,
     }
-    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser)
+    needed = any(view.uses_features or not view.stored for view in model.views.values())
+    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser, needed)
     data = AstroM3DataModule(origin, sub, seed, **(given | options))
     data.prepare_data()
     return data
+
+
+def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
+    """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
+    if ids is None:
+        return found
+    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
+    if len(names) != len(found.mean):
+        raise UserError(f"ids= names {len(names)} objects, and {len(found.mean)} were handed in")
+    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
+    return replace(found, ids=names, decisions=decisions)
 
 
 def no_confidence(name: str) -> str:

@@ -330,6 +330,12 @@ def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, li
     return present, rows
 
 
+def read_decisions(path: Path) -> list[Decision]:
+    """What `write_decisions` wrote."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [Decision(*row) for row in list(csv.reader(file))[1:]]
+
+
 def write_decisions(path: Path, rows: Iterable[Decision]) -> None:
     """Write rejected.csv (header also when there is nothing to list)."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

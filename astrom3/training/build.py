@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from astrom3 import registry
@@ -57,10 +59,18 @@ def aim_of(cfg: DictConfig, data: Any) -> dict[str, Any]:
             f"{data.source.root} has {found}, so there is nothing to classify: give target=<number to predict>, or "
             "pre-train without labels with mode=clip or mode=masked"
         )
+    warn_of_classes(classes, labels, bool(cfg.model.get("_partial_")))
     aim: dict[str, Any] = {"classes": classes}
     if cfg.get("balance") == "weights":
         aim["class_weights"] = balanced_weights(labels, len(classes))
     return aim
+
+
+def warn_of_classes(classes: Sequence[str], labels: np.ndarray, classifies: bool) -> None:
+    """A class that no training object (n,) has cannot be learnt, which a classifier should say."""
+    absent = [name for number, name in enumerate(classes) if not (labels == number).any()]
+    if classifies and absent:
+        log.warning("no object of class %s is in the train split: it cannot be learnt", ", ".join(absent))
 
 
 def warn_of_inputs(data: Any) -> None:

@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from astrom3.errors import UserError
 from astrom3.files import write_text
+from astrom3.progress import Advance, ignored, progress
 from astrom3.tasks.task import MONITOR
 from astrom3.training.run import BEST, LAST
 
@@ -99,11 +101,60 @@ class PatientStopping(EarlyStopping):
             trainer.should_stop = True
 
 
+class StepLines(Callback):
+    """Where there is no progress bar, a line every 30 seconds of an epoch or a test that takes longer than that."""
+
+    def __init__(self) -> None:
+        self.open = ExitStack()
+        self.advance: Advance = ignored
+
+    def begin(self, title: str, total: float) -> None:
+        """Start the lines of something with so many batches."""
+        self.open.close()
+        self.advance = self.open.enter_context(progress(title, int(total) if math.isfinite(total) else None, "batches"))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.begin(f"epoch {trainer.current_epoch + 1}", trainer.num_training_batches)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.begin("test", float(sum(trainer.num_test_batches)))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.advance(1)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.advance(1)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.open.close()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.open.close()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.open.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.open.close()
+
+
 def standard_callbacks(
-    run: Path, monitor: str, patience: int, progress: bool = True, direction: str = "max"
+    run: Path, monitor: str, patience: int, shown: bool = True, direction: str = "max"
 ) -> list[Callback]:
-    """In this order: the table and the early stopping are in the state that the checkpoints save."""
-    bars = [RichProgressBar(), RichModelSummary(max_depth=2)] if progress else []
+    """In this order: the table and the early stopping are in the state that the checkpoints save. shown: with a bar."""
+    bars = [RichProgressBar(), RichModelSummary(max_depth=2)] if shown else [StepLines()]
     return [
         *bars,
         EpochTable(run / "metrics.csv"),

@@ -21,13 +21,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from astrom3.data.datamodule import progress
 from astrom3.data.kept import FOLDER, PIECE, KeptOutputs, KeptReader, compute, weights_key
 from astrom3.data.packed import PackedSplit
 from astrom3.encoders.towers import FEATURES, TOKENS, Classifier, MultimodalModel
 from astrom3.errors import UserError
 from astrom3.modalities.schema import PREPROCESSING_VERSION
 from astrom3.places import cache_root
+from astrom3.progress import progress
 from astrom3.published.native import describe
 
 log = logging.getLogger(__name__)

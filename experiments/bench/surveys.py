@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3.data.origins import Simulated
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS
 from astrom3.places import cache_root
+from astrom3.simulate.origin import Simulated
 
 ROWS = 1000  # of a row group, as `datasets` writes them
 

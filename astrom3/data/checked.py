@@ -1,4 +1,4 @@
-"""What convert makes of the observations of some objects: checked curves with their bands, features, coverage."""
+"""What is made of observations, read from files or handed in: checked curves with their bands, features, coverage."""
 
 from __future__ import annotations
 

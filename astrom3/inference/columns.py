@@ -1,0 +1,89 @@
+"""Columns and units of what users hand in: mappings, astropy tables, data frames, quantities, masked values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from astrom3.data.readers.tables import USUAL
+from astrom3.errors import UserError
+
+
+def columns_of(given: Any, what: str) -> dict[str, Any]:
+    """Columns of a mapping, an astropy table or a data frame, by lower-case name."""
+    names = getattr(given, "colnames", None) or list(getattr(given, "columns", ())) or list(given)
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"a {what} is a file, three arrays in a tuple, or columns by name, not {type(given).__name__}")
+    return {name.lower(): given[name] for name in names}
+
+
+def find(columns: Mapping[str, Any], kind: str) -> Any:
+    """The column of a kind under any of its usual names, or None."""
+    return next((columns[name] for name in (kind, *USUAL[kind]) if name in columns), None)
+
+
+def pick(columns: Mapping[str, Any], kind: str, what: str) -> Any:
+    found = find(columns, kind)
+    if found is None:
+        raise UserError(f"the {what} has no column {kind} (nor {', '.join(USUAL[kind])}); it has {', '.join(columns)}")
+    return found
+
+
+def unit_of(values: Any) -> Any:
+    return getattr(values, "unit", None)
+
+
+def days(time: Any) -> np.ndarray:
+    """Days, from numbers, a Quantity or an astropy Time."""
+    if type(time).__name__ == "Time":
+        return np.atleast_1d(np.asarray(unmasked(time.jd), dtype=np.float64))
+    return numbers(time, "day", "time")
+
+
+def unmasked(values: Any) -> Any:
+    """The same with NaN where a value is masked, of numpy's masked arrays and of astropy's masked columns."""
+    mask = getattr(values, "mask", None)
+    if mask is None or not hasattr(values, "filled") or not np.any(mask):
+        return getattr(values, "unmasked", values)
+    plain = np.array(getattr(getattr(values, "unmasked", values), "value", values), dtype=np.float64, ndmin=1)
+    return np.where(np.asarray(mask), np.nan, plain)
+
+
+def numbers(values: Any, unit: str | None, what: str) -> np.ndarray:
+    """Float64 (N,) in `unit` (None: as it is); masked values are NaN. Numbers without a unit are taken to be in it."""
+    from astropy import units as u
+
+    own = unit_of(values)
+    values = unmasked(values)
+    try:
+        plain = np.array(getattr(values, "value", values), dtype=np.float64, ndmin=1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} is not all numbers ({error})") from None
+    if plain.ndim != 1:
+        raise UserError(f"{what} has shape {plain.shape}: one number for each point is needed")
+    if own is None or unit is None or str(own) in ("", "dimensionless"):
+        return plain
+    try:
+        if unit == "mag":
+            if "mag" not in str(own):
+                raise u.UnitConversionError
+            return plain
+        return np.asarray(u.Quantity(plain, own).to_value(unit, equivalencies=u.spectral()))
+    except (u.UnitConversionError, u.UnitTypeError, ValueError):
+        raise UserError(f"{what} is in {own}, which cannot be converted to {unit}") from None
+
+
+def scalar(value: Any, unit: str, name: str) -> float | None:
+    """One catalogue value in its unit, None where missing."""
+    if value is None or value is np.ma.masked:
+        return None
+    return float(numbers(value, unit or None, name)[0])
+
+
+def same_length(what: str, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if len({len(c) for c in columns}) > 1:
+        raise UserError(f"the columns of the {what} have unequal lengths: {', '.join(str(len(c)) for c in columns)}")
+    first, second, third = columns
+    return first, second, third

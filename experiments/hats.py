@@ -1,0 +1,147 @@
+"""Embeddings of HATS catalogues of growing size: memory that stays flat, time that grows in proportion.
+
+    python -m experiments.hats sizes=25000,50000,100000 folder=/tmp/hats out=experiments/hats.md
+
+Catalogues of simulated variables in two bands are written with the real lsdb, embedded by `python -m astrom3.embed
+format=hats` in a process of its own, and joined with lsdb. The encoder is a small Astromer with random weights, since
+what is measured is the way of the data. Processor seconds are reported beside the wall's: other work on the machine
+does not change them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from astrom3.files import write_text
+from experiments.options import read_options
+
+POINTS = (40, 60)  # of a light curve, fewest and most
+ROWS = 4000  # objects in a partition, about
+
+
+@dataclass(frozen=True)
+class Measured:
+    """objects and partitions of a catalogue; rows that were embedded, and that lsdb joined; seconds of the wall and of
+    the processor, and the largest resident memory [MB], of the process that embedded."""
+
+    objects: int
+    partitions: int
+    rows: int
+    joined: int
+    wall: float
+    processor: float
+    memory: float
+
+
+def write_sky(folder: Path, objects: int, seed: int = 0, rows: int = ROWS) -> None:
+    """A catalogue of sinusoids and noise in the bands g and r, all over the sky."""
+    import lsdb
+    import pandas as pd
+    import pyarrow as pa
+    from nested_pandas import NestedFrame
+    from nested_pandas.series.ext_array import NestedExtensionArray
+
+    rng = np.random.default_rng(seed)
+    points = rng.integers(*POINTS, objects)
+    offsets = np.concatenate([[0], np.cumsum(points)]).astype(np.int32)
+    total = int(offsets[-1])
+    owner = np.repeat(np.arange(objects), points)
+    period = 10 ** rng.uniform(-0.5, 2, objects)
+    amplitude = rng.uniform(0.05, 0.6, objects)
+    time_of = rng.uniform(58000, 60000, total)
+    phase = 2 * np.pi * time_of / period[owner]
+    columns = {
+        "mjd": time_of,
+        "mag": rng.uniform(13, 18, objects)[owner] + amplitude[owner] * np.sin(phase) + rng.normal(0, 0.03, total),
+        "magerr": np.full(total, 0.03),
+        "band": np.where(rng.random(total) < 0.6, "r", "g"),
+    }
+    lists = [pa.ListArray.from_arrays(pa.array(offsets), pa.array(values)) for values in columns.values()]
+    nested = pa.StructArray.from_arrays(lists, list(columns))
+    table = {
+        "objectid": 10**12 + rng.permutation(objects),
+        "ra": rng.uniform(0, 360, objects),
+        "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, objects))),
+    }
+    frame = NestedFrame(pd.DataFrame(table))
+    frame["lightcurve"] = pd.Series(NestedExtensionArray(nested), index=frame.index)
+    given = {"ra_column": "ra", "dec_column": "dec", "catalog_name": "sky", "margin_threshold": None}
+    sky = lsdb.from_dataframe(frame, partition_rows=rows, **given)
+    sky.write_catalog(folder, catalog_name="sky", as_collection=False, progress_bar=False, overwrite=True)
+
+
+def write_model(folder: Path) -> None:
+    """A small Astromer with random weights."""
+    import torch
+
+    from astrom3.encoders.astromer import Astromer
+    from astrom3.published import native
+
+    torch.manual_seed(0)
+    native.save(Astromer(1, layers=1, d_model=16, n_heads=2, d_ff=16), folder)
+
+
+def measure(folder: Path, objects: int, rows: int = ROWS) -> Measured:
+    """Write a catalogue, embed it in another process, join both."""
+    import lsdb
+
+    from astrom3.data.layouts.hats import HatsCatalogue
+
+    sky = folder / f"sky-{objects}"
+    out = folder / f"embedded-{objects}"
+    if not (folder / "model").is_dir():
+        write_model(folder / "model")
+    write_sky(sky, objects, rows=rows)
+    command = [sys.executable, "-m", "astrom3.embed", f"model={folder}/model", "data=hats", f"data.path={sky}"]
+    command += [f"data.cache={folder}/cache", f"out={out}", "format=hats", "device=cpu", "overwrite=true"]
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"embedding {sky} ended with status {process.returncode}")
+    wall = time.monotonic() - start
+    told = lsdb.open_catalog(out)
+    joined = lsdb.open_catalog(sky).join(told, left_on="objectid", right_on="objectid", suffixes=("", "_e"))
+    kept = joined[["objectid", "mean"]].map_partitions(len).compute()
+    partitions = len(HatsCatalogue.open(sky).partitions)
+    processor = used.ru_utime + used.ru_stime
+    return Measured(objects, partitions, len(told), int(np.sum(kept)), wall, processor, used.ru_maxrss / 1024)
+
+
+def table_of(measured: list[Measured]) -> str:
+    """Markdown, one row for each catalogue."""
+    lines = [
+        "| objects | partitions | embedded | joined | wall [s] | processor [s] | ms per object | peak memory [MB] |"
+    ]
+    lines.append("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for one in measured:
+        cells = [f"{n:,}" for n in (one.objects, one.partitions, one.rows, one.joined)]
+        cells += [f"{one.wall:.0f}", f"{one.processor:.1f}", f"{1000 * one.processor / one.objects:.2f}"]
+        lines.append("| " + " | ".join([*cells, f"{one.memory:.0f}"]) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = read_options(
+        sys.argv[1:], {"sizes": "25000,50000,100000", "folder": "hats", "out": "experiments/hats.md"}
+    )
+    folder = Path(options["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = []
+    for size in str(options["sizes"]).split(","):
+        measured.append(measure(folder, int(size)))
+        print(table_of(measured[-1:]), flush=True)
+    text = f"# HATS catalogues of growing size\n\n`python -m experiments.hats sizes={options['sizes']}`:\n\n"
+    write_text(Path(options["out"]), f"{text}{table_of(measured)}\n")
+
+
+if __name__ == "__main__":
+    main()
