@@ -188,7 +188,8 @@ class PackedSplit:
         self.modalities = tuple(self.views)
         inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
         ids = set(catalogue.ids)
-        decisions = [d for store in stores.values() for d in store.decisions() if d.object_id in ids]
+        decisions = [*source.repeated.get(split, ()), *inputs.decisions]
+        decisions += [d for store in stores.values() for d in store.decisions() if d.object_id in ids]
         present = {
             slot: stores[view.store].present[rows] if view.stored else inputs.has_metadata
             for slot, view in self.views.items()
@@ -196,7 +197,7 @@ class PackedSplit:
         columns = view_columns(source, split, self.views)
         present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
         aims = source.targets(split, targets) if targets else None
-        chosen = select(catalogue, present, decisions + inputs.decisions, labelled_only, min_modalities, aims)
+        chosen = select(catalogue, present, decisions, labelled_only, min_modalities, aims)
         at = chosen.positions
         self.ids = catalogue.ids
         self.positions = at

@@ -16,6 +16,7 @@ from astrom3.errors import UserError
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.tasks.classification import balanced_weights
 from astrom3.tasks.regression import train_statistics
+from astrom3.training.memory import check_fits
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
     allow: classes beyond the registry that `cfg` may construct, from the command line and never from a stored file.
     """
     registry.check(cfg, allow)
+    check_fits(lambda: registry.instantiate(cfg.model, allow))
     data = registry.instantiate(cfg.datamodule, allow, views=views_of_encoders(cfg))
     data.prepare_data()
     data.setup("fit")

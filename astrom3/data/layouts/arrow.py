@@ -82,9 +82,9 @@ def saved_files(folder: Path) -> Files:
     names = read_json(folder / SPLITS_FILE).get("splits")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{folder / SPLITS_FILE} names no splits; write the data set again.")
-    files = {SPLIT_NAMES[name]: data_files(folder / name) for name in names if name in SPLIT_NAMES}
-    if not files:
+    if not all(name in SPLIT_NAMES for name in names) or not names:
         raise UserError(f"{folder} has the splits {', '.join(names)}; they must be called {', '.join(SPLITS)}.")
+    files = {SPLIT_NAMES[name]: data_files(folder / name) for name in names}
     return {split: files[split] for split in SPLITS if split in files}
 
 

@@ -30,6 +30,7 @@ from astrom3.data.layouts.parquet import (
     offsets_of,
     prepare,
     rows_of_three,
+    text_column,
     unnest,
 )
 from astrom3.data.layouts.table import Catalogue, Source
@@ -37,7 +38,7 @@ from astrom3.errors import UserError
 from astrom3.kernel import kernel
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.preprocess import LightCurves, Spectra
-from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
+from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen, possible
 from astrom3.modalities.schema import (
     ALL_COLS,
     CLASSES,
@@ -71,6 +72,11 @@ class ProcessedTable(ParquetTable):
                 f"expected are {', '.join(COLUMNS)}."
             )
 
+    @property
+    def names_objects(self) -> bool:  # type: ignore[override]
+        """Whether there are ids. The files on the hub have none."""
+        return "object_id" in self.schema.names
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of integer labels: from the metadata that `datasets` writes, else the ten classes of the paper."""
@@ -89,7 +95,10 @@ class ProcessedTable(ParquetTable):
         ids, unknown, names = label_ids(labels, CLASSES)
         values, has_metadata = self.values(table["metadata"].combine_chunks())
         # The hub's files name no objects: they are called after their place.
-        objects = table["object_id"].to_pylist() if named else [f"{self.split}-{i:06d}" for i in range(len(table))]
+        if named:
+            objects = text_column(table, "object_id", str(self.files[0]))
+        else:
+            objects = [f"{self.split}-{i:06d}" for i in range(len(table))]
         return Catalogue(np.array(objects, dtype=object), ids, values, unknown, names, self.normalised, has_metadata)
 
     def _name(self, label: str | int) -> str:
@@ -119,7 +128,7 @@ class FirstTable(ProcessedTable):
             for name in members:
                 values[:, COLUMN[name]] = numbers(struct_child(struct, name, self.files[0]))
         valid = struct_child(metadata, "meta_cols", self.files[0]).is_valid()
-        return values, valid.to_numpy(zero_copy_only=False)
+        return (values if self.normalised else possible(values)), valid.to_numpy(zero_copy_only=False)
 
 
 class CurrentTable(ProcessedTable):
@@ -238,17 +247,34 @@ def config_folders(sub: str, seed: int) -> Iterator[tuple[str, str]]:
 
 
 def by_split(names: Iterable[str], folder: str) -> dict[str, list[str]]:
-    """Parquet files of a configuration's folder by split, of their names relative to it; those of no split are left."""
+    """Parquet files of a configuration's folder by split, of their names relative to it.
+
+    UserError for a file beside them that is of no split: its name is misspelt, and its objects would be lost.
+    """
     files: dict[str, list[str]] = {}
+    strange: list[str] = []
     for name in sorted(names):
         path = PurePosixPath(name)
         # train-00000-of-00002.parquet, train.parquet, or train/0000.parquet
         split = path.parent.name if len(path.parts) == 2 else re.split(r"[-_.]", path.name)[0]
-        if len(path.parts) <= 2 and path.suffix == ".parquet" and split in SPLIT_NAMES:
+        if len(path.parts) > 2 or path.suffix != ".parquet":
+            continue
+        if split in SPLIT_NAMES:
             files.setdefault(SPLIT_NAMES[split], []).append(name)
+        else:
+            strange.append(name)
+    check_names(files, strange, folder)
     for parts in files.values():
         check_shards(parts, folder)
     return {split: files[split] for split in SPLITS if split in files}
+
+
+def check_names(files: Mapping[str, Sequence[str]], strange: Sequence[str], folder: str) -> None:
+    """UserError where some files are of splits and another is of none."""
+    if files and strange:
+        raise UserError(
+            f"{folder} has {strange[0]}, which is of none of the splits {', '.join(SPLITS)}: rename it or move it away."
+        )
 
 
 def config_files(root: Path, sub: str, seed: int) -> tuple[str, dict[str, list[Path]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -181,7 +182,7 @@ def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Sourc
     bands = Bands.of(about, band, root)
     table = ObjectTable(root, classes, bands=bands)
     splits = root / "splits" / f"{sub}_{seed}.parquet"
-    if splits.is_file():
+    if os.path.lexists(splits):  # of whatever kind: a damaged one is not passed over
         by_split = split_of_file(splits, table)
         statistics = splits.with_suffix(".json")
         normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))
