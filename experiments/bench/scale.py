@@ -1,4 +1,4 @@
-"""Rows that show how whole commands grow with the number of objects: embed, search, explore, and analyse's outliers.
+"""Rows that show how whole commands grow with the number of objects: embed, search, explore, and what analyse compares.
 
 The survey has catalogue values only, so that 200,000 objects fit on a laptop. The embeddings that search, explore and
 analyse read are made up around ten centres on a surface of eight dimensions. Time that grows linearly shows as the
@@ -31,6 +31,8 @@ COMMANDS = {
     "embed": ("astrom3.embed", "model={model}", *LOCAL, "out={out}/embeddings"),
     "search": ("astrom3.search", "index={out}/index", "embeddings={embeddings}", "id=star 7"),
     "explore": ("astrom3.explore", "embeddings={embeddings}", *LOCAL, "map=pca", "out={out}/page.html"),
+    "few-shot": ("astrom3.analyse", "embeddings={embeddings}", "what=[fewshot]", "out={out}/analysis"),
+    "retrieval": ("astrom3.analyse", "embeddings={embeddings}", "what=[retrieval]", "out={out}/analysis"),
     "outliers": ("astrom3.analyse", "embeddings={embeddings}", "what=[outliers]", "out={out}/analysis"),
 }
 

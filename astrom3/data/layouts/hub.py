@@ -26,6 +26,7 @@ from astrom3.data.layouts.ours import label_ids, struct_child
 from astrom3.data.layouts.parquet import (
     ParquetFile,
     ParquetTable,
+    check_once,
     numbers,
     offsets_of,
     prepare,
@@ -89,6 +90,11 @@ class ProcessedTable(ParquetTable):
         column = table["label"].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or is_whole(column.type)):
+            raise UserError(
+                f"{self.files[0]}: the column label is of type {column.type}, neither text nor whole numbers; download "
+                "it again."
+            )
         labels: list[str | None] = [
             None if label is None or label == UNLABELLED else self._name(label) for label in column.to_pylist()
         ]
@@ -226,6 +232,11 @@ def _split_points(offsets, points, values, kept, constants, verdict):
         kept[i + 1] = position
 
 
+def is_whole(kind: pa.DataType) -> bool:
+    """Whether labels of this type are positions; a column of nulls has no label."""
+    return pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
 def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
     """Names of the integer labels of a column, from the metadata that `datasets` writes; none where it says none."""
     try:
@@ -342,6 +353,7 @@ def open_processed(
 def kind_of(file: ColumnFile) -> str:
     """processed-1 or processed-2 from the column types of one file; UserError where it is neither."""
     schema = file.schema
+    check_once(schema.names, str(file))
     if "metadata" in schema.names:
         kind = schema.field("metadata").type
         if pa.types.is_struct(kind):

@@ -159,6 +159,8 @@ class Source:
             raise UserError(
                 f"{self.root} has no {split} split for {self.sub}_{self.seed} (has: {', '.join(self.rows)})."
             )
+        if not len(self.rows[split]):
+            raise UserError(f"{self.root}: the {split} split of {self.sub}_{self.seed} has no objects.")
         return self.tables[split]
 
     def catalogue(self, split: str) -> Catalogue:
