@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "linux-x86_64-py311.txt"
 HERE = ((3, 11), "linux", "x86_64")
 HEADER = """\
-# The tested environment: Python 3.11 on Linux x86_64, every file with its hash. Torch comes from the index that the machine has.
-# Made by requirements/lock.py (make lock).
+# The tested environment: Python 3.11 on Linux x86_64, every file with its hash. Torch comes from the index that the
+# machine has. Made by requirements/lock.py (make lock).
 """
 
 
@@ -57,7 +57,14 @@ def compiled(uv: str, installed: dict[str, str]) -> str:
         public = {name: version for name, version in installed.items() if "+" not in version and name != "astrom3"}
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in public.items()))
         command = [uv, "pip", "compile", str(ROOT / "pyproject.toml"), "--extra", "dev", "--generate-hashes", "--quiet"]
-        command += ["--constraint", str(constraints), "--python-version", platform.python_version(), "--no-header", "--no-annotate"]
+        command += [
+            "--constraint",
+            str(constraints),
+            "--python-version",
+            platform.python_version(),
+            "--no-header",
+            "--no-annotate",
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"lock: {done.stderr.strip()}")
