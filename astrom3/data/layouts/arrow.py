@@ -92,7 +92,8 @@ def data_files(folder: Path) -> list[ColumnFile]:
     """The Arrow files that state.json lists, in order. They lie in the folder itself."""
     state = read_json(folder / STATE_FILE)
     listed = state.get("_data_files")
-    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed or []]
+    listed = listed if isinstance(listed, list) else []
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise UserError(f"{folder / STATE_FILE} lists no Arrow files of this folder; write the data set again.")
     if state.get("_indices_data_files"):
