@@ -38,9 +38,11 @@ def faults(cases: dict[str, Callable[[], Any]], refused: bool = False) -> list[s
             sentence = answer(function)
         except AssertionError as error:
             found.append(f"{name}: {error}")
+            print(found[-1])
             continue
         if refused and not sentence:
             found.append(f"{name}: accepted")
+            print(found[-1])
     return found
 
 

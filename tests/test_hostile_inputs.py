@@ -18,6 +18,9 @@ from small_models import save_model
 
 import astrom3
 from astrom3.data.readers.tables import read_columns, read_table
+from astrom3.encoders.specformer import SpecFormer
+from astrom3.encoders.vit import VisionTransformer
+from astrom3.published import native
 
 Call = Callable[[], Any]
 
@@ -142,3 +145,42 @@ def test_catalogue_values_in_python(model, metadata):
 def test_options_in_python(model, options):
     known = astrom3.load(model, device="cpu")
     assert faults({"options": lambda: known.classify(light_curve=(TIME, FLUX, ERROR), **options)}) == []
+
+
+IMAGES: dict[str, Any] = {
+    "empty": [],
+    "a number": 5,
+    "a text": "no such file",
+    "a folder": "/tmp",
+    "two bands": np.zeros((2, 152, 152)),
+    "one row": np.zeros((3, 1, 1)),
+    "flat": np.zeros(100),
+    "four axes": np.zeros((1, 3, 152, 152)),
+    "five axes": np.zeros((1, 1, 3, 152, 152)),
+    "NaN": np.full((3, 152, 152), np.nan),
+    "1e300": np.full((3, 152, 152), 1e300),
+    "dark": np.zeros((3, 152, 152)),
+    "words": np.array([["x"]]),
+    "objects": np.array([{}], dtype=object),
+    "complex": np.zeros((3, 152, 152), complex),
+    "a dict": {"g": np.zeros((5, 5))},
+    "a dict of others": {"a": 1},
+    "a function": len,
+    "None": [None],
+    "a tensor": torch.zeros(3, 10, 10),
+}
+
+
+@pytest.fixture(scope="module")
+def galaxy_models(place) -> list[Path]:
+    vit = VisionTransformer(img_size=144, patch_size=12, embed_dim=24, depth=1, num_heads=2)
+    spectra = SpecFormer(embed_dim=32, num_layers=1, num_heads=2)
+    return [native.save(vit, place / "images"), native.save(spectra, place / "spectra")]
+
+
+def test_galaxies_in_python(galaxy_models):
+    of_images, of_spectra = (astrom3.load(folder, device="cpu") for folder in galaxy_models)
+    cases = {f"image {name}": lambda v=value: of_images.embed(images=v) for name, value in IMAGES.items()}
+    others = IMAGES | CURVES
+    cases |= {f"spectrum {name}": lambda v=value: of_spectra.embed(spectra=v) for name, value in others.items()}
+    assert faults(cases) == []

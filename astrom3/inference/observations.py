@@ -108,6 +108,8 @@ def prepare(
             "where an object lacks one"
         )
     n = next(iter(lengths.values()))
+    if not n:
+        raise UserError("the list of objects is empty: give at least one")
     ids = [str(i) for i in range(n)]
     decisions = list[Decision]()
     read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}

@@ -300,7 +300,7 @@ class TrainedModel:
             light_curve = magnitudes_or_fluxes(light_curve)
         rows = listed_rows(metadata)
         given = {"photometry": light_curve, "spectra": spectrum, "metadata": rows}
-        features_only = rows is not None and all(r is None or set(r) <= set(PHOTO_COLS) for r in rows)
+        features_only = rows is not None and all(of_curve(row) for row in rows)
         for name, value in given.items():
             if value is not None and name not in self.modalities and not (name == "metadata" and features_only):
                 raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
@@ -378,6 +378,11 @@ class TrainedModel:
         """Keys of the batch that the model reads."""
         encoders: Any = self.backbone.encoders.values() if self.backbone is not None else [self.encoder]
         return tuple(key for encoder in encoders for key in encoder.inputs)
+
+
+def of_curve(row: Any) -> bool:
+    """Whether the metadata of an object are features of its light curve alone."""
+    return row is None or (isinstance(row, Mapping) and set(row) <= set(PHOTO_COLS))
 
 
 @dataclass(frozen=True)
