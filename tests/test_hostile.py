@@ -169,6 +169,29 @@ def test_every_number_of_every_family_has_a_range(given):
                     bounds.check_numbers([(key, absurd if key != "trainer.devices" else -2)])
 
 
+@pytest.mark.parametrize("given", FAMILIES)
+def test_a_network_is_sized_before_it_is_made(given, monkeypatch):
+    from astrom3.training import memory
+
+    cfg = config.compose([*given, "data=simulated"])
+    sizes = []
+
+    def make():
+        made = registry.instantiate(cfg.model)
+        for module in memory.modules_of(made):
+            sizes.append(sum(p.numel() for p in module.parameters()))
+            assert all(p.device.type == "meta" for p in module.parameters())
+        return made
+
+    before = torch.random.get_rng_state()
+    memory.check_fits(make)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert sum(sizes) > 1000
+    monkeypatch.setattr(memory, "memory", lambda: 10_000)
+    with pytest.raises(UserError, match="weights, and training it takes"):
+        memory.check_fits(make)
+
+
 @pytest.mark.parametrize(("verb", "given"), [
     ("embed", ["model=m"]), ("analyse", ["model=m"]), ("explore", ["model=m"]), ("search", ["index=i", "id=a"]),
     ("export", ["model=m"]), ("evaluate", ["run=r"]), ("report", []), ("simulate", ["out=o"]),

@@ -250,6 +250,15 @@ def test_copies_in_files_of_the_hub_are_known_by_their_catalogue_values(place):
     assert len(data.source.rows["train"]) == len(rows)
 
 
+def test_catalogue_values_that_all_share_make_no_copies(place):
+    rows = make_rows(ONE)
+    for row in rows:
+        row["meta_cols"] = rows[0]["meta_cols"]
+        row["photo_cols"] = rows[0]["photo_cols"]
+    data = data_of(write_first(place / "shared values", rows), STARS, place)
+    assert not [d for d in data.rejected if d.decision == "left out"]
+
+
 def test_copies_of_galaxies_are_known_by_their_ids(place):
     columns = galaxies(6, 3)
     columns["targetid"][3] = columns["targetid"][0]

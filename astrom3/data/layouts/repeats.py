@@ -20,7 +20,7 @@ from astrom3.modalities.quality import Decision
 log = logging.getLogger(__name__)
 KEPT_FIRST = ("test", "validation", "train")  # a copy in the test split stays, the one in training goes
 MOST = 5_000_000  # objects whose ids are compared; larger sets are images, named by their place in the sky
-KNOWN = 10  # catalogue values that an object needs to be told from others by them
+KNOWN = 10  # different catalogue values that an object needs to be told from others by them
 
 
 def without_repeats(source: Source) -> Source:
@@ -70,7 +70,9 @@ def keys_of(catalogue: Catalogue, named: bool) -> Iterator[tuple[int, str | byte
         return
     if not len(catalogue.values) or catalogue.values.strides[0] == 0:  # no catalogue values at all
         return
-    known = np.isfinite(catalogue.values).sum(axis=1) >= KNOWN
-    values = np.ascontiguousarray(np.where(np.isfinite(catalogue.values), catalogue.values, np.nan))
-    for row in np.flatnonzero(known).tolist():
-        yield row, values[row].tobytes()
+    values = np.where(np.isfinite(catalogue.values), catalogue.values, np.nan)
+    steps = np.diff(np.sort(values, axis=1), axis=1)
+    known = np.flatnonzero((steps > 0).sum(axis=1) + 1 >= KNOWN)
+    keys = [values[row].tobytes() for row in known.tolist()]
+    if 2 * len(set(keys)) > len(keys):  # else values that many share, which tell nobody from others
+        yield from zip(known.tolist(), keys, strict=True)
