@@ -33,7 +33,7 @@ SLOT = "features"  # the modality whose reader measures whole curves
 CHUNK = 1024  # curves measured together
 FEWEST = 3  # features of a grouping
 MOST = 12
-ROUNDS = 20  # of k-means
+ROUNDS = 10  # of k-means
 LIMIT = 3.0  # of a rank made normal
 
 
@@ -99,8 +99,8 @@ class GroupingModule(ContrastiveModule):
         schedule: Mapping[str, Any],
         seed: int = 0,
         freeze: Sequence[str] = (),
-        tasks: int = 96,
-        groups: int = 16,
+        tasks: int = 128,
+        groups: int = 32,
         contrast: float = 0.3,
         grouping: float = 1.0,
         regression: float = 0.5,
@@ -178,7 +178,7 @@ class GroupingModule(ContrastiveModule):
 
 
 def measured(split: Any) -> tuple[Tensor, Tensor]:
-    """Positions (m,) and hand-made features (m, C) of the whole curves of a split; UserError where data are streamed."""
+    """Positions (m,) and features (m, C) of the whole curves of a split; UserError where data are streamed."""
     reader = getattr(split, "readers", {}).get(SLOT)
     if reader is None:
         raise UserError(
