@@ -31,8 +31,9 @@ from astrom3.tasks.task import at_least_float32
 LEFT_OUT = ("median", "log_span", "log_points", "known_period")  # of groupings: they tell nothing of the star
 SLOT = "features"  # the modality whose reader measures whole curves
 CHUNK = 1024  # curves measured together
-FEWEST = 3  # features of a grouping
-MOST = 12
+FEWEST = 2  # features of a grouping, beside the period
+MOST = 8
+WITH_PERIOD = 0.6  # share of the groupings in which the period takes part for certain
 ROUNDS = 10  # of k-means
 LIMIT = 3.0  # of a rank made normal
 
@@ -73,6 +74,8 @@ def draw_groupings(scores: Tensor, tasks: int, groups: int, seed: int) -> list[t
     for _ in range(tasks):
         count = int(torch.randint(FEWEST, MOST + 1, (1,), generator=generator))
         columns = telling[torch.randperm(len(telling), generator=generator)[:count]]
+        if float(torch.rand(1, generator=generator)) < WITH_PERIOD:
+            columns = torch.cat([columns, torch.tensor([NAMES.index("log_period")])]).unique()
         groupings.append((columns, k_means(scores[:, columns], groups, generator)))
     return groupings
 
@@ -99,9 +102,9 @@ class GroupingModule(ContrastiveModule):
         schedule: Mapping[str, Any],
         seed: int = 0,
         freeze: Sequence[str] = (),
-        tasks: int = 128,
-        groups: int = 32,
-        contrast: float = 0.3,
+        tasks: int = 64,
+        groups: int = 16,
+        contrast: float = 0.1,
         grouping: float = 1.0,
         regression: float = 0.5,
     ):
