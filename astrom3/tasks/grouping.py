@@ -112,7 +112,7 @@ class GroupingModule(ContrastiveModule):
         self.tasks = tasks
         self.groups = groups
         self.weights = {"contrast": contrast, "grouping": grouping, "regression": regression}
-        columns = model.encoders[SLOT].measures
+        columns = int(model.encoders[SLOT].measures)  # type: ignore[arg-type]
         self.heads = nn.ModuleDict()
         for slot, encoder in model.encoders.items():
             self.heads[slot] = nn.Linear(encoder.out_features, tasks * groups + columns)  # type: ignore[arg-type]
