@@ -19,7 +19,8 @@ from astrom3.cli.verbs import run_verb
 from astrom3.cli.wall import answer
 from astrom3.errors import UserError
 from astrom3.files import MARK, OutputFolder, inside, read_json, remove_leftovers, replacing, write_text
-from astrom3.modalities.quality import check_light_curves, possible
+from astrom3.modalities.catalogue_quality import possible
+from astrom3.modalities.quality import check_light_curves
 
 TRAIN = ["mode=photo", "size=tiny", "data=simulated"]
 NUMBERS = {

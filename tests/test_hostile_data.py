@@ -23,7 +23,7 @@ from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Local
 from astrom3.errors import UserError
 from astrom3.files import read_json
-from astrom3.modalities.quality import possible, possible_targets
+from astrom3.modalities.catalogue_quality import possible, possible_targets
 from astrom3.modalities.schema import ALL_COLS
 
 STARS = {"photometry": "photometry", "spectra": "spectra", "metadata": "metadata"}

@@ -17,7 +17,8 @@ from hostile_files import damaged, faults
 from small_models import save_model
 
 import astrom3
-from astrom3.data.readers.tables import read_columns, read_table
+from astrom3.data.readers.table_files import read_table
+from astrom3.data.readers.tables import read_columns
 from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.vit import VisionTransformer
 from astrom3.published import native

@@ -14,7 +14,8 @@ from astrom3.data.layouts.table import Catalogue, Source, picked
 from astrom3.data.store import Store, guard
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
-from astrom3.modalities.quality import Decision, check_catalogue, frozen
+from astrom3.modalities.catalogue_quality import check_catalogue
+from astrom3.modalities.quality import Decision, frozen
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.modalities.view import Members, View, views_of
 from astrom3.modalities.views import readers_of

@@ -30,7 +30,8 @@ from astrom3.errors import UserError
 from astrom3.inference.columns import columns_of, find, numbers, pick, same_length, scalar
 from astrom3.inference.light_curves import Curves, light_curve_of
 from astrom3.modalities.catalogue import COLUMN, Normaliser
-from astrom3.modalities.quality import Decision, check_catalogue, list_decisions
+from astrom3.modalities.catalogue_quality import check_catalogue
+from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.modalities.view import Members, StoredView, View, views_of
 

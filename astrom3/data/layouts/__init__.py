@@ -24,7 +24,8 @@ from pathlib import Path
 from astrom3.data.layouts.arrow import open_saved
 from astrom3.data.layouts.galaxies import is_galaxies, open_galaxies
 from astrom3.data.layouts.galaxy_hdf5 import image_files, open_images, open_paired_file, paired_file
-from astrom3.data.layouts.hub import config_files, open_processed
+from astrom3.data.layouts.hub import open_processed
+from astrom3.data.layouts.hub_files import config_files
 from astrom3.data.layouts.magnitudes import is_magnitudes, open_magnitudes
 from astrom3.data.layouts.ours import open_ours
 from astrom3.data.layouts.pairs import open_pairs, paired_files

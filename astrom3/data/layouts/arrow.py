@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.data.layouts.columns import ColumnFile, readable
-from astrom3.data.layouts.hub import COLUMNS, SPLIT_NAMES, class_names, config_folders, open_processed
+from astrom3.data.layouts.hub import COLUMNS, class_names, open_processed
+from astrom3.data.layouts.hub_files import SPLIT_NAMES, config_folders
 from astrom3.data.layouts.magnitudes import MagnitudeTable
 from astrom3.data.layouts.ours import ObjectTable, drawn_split, read_json
 from astrom3.data.layouts.pairs import is_pairs, open_pairs

@@ -31,7 +31,7 @@ from astrom3.data.readers.systems import RELATIVE_MEANS
 from astrom3.data.readers.tables import Columns, LightCurveColumns
 from astrom3.errors import UserError, shown
 from astrom3.extras import need
-from astrom3.modalities.quality import possible
+from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS
 from astrom3.modalities.view import StoredView
 

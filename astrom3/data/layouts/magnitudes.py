@@ -30,7 +30,7 @@ from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, number
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
-from astrom3.modalities.quality import FAINTEST
+from astrom3.modalities.catalogue_quality import FAINTEST
 from astrom3.modalities.schema import ALL_COLS
 from astrom3.modalities.view import StoredView
 

@@ -24,7 +24,7 @@ from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.splits import FRACTIONS, split_80_10_10
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.quality import possible
+from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.modalities.view import StoredView
 from astrom3.typed import check

@@ -21,7 +21,8 @@ from astrom3.data.readers import ReadError
 from astrom3.data.readers.raw import SPLIT_FILES, RawDataset, RawSplit
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.quality import Decision, possible
+from astrom3.modalities.catalogue_quality import possible
+from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import SPLITS
 from astrom3.modalities.view import StoredView, stored_view
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.quality import Decision, list_decisions, possible_targets
+from astrom3.modalities.catalogue_quality import possible_targets
+from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.schema import ALL_COLS
 from astrom3.modalities.view import StoredView
 

@@ -32,7 +32,7 @@ from astrom3.data.readers import (
     read_bytes,
 )
 from astrom3.data.readers.lamost import read_lamost
-from astrom3.data.readers.tables import check_names
+from astrom3.data.readers.table_files import check_names
 from astrom3.errors import UserError
 from astrom3.modalities.schema import ALL_COLS, SPLITS
 
