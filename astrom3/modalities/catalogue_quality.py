@@ -7,24 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from astrom3.modalities.quality import LARGEST_FLUX, Decision, Ids
-from astrom3.modalities.schema import (
-    ALL_COLS,
-    META_COLS,
-    PHOTO_COLS,
-)
+from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS
 
 LARGEST_VALUE = 1e7  # of a catalogue column, in whatever unit it has
-
-
 FAINTEST = 50.0  # of a magnitude, a colour or their errors; 99.99 and the like stand for unknown
-
-
 FILLERS = (-999.0, -9999.0, -99999.0, -999999.0, 9999.0, 99999.0, 999999.0)  # what catalogues write for unknown
-
-
 MAGNITUDES = ("mag", "vmag", "bp_rp", "j_k", "w1_w2", "w3_w4", "amplitude")  # ends of the names of columns in mag
-
-
 IN_MAGNITUDES = np.array([name.endswith(MAGNITUDES) for name in ALL_COLS])
 
 
