@@ -22,7 +22,7 @@ import numpy as np
 from astrom3.files import write_text
 from experiments.options import read_options
 
-POINTS = (40, 60)  # of a light curve, fewest and most
+POINTS = 40  # of a light curve, at least; up to half as many more
 ROWS = 4000  # objects in a partition, about
 
 
@@ -40,7 +40,7 @@ class Measured:
     memory: float
 
 
-def write_sky(folder: Path, objects: int, seed: int = 0, rows: int = ROWS) -> None:
+def write_sky(folder: Path, objects: int, seed: int = 0, rows: int = ROWS, fewest: int = POINTS) -> None:
     """A catalogue of sinusoids and noise in the bands g and r, all over the sky."""
     import lsdb
     import pandas as pd
@@ -49,7 +49,7 @@ def write_sky(folder: Path, objects: int, seed: int = 0, rows: int = ROWS) -> No
     from nested_pandas.series.ext_array import NestedExtensionArray
 
     rng = np.random.default_rng(seed)
-    points = rng.integers(*POINTS, objects)
+    points = rng.integers(fewest, fewest + fewest // 2, objects)
     offsets = np.concatenate([[0], np.cumsum(points)]).astype(np.int32)
     total = int(offsets[-1])
     owner = np.repeat(np.arange(objects), points)
@@ -73,6 +73,7 @@ def write_sky(folder: Path, objects: int, seed: int = 0, rows: int = ROWS) -> No
     frame = NestedFrame(pd.DataFrame(table))
     frame["lightcurve"] = pd.Series(NestedExtensionArray(nested), index=frame.index)
     given = {"ra_column": "ra", "dec_column": "dec", "catalog_name": "sky", "margin_threshold": None}
+    given |= {"should_generate_moc": False}  # a map of the sky, which takes longer than the rest
     sky = lsdb.from_dataframe(frame, partition_rows=rows, **given)
     sky.write_catalog(folder, catalog_name="sky", as_collection=False, progress_bar=False, overwrite=True)
 
@@ -88,7 +89,7 @@ def write_model(folder: Path) -> None:
     native.save(Astromer(1, layers=1, d_model=16, n_heads=2, d_ff=16), folder)
 
 
-def measure(folder: Path, objects: int, rows: int = ROWS) -> Measured:
+def measure(folder: Path, objects: int, rows: int = ROWS, fewest: int = POINTS) -> Measured:
     """Write a catalogue, embed it in another process, join both."""
     import lsdb
 
@@ -98,7 +99,7 @@ def measure(folder: Path, objects: int, rows: int = ROWS) -> Measured:
     out = folder / f"embedded-{objects}"
     if not (folder / "model").is_dir():
         write_model(folder / "model")
-    write_sky(sky, objects, rows=rows)
+    write_sky(sky, objects, rows=rows, fewest=fewest)
     command = [sys.executable, "-m", "astrom3.embed", f"model={folder}/model", "data=hats", f"data.path={sky}"]
     command += [f"data.cache={folder}/cache", f"out={out}", "format=hats", "device=cpu", "overwrite=true"]
     start = time.monotonic()
@@ -138,9 +139,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     measured = []
     for size in str(options["sizes"]).split(","):
-        measured.append(measure(folder, int(size)))
+        measured.append(measure(folder, int(size), fewest=options["points"]))
         print(table_of(measured[-1:]), flush=True)
-    text = f"# HATS catalogues of growing size\n\n`python -m experiments.hats sizes={options['sizes']}`:\n\n"
+    command = f"python -m experiments.hats sizes={options['sizes']} points={options['points']}"
+    text = f"# HATS catalogues of growing size\n\n`{command}`:\n\n"
     write_text(Path(options["out"]), f"{text}{table_of(measured)}\n")
 
 
