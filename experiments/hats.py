@@ -132,9 +132,8 @@ def table_of(measured: list[Measured]) -> str:
 
 
 def main() -> None:
-    options = read_options(
-        sys.argv[1:], {"sizes": "25000,50000,100000", "folder": "hats", "out": "experiments/hats.md"}
-    )
+    defaults = {"sizes": "25000,50000,100000", "folder": "hats", "out": "experiments/hats.md", "points": POINTS}
+    options = read_options(sys.argv[1:], defaults)
     folder = Path(options["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     measured = []
