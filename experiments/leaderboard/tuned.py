@@ -17,7 +17,7 @@ ROWS = {
     "ours, from scratch": ["model=curves", "mode=all"],
     "recipe=survey, from scratch": ["mode=photo", "recipe=survey"],
 }
-FROM_OURS = {  # labels per class -> settings of the rows that start from our pre-training, chosen on development folds
+FROM_OURS = {  # labels per class -> settings of the rows that start from our pre-training, chosen on validation objects
     20: ["epochs=60", "data.batch_size=32"],
     100: ["epochs=30", "data.batch_size=32"],
     500: ["epochs=15"],
@@ -29,7 +29,6 @@ FROM_SCRATCH = {
     500: ["epochs=30"],
     0: ["epochs=20"],
 }
-RATE = "optim.lr=3e-4"
 
 
 def cells(row: str, task: Task) -> list[Cell]:
@@ -58,7 +57,7 @@ def compute(cell: Cell, shop: Shop, task: Task) -> dict[str, Any]:
         *(FROM_OURS if ours else FROM_SCRATCH)[cell.shots],
     ]
     if ours:
-        overrides += [f"init.path={pretrained(shop)}", RATE]
+        overrides.append(f"init.path={pretrained(shop)}")
     if cell.shots:
         overrides.append(f"shots={cell.shots}")
     tested = train(compose(overrides))
