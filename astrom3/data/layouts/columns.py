@@ -42,6 +42,12 @@ def parquet_schema(path: Path) -> pa.Schema:
         return pq.read_schema(path)
 
 
+def with_names(schema: pa.Schema) -> pa.Schema:
+    """The schema; UnicodeDecodeError where a name in it is not text, which shows only when it is looked at."""
+    schema.to_string(show_schema_metadata=False)
+    return schema
+
+
 class ColumnFile(ABC):
     """One file of a table. Its rows come in groups, which are the unit of reading.
 
@@ -94,7 +100,8 @@ class ParquetFile(ColumnFile):
 
     @property
     def schema(self) -> pa.Schema:
-        return self.metadata.schema.to_arrow_schema()
+        with readable(self.path):
+            return with_names(self.metadata.schema.to_arrow_schema())
 
     @property
     def group_rows(self) -> Sequence[int]:
