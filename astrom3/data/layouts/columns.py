@@ -44,8 +44,17 @@ def parquet_schema(path: Path) -> pa.Schema:
 
 def with_names(schema: pa.Schema) -> pa.Schema:
     """The schema; UnicodeDecodeError where a name in it is not text, which shows only when it is looked at."""
-    schema.to_string(show_schema_metadata=False)
+    look_at_names(list(schema))
     return schema
+
+
+def look_at_names(fields: list[pa.Field]) -> None:
+    """Decode the names of these columns and of the fields within them."""
+    for field in fields:
+        _ = field.name
+        kind = field.type
+        if isinstance(kind, pa.StructType):
+            look_at_names([kind.field(number) for number in range(kind.num_fields)])
 
 
 class ColumnFile(ABC):
