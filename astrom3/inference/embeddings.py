@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from astrom3 import stored
 from astrom3.data.layouts.columns import readable
+from astrom3.data.layouts.parquet import check_once
 from astrom3.errors import UserError, shown
 from astrom3.files import check_regular, listed, read_mark, replacing
 from astrom3.inference.trained import Encoded, TrainedModel
@@ -249,6 +250,7 @@ def read_part(path: Path) -> pa.Table:
 def check_columns(schema: pa.Schema, source: str) -> None:
     """UserError where a file of embeddings lacks a column, or a column is of another type."""
     read_about(schema, source)
+    check_once(schema.names, source)
     for name in ("object_id", "label", "split", "predicted"):
         if name not in schema.names:
             if name == "predicted":

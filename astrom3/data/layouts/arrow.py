@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.layouts.columns import ColumnFile, readable
+from astrom3.data.layouts.columns import ColumnFile, readable, with_names
 from astrom3.data.layouts.hub import COLUMNS, class_names, open_processed
 from astrom3.data.layouts.hub_files import SPLIT_NAMES, config_folders
 from astrom3.data.layouts.magnitudes import MagnitudeTable
@@ -47,7 +47,7 @@ class ArrowFile(ColumnFile):
     @cached_property
     def schema(self) -> pa.Schema:  # type: ignore[override]
         with readable(self.path, "Arrow"), pa.memory_map(str(self.path)) as source:
-            return pa.ipc.open_stream(source).schema
+            return with_names(pa.ipc.open_stream(source).schema)
 
     @property
     def group_rows(self) -> Sequence[int]:

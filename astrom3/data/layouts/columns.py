@@ -42,6 +42,21 @@ def parquet_schema(path: Path) -> pa.Schema:
         return pq.read_schema(path)
 
 
+def with_names(schema: pa.Schema) -> pa.Schema:
+    """The schema; UnicodeDecodeError where a name in it is not text, which shows only when it is looked at."""
+    look_at_names(list(schema))
+    return schema
+
+
+def look_at_names(fields: list[pa.Field]) -> None:
+    """Decode the names of these columns and of the fields within them."""
+    for field in fields:
+        _ = field.name
+        kind = field.type
+        if isinstance(kind, pa.StructType):
+            look_at_names([kind.field(number) for number in range(kind.num_fields)])
+
+
 class ColumnFile(ABC):
     """One file of a table. Its rows come in groups, which are the unit of reading.
 
@@ -94,7 +109,8 @@ class ParquetFile(ColumnFile):
 
     @property
     def schema(self) -> pa.Schema:
-        return self.metadata.schema.to_arrow_schema()
+        with readable(self.path):
+            return with_names(self.metadata.schema.to_arrow_schema())
 
     @property
     def group_rows(self) -> Sequence[int]:

@@ -129,7 +129,23 @@ def paired_files(root: Path) -> dict[str, list[ParquetFile]]:
     """Published split -> parquet files below `root`, where they hold images or spectra of galaxies; else none."""
     names = [str(path.relative_to(root)) for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.parquet")]
     files = {split: [ParquetFile(root / name) for name in some] for split, some in split_files(names).items()}
-    return files if files and is_pairs(files) else {}
+    if not files or not is_pairs(files):
+        return {}
+    check_beside(names, [str(Path(str(file)).relative_to(root)) for some in files.values() for file in some], root)
+    return files
+
+
+def check_beside(names: Sequence[str], chosen: Sequence[str], root: Path) -> None:
+    """UserError where a parquet file lies beside those of the splits and is of none: its name is misspelt, and its
+    galaxies would be lost."""
+    places = {PurePosixPath(name).parent for name in chosen}
+    nested = {place.parent for place in places if place.name in SPLIT_NAMES}
+    for name in sorted(set(names) - set(chosen)):
+        folder = PurePosixPath(name).parent
+        if folder in places or folder.parent in nested:
+            raise UserError(
+                f"{root} has {name}, which is of none of the splits {', '.join(SPLITS)}: rename it or move it away."
+            )
 
 
 def open_pairs(root: Path, files: Files, sub: str, seed: int) -> Source:

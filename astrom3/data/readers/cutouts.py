@@ -24,6 +24,7 @@ from astrom3.data.readers.sdss import is_sdss, read_sdss
 from astrom3.data.readers.table_files import suffix
 from astrom3.data.readers.tables import SpectrumColumns
 from astrom3.errors import UserError
+from astrom3.files import check_regular
 from astrom3.modalities.galaxy_views import PIXELS
 from astrom3.modalities.resampling import resample
 
@@ -104,6 +105,7 @@ def on_grid(spectrum: Spectrum, name: str) -> tuple[np.ndarray, np.ndarray, tupl
 def read_npy(path: Path) -> np.ndarray:
     """An array of numbers from a .npy file, without pickles."""
     try:
+        check_regular(path)
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ReadError(f"{path}: no such file") from None

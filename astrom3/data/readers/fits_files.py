@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import warnings
 import zlib
@@ -12,10 +13,11 @@ from typing import TypeVar
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from astrom3.data.readers import ReadError, read_bytes
+from astrom3.data.readers import GZIP, ReadError, read_bytes
 
 T = TypeVar("T")
 DAMAGE = (AstropyWarning, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError)
+START = b"SIMPLE  ="
 LARGEST_SPECTRUM = 256 << 20  # bytes, unpacked
 
 
@@ -24,7 +26,7 @@ def read_fits(path: Path, read: Callable[[Path, fits.HDUList], T]) -> T:
     data = read_bytes(path, LARGEST_SPECTRUM)
     if not data:
         raise ReadError(f"{path}: file is empty")
-    if not data.startswith(b"SIMPLE  ="):
+    if not data.startswith(START):
         raise ReadError(f"{path}: not a FITS file")
     try:
         with warnings.catch_warnings():
@@ -43,9 +45,23 @@ def read_fits(path: Path, read: Callable[[Path, fits.HDUList], T]) -> T:
 def peek(path: Path, ask: Callable[[fits.HDUList], bool]) -> bool:
     """Answer a question about the headers of a file; False where it is no readable FITS file. Never raises."""
     try:
+        if not starts_as_fits(path):
+            return False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(path, memmap=False) as hdus:
                 return ask(hdus)
     except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error):
         return False
+
+
+def starts_as_fits(path: Path) -> bool:
+    """Whether a regular file, gzipped or not, begins as FITS files do. A device would be read for ever."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        start = file.read(len(START))
+    if start.startswith(GZIP):
+        with gzip.open(path) as archive:
+            start = archive.read(len(START))
+    return start == START
