@@ -46,6 +46,8 @@ class HatsJob(Job):
     def open_data(self) -> None:
         """The catalogue of the configuration, none of whose rows is read yet."""
         cfg = self.cfg
+        if self.pooling is not None:
+            raise UserError(f"pooling={self.pooling} reads whole surveys only: leave it away with format=hats")
         origin = registry.instantiate(cfg.data.origin, cfg.get("allow"))
         if not isinstance(origin, Hats):
             raise UserError("format=hats embeds a HATS catalogue: give data=hats data.path=<catalogue>")

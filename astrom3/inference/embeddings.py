@@ -258,6 +258,11 @@ def check_columns(schema: pa.Schema, source: str) -> None:
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise UserError(f"{source}: the column {name} is of type {kind}, not text: embed again")
     named = [name for name in (*EMBEDDED, MEAN) if name in schema.names]
+    if MEAN not in named and "window" in schema.names:
+        raise UserError(
+            f"{source} has rows of windows or sequences, and one vector for each object is needed: embed with "
+            "pooling=mean or pooling=max, and per=object"
+        )
     if MEAN not in named:
         raise UserError(f"{source} lacks the column {MEAN}: write it again with python -m astrom3.embed")
     for name in [*named, *(["probabilities"] if "probabilities" in schema.names else [])]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from astrom3.inference.light_curves import Curves, light_curve_of
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.quality import Decision, check_catalogue, list_decisions
 from astrom3.modalities.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
-from astrom3.modalities.view import Members, StoredView, View, views_of
+from astrom3.modalities.view import Members, Reader, StoredView, View, views_of
 
 FEATURES = ("missing", "all", "none")
 ANGLES = {c: "mas/yr" if c.startswith("pm") else "mas" for c in META_COLS if c.startswith(("pm", "parallax"))}
@@ -76,11 +76,12 @@ class Options:
 @dataclass(frozen=True)
 class Prepared:
     """batch: as in schema.py without labels, n objects; decisions: what was repaired or rejected, by place in the list.
-    given: modality -> bool (n,), what was handed in at all."""
+    given: modality -> bool (n,), what was handed in at all. readers: slot -> the reader of its prepared objects."""
 
     batch: Batch
     decisions: list[Decision]
     given: dict[str, np.ndarray]
+    readers: dict[str, Reader] = field(default_factory=dict)
 
 
 def prepare(
@@ -141,6 +142,7 @@ def prepare(
     members = Members(everyone, everyone, scaled[:, : len(PHOTO_COLS)], metadata_rows, pad_constants, periods)
     batch: Batch = {}
     present = {}
+    readers = {}
     for slot, view in wanted.items():
         arrays: dict[str, np.ndarray] = {}
         present[slot] = has_metadata
@@ -155,9 +157,10 @@ def prepare(
             arrays = view.arrays(data)
             present[slot] = view.present(arrays)
             decisions += list_decisions(view.modality, ids, data.verdict, checked.repairs)
-        batch |= view.reader(arrays, members).fill(everyone)
+        readers[slot] = view.reader(arrays, members)
+        batch |= readers[slot].fill(everyone)
     batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
-    return Prepared(batch, decisions, given)
+    return Prepared(batch, decisions, given, readers)
 
 
 # --- one object -----------------------------------------------------------------------------------------------------

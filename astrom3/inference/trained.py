@@ -12,15 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from astrom3 import registry
-from astrom3.data.layouts.table import Source
-from astrom3.data.origins import Origin, open_origin
 from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
@@ -38,12 +35,17 @@ from astrom3.inference.preprocessing import (
     read_preprocessing,
 )
 from astrom3.inference.results import Classified, Embedded, Encoded
+from astrom3.inference.survey import WithStatistics, data_of
+from astrom3.inference.windows import Windowed, embed_windows, window_slot
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import reads_galaxies
 from astrom3.modalities.schema import PHOTO_COLS
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
+
+if TYPE_CHECKING:
+    from astrom3.inference.observations import Prepared
 
 CHUNK = 256  # raw objects that go through the network at once
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Embedded",
     "Encoded",
     "TrainedModel",
+    "WithStatistics",
     "data_of",
     "hub_statistics",
     "read_info",
@@ -206,6 +209,12 @@ class TrainedModel:
             batch = view.without_features(batch, torch.from_numpy(short))
         return batch
 
+    @overload
+    def embed(self, *given: Any, pooling: None = None, per: str = "object", **options: Any) -> Embedded: ...
+
+    @overload
+    def embed(self, *given: Any, pooling: str, per: str = "object", **options: Any) -> Windowed: ...
+
     def embed(
         self,
         light_curve: Any = None,
@@ -214,11 +223,17 @@ class TrainedModel:
         images: Any = None,
         spectra: Any = None,
         ids: Sequence[Any] | None = None,
+        pooling: str | None = None,
+        per: str = "object",
         **options: Any,
-    ) -> Embedded:
+    ) -> Embedded | Windowed:
         """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given of
         stars, and its Options for system, zero_point, air, features and band, and galaxies.py for images and spectra of
         galaxies. `spectra` is another name of `spectrum`. ids: names of the objects, integers or text, for the results.
+
+        pooling: of light curves, "mean", "max" or "sequence" (a vector for each point) over all windows of a curve of
+        any length, by `per`: one row per "object" or per "window" (see windows.py). Without it a curve counts with its
+        central window, as in `classify`.
 
         Raises UserError for units, columns and values that do not fit, for a modality that the model does not have,
         and where the only object cannot be used; of many, those are listed in `decisions`.
@@ -226,6 +241,13 @@ class TrainedModel:
         if spectrum is not None and spectra is not None:
             raise UserError("spectrum= and spectra= are two names of one argument: give one of them")
         spectrum = spectra if spectrum is None else spectrum
+        if pooling is not None:
+            if spectrum is not None or images is not None:
+                raise UserError(f"pooling={pooling} is of light curves: leave spectra and images away")
+            windows = self._windowed(light_curve, metadata, pooling, per, options)
+            return windows if ids is None else named_windows(windows, ids)
+        if per != "object":
+            raise UserError(f"per={per} needs pooling=mean, max or sequence")
         if reads_galaxies(self.views):
             if light_curve is not None or metadata is not None:
                 raise UserError(f"{self.name} reads images and spectra of galaxies: leave the others away")
@@ -294,6 +316,23 @@ class TrainedModel:
         return self.confidence.sets(found.probabilities, coverage, found.points)
 
     def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
+        return self._embedded(self._prepared(light_curve, spectrum, metadata, options))
+
+    def _windowed(
+        self, light_curve: Any, metadata: Any, pooling: str, per: str, options: Mapping[str, Any]
+    ) -> Windowed:
+        """Vectors of the windows of light curves, pooled. UserError where the only object cannot be used."""
+        from astrom3.inference.observations import reason_of
+
+        slot = window_slot(self)
+        prepared = self._prepared(light_curve, None, metadata, options)
+        present = prepared.batch["present"][slot].numpy()
+        if len(present) == 1 and not present[0]:
+            raise UserError(f"the {slot} cannot be used: {reason_of(prepared.decisions, slot)}")
+        found = embed_windows(self, slot, prepared.readers[slot], np.arange(len(present)), present, pooling, per)
+        return replace(found, decisions=prepared.decisions, count=len(present))
+
+    def _prepared(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Prepared:
         from astrom3.inference.observations import Options, listed_rows, prepare
 
         if not self.uses_features:
@@ -313,8 +352,7 @@ class TrainedModel:
             ) from None
         if not self.uses_features and chosen.system is None and chosen.zero_point is None:
             chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
-        prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
-        return self._embedded(prepared)
+        return prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
 
     def _galaxies(self, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
         from astrom3.inference.galaxies import prepare
@@ -380,56 +418,13 @@ class TrainedModel:
         return tuple(key for encoder in encoders for key in encoder.inputs)
 
 
-@dataclass(frozen=True)
-class WithStatistics:
-    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own. needed:
-    whether the model reads any of these values."""
-
-    origin: Origin
-    normaliser: Normaliser | None
-    needed: bool = True
-
-    def open(self, sub: str, seed: int) -> Source:
-        return self._normalised(self.origin.open(sub, seed))
-
-    def stream(self, sub: str, seed: int) -> Source:
-        """The same, of which nothing is copied where the origin can do that."""
-        return self._normalised(open_origin(self.origin, sub, seed, True))
-
-    def _normalised(self, source: Source) -> Source:
-        if source.normaliser is None:
-            return source  # normalised beforehand
-        if self.normaliser is None and not self.needed:
-            return source
-        if self.normaliser is None:
-            raise UserError(
-                f"the catalogue values in {source.root} are raw, and the model has no statistics to normalise them "
-                "with: give the info.json of the data that it was trained on as statistics=<file>"
-            )
-        return replace(source, normaliser=self.normaliser)
-
-
-def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any = None, **options: Any) -> Any:
-    """The data module of a configuration's `data` group, for this model: its modalities, its statistics, every object
-    with at least one modality, with or without label. Prepared, not set up. allow: classes beyond the registry;
-    options: more of AstroM3DataModule's."""
-    from astrom3.data.datamodule import AstroM3DataModule
-
-    given = {
-        "modalities": model.modalities,
-        "views": model.views,
-        "labelled_only": False,
-        "min_modalities": 1,
-        "cache": cfg_data.cache,
-        "streaming": cfg_data.streaming,
-        "batch_size": cfg_data.batch_size,
-        "eval_batch_size": cfg_data.eval_batch_size,
-    }
-    needed = any(view.uses_features or not view.stored for view in model.views.values())
-    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser, needed)
-    data = AstroM3DataModule(origin, sub, seed, **(given | options))
-    data.prepare_data()
-    return data
+def named_windows(found: Windowed, ids: Sequence[Any]) -> Windowed:
+    """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
+    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
+    if len(names) != found.count:
+        raise UserError(f"ids= names {len(names)} objects, and {found.count} were handed in")
+    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
+    return replace(found, ids=names, decisions=decisions)
 
 
 def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:

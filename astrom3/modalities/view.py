@@ -64,6 +64,11 @@ class Reader(ABC):
         """Batch keys of the windows `number` (B,) of the members `at` (B,), for evaluation."""
         return self.fill(at, seed)
 
+    def bounds(self, at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first point of the windows `number` (B,) of members and one past their last, (B,) int64 each, among the
+        points that are left of a light curve; of views with `cuts_windows`."""
+        raise NotImplementedError(f"{type(self).__name__} cuts no windows")
+
 
 class View(ABC):
     """name: what encoders and configurations call it. modality: of which kind of observation it is a view.
@@ -78,6 +83,7 @@ class View(ABC):
     stored: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ()  # of the catalogue, beside those of variable stars, that its reader takes
+    cuts_windows: ClassVar[bool] = False  # whether its reader gives the `bounds` of windows in a light curve
     uses_features: ClassVar[bool] = False  # whether the light curve's catalogue features are part of the input
 
     @property

@@ -60,6 +60,10 @@ class PhotometryReader(Reader):
         fill_windows(self.points, self.offsets, rows, starts, constants, self.pad_constants, x.numpy(), mask.numpy())
         return {"photometry": x, "mask": mask}
 
+    def bounds(self, at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts = self.starts(at, 0, None)
+        return starts, np.minimum(starts + SEQ_LEN, self.lengths[at])
+
 
 class Photometry(StoredView):
     """AstroM3's light curve: (200, 9), flux in units of its MAD, time in [0, 1], six constants beside each point."""
@@ -70,6 +74,7 @@ class Photometry(StoredView):
     ragged = True
     values = (np.float32, (3,))
     extras: ClassVar = {"constants": (np.float32, (2,)), "photo": (np.float32, (4,))}
+    cuts_windows = True
     uses_features = True
 
     def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
@@ -177,8 +182,13 @@ class AstromerReader(Reader):
         return np.maximum(-(-lengths // self.window), 1)
 
     def fill_window(self, at: np.ndarray, number: np.ndarray, seed: int = 0) -> dict[str, Tensor]:
-        latest = np.maximum(self.lengths[at] - self.window, 0)  # the last window is shifted back to stay full
-        return self._fill(at, np.minimum(number * self.window, latest), seed, None)
+        return self._fill(at, self.bounds(at, number)[0], seed, None)
+
+    def bounds(self, at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        lengths = self.lengths[at]
+        latest = np.maximum(lengths - self.window, 0)  # the last window is shifted back to stay full
+        starts = np.minimum(number * self.window, latest)
+        return starts, np.minimum(starts + self.window, lengths)
 
     def _fill(
         self, at: np.ndarray, starts: np.ndarray, seed: int, epoch: int | None, kept: np.ndarray | None = None
@@ -204,6 +214,7 @@ class AstromerView(StoredView):
     """
 
     modality = "photometry"
+    cuts_windows = True
     ragged = True
     values = (np.float64, (3,))
 
