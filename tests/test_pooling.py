@@ -1,4 +1,4 @@
-"""Light curves of any length as vectors: mean, maximum or sequence, by window and by object, in Python and as parquet."""
+"""Light curves of any length as vectors: mean, maximum or sequence, by window and by object, also as parquet."""
 
 import numpy as np
 import pyarrow as pa
@@ -190,7 +190,9 @@ def test_parquet_of_windows_and_sequences(written):
 def test_pooled_objects_are_embeddings_as_others_are(written):
     pooled = Embeddings.read(written["mean", "object"])
     central = Embeddings.read(written[None, "object"])
-    sequences = {row["object_id"]: np.array(row["photometry"]) for row in read(written["sequence", "object"]).to_pylist()}
+    sequences = {
+        row["object_id"]: np.array(row["photometry"]) for row in read(written["sequence", "object"]).to_pylist()
+    }
     assert pooled.ids.tolist() == central.ids.tolist() and pooled.labels.tolist() == central.labels.tolist()
     np.testing.assert_array_equal(pooled.probabilities, central.probabilities)
     for name, vector in zip(pooled.ids.tolist(), pooled.vectors["mean"], strict=True):

@@ -1,10 +1,10 @@
 """Embeddings of many objects, in memory and as parquet; what `embed` writes and `analyse`, `search`, `explore` read.
 
-Columns: object_id string; label string (null: none); split string (null: not known); photometry, spectra, metadata,
-images, features and mean fixed-size lists of float32 (null: the object lacks that modality; a model has its own only);
-predicted string and probabilities fixed-size list of float32 where the model has a head (calibrated where it has a
-confidence.json, which gives novelty float32, too, and the prediction set, a list of strings). The schema's metadata
-hold `astrom3` = {"model": ..., "classes": [...]} as JSON.
+Columns: object_id string; label string (null: none); split string (null: not known); one with the name of each modality
+of the model, and mean, fixed-size lists of float32 (null: the object lacks that modality); predicted string and
+probabilities fixed-size list of float32 where the model has a head (calibrated where it has a confidence.json, which
+gives novelty float32, too, and the prediction set, a list of strings). The schema's metadata hold `astrom3` =
+{"model": ..., "classes": [...]} as JSON.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from astrom3.data.layouts.columns import readable
 from astrom3.errors import UserError, shown
 from astrom3.files import check_regular, listed, read_mark, replacing
 from astrom3.inference.trained import Encoded, TrainedModel
-from astrom3.modalities.schema import EMBEDDED, UNLABELLED
+from astrom3.modalities.kinds import known
+from astrom3.modalities.schema import UNLABELLED
 from astrom3.typed import check
 
 KEY = b"astrom3"
 MEAN = "mean"
+OTHER_LISTS = (MEAN, "probabilities")
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,8 @@ class Embeddings:
         number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
         present = {}
         vectors = {}
-        for name in (*EMBEDDED, MEAN):
-            if name in table.column_names:
-                vectors[name], present[name] = dense(table[name])
+        for name in vector_names(table.schema):
+            vectors[name], present[name] = dense(table[name])
         present.pop(MEAN, None)
         probabilities = dense(table["probabilities"])[0] if "probabilities" in table.column_names else None
         novelty = None
@@ -246,6 +247,17 @@ def read_part(path: Path) -> pa.Table:
     return table
 
 
+def vector_names(schema: pa.Schema) -> list[str]:
+    """Columns with embeddings: those of known modalities, and every other with lists of one length; the mean last."""
+    found = []
+    for field in schema:
+        if field.name in OTHER_LISTS:
+            continue
+        if field.name in known() or pa.types.is_fixed_size_list(field.type):
+            found.append(field.name)
+    return [*found, MEAN] if MEAN in schema.names else found
+
+
 def check_columns(schema: pa.Schema, source: str) -> None:
     """UserError where a file of embeddings lacks a column, or a column is of another type."""
     read_about(schema, source)
@@ -257,7 +269,7 @@ def check_columns(schema: pa.Schema, source: str) -> None:
         kind = schema.field(name).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise UserError(f"{source}: the column {name} is of type {kind}, not text: embed again")
-    named = [name for name in (*EMBEDDED, MEAN) if name in schema.names]
+    named = vector_names(schema)
     if MEAN not in named and "window" in schema.names:
         raise UserError(
             f"{source} has rows of windows or sequences, and one vector for each object is needed: embed with "

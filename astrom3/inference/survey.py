@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WithStatistics:
-    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own. needed: whether
-    the model reads any of these values; without that it does with its own statistics or none."""
+    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own. needed:
+    whether the model reads any of these values; without that it does with its own statistics or none."""
 
     origin: Origin
     normaliser: Normaliser | None
@@ -60,7 +60,7 @@ def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any 
         "batch_size": cfg_data.batch_size,
         "eval_batch_size": cfg_data.eval_batch_size,
     }
-    needed = any(view.uses_features or not view.stored for view in model.views.values())
+    needed = any(view.uses_features or view.uses_metadata for view in model.views.values())
     origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser, needed)
     data = AstroM3DataModule(origin, sub, seed, **(given | options))
     data.prepare_data()

@@ -39,6 +39,7 @@ from astrom3.inference.survey import WithStatistics, data_of
 from astrom3.inference.windows import Windowed, embed_windows, window_slot
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import reads_galaxies
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.schema import PHOTO_COLS
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
@@ -47,6 +48,7 @@ from astrom3.published import astrom3 as published
 if TYPE_CHECKING:
     from astrom3.inference.observations import Prepared
 
+CATALOGUE = of_argument("metadata")
 CHUNK = 256  # raw objects that go through the network at once
 __all__ = [
     "PREPROCESSING",
@@ -338,10 +340,14 @@ class TrainedModel:
         if not self.uses_features:
             light_curve = magnitudes_or_fluxes(light_curve)
         rows = listed_rows(metadata)
-        given = {"photometry": light_curve, "spectra": spectrum, "metadata": rows}
+        given = {
+            of_argument("light_curve"): light_curve,
+            of_argument("spectrum"): spectrum,
+            CATALOGUE: rows,
+        }
         features_only = rows is not None and all(r is None or set(r) <= set(PHOTO_COLS) for r in rows)
         for name, value in given.items():
-            if value is not None and name not in self.modalities and not (name == "metadata" and features_only):
+            if value is not None and name not in self.modalities and not (name == CATALOGUE and features_only):
                 raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
         normaliser = self.normaliser or hub_statistics(self.name)
         try:
@@ -360,7 +366,7 @@ class TrainedModel:
         foreign = [name for name in options if name != "air"]
         if foreign:
             raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
-        given = {"images": images, "spectra": spectra}
+        given = {of_argument("images"): images, of_argument("spectrum"): spectra}
         for name, value in given.items():
             if value is not None and name not in self.modalities:
                 raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
@@ -374,7 +380,8 @@ class TrainedModel:
         size = len(next(iter(present.values())))
         if size == 1:
             for m in self.modalities:
-                if prepared.given[m][0] and not present[m][0]:
+                handed = prepared.given.get(self.views[m].modality)
+                if handed is not None and handed[0] and not present[m][0]:
                     raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
         parts = [self.encode(rows_of(prepared.batch, slice(i, i + CHUNK))) for i in range(0, size, CHUNK)]
         there = np.logical_or.reduce(list(present.values()))
@@ -396,7 +403,8 @@ class TrainedModel:
         encoder = self.encoder
         modality = self.modalities[0]
         if isinstance(encoder, InformerEncoder):
-            sequence, there = encoder.tokens(batch["photometry"], batch["mask"])  # (B, L, d_model), zero where masked
+            inputs = [batch[key] for key in encoder.inputs]
+            sequence, there = encoder.tokens(*inputs)  # (B, L, d_model), zero where masked
             features = sequence.flatten(1)
             embedding = sequence.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
         else:
@@ -409,7 +417,8 @@ class TrainedModel:
     @property
     def uses_features(self) -> bool:
         """Whether catalogue features of the light curve are part of what the model reads."""
-        return "photometry" not in self.views or self.views["photometry"].uses_features
+        light = [view for view in self.views.values() if view.modality == of_argument("light_curve")]
+        return not light or any(view.uses_features for view in light)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Vectors of whole light curves: every window of a curve of any length goes through the encoder, by window or by object.
+"""Vectors of light curves of any length: every window goes through the encoder, by window or by object.
 
 An encoder with `tokens` gives a vector for every point. "mean" and "max" pool them over the points, "sequence" keeps
 them. A point that stands in two windows, because the last window is shifted back, counts once, in its first window.
@@ -34,10 +34,10 @@ class Windowed:
     """Vectors of R windows or objects, in the order of the objects.
 
     objects (R,) int64: the place of a row's object. windows (R,) int64: the number of a row's window in its object, 0
-    per object. starts, ends (R,) int64: its first point and one past its last, among the points that were kept. vectors:
-    float32 (R, D), or of sequences a list of R arrays (points, D). An object that cannot be used has no rows per window;
-    per object its vector is 0 and its sequence empty. decisions: what was repaired or rejected. count: of the objects
-    that were handed in; ids: their names, where these were given.
+    per object. starts, ends (R,) int64: its first point and one past its last, among the points that were kept.
+    vectors: float32 (R, D), or of sequences a list of R arrays (points, D). An object that cannot be used has no rows
+    per window; per object its vector is 0 and its sequence empty. decisions: what was repaired or rejected. count: of
+    the objects that were handed in; ids: their names, where these were given.
     """
 
     objects: np.ndarray
@@ -87,7 +87,7 @@ def window_slot(model: TrainedModel) -> str:
     for slot, encoder in encoders_of(model).items():
         if model.views[slot].cuts_windows and hasattr(encoder, "tokens"):
             return slot
-    raise UserError(f"{model.name} has no encoder that gives vectors of the points of a light curve: leave pooling away")
+    raise UserError(f"{model.name} has no encoder that gives vectors of points of a light curve: leave pooling away")
 
 
 def embed_windows(

@@ -79,6 +79,12 @@ COS_COLS = ("l",)
 SIN_COLS = ("b",)
 LOG_COLS = ("period",)
 
+# Units of ALL_COLS and of the coordinates that stand in for l and b, as catalogues give them; "" for pure numbers.
+COLUMN_UNITS = dict.fromkeys(ALL_COLS, "mag") | dict.fromkeys(("l", "b", "ra", "dec"), "deg")
+COLUMN_UNITS |= {name: "mas/yr" for name in META_COLS if name.startswith("pm")}
+COLUMN_UNITS |= {name: "mas" for name in META_COLS if name.startswith("parallax")}
+COLUMN_UNITS |= dict.fromkeys(("parallax_over_error", "ruwe", "lksl_statistic", "rfr_score"), "") | {"period": "day"}
+
 SUBS = ("full", "sub50", "sub25", "sub10")
 SUB_FRACTION = {"full": 1, "sub50": 2, "sub25": 4, "sub10": 10}  # a subset aims at n / this number of objects
 SEEDS = (42, 0, 66, 12, 123)
