@@ -4,8 +4,10 @@ They are trained, killed and resumed, saved, evaluated, started from, embedded, 
 after loading constructed only with leave. docs/pages/extending.md shows these very files.
 """
 
+import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -191,6 +193,19 @@ def test_it_is_exported(place, pair):
     session = onnxruntime.InferenceSession(str(place / "release" / "onnx" / "sound.onnx"))
     assert [value.name for value in session.get_inputs()] == ["levels"]
     assert "sound" in (place / "release" / "README.md").read_text()
+
+
+def test_the_documentation_shows_these_very_files():
+    page = (ROOT / "docs" / "pages" / "extending.md").read_text()
+    code = (FOREIGN / "my_encoders.py").read_text()
+    shown = []
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        for node in ast.parse(block).body:
+            if isinstance(node, ast.ClassDef):
+                assert ast.get_source_segment(block, node) in code, node.name
+                shown.append(node.name)
+    assert shown == ["Moments", "SoundReader", "SoundView", "Horn"]
+    assert (FOREIGN / "my_conf" / "encoder" / "photometry" / "moments.yaml").read_text() in page
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from filelock import FileLock
 from omegaconf import DictConfig
 
 from astrom3 import files
-from astrom3.embed.pooled import check_pooling, pooled_objects, rows_table
+from astrom3.embed.pooled import check_pooling, pooled_alone, pooled_objects, rows_table
 from astrom3.embed.predictions import PREDICTIONS, write_predictions
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, replacing, write_json
@@ -224,9 +224,11 @@ class Job:
         if self.pooling is None:
             return self.embed(part, advance).to_table()
         found, split = self.windows(part)
+        ids = self.data.object_ids(part.split)[split.positions]
+        if self.of_objects and self.model.backbone is None and not self.model.has_head:
+            return pooled_alone(found, ids, split, part.split, str(self.slot), self.model, self.data.classes).to_table()
         if self.of_objects:
             return pooled_objects(self.embed(part, advance), found, str(self.slot)).to_table()
-        ids = self.data.object_ids(part.split)[split.positions]
         about = {"model": self.model.name, "classes": list(self.data.classes), "pooling": self.pooling, "per": self.per}
         return rows_table(found, ids, split.labels, part.split, str(self.slot), about)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import KEY, MEAN, Embeddings, lists
+from astrom3.inference.trained import TrainedModel
 from astrom3.inference.windows import Windowed, check_choices
 from astrom3.modalities.schema import UNLABELLED
 
@@ -38,6 +39,28 @@ def pooled_objects(embeddings: Embeddings, found: Windowed, slot: str) -> Embedd
     count = np.sum(list(embeddings.present.values()), axis=0)
     vectors[MEAN] = (total / np.maximum(count, 1)[:, None]).astype(np.float32)
     return replace(embeddings, vectors=vectors)
+
+
+def pooled_alone(
+    found: Windowed, ids: np.ndarray, split: Any, name: str, slot: str, model: TrainedModel, classes: Sequence[str]
+) -> Embeddings:
+    """Embeddings by an encoder alone, of which nothing but the pooled light curves is there to say.
+
+    found: of numbers in `split`, whose objects are called `ids` (n,). name: of the split. classes: of the data.
+    """
+    known = (*model.classes, *(c for c in classes if c not in model.classes))
+    number = np.array([*(known.index(c) for c in classes), UNLABELLED], dtype=np.int64)
+    members = found.objects
+    return Embeddings(
+        ids[members].astype(str),
+        number[split.labels[members]],
+        np.full(len(members), name),
+        {slot: split.present[slot][members]},
+        {slot: found.vectors, MEAN: found.vectors},
+        None,
+        known,
+        model.name,
+    )
 
 
 def rows_table(
