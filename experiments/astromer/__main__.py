@@ -103,7 +103,8 @@ def keep_settings(root: Path, options: dict[str, Any]) -> None:
         if changed:
             key = changed[0]
             raise UserError(
-                f"{root} was started with {key}={before.get(key)}, this is {key}={sizes[key]}: give another root=<folder>."
+                f"{root} was started with {key}={before.get(key)}, this is {key}={sizes[key]}: give another "
+                "root=<folder>."
             )
         return
     root.mkdir(parents=True, exist_ok=True)

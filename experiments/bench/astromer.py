@@ -27,7 +27,8 @@ def random_windows(n: int) -> dict[str, torch.Tensor]:
 
 
 def networks(ours: bool, version: int) -> torch.nn.Module:
-    """Ours with its reconstruction head and the layers of this processor, or the plain variant with the same weights, in the published size."""
+    """Ours with its reconstruction head and the layers of this processor, or the plain variant with the same weights,
+    in the published size."""
     from astrom3.encoders.astromer import MaskedAstromer
     from astrom3.encoders.cpu import accelerate
     from astrom3.hardware import keep_memory
