@@ -43,6 +43,7 @@ def clip(tmp_path_factory):
     return model, folder, export(model, folder)
 
 
+@pytest.mark.slow
 def test_astromer_in_clip_has_every_file(clip):
     _, folder, files = clip
     assert [file.name for file in files] == [
@@ -55,6 +56,7 @@ def test_astromer_in_clip_has_every_file(clip):
     assert [value.name for value in session.get_outputs()] == ["mean", "max", "sequence"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("present", [(1, 1), (1, 0), (0, 1)])
 def test_the_whole_gives_what_the_model_gives(clip, present):
     model, folder, _ = clip
@@ -70,10 +72,10 @@ def test_the_whole_gives_what_the_model_gives(clip, present):
     np.testing.assert_allclose(found["light_curve_embedding"], expected.embeddings["photometry"], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp", "skip", "max", "lstm", "gru"])
-def test_a_classifier_of_astromer_has_its_probabilities(tmp_path, head):
+@pytest.mark.slow
+def test_a_classifier_of_astromer_has_its_probabilities(tmp_path):
     torch.manual_seed(0)
-    model = model_of(classifier(astromer(1 if head == "lstm" else 2), len(CLASSES), head))
+    model = model_of(classifier(astromer(), len(CLASSES), "skip"))
     assert [file.name for file in export(model, tmp_path)] == ["light_curve", "light_curve_classifier"]
     graph = graphs(model)[1]
     inputs = example(graph, 6, seed=1)
@@ -82,6 +84,20 @@ def test_a_classifier_of_astromer_has_its_probabilities(tmp_path, head):
     assert np.abs(found - found[0]).max() > 1e-4  # inputs matter
 
 
+@pytest.mark.parametrize("head", ["lstm", "gru"])
+def test_of_a_recurrent_classifier_the_encoder_is_exported(tmp_path, head):
+    model = model_of(classifier(astromer(1), len(CLASSES), head))
+    assert [file.name for file in export(model, tmp_path)] == ["light_curve"]
+
+
+def test_a_batch_without_any_light_curve_has_embeddings_all_the_same():
+    encoder = astromer().eval()
+    nothing = torch.zeros(0, 200)
+    assert encoder(nothing, nothing, nothing).shape == (0, 16)
+    assert encoder.tokens(nothing, nothing, nothing)[0].shape == (0, 200, 16)
+
+
+@pytest.mark.slow
 def test_the_curves_model(tmp_path):
     torch.manual_seed(0)
     encoders = {"photometry": RingEncoder(width=8, out_features=16), "features": VariabilityEncoder(out_features=16)}

@@ -8,6 +8,7 @@ names in a file too. An encoder that cannot be traced as it is offers `for_expor
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from astrom3.inference.windows import encoders_of
 from astrom3.modalities.kinds import file_name
 from astrom3.modalities.view import View
 
+log = logging.getLogger(__name__)
 PRESENT = "present"
 ASTROMER_INPUTS = ("input", "times", "mask_in")
 ASTROMER_OUTPUTS = ("mean", "max", "sequence")
@@ -111,11 +113,12 @@ class Graph:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs in the file: what the view calls them, else the last part of the key, or all of it where
-        two keys end alike."""
+        that is the name of another input or of an output."""
         given = {key: name for view in self.views.values() for key, name in view.file_inputs.items()}
         short = [given.get(key, key.rpartition("/")[2]) for key in self.keys]
+        taken = [*short, *self.outputs]
         pairs = zip(self.keys, short, strict=True)
-        return tuple(name if short.count(name) == 1 else key.replace("/", "_") for key, name in pairs)
+        return tuple(name if taken.count(name) == 1 else key.replace("/", "_") for key, name in pairs)
 
 
 def graphs(model: TrainedModel) -> list[Graph]:
@@ -137,6 +140,8 @@ def graphs(model: TrainedModel) -> list[Graph]:
         if whole:
             projected = Projected(traced, backbone.projections[slot])
             found.append(Graph(f"{name}_embedding", projected, keys, ("embedding",), views))
+        elif model.has_head and not getattr(network.head, "traceable", True):
+            log.info("Recurrent heads have no ONNX form: the encoder is exported without its head")
         elif model.has_head:
             classifier: Any = network
             classifier.encoder = traced

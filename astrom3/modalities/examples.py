@@ -17,7 +17,8 @@ PERIODS = (0.2, 20.0)  # days
 
 def periods(n: int, rng: np.random.Generator) -> np.ndarray:
     """Periods (n,) [day] of made-up stars."""
-    return np.exp(rng.uniform(*np.log(PERIODS), n))
+    shortest, longest = np.log(PERIODS).tolist()
+    return np.exp(rng.uniform(shortest, longest, n))
 
 
 def light_curves(n: int, points: int | None, rng: np.random.Generator) -> Columns:
