@@ -23,6 +23,7 @@ ALLOWED: dict[str, tuple[int, str]] = {
     "data/layouts/columns.py": (1, LAYOUT),
     "data/layouts/galaxy_hdf5.py": (6, LAYOUT),
     "data/layouts/galaxy_rows.py": (2, LAYOUT),
+    "data/layouts/hats.py": (1, LAYOUT),
     "data/layouts/hub.py": (20, LAYOUT),
     "data/layouts/magnitudes.py": (6, LAYOUT),
     "data/layouts/ours.py": (6, LAYOUT),
@@ -47,7 +48,7 @@ ALLOWED: dict[str, tuple[int, str]] = {
     "simulate/survey.py": (1, SIMULATION),
     "training/init_astroclip.py": (3, "slots of published AstroCLIP files"),
 }
-MOST = 120  # of all together
+MOST = 121  # of all together
 
 
 def literals(path: Path) -> int:
