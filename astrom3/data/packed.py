@@ -108,7 +108,7 @@ def known_present(views: Mapping[str, View], ids: np.ndarray, inputs: Inputs) ->
 
     Of views that the store keeps nothing is known here, so every object counts.
     """
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for slot, view in views.items():
         if view.stored:
             found[slot] = np.ones(len(ids), dtype=bool)

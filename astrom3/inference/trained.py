@@ -34,9 +34,9 @@ from astrom3.inference.preprocessing import (
     read_info,
     read_preprocessing,
 )
-from astrom3.inference.results import Classified, Embedded, Encoded
+from astrom3.inference.results import Classified, Embedded, Encoded, named
 from astrom3.inference.survey import WithStatistics, data_of
-from astrom3.inference.windows import Windowed, embed_windows, window_slot
+from astrom3.inference.windows import Windowed, embed_windows, named_windows, window_slot
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import reads_galaxies
 from astrom3.modalities.kinds import of_argument
@@ -212,10 +212,33 @@ class TrainedModel:
         return batch
 
     @overload
-    def embed(self, *given: Any, pooling: None = None, per: str = "object", **options: Any) -> Embedded: ...
+    def embed(
+        self,
+        light_curve: Any = ...,
+        spectrum: Any = ...,
+        metadata: Any = ...,
+        images: Any = ...,
+        spectra: Any = ...,
+        ids: Sequence[Any] | None = ...,
+        pooling: None = ...,
+        per: str = ...,
+        **options: Any,
+    ) -> Embedded: ...
 
     @overload
-    def embed(self, *given: Any, pooling: str, per: str = "object", **options: Any) -> Windowed: ...
+    def embed(
+        self,
+        light_curve: Any = ...,
+        spectrum: Any = ...,
+        metadata: Any = ...,
+        images: Any = ...,
+        spectra: Any = ...,
+        ids: Sequence[Any] | None = ...,
+        *,
+        pooling: str,
+        per: str = ...,
+        **options: Any,
+    ) -> Windowed: ...
 
     def embed(
         self,
@@ -425,26 +448,6 @@ class TrainedModel:
         """Keys of the batch that the model reads."""
         encoders: Any = self.backbone.encoders.values() if self.backbone is not None else [self.encoder]
         return tuple(key for encoder in encoders for key in encoder.inputs)
-
-
-def named_windows(found: Windowed, ids: Sequence[Any]) -> Windowed:
-    """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
-    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
-    if len(names) != found.count:
-        raise UserError(f"ids= names {len(names)} objects, and {found.count} were handed in")
-    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
-    return replace(found, ids=names, decisions=decisions)
-
-
-def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
-    """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
-    if ids is None:
-        return found
-    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
-    if len(names) != len(found.mean):
-        raise UserError(f"ids= names {len(names)} objects, and {len(found.mean)} were handed in")
-    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
-    return replace(found, ids=names, decisions=decisions)
 
 
 def no_confidence(name: str) -> str:

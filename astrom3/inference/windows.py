@@ -8,8 +8,8 @@ those of the encoder. Views that read one window of a curve (that of AstroM3) gi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,7 +151,7 @@ def by_window(chunks: Iterator[Chunk], pooling: str, width: int) -> Windowed:
         parts.append((chunk.objects, chunk.windows, chunk.starts, chunk.ends))
         for tokens, visible in zip(chunk.tokens, chunk.visible, strict=True):
             vectors.append(pooled(tokens[visible], pooling))
-    columns = [np.empty(0, np.int64)] * 4
+    columns: Any = [np.empty(0, np.int64)] * 4
     if parts:
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     if pooling == "sequence":
@@ -207,3 +207,12 @@ def projected(model: TrainedModel, slot: str, vectors: np.ndarray) -> np.ndarray
     with torch.inference_mode():
         found = model.backbone.projections[slot](torch.from_numpy(vectors).to(model.device))
         return F.normalize(found, dim=-1).float().cpu().numpy()
+
+
+def named_windows(found: Windowed, ids: Sequence[Any]) -> Windowed:
+    """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
+    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
+    if len(names) != found.count:
+        raise UserError(f"ids= names {len(names)} objects, and {found.count} were handed in")
+    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
+    return replace(found, ids=names, decisions=decisions)

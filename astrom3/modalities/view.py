@@ -109,7 +109,7 @@ class View(ABC):
         """Whether the observations come neither from the store nor from the catalogue."""
         return not self.stored and not self.uses_metadata and not self.columns
 
-    def available(self, ids: np.ndarray) -> np.ndarray | None:
+    def available(self, ids: np.ndarray) -> np.ndarray:
         """(n,) bool: which of the objects `ids` (n,) str a view with files of its own has an observation of."""
         raise NotImplementedError(f"{type(self).__name__} does not say whose observations it has")
 
