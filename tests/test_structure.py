@@ -40,7 +40,7 @@ ALLOWED: dict[str, tuple[int, str]] = {
     "explore/content.py": (1, WORD),
     "explore/writing.py": (1, WORD),
     "inference/observations.py": (1, WORD),
-    "inference/trained.py": (1, WORD),
+    "inference/raw.py": (1, WORD),
     "search/__main__.py": (1, WORD),
     "simulate/catalogue.py": (33, SIMULATION),
     "simulate/macho.py": (2, SIMULATION),

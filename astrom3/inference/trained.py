@@ -10,9 +10,9 @@ single encoder its features (light curves: the mean of the outputs over the poin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
 from astrom3.errors import UserError
 from astrom3.hardware import check_device
-from astrom3.inference.batches import joined, magnitudes_or_fluxes, points_of, rows_of, to_device
+from astrom3.inference.batches import points_of, to_device
 from astrom3.inference.confidence import Confidence, read_confidence
 from astrom3.inference.conformal import check_coverage, vouched
 from astrom3.inference.preprocessing import (
@@ -36,20 +36,14 @@ from astrom3.inference.preprocessing import (
 )
 from astrom3.inference.results import Classified, Embedded, Encoded, named
 from astrom3.inference.survey import WithStatistics, data_of
-from astrom3.inference.windows import Windowed, embed_windows, named_windows, window_slot
+from astrom3.inference.windows import named_windows
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import reads_galaxies
 from astrom3.modalities.kinds import of_argument
-from astrom3.modalities.schema import PHOTO_COLS
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
 
-if TYPE_CHECKING:
-    from astrom3.inference.observations import Prepared
-
-CATALOGUE = of_argument("metadata")
-CHUNK = 256  # raw objects that go through the network at once
 __all__ = [
     "PREPROCESSING",
     "Classified",
@@ -211,35 +205,6 @@ class TrainedModel:
             batch = view.without_features(batch, torch.from_numpy(short))
         return batch
 
-    @overload
-    def embed(
-        self,
-        light_curve: Any = ...,
-        spectrum: Any = ...,
-        metadata: Any = ...,
-        images: Any = ...,
-        spectra: Any = ...,
-        ids: Sequence[Any] | None = ...,
-        pooling: None = ...,
-        per: str = ...,
-        **options: Any,
-    ) -> Embedded: ...
-
-    @overload
-    def embed(
-        self,
-        light_curve: Any = ...,
-        spectrum: Any = ...,
-        metadata: Any = ...,
-        images: Any = ...,
-        spectra: Any = ...,
-        ids: Sequence[Any] | None = ...,
-        *,
-        pooling: str,
-        per: str = ...,
-        **options: Any,
-    ) -> Windowed: ...
-
     def embed(
         self,
         light_curve: Any = None,
@@ -251,35 +216,37 @@ class TrainedModel:
         pooling: str | None = None,
         per: str = "object",
         **options: Any,
-    ) -> Embedded | Windowed:
+    ) -> Any:
         """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given of
         stars, and its Options for system, zero_point, air, features and band, and galaxies.py for images and spectra of
         galaxies. `spectra` is another name of `spectrum`. ids: names of the objects, integers or text, for the results.
 
         pooling: of light curves, "mean", "max" or "sequence" (a vector for each point) over all windows of a curve of
-        any length, by `per`: one row per "object" or per "window" (see windows.py). Without it a curve counts with its
-        central window, as in `classify`.
+        any length, by `per`: one row per "object" or per "window". The result is then a `Windowed` (windows.py). Else
+        it is an `Embedded`, and a curve counts with its central window, as in `classify`.
 
         Raises UserError for units, columns and values that do not fit, for a modality that the model does not have,
         and where the only object cannot be used; of many, those are listed in `decisions`.
         """
+        from astrom3.inference import raw
+
         if spectrum is not None and spectra is not None:
             raise UserError("spectrum= and spectra= are two names of one argument: give one of them")
         spectrum = spectra if spectrum is None else spectrum
         if pooling is not None:
             if spectrum is not None or images is not None:
                 raise UserError(f"pooling={pooling} is of light curves: leave spectra and images away")
-            windows = self._windowed(light_curve, metadata, pooling, per, options)
+            windows = raw.embed_curves(self, light_curve, metadata, pooling, per, options)
             return windows if ids is None else named_windows(windows, ids)
         if per != "object":
             raise UserError(f"per={per} needs pooling=mean, max or sequence")
         if reads_galaxies(self.views):
             if light_curve is not None or metadata is not None:
                 raise UserError(f"{self.name} reads images and spectra of galaxies: leave the others away")
-            return named(self._galaxies(images, spectrum, options), ids)
+            return named(raw.embed_galaxies(self, images, spectrum, options), ids)
         if images is not None:
             raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not images: leave them away")
-        return named(self._raw(light_curve, spectrum, metadata, options), ids)
+        return named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids)
 
     def classify(
         self,
@@ -305,7 +272,9 @@ class TrainedModel:
             check_coverage(coverage)
             if self.confidence is None:
                 raise UserError(no_confidence(self.name))
-        found = named(self._raw(light_curve, spectrum, metadata, options), ids)
+        from astrom3.inference import raw
+
+        found = named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids)
         assert found.probabilities is not None
         confidence = self.confidence
         if confidence is None:
@@ -339,88 +308,6 @@ class TrainedModel:
         if self.confidence is None or found.probabilities is None:
             raise UserError(no_confidence(self.name))
         return self.confidence.sets(found.probabilities, coverage, found.points)
-
-    def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
-        return self._embedded(self._prepared(light_curve, spectrum, metadata, options))
-
-    def _windowed(
-        self, light_curve: Any, metadata: Any, pooling: str, per: str, options: Mapping[str, Any]
-    ) -> Windowed:
-        """Vectors of the windows of light curves, pooled. UserError where the only object cannot be used."""
-        from astrom3.inference.observations import reason_of
-
-        slot = window_slot(self)
-        prepared = self._prepared(light_curve, None, metadata, options)
-        present = prepared.batch["present"][slot].numpy()
-        if len(present) == 1 and not present[0]:
-            raise UserError(f"the {slot} cannot be used: {reason_of(prepared.decisions, slot)}")
-        found = embed_windows(self, slot, prepared.readers[slot], np.arange(len(present)), present, pooling, per)
-        return replace(found, decisions=prepared.decisions, count=len(present))
-
-    def _prepared(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Prepared:
-        from astrom3.inference.observations import Options, listed_rows, prepare
-
-        if not self.uses_features:
-            light_curve = magnitudes_or_fluxes(light_curve)
-        rows = listed_rows(metadata)
-        given = {
-            of_argument("light_curve"): light_curve,
-            of_argument("spectrum"): spectrum,
-            CATALOGUE: rows,
-        }
-        features_only = rows is not None and all(r is None or set(r) <= set(PHOTO_COLS) for r in rows)
-        for name, value in given.items():
-            if value is not None and name not in self.modalities and not (name == CATALOGUE and features_only):
-                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
-        normaliser = self.normaliser or hub_statistics(self.name)
-        try:
-            chosen = Options(**options)
-        except TypeError:
-            raise UserError(
-                f"{', '.join(options)}: the options are {', '.join(f.name for f in fields(Options))}"
-            ) from None
-        if not self.uses_features and chosen.system is None and chosen.zero_point is None:
-            chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
-        return prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
-
-    def _galaxies(self, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
-        from astrom3.inference.galaxies import prepare
-
-        foreign = [name for name in options if name != "air"]
-        if foreign:
-            raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
-        given = {of_argument("images"): images, of_argument("spectrum"): spectra}
-        for name, value in given.items():
-            if value is not None and name not in self.modalities:
-                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
-        return self._embedded(prepare(images, spectra, self.views, bool(options.get("air", False))))
-
-    def _embedded(self, prepared: Any) -> Embedded:
-        """The embeddings of a prepared batch. UserError where the only object lacks what was handed in of it."""
-        from astrom3.inference.observations import reason_of
-
-        present = {m: prepared.batch["present"][m].numpy() for m in self.modalities}
-        size = len(next(iter(present.values())))
-        if size == 1:
-            for m in self.modalities:
-                handed = prepared.given.get(self.views[m].modality)
-                if handed is not None and handed[0] and not present[m][0]:
-                    raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
-        parts = [self.encode(rows_of(prepared.batch, slice(i, i + CHUNK))) for i in range(0, size, CHUNK)]
-        there = np.logical_or.reduce(list(present.values()))
-        probabilities = None
-        if self.has_head:  # nothing can be said of an object without any modality
-            probabilities = np.concatenate([p.probabilities for p in parts])  # type: ignore[misc]
-            probabilities[~there] = np.nan
-        return Embedded(
-            present,
-            {m: np.concatenate([p.embeddings[m] for p in parts]) for m in self.modalities},
-            np.concatenate([p.mean for p in parts]),
-            probabilities,
-            joined([p.points for p in parts]),
-            joined([p.novelty for p in parts]),
-            prepared.decisions,
-        )
 
     def _single(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
         encoder = self.encoder

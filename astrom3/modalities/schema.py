@@ -13,7 +13,6 @@ import pyarrow as pa
 PREPROCESSING_VERSION = 1  # part of every store's key: raise it when any prepared number changes
 
 MODALITIES = ("photometry", "spectra", "metadata")  # the order of the published model
-EMBEDDED = (*MODALITIES, "images", "features")  # every modality that may be embedded: of stars, galaxies, folded curves
 
 # Label ids are positions in this tuple: alphabetical, as on the hub.
 CLASSES = ("DSCT", "EA", "EB", "EW", "HADS", "M", "ROT", "RRAB", "RRC", "SR")
