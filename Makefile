@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 LOCK := requirements/linux-x86_64-py311.txt
 MATCHES := import platform, sys; sys.exit((sys.version_info[:2], sys.platform, platform.machine()) != ((3, 11), 'linux', 'x86_64'))
 
-.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels docs lint audit clean
+.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels docs lint lock audit clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -71,6 +71,9 @@ lint: install  ## style, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock: install  ## the lock file of the present environment, every file with its hash (asks the index; needs uv)
+	$(BIN)/python requirements/lock.py
 
 audit: install  ## known weaknesses of the locked packages (asks pypi.org)
 	@$(BIN)/python -m pip install --quiet pip-audit

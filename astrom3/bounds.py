@@ -23,14 +23,28 @@ RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10**6), "max_epochs": (1, 10**6), "num_nodes": (1, 4096), "log_every_n_steps": (1, 10**9),
     "gradient_clip_val": (0, 10**9), "seed": SEEDS, "seeds": SEEDS, "objects": COUNT, "missing_spectra": SHARE,
     "missing_light_curves": SHARE, "swapped_labels": SHARE, "dropout": (0, 1 - 1e-12), "d_model": WIDTH,
-    "n_heads": (1, 1024), "d_ff": (1, 10**6), "e_layers": (1, 256), "factor": (SMALLEST, 1000), "seq_len": (1, 10**5),
+    "n_heads": (1, 1024), "d_ff": (1, 10**6), "e_layers": (1, 256), "factor": (SMALLEST, 1000), "seq_len": (1, 10**4),
     "enc_in": (1, 10**4), "conv_channels": (1, 10**4), "kernel_size": (1, 1001), "mp_kernel_size": (1, 1001),
     "input_dim": WIDTH, "hidden_dim": WIDTH, "workers": (1, 1024), "processes": (1, 1024), "part": COUNT,
     "batch": (1, 10**6), "shard": (0, 10**6), "shards": (1, 10**6), "top": (1, 10**6), "sample": (1, 10**7),
     "neighbours": (1, 1000), "points": (10, 10**7), "early.points": (1, 10**6),
     "early.days": (1e-6, 10**6), "limit": COUNT, "trials": (1, 10**6), "failures": (1, 10**6),
     "min_modalities": (1, 16), "zero_point": (SMALLEST, 1e12), "time_offset": (-1e8, 1e8), "split_fractions": SHARE,
-    "truncation": SHARE, "coverage": (1e-6, 1 - 1e-6),
+    "truncation": SHARE, "coverage": (1e-6, 1 - 1e-6), "simulation_seed": SEEDS, "n_objects": COUNT, "buffer": COUNT,
+    "layer_decay": (SMALLEST, 1), "weight_decay_end": (0, 1000), "floor": SHARE, "warmup_steps": (1, 10**9),
+    "num_sanity_val_steps": (-1, 10**6), "folds": (2, 1000), "fold": (1, 1000),
+    # Astromer, folded curves
+    "encoder.version": (1, 2), "photometry.version": (1, 2), "layers": (1, 256), "window": (1, 10**4),
+    "encoder.temperature": (0, 1000), "photometry.temperature": (0, 1000), "width": WIDTH, "out_features": WIDTH,
+    "phases": (1, 4096), "quantiles": (1, 4096), "thinning": (0, 1 - 1e-12), "start_scale": (SMALLEST, 1000),
+    # AstroCLIP: images, spectra, alignment, self-distillation
+    "embed_dim": WIDTH, "depth": (1, 256), "num_layers": (1, 256), "num_heads": (1, 1024), "n_head": (1, 1024),
+    "max_len": (1, 10**5), "slice_section_length": (1, 10**5), "slice_overlap": (0, 10**5), "img_size": (1, 4096),
+    "patch_size": (1, 4096), "mlp_ratio": (1e-3, 64), "layer_scale": (0, 10), "drop_path": (0, 1 - 1e-12),
+    "model.scale": (SMALLEST, 1000), "masked_weight": (0, 10**6), "chunks": (1, 10**4), "global_size": (12, 4096),
+    "local_size": (12, 4096), "local_crops": (0, 64), "in_dim": WIDTH, "out_dim": (1, 10**7), "nlayers": (1, 64),
+    "bottleneck_dim": WIDTH, "momentum": SHARE, "teacher_temperature": (1e-4, 100), "koleo": (0, 10**6),
+    "teacher_warmup_epochs": (0, 10**6), "frozen_epochs": (0, 10**6),
 }  # fmt: skip
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 PRECISIONS = (
@@ -62,6 +76,8 @@ def check_numbers(leaves: Iterable[tuple[str, Any]]) -> None:
             check_number(key, number)
         if last == "device" and value is not None and not DEVICE.fullmatch(str(value)):
             raise UserError(f"{key}={value} does not exist: it is auto, cpu, cuda or cuda:<number>")
+        if key == "trainer.devices" and isinstance(value, int) and (value < -1 or value == 0):
+            raise UserError(f"{key}={value} must be at least 1, or -1 for all devices")
         if key == "trainer.precision" and str(value) not in PRECISIONS:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(PRECISIONS[:9])}")
 

@@ -39,6 +39,8 @@ MOVED = {  # where a class was before -> where it is, for the run folders of the
     "astrom3.training.classification.ClassificationModule": "astrom3.tasks.classification.ClassificationModule",
     "astrom3.training.contrastive.ContrastiveModule": "astrom3.tasks.contrastive.ContrastiveModule",
 }
+# What a constructor raises that was given what it cannot use. Errors of the system and of memory are none of these.
+OF_CONSTRUCTION = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, ImportError)
 _registered: list[Any] = []
 Kind = TypeVar("Kind")
 
@@ -141,7 +143,8 @@ def is_ours(found: Any) -> bool:
 
 
 def instantiate(node: Any, allow: Iterable[str] | str | None = None, **given: Any) -> Any:
-    """Hydra's instantiate, after the check; an error of a constructor is raised as it is, not wrapped in Hydra's."""
+    """Hydra's instantiate, after the check. An error of a constructor is not wrapped in Hydra's: what can be said to a
+    user is raised as it is, and anything else becomes a UserError with the key and the class that cannot be made."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate as construct
 
@@ -150,10 +153,25 @@ def instantiate(node: Any, allow: Iterable[str] | str | None = None, **given: An
         return construct(node, **given)
     except InstantiationException as error:
         cause = root_cause(error)
-        if cause is error or isinstance(cause, TypeError):  # an argument that there is not, or none of one there is
-            name = plain(node).get("_target_", "?") if isinstance(plain(node), Mapping) else "?"
-            raise UserError(f"{name} cannot be constructed: {first_line(cause)}") from error
-        raise cause from error
+        if cause is not error and not isinstance(cause, OF_CONSTRUCTION):
+            raise cause from error
+        raise UserError(f"{described(error, node)} cannot be constructed: {first_line(cause)}") from error
+
+
+def described(error: BaseException, node: Any) -> str:
+    """The innermost object that could not be made, with its key where Hydra says it."""
+    content = plain(node)
+    target = str(content.get("_target_", "?")) if isinstance(content, Mapping) else "?"
+    key = ""
+    while True:
+        found = re.search(r"target '([\w.]+)'", str(error))
+        place = re.search(r"full_key: (\S+)", str(error))
+        target = found[1] if found else target
+        key = place[1] if place else key
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    return f"{key} ({target})" if key else target
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -109,11 +109,12 @@ def measure(folder: Path, objects: int, rows: int = ROWS) -> Measured:
         raise RuntimeError(f"embedding {sky} ended with status {process.returncode}")
     wall = time.monotonic() - start
     told = lsdb.open_catalog(out)
-    joined = lsdb.open_catalog(sky).join(told, left_on="objectid", right_on="objectid", suffixes=("", "_e"))
-    kept = joined[["objectid", "mean"]].map_partitions(len).compute()
+    how = {"suffixes": ("", "_e"), "suffix_method": "overlapping_columns"}
+    joined = lsdb.open_catalog(sky).join(told, left_on="objectid", right_on="objectid", **how)
+    kept = len(joined[["objectid"]].compute())
     partitions = len(HatsCatalogue.open(sky).partitions)
     processor = used.ru_utime + used.ru_stime
-    return Measured(objects, partitions, len(told), int(np.sum(kept)), wall, processor, used.ru_maxrss / 1024)
+    return Measured(objects, partitions, len(told), kept, wall, processor, used.ru_maxrss / 1024)
 
 
 def table_of(measured: list[Measured]) -> str:

@@ -275,3 +275,40 @@ def test_neighbours_by_cells_are_nearly_those_of_all_pairs():
     np.testing.assert_array_equal(cosine[same], similar[same])
     assert (np.diff(similar, axis=1) <= 0).all()
     assert not (found == np.arange(3000)[:, None]).any()
+
+
+# --- Ctrl-C while a checkpoint is written -----------------------------------------------------------------------------
+
+
+def sweep_interrupted_in_a_write(root, output):
+    """A sweep of two runs. The third write of a checkpoint sends Ctrl-C to its own process, halfway."""
+    import torch
+
+    write = torch.save
+    writes = []
+
+    def interrupted(value, file):
+        writes.append(file)
+        file.write(b"")
+        if len(writes) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        write(value, file)
+
+    torch.save = interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open(output, "w", buffering=1) as file:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        sys.argv = ["astrom3-train"]
+        run_verb("train", train, ["-m", *TINY, f"root={root}", "epochs=9", "seed=42,0"])
+
+
+def test_ctrl_c_in_the_write_of_a_checkpoint_is_130_and_stops_the_sweep(tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTROM3_CACHE", str(tmp_path / "cache"))
+    process = CONTEXT.Process(target=sweep_interrupted_in_a_write, args=(tmp_path / "runs", tmp_path / "said"))
+    process.start()
+    assert finish(process) == 130
+    said = (tmp_path / "said").read_text()
+    assert said.strip().splitlines()[-1] == "astrom3 train: interrupted" and "make room" not in said
+    assert [path.name for path in (tmp_path / "runs").glob("*/config.yaml")] == ["config.yaml"]
+    assert not list((tmp_path / "runs").rglob("*.part"))

@@ -1,4 +1,4 @@
-"""The notebooks of docs/examples: each is run from its first cell to its last in a kernel of its own."""
+"""The notebooks of docs/pages/examples: each is run from its first cell to its last in a kernel of its own."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 nbclient = pytest.importorskip("nbclient")
 jupytext = pytest.importorskip("jupytext")
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "docs" / "pages" / "examples").glob("*.py"))
 
 
 @pytest.mark.slow

@@ -116,6 +116,7 @@ def test_a_catalogue_is_embedded_as_plain_parquet_too(place):
     [
         (["data.id=name"], "has no column name; it has objectid, ra, dec"),
         (["data.light_curve=ra"], "one column of light curves as structs of lists"),
+        (["format=parquet", "data.label=ra"], "column ra holds numbers, which are no class names: predict them with"),
         (["data.band=z"], "has the bands g, r"),
         (["data=local", "data.path=x"], "give data=hats"),
         (["data.path=nowhere"], "nowhere is not a folder"),
@@ -129,6 +130,18 @@ def test_mistakes_are_one_sentence(place, more, message):
         given = options(root, root / "never", *more)
         embed(given)
     assert not (root / "never").exists()
+
+
+def test_its_numbers_are_targets_and_its_split_follows_the_seed(place):
+    from astrom3.data.origins import Hats
+
+    source = Hats(place[0] / "sky").open("full", 42)
+    assert source.table("train").target_names == ("objectid", "ra", "dec", "_healpix_29")
+    assert np.isfinite(source.targets("test", ["dec", "ra"])).all()
+    assert {split: len(rows) for split, rows in source.rows.items()} == {"train": 192, "validation": 24, "test": 24}
+    again = Hats(place[0] / "sky", label="type").open("full", 42)
+    assert again.classes == ("EA", "RRAB") and (again.rows["test"] == source.rows["test"]).all()
+    assert not (Hats(place[0] / "sky").open("full", 0).rows["test"] == source.rows["test"]).all()
 
 
 def test_names_and_kinds():

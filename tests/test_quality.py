@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from astrom3.modalities import quality
+from astrom3.modalities import catalogue_quality, quality
 from astrom3.modalities.preprocess import prepare_light_curves, prepare_spectra
 from astrom3.modalities.schema import ALL_COLS
 
@@ -163,7 +163,7 @@ def test_catalogue_decisions():
     values[2, ALL_COLS.index("parallax")] = -0.2
     values[3, 4 : 4 + 18] = np.inf
     values[4, ALL_COLS.index("period")] = 0.0
-    present, rows = quality.check_catalogue(values, list("abcde"))
+    present, rows = catalogue_quality.check_catalogue(values, list("abcde"))
     assert present.tolist() == [True, True, True, False, True]
     assert [tuple(r) for r in rows] == [
         ("b", "metadata", "repaired", "parallax missing: set to the train mean"),

@@ -16,7 +16,8 @@ from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
 from astrom3.data.readers.lamost import is_lamost, read_lamost
 from astrom3.data.readers.objects import read_objects
 from astrom3.data.readers.raw import RawDataset, available_splits, parse_dat
-from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, read_table, vacuum_wavelength
+from astrom3.data.readers.table_files import read_table
+from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, vacuum_wavelength
 from astrom3.errors import UserError
 from astrom3.modalities.schema import ALL_COLS, CLASSES
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from astrom3.analyse.section import PUBLISHED, Context, Section, having, percent, table
+from astrom3.analyse.section import ASKED, COMPARED, PUBLISHED, Context, Section, drawn_rows, having, percent, table
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.modalities.kinds import modality
 from astrom3.modalities.schema import UNLABELLED
@@ -43,14 +43,16 @@ def by_centroid(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) ->
 
 def by_neighbours(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int = 5) -> np.ndarray:
     """Majority of the k nearest by cosine; the nearest decides a tie."""
-    k, classes = min(k, len(vectors)), int(labels.max()) + 1
+    k = min(k, len(vectors))
+    classes = int(labels.max()) + 1
     near = np.empty((len(queries), k), dtype=np.int64)
     base = unit(vectors).T
-    for i in range(0, len(queries), 2048):
-        cosine = unit(queries[i : i + 2048]) @ base
+    step = max(COMPARED // len(vectors), 1)
+    for i in range(0, len(queries), step):
+        cosine = unit(queries[i : i + step]) @ base
         top = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         order = np.take_along_axis(cosine, top, 1).argsort(1)[:, ::-1]
-        near[i : i + 2048] = labels[np.take_along_axis(top, order, 1)]
+        near[i : i + step] = labels[np.take_along_axis(top, order, 1)]
     votes = np.zeros((len(queries), classes))
     for rank in range(k):
         votes[np.arange(len(queries)), near[:, rank]] += 1 + (k - rank) * 1e-3  # earlier ranks decide ties
@@ -149,6 +151,7 @@ def section(context: Context) -> Section:
     for name in context.names:
         a = train.take(having(train, name))
         b = test.take(having(test, name))
+        b = b.take(drawn_rows(len(b)))
         if len(a) and len(b):
             few[name] = {
                 str(shots or "all"): few_shot(a.vectors[name], a.labels, b.vectors[name], b.labels, shots)
@@ -168,6 +171,8 @@ def section(context: Context) -> Section:
         "",
         *score_table(few, "macro_recall", False),
     ]
+    if len(test) > ASKED:
+        lines += ["", f"Of more than {ASKED:,} test objects, so many are drawn."]
     if test.probabilities is not None:
         lines += ["", "This model was fine-tuned: its embeddings have seen the labels of its own training."]
     if len(test.modalities) > 1:

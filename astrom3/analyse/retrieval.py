@@ -8,22 +8,25 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from astrom3.analyse.fewshot import unit
-from astrom3.analyse.section import Context, NotPossible, Section, percent, table
+from astrom3.analyse.section import ASKED, COMPARED, Context, NotPossible, Section, drawn_rows, percent, table
 from astrom3.inference.embeddings import Embeddings
 from astrom3.plots import save
 
 TOP = (1, 5, 10)
 
 
-def ranks(queries: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Rank (n,) from 1 of row i of `found` (n, D) among all of them by cosine to row i of `queries`; ties count
-    against it."""
-    queries, found = unit(queries), unit(found).T
-    out = np.empty(queries.shape[0], dtype=np.int64)
-    for i in range(0, len(queries), 2048):
-        cosine = queries[i : i + 2048] @ found
-        own = cosine[np.arange(len(cosine)), np.arange(i, i + len(cosine))]
-        out[i : i + 2048] = (cosine >= own[:, None]).sum(1)
+def ranks(queries: np.ndarray, found: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """Rank (m,) from 1 of row i of `found` (n, D) among all of them by cosine to row i of `queries`, for every i in
+    `rows` (m,), or for all; ties count against it."""
+    rows = np.arange(len(queries)) if rows is None else rows
+    queries = unit(queries[rows])
+    found = unit(found).T
+    out = np.empty(len(rows), dtype=np.int64)
+    step = max(COMPARED // found.shape[1], 1)
+    for i in range(0, len(rows), step):
+        cosine = queries[i : i + step] @ found
+        own = cosine[np.arange(len(cosine)), rows[i : i + step]]
+        out[i : i + step] = (cosine >= own[:, None]).sum(1)
     return out
 
 
@@ -36,7 +39,7 @@ def retrieval(objects: Embeddings) -> dict[str, dict[str, float]]:
         n = int(both.sum())
         if n == 0:
             continue
-        found = ranks(objects.vectors[a][both], objects.vectors[b][both])
+        found = ranks(objects.vectors[a][both], objects.vectors[b][both], drawn_rows(n))
         out[f"{a} -> {b}"] = {
             "n": n,
             **{f"recall@{k}": float((found <= k).mean()) for k in TOP},
@@ -66,6 +69,8 @@ def section(context: Context) -> Section:
     ]
     head = ["direction", "among", *(f"recall at {k} [%]" for k in TOP), "median rank"]
     text = "Test objects that have both modalities, labelled or not; in brackets what an arbitrary order would give."
+    if any(v["n"] > ASKED for v in numbers.values()):
+        text += f" Of more than {ASKED:,} objects, so many are drawn and looked for among all."
     return Section("Cross-modal retrieval, test split", numbers, [text, "", *table(head, rows)])
 
 

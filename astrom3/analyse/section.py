@@ -17,6 +17,10 @@ from astrom3.modalities.schema import PAPER_ORDER, UNLABELLED
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parent / "published.json").read_text())
 
 
+ASKED = 5_000  # test objects that are compared with all others; of more, so many are drawn
+COMPARED = 2**24  # similarities in memory at a time
+
+
 class NotPossible(Exception):
     """Why an analysis is left out: what it needs."""
 
@@ -93,6 +97,14 @@ def having(objects: Embeddings, name: str) -> np.ndarray:
     """Which objects have that embedding, (n,) bool; the mean exists where any modality does."""
     anything: np.ndarray = np.logical_or.reduce(list(objects.present.values()))
     return objects.present.get(name, anything)
+
+
+def drawn_rows(count: int) -> np.ndarray:
+    """Rows, ascending, of the objects out of `count` that are compared with all others, so that time grows with their
+    number and not with its square: all up to ASKED, else a draw of so many, always the same."""
+    if count <= ASKED:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, ASKED, replace=False))
 
 
 def in_paper_order(classes: Sequence[str]) -> list[str]:

@@ -65,7 +65,7 @@ def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str
     else:
         assert normaliser is not None
         with progress("Features of the test light curves", len(trial.base)) as advance:
-            raw = recomputed(data, trial.base.ids, advance or (lambda done: None))
+            raw = recomputed(data, trial.base.ids, advance)
         known = np.isfinite(raw)
         numbers["recomputed_objects"] = int(known.all(1).sum())
         new = {c: z_score(c, raw[:, i], normaliser) for i, c in enumerate(PHOTO_COLS)}
@@ -78,8 +78,7 @@ def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str
             for kind, values in kinds.items():
                 after = trial.outcome({c: values[c] for c in chosen})
                 numbers[column][kind] = moved(before, after, trial.labels, trial.base.classes)
-                if advance:
-                    advance(1)
+                advance(1)
     return numbers
 
 
@@ -104,8 +103,7 @@ def best_constant(trial: Trial, normaliser: Normaliser | None) -> dict[str, Any]
                 fine = middle + step * np.array([-0.8, -0.6, -0.4, -0.2, 0.2, 0.4, 0.6, 0.8])
                 grid = np.concatenate([grid, fine, [PUBLISHED_CONSTANT if normaliser is not None else 0.0]])
             tried.append(cost(float(grid[i])))
-            if advance:
-                advance(1)
+            advance(1)
     published = tried.pop()
     tried.sort(key=lambda t: t["value"])
     best = min(tried, key=lambda t: t["distance"])

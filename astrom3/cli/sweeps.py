@@ -50,11 +50,7 @@ def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) 
 
 
 PROCESSES = ("trainer.devices", "trainer.num_nodes")
-
-
 CLUSTERS = ("slurm", "local")
-
-
 LAUNCHERS = (*CLUSTERS, "packed")
 
 

@@ -35,6 +35,10 @@ OF_INPUT = {
     ("pyarrow", "ArrowInvalid"),
     ("pyarrow", "ArrowTypeError"),
     ("pyarrow", "ArrowKeyError"),
+    ("pyarrow", "ArrowNotImplementedError"),
+    ("pyarrow", "ArrowIndexError"),
+    ("pyarrow", "ArrowCapacityError"),
+    ("pyarrow", "ArrowSerializationError"),
     ("safetensors_rust", "SafetensorError"),
     ("safetensors", "SafetensorError"),
     ("yaml", "YAMLError"),
@@ -49,7 +53,7 @@ def answer(error: BaseException) -> tuple[str, int]:
         return str(error), 2
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or is_of_memory(error):
         return "out of memory: make the model, the batch or the data set smaller", 2
     if isinstance(error, OSError) and error.errno is not None:
         return of_system(error), 2
@@ -74,6 +78,13 @@ def is_of_input(error: BaseException) -> bool:
         if package in ("hydra", "omegaconf") and kind.__name__ in ("HydraException", "OmegaConfBaseException"):
             return True
     return False
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether torch could not have the memory that it wanted, on a device or of this machine."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def place(error: BaseException) -> str:

@@ -28,8 +28,9 @@ from astrom3.data.splits import FRACTIONS
 from astrom3.data.writer import DatasetWriter, PublishedSplit
 from astrom3.errors import UserError
 from astrom3.locks import sole_maker
+from astrom3.modalities.catalogue_quality import check_catalogue, possible
 from astrom3.modalities.kinds import of_argument
-from astrom3.modalities.quality import Decision, check_catalogue, check_spectra, possible
+from astrom3.modalities.quality import Decision, check_spectra
 from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
 from astrom3.progress import progress
 from astrom3.workers import pool as worker_pool

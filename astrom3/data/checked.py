@@ -83,7 +83,7 @@ def band_of(curve: Any) -> np.ndarray:
     return np.full(len(curve[0]), "") if band is None else np.asarray(band, dtype=str)
 
 
-def ragged(columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+def ragged(columns: Sequence[Sequence[Any]]) -> tuple[np.ndarray, ...]:
     """Offsets (n + 1,) and three flat columns."""
     offsets = np.concatenate([[0], np.cumsum([len(c[0]) for c in columns])]).astype(np.int64)
     return offsets, *(np.concatenate([np.empty(0), *(c[k] for c in columns)]) for k in range(3))

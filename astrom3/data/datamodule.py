@@ -188,6 +188,7 @@ class AstroM3DataModule(LightningDataModule):
             "targets": self.targets,
         }
         for name in names:
+            self.source.table(name)  # one that the data lack is named
             if self.streaming:
                 self.splits[name] = StreamSplit(self.source, name, self.views, **options)
             else:

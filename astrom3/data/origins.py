@@ -15,7 +15,8 @@ import numpy as np
 from astrom3.data import splits
 from astrom3.data.layouts import Source, Table, hats, open_source
 from astrom3.data.layouts.columns import ParquetFile
-from astrom3.data.layouts.hub import by_split, config_folders, open_processed
+from astrom3.data.layouts.hub import open_processed
+from astrom3.data.layouts.hub_files import by_split, config_folders
 from astrom3.data.layouts.pairs import is_pairs, open_pairs, split_files
 from astrom3.data.layouts.protocols import apply_protocol
 from astrom3.data.layouts.remote import RemoteFile

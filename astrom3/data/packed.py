@@ -14,8 +14,9 @@ from astrom3.data.layouts.table import Catalogue, Source, picked
 from astrom3.data.store import Store, guard
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import PERIOD, Normaliser
+from astrom3.modalities.catalogue_quality import check_catalogue
 from astrom3.modalities.kinds import of_argument
-from astrom3.modalities.quality import Decision, check_catalogue, frozen
+from astrom3.modalities.quality import Decision, frozen
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.modalities.view import Members, View, views_of
 from astrom3.modalities.views import readers_of
@@ -213,13 +214,14 @@ class PackedSplit:
         self.modalities = tuple(self.views)
         inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
         ids = set(catalogue.ids)
-        decisions = [d for store in stores.values() for d in store.decisions() if d.object_id in ids]
+        decisions = [*source.repeated.get(split, ()), *inputs.decisions]
+        decisions += [d for store in stores.values() for d in store.decisions() if d.object_id in ids]
         present = known_present(self.views, catalogue.ids, inputs)
         present |= {slot: stores[view.store].present[rows] for slot, view in self.views.items() if view.stored}
         columns = view_columns(source, split, self.views)
         present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
         aims = source.targets(split, targets) if targets else None
-        chosen = select(catalogue, present, decisions + inputs.decisions, labelled_only, min_modalities, aims)
+        chosen = select(catalogue, present, decisions, labelled_only, min_modalities, aims)
         at = chosen.positions
         self.ids = catalogue.ids
         self.positions = at

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from astrom3.errors import UserError
-from astrom3.modalities.quality import possible
+from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, object_schema
 
 MOST_ROWS = 10**8

@@ -55,7 +55,8 @@ class StreamSplit:
         columns = view_columns(source, split, self.views)
         present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
         aims = source.targets(split, targets) if targets else None
-        self.selection: Selection = select(catalogue, present, inputs.decisions, labelled_only, min_modalities, aims)
+        decisions = [*source.repeated.get(split, ()), *inputs.decisions]
+        self.selection: Selection = select(catalogue, present, decisions, labelled_only, min_modalities, aims)
         self.found: dict[Decision, None] = {}  # decisions met while reading, each once
         rows = source.rows[split][self.selection.positions]
         order = np.argsort(rows, kind="stable")

@@ -2,10 +2,11 @@
 
 curve = RingEncoder()(ring, scalars)            # (B, 4, 64), (B, 5) -> (B, 128)
 measured = VariabilityEncoder()(features)       # (B, 58) -> (B, 128)
-
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -50,20 +51,45 @@ class RingEncoder(nn.Module):
 
 
 class VariabilityEncoder(nn.Module):
-    """Features (B, 58) of the view `variability` -> features (B, out_features), float32."""
+    """Features (B, 58) of the view `variability` -> features (B, out_features), float32.
+
+    steps: pieces that each feature is cut into, as a tree cuts it (`Pieces`); 0 reads the features as they are.
+    """
 
     view = "variability"
     inputs = (FEATURES,)
+    measures = VARIABILITY_FEATURES
 
-    def __init__(self, out_features: int = 128, dropout: float = 0.1):
+    def __init__(self, out_features: int = 128, dropout: float = 0.1, steps: int = 0):
         super().__init__()
         self.out_features = out_features
         self.dropout = dropout
+        self.steps = steps
         self.norm = nn.BatchNorm1d(VARIABILITY_FEATURES)
-        self.mlp = two_layers(VARIABILITY_FEATURES, out_features, dropout)
+        self.pieces = Pieces(VARIABILITY_FEATURES, steps) if steps else nn.Identity()
+        self.mlp = two_layers(VARIABILITY_FEATURES * max(steps, 1), out_features, dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.mlp(self.norm(features).clamp(-5.0, 5.0))
+        return self.mlp(self.pieces(self.norm(features).clamp(-5.0, 5.0)))
+
+
+class Pieces(nn.Module):
+    """Standardised columns (B, C) -> (B, C * steps): how much of each piece of its range a value has passed, 0 to 1.
+
+    A linear function of the pieces is any piecewise linear function of the column (Gorishniy et al. 2022,
+    arXiv:2203.05556). The pieces hold equally many values of a normal distribution at first, and learn.
+    """
+
+    def __init__(self, columns: int, steps: int):
+        super().__init__()
+        shares = torch.linspace(0.01, 0.99, steps + 1)
+        borders = math.sqrt(2) * torch.erfinv(2 * shares - 1)
+        self.begin = nn.Parameter(borders[:-1].repeat(columns, 1))
+        self.log_width = nn.Parameter(borders.diff().log().repeat(columns, 1))
+
+    def forward(self, values: Tensor) -> Tensor:
+        passed = (values.unsqueeze(2) - self.begin) * torch.exp(-self.log_width)
+        return passed.clamp(0.0, 1.0).flatten(1)
 
 
 def circular(before: int, after: int, stride: int) -> nn.Sequential:

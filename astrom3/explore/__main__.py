@@ -50,7 +50,7 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     bits = cfg.bits or (16 if n <= FINE else 8)
     title = cfg.title or f"{shown_name(embeddings.model)} · {source.root.name}"
     with progress("Writing the page", n) as advance:
-        tally = write(content, out, title, bits, cfg.points, advance or (lambda done: None))
+        tally = write(content, out, title, bits, cfg.points, advance)
     size = out.stat().st_size
     seconds = time.monotonic() - start
     thinned = f" ({tally.thinned} thinned to {cfg.points} points)" if cfg.points else ""

@@ -13,8 +13,11 @@ from astrom3.errors import UserError
 
 def columns_of(given: Any, what: str) -> dict[str, Any]:
     """Columns of a mapping, an astropy table or a data frame, by lower-case name."""
-    names = getattr(given, "colnames", None) or list(getattr(given, "columns", ())) or list(given)
-    if not all(isinstance(name, str) for name in names):
+    names = getattr(given, "colnames", None) or getattr(given, "columns", None)
+    if names is None and isinstance(given, Mapping):
+        names = given
+    names = [] if names is None or callable(names) else list(names)
+    if not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"a {what} is a file, three arrays in a tuple, or columns by name, not {type(given).__name__}")
     return {name.lower(): given[name] for name in names}
 

@@ -44,6 +44,8 @@ def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = Fa
     if len(set(lengths.values())) > 1:
         raise UserError(f"{lengths['images']} images and {lengths[SPECTRA]} spectra: give None where one is missing")
     n = next(iter(lengths.values()))
+    if not n:
+        raise UserError("the list of galaxies is empty: give at least one")
     ids = [str(number) for number in range(n)]
     decisions: list[Decision] = []
     batch: Batch = {}

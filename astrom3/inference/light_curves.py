@@ -178,12 +178,15 @@ class Curves:
             if curve.band is None or len(set(curve.band.tolist())) < 2:
                 checked = check_light_curves(*ragged([curve]))
                 if checked.accepted[0]:
-                    values[i, photo] = given_or_computed(values[i, photo], *checked.columns, which)
+                    time, flux, error = checked.columns
+                    values[i, photo] = given_or_computed(values[i, photo], time, flux, error, which)
                 continue
             _, codes = np.unique(curve.band, return_inverse=True)
-            several = check_bands(*ragged([curve]), codes)
+            offsets, time, flux, error = ragged([curve])
+            several = check_bands(offsets, time, flux, error, codes)
             if several.accepted[0]:
-                values[i, photo] = features_of_bands(values[i, photo], *several.columns, several.band, which)
+                time, flux, error = several.columns
+                values[i, photo] = features_of_bands(values[i, photo], time, flux, error, several.band, which)
 
 
 def chosen(curve: LightCurve) -> LightCurve:

@@ -30,8 +30,9 @@ from astrom3.errors import UserError
 from astrom3.inference.columns import columns_of, find, numbers, pick, same_length, scalar
 from astrom3.inference.light_curves import Curves, light_curve_of
 from astrom3.modalities.catalogue import PERIOD, Normaliser
+from astrom3.modalities.catalogue_quality import check_catalogue
 from astrom3.modalities.kinds import of_argument
-from astrom3.modalities.quality import Decision, check_catalogue, list_decisions
+from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.schema import ALL_COLS, COLUMN_UNITS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.modalities.view import Members, Reader, StoredView, View, views_of
 
@@ -96,6 +97,8 @@ def prepare(
             "where an object lacks one"
         )
     n = next(iter(lengths.values()))
+    if not n:
+        raise UserError("the list of objects is empty: give at least one")
     ids = [str(i) for i in range(n)]
     decisions = list[Decision]()
     read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}

@@ -58,7 +58,7 @@ def prepared_of(
         of_argument("spectrum"): spectrum,
         CATALOGUE: rows,
     }
-    features_only = rows is not None and all(r is None or set(r) <= set(PHOTO_COLS) for r in rows)
+    features_only = rows is not None and all(of_curve(row) for row in rows)
     for name, value in given.items():
         if value is not None and name not in model.modalities and not (name == CATALOGUE and features_only):
             raise UserError(f"{model.name} knows {', '.join(model.modalities)}, not {name}: leave it away")
@@ -108,3 +108,8 @@ def embedded(model: TrainedModel, prepared: Any) -> Embedded:
         joined([p.novelty for p in parts]),
         prepared.decisions,
     )
+
+
+def of_curve(row: Any) -> bool:
+    """Whether the metadata of an object are features of its light curve alone."""
+    return row is None or (isinstance(row, Mapping) and set(row) <= set(PHOTO_COLS))

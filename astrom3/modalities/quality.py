@@ -22,9 +22,6 @@ import numpy as np
 from astrom3.files import replacing
 from astrom3.kernel import kernel
 from astrom3.modalities.schema import (
-    ALL_COLS,
-    META_COLS,
-    PHOTO_COLS,
     WAVELENGTH_COUNT,
     WAVELENGTH_START,
     WAVELENGTH_STEP,
@@ -33,11 +30,10 @@ from astrom3.modalities.schema import (
 MIN_POINTS = 10  # of a light curve, after the repairs
 MAX_SPAN = 50_000.0  # days; photographic plates go back 140 years, and the period search takes time with the span
 LARGEST_FLUX = 1e30  # float32 ends at 3e38, and squares of it are taken
-LARGEST_VALUE = 1e7  # of a catalogue column, in whatever unit it has
-FILLERS = (-999.0, -9999.0, -99999.0, -999999.0, 9999.0, 99999.0, 999999.0)  # what catalogues write for unknown
 MIN_PIXELS = 100  # of a spectrum, after the repairs
 WAVELENGTH_END = WAVELENGTH_START + WAVELENGTH_STEP * (WAVELENGTH_COUNT - 1)  # 8998 Angstrom
 MIN_COVERAGE = 0.5  # part of 3850-8998 Angstrom that a spectrum must span
+
 
 # Position = code. Code 0 is "accepted".
 LIGHT_CURVE_REJECTIONS = (
@@ -289,45 +285,6 @@ def list_decisions(
         else:
             rows.append(Decision(str(object_ids[i]), modality, "repaired", "; ".join(done)))
     return rows
-
-
-def possible(values: np.ndarray) -> np.ndarray:
-    """Raw catalogue values (n, 38) with NaN for what cannot be one: beyond 1e7, or a number that stands for unknown."""
-    with np.errstate(invalid="ignore"):
-        return np.where((np.abs(values) > LARGEST_VALUE) | np.isin(values, FILLERS), np.nan, values)
-
-
-def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, list[Decision]]:
-    """Raw catalogue values (n, 38) -> (metadata present (n,) bool, decisions).
-
-    A missing (non-finite) value becomes the train mean; metadata counts as missing when more than half of its 34
-    columns are; a parallax <= 0 counts as 1 mas in the absolute magnitudes, as published.
-    """
-    period = PHOTO_COLS.index("period")
-    parallax = ALL_COLS.index("parallax")
-    missing = ~np.isfinite(values)
-    missing[:, period] |= values[:, period] <= 0
-    photo = missing[:, : len(PHOTO_COLS)]
-    meta = missing[:, len(PHOTO_COLS) :]
-    present = 2 * meta.sum(axis=1) <= len(META_COLS)
-    below = values[:, parallax] <= 0
-    rows: list[Decision] = []
-    for i in np.flatnonzero(photo.any(axis=1) | meta.any(axis=1) | below).tolist():
-        name = str(object_ids[i])
-        if photo[i].any():
-            columns = ", ".join(c for c, gone in zip(PHOTO_COLS, photo[i], strict=True) if gone)
-            rows.append(Decision(name, "photometry", "repaired", f"{columns} missing: set to the train mean"))
-        if not present[i]:
-            reason = f"{meta[i].sum()} of {len(META_COLS)} catalogue columns missing"
-            rows.append(Decision(name, "metadata", "rejected", reason))
-            continue
-        if meta[i].any():
-            columns = ", ".join(c for c, gone in zip(META_COLS, meta[i], strict=True) if gone)
-            rows.append(Decision(name, "metadata", "repaired", f"{columns} missing: set to the train mean"))
-        if below[i]:
-            reason = "parallax <= 0 counts as 1 mas in the absolute magnitudes"
-            rows.append(Decision(name, "metadata", "repaired", reason))
-    return present, rows
 
 
 def read_decisions(path: Path) -> list[Decision]:

@@ -35,8 +35,6 @@ INFORMER_ARGUMENTS = {
 
 # What a published configuration may lack: our variants, written only where they differ from the published network.
 INFORMER_VARIANTS = {"head_merge": "published", "honour_dropout": False}
-
-
 PREFIX = {InformerEncoder: "p", GalSpecNet: "s", MetadataMLP: "m"}  # of the arguments of a trimodal model
 _MODALITY = {"photometry": InformerEncoder, "spectra": GalSpecNet, "metadata": MetadataMLP}
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from astrom3 import stored
 from astrom3.data.layouts.columns import parquet_schema, readable
-from astrom3.data.readers.tables import read_table
+from astrom3.data.readers.table_files import read_table
 from astrom3.embed.job import MANIFEST
 from astrom3.errors import UserError, shown
 from astrom3.inference.embeddings import MEAN, check_columns, dense, files_of, lists, read_about, vector_names

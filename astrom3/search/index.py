@@ -28,12 +28,13 @@ import pyarrow as pa
 from filelock import FileLock
 
 from astrom3 import stored
-from astrom3.errors import UserError
+from astrom3.errors import UserError, first_line
 from astrom3.extras import need
 from astrom3.files import LOCKS, OutputFolder, read_json, write_json
 from astrom3.inference.embeddings import MEAN
 from astrom3.locks import LOCK, is_read, reading
 from astrom3.search.columns import Catalogue, Parts
+from astrom3.search.damage import explained
 
 log = logging.getLogger(__name__)
 TABLE = "objects"
@@ -70,12 +71,9 @@ class Index:
             if now["data"] != about["data"]:
                 about = now
                 continue
-            try:
+            with explained(folder):
                 table = lancedb.connect(str(folder / about["data"])).open_table(TABLE)
                 check_table(table, about)
-            except (ValueError, RuntimeError, OSError, pa.ArrowException) as error:
-                reason = str(error).splitlines()[0][:120]
-                raise UserError(f"{folder} is damaged ({reason}): build it again with overwrite=true") from None
             return cls(folder, table, about, reader)
 
     @classmethod
@@ -153,15 +151,16 @@ class Index:
             search = search.bypass_vector_index()
         else:
             search = search.nprobes(NPROBES).refine_factor(REFINE)
-        try:
-            found = search.to_arrow()
-        except (RuntimeError, ValueError) as error:
-            if not where:
-                raise
-            raise UserError(
-                f"where={where!r} does not fit ({str(error).splitlines()[0][:160]}); columns: "
-                f"{', '.join(self.about['columns'])}"
-            ) from None
+        with explained(self.folder):
+            try:
+                found = search.to_arrow()
+            except (RuntimeError, ValueError) as error:
+                if not where:
+                    raise
+                raise UserError(
+                    f"where={where!r} does not fit ({first_line(error)[:160]}); columns: "
+                    f"{', '.join(self.about['columns'])}"
+                ) from None
         similarity = 1 - found["_distance"].to_numpy().astype(np.float64)
         return found.drop_columns(["_distance"]).append_column("similarity", pa.array(similarity))
 
@@ -176,7 +175,8 @@ class Index:
     def vectors_of(self, ids: Sequence[str], name: str = MEAN) -> list[np.ndarray | None]:
         """Stored embeddings (D,), None where an object lacks that modality."""
         condition = f"object_id IN ({', '.join(quoted(i) for i in ids)})"
-        rows = self.table.search().where(condition).select(["object_id", name]).limit(len(ids)).to_arrow()
+        with explained(self.folder):
+            rows = self.table.search().where(condition).select(["object_id", name]).limit(len(ids)).to_arrow()
         found = dict(zip(rows["object_id"].to_pylist(), rows[name].to_pylist(), strict=True))
         if unknown := [i for i in ids if i not in found]:
             raise UserError(f"{self.folder} has no object {unknown[0]}")
@@ -194,7 +194,8 @@ class Index:
             )
         self._check(name)
         find = find or name
-        ids = self.table.search().where(f"{name} IS NOT NULL").select(["object_id"]).limit(None).to_arrow()
+        with explained(self.folder):
+            ids = self.table.search().where(f"{name} IS NOT NULL").select(["object_id"]).limit(None).to_arrow()
         chosen = np.random.default_rng(seed).choice(len(ids), min(sample, len(ids)), replace=False)
         asked = [ids["object_id"][i].as_py() for i in chosen.tolist()]
         hits = list[float]()

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from astrom3 import registry
 from astrom3.encoders.cpu import accelerate
+from astrom3.encoders.galspecnet import GalSpecNet
+from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import compile_encoders
 from astrom3.errors import UserError
-from astrom3.modalities.schema import META_COLS, PHOTO_COLS
+from astrom3.modalities.schema import META_COLS, PHOTO_CHANNELS, PHOTO_COLS, SEQ_LEN, SPECTRUM_CHANNELS
 from astrom3.tasks.classification import balanced_weights
 from astrom3.tasks.regression import train_statistics
+from astrom3.training.memory import check_fits
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,7 @@ def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
     allow: classes beyond the registry that `cfg` may construct, from the command line and never from a stored file.
     """
     registry.check(cfg, allow)
+    check_fits(lambda: registry.instantiate(cfg.model, allow))
     data = registry.instantiate(cfg.datamodule, allow, views=views_of_encoders(cfg))
     data.prepare_data()
     data.setup("fit")
@@ -39,10 +45,27 @@ def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
         seed=cfg.seed,
         freeze=list(cfg.get("freeze") or []),
     )
+    check_inputs(module.model)
     accelerate(module)
     if cfg.get("compile"):  # runs of before had no such key
         compile_encoders(module.model)
     return data, module
+
+
+def check_inputs(model: nn.Module) -> None:
+    """UserError where an encoder of AstroM3 is made for inputs of another size than its view gives."""
+    for part in model.modules():
+        if isinstance(part, InformerEncoder):
+            given = {"enc_in": (part.enc_in, PHOTO_CHANNELS), "seq_len": (part.seq_len, SEQ_LEN)}
+        elif isinstance(part, GalSpecNet):
+            given = {"conv_channels[0]": (part.conv_channels[0], SPECTRUM_CHANNELS)}
+        elif isinstance(part, MetadataMLP):
+            given = {"input_dim": (part.input_dim, len(META_COLS))}
+        else:
+            continue
+        for name, (found, wanted) in given.items():
+            if found != wanted:
+                raise UserError(f"{type(part).__name__}: {name}={found}, but the data have {wanted}: leave it as it is")
 
 
 def aim_of(cfg: DictConfig, data: Any) -> dict[str, Any]:

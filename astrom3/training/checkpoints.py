@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +63,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         part = path.with_name(path.name + ".part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(checkpoint, part)
-            if path.name == LAST and path.exists():
-                keep_as(path, path.with_name(PREVIOUS))
-            os.replace(part, path)
-            flush_folder(path.parent)
+            with interrupts_after():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(checkpoint, part)
+                if path.name == LAST and path.exists():
+                    keep_as(path, path.with_name(PREVIOUS))
+                os.replace(part, path)
+                flush_folder(path.parent)
         except OSError as error:
             part.unlink(missing_ok=True)
             kept = f"{path.name} of an earlier epoch is intact" if path.exists() else "there is no earlier one"
@@ -73,6 +77,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"the checkpoint {path} cannot be written ({error.strerror or error}); {kept}: make room there and "
                 "start the same command again, it goes on from the last epoch that was saved"
             ) from error
+
+
+@contextmanager
+def interrupts_after() -> Iterator[None]:
+    """Ctrl-C within the block takes effect at its end: the writer of torch would make an error of its own of it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def unreadable(path: Any, reason: str) -> UserError:

@@ -136,8 +136,7 @@ def keep_outputs(trainer: L.Trainer, data: Any, name: str, slot: str, fixed: Fix
         ranks = (trainer.global_rank, trainer.world_size), (trainer.local_rank, trainer.num_devices)
         for first, step in ranks:  # the second time for nodes that do not share the folder
             for done in compute(kept, kept.missing()[first::step], encode):
-                if advance:
-                    advance(done)
+                advance(done)
             trainer.strategy.barrier()
     kept.describe({"slot": slot, "split": name, "view": data.views[slot].name, "encoder": type(fixed.part).__name__})
     split.readers[slot] = KeptReader(fixed.key, kept)

@@ -244,7 +244,7 @@ def check_machine(trainer: Any) -> None:
     """What this machine cannot do would wait for ever or start more processes than it has cores."""
     cores = os.cpu_count() or 1
     many = isinstance(trainer.devices, int) and trainer.devices > cores
-    if trainer.accelerator == "cpu" and many:
+    if many and (trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not has_accelerator())):
         raise UserError(f"trainer.devices={trainer.devices}: this machine has {cores} cores, so give at most {cores}")
     started = {"RANK", "NODE_RANK", "SLURM_JOB_ID", "MASTER_ADDR"} & set(os.environ)
     if trainer.num_nodes > 1 and not started:
@@ -252,6 +252,13 @@ def check_machine(trainer: Any) -> None:
             f"trainer.num_nodes={trainer.num_nodes}, but nothing here starts processes on other nodes: use "
             "hydra/launcher=slurm, or torchrun on each of them"
         )
+
+
+def has_accelerator() -> bool:
+    """Whether torch can use a GPU here."""
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def differences(old: Any, new: DictConfig) -> list[str]:

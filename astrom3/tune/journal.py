@@ -11,11 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
 JOURNAL = "journal.log"
-
-
 LOCK = "study.lock"
-
-
 LOCKS = "locks"
 
 

@@ -1,4 +1,4 @@
-"""Rows that show how whole commands grow with the number of objects: embed, search, explore, and analyse's outliers.
+"""Rows that show how whole commands grow with the number of objects: embed, search, explore, and what analyse compares.
 
 "embed curves" is a survey of light curves of 60 to 400 points, every window of which goes through a small Astromer.
 
@@ -44,6 +44,8 @@ COMMANDS = {
     ),
     "search": ("astrom3.search", "index={out}/index", "embeddings={embeddings}", "id=star 7"),
     "explore": ("astrom3.explore", "embeddings={embeddings}", *LOCAL, "map=pca", "out={out}/page.html"),
+    "few-shot": ("astrom3.analyse", "embeddings={embeddings}", "what=[fewshot]", "out={out}/analysis"),
+    "retrieval": ("astrom3.analyse", "embeddings={embeddings}", "what=[retrieval]", "out={out}/analysis"),
     "outliers": ("astrom3.analyse", "embeddings={embeddings}", "what=[outliers]", "out={out}/analysis"),
 }
 

@@ -12,6 +12,9 @@ STARS = (*TINY, "data.objects=240", "early_stopping.patience=99")
 GALAXIES = (*TINY, "data.objects=60", "data.batch_size=16", "early_stopping.patience=99")
 SURVEY = ("data=local", "data.path={shared}/survey")
 
+GALAXY_SURVEY = ("data=local", "data.path={shared}/galaxies")
+GALAXY_RUN = "runs/astroclip-clip-full-scratch-42"
+
 ALL_FILES = ("**/*",)
 RUN_FILES = (
     "*/metrics.csv",
@@ -58,6 +61,9 @@ TRAININGS = (
     training("astroclip masked", *GALAXIES, "model=astroclip", "mode=masked", "epochs=6"),
     training("astroclip distil", *GALAXIES, "model=astroclip", "mode=distil", "epochs=6"),
     training("astroclip clip", *GALAXIES, "model=astroclip", "mode=clip", "epochs=6"),
+    training("curves clip", *STARS, "model=curves", "mode=clip", "epochs=4", "data.batch_size=64"),
+    training("curves photo", *STARS, "model=curves", "mode=photo", "epochs=4", "data.batch_size=64"),
+    training("survey recipe", *STARS, "mode=photo", "recipe=survey", "epochs=4"),
     training("regression of stars", *STARS, "mode=meta", "target=amplitude", "epochs=12"),
     training("regression of galaxies", *GALAXIES, "model=astroclip", "mode=spectra", "target=redshift", "epochs=6"),
 )
@@ -67,6 +73,12 @@ VERBS = (
         "simulate galaxies",
         "simulate",
         ("out={out}/survey", "survey=galaxies", "objects=300", "workers=2"),
+        workers=True,
+    ),
+    Case(
+        "simulate light curves",
+        "simulate",
+        ("out={out}/survey", "survey=macho", "objects=2000", "workers=2"),
         workers=True,
     ),
     Case(
@@ -87,6 +99,12 @@ VERBS = (
         "embed",
         ("model={shared}/runs/all-full-scratch-42", *SURVEY, "out={out}/embeddings", "part=16", "batch=16"),
     ),
+    Case(
+        "embed galaxies",
+        "embed",
+        (f"model={{shared}}/{GALAXY_RUN}", *GALAXY_SURVEY, "out={out}/embeddings", "part=8", "batch=8"),
+    ),
+    Case("export galaxies", "export", (f"model={{shared}}/{GALAXY_RUN}", "out={out}/model", "onnx=false")),
     Case(
         "search",
         "search",

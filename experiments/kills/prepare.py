@@ -8,12 +8,21 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from experiments.kills import processes
-from experiments.kills.cases import SURVEY, TINY, Case
+from experiments.kills.cases import GALAXY_SURVEY, SURVEY, TINY, Case
 from experiments.kills.trial import Place
 
 COMMANDS = (
     Case("shared survey", "simulate", ("out={shared}/survey", "objects=240", "workers=1")),
     Case("shared model", "train", (*TINY[:1], *TINY[2:4], *SURVEY, "root={shared}/runs", "mode=all", "epochs=2")),
+    Case("shared galaxies", "simulate", ("out={shared}/galaxies", "survey=galaxies", "objects=60", "workers=1")),
+    Case(
+        "shared model of galaxies",
+        "train",
+        (
+            *(TINY[0], *TINY[2:4], *GALAXY_SURVEY, "root={shared}/runs"),
+            *("model=astroclip", "mode=clip", "epochs=1", "data.batch_size=16"),
+        ),
+    ),
     Case(
         "shared embeddings",
         "embed",

@@ -7,7 +7,7 @@
 ASAS and Catalina curves, periods from our converter, a fixed test fold, 3 seeds, 20, 100, 500, all labels
 per class, each survey and across. What is finished is not computed again. Keys: real, blind, work, out, weights
 (folder of released Astromer weights), per_class (at most so many curves of a label), epochs (of pre-training), only
-(part of a row's name), seeds, rows (cheap or all), workers.
+(part of a row's name), seeds, rows (cheap or all), workers, starembed (folder of the StarEmbed data, see starembed.py).
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ KEYS: dict[str, Any] = {
     "out": "",
     "weights": "",
     "per_class": 0,
-    "epochs": 60,
+    "epochs": 30,
     "only": "",
     "seeds": 3,
     "rows": "cheap",
     "workers": 2,
+    "starembed": "",
 }
 
 
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
     from experiments.leaderboard.progress import progress
     from experiments.leaderboard.shop import Options, Shop
     from experiments.leaderboard.surveys import SEEDS
-    from experiments.leaderboard.tasks import TASKS
+    from experiments.leaderboard.tasks import own_surveys
 
     options = read_options(arguments)
     shop = Shop(options_of(options, Options))
@@ -52,14 +53,14 @@ def main(arguments: list[str]) -> None:
     jobs: list[tuple[protocol.Cell, Any]] = []
     makers: dict[str, Any] = dict(rows.frozen_rows(shop))
     for row in makers:
-        for task in TASKS:
-            full = task.train == task.test and "," not in task.name
+        for task in shop.tasks:
+            full = task in own_surveys(shop.tasks)
             jobs += [(cell, task) for cell in protocol.cells(row, task, full)]
-    for task in TASKS:
+    for task in shop.tasks:
         jobs += [(cell, task) for cell in protocol.chance_cells(task)]
     if options["rows"] == "all":
         for row in tuned.ROWS:
-            for task in TASKS[:2]:
+            for task in own_surveys(shop.tasks):
                 jobs += [(cell, task) for cell in tuned.cells(row, task)]
     missing = []
     for cell, task in jobs:
@@ -85,7 +86,7 @@ def main(arguments: list[str]) -> None:
                 )
             advance(1)
     out = Path(options["out"]) if options["out"] else shop.folder
-    table.write(folder, out, "Leaderboard: real light curves of ASAS and Catalina")
+    table.write(folder, out, "Leaderboard: real light curves of ASAS and Catalina", shop.tasks)
     log.info("%s", out / "leaderboard.md")
 
 
@@ -104,6 +105,7 @@ def options_of(options: dict[str, Any], kind: Any) -> Any:
         weights=Path(options["weights"]) if options["weights"] else None,
         epochs=options["epochs"],
         workers=options["workers"],
+        starembed=Path(options["starembed"]) if options["starembed"] else None,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 TREES = 200
 CUT = 5.0
-COSTS = (0.01, 0.1, 1.0, 10.0)
+COSTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 NEIGHBOURS = (1, 5, 15)
 WEIGHTS = (None, "balanced")
 LEAVES = (1,)

@@ -15,9 +15,9 @@ import numpy as np
 
 from astrom3.modalities.schema import PHOTO_COLS
 from experiments.leaderboard.surveys import BOTH, SEEDS, RawSurvey, catalogue_values, flux_curve, splits
-from experiments.leaderboard.tasks import ASAS, CATALINA
+from experiments.leaderboard.tasks import ASAS, CATALINA, STAREMBED_CLASSES
 
-CLASSES = {"asas-acvs": ASAS, "crts-sss": CATALINA}
+CLASSES = {"asas-acvs": ASAS, "crts-sss": CATALINA, "starembed": STAREMBED_CLASSES}
 
 
 def read_curve(reference: tuple[str, tuple[np.ndarray, ...]]) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.leaderboard import datasets
+from experiments.leaderboard import datasets, starembed
 from experiments.leaderboard.surveys import BOTH, RawSurvey, four_features, kept, rank_in_class, read_raw, save
-from experiments.leaderboard.tasks import TASKS
+from experiments.leaderboard.tasks import STAREMBED, TASKS, Task
 
 log = logging.getLogger(__name__)
 BATCH = 512
@@ -22,15 +22,17 @@ BATCH = 512
 @dataclass(frozen=True)
 class Options:
     """real and blind: folders of raw surveys. work: where everything is kept. per_class: at most so many curves of each
-    label. weights: folder of released Astromer weights. epochs: of the pre-training."""
+    label. weights: folder of released Astromer weights. epochs: of the pre-training. starembed: folder of the StarEmbed
+    data, which are a third survey."""
 
     real: Path
     work: Path
     blind: Path | None = None
     per_class: int = 0
     weights: Path | None = None
-    epochs: int = 60
+    epochs: int = 30
     workers: int = 2
+    starembed: Path | None = None
 
 
 class Shop:
@@ -39,20 +41,32 @@ class Shop:
     def __init__(self, options: Options) -> None:
         self.options = options
         size = str(options.per_class or "all") + ("-blind" if options.blind else "")
+        size += "-starembed" if options.starembed else ""
         self.folder = options.work / size
         self.store = options.work / "store"
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What is classified with these options."""
+        return (*TASKS, STAREMBED) if self.options.starembed else TASKS
+
+    @property
     def names(self) -> list[str]:
         """Names of the surveys, in the order of the tasks."""
-        return list(dict.fromkeys(task.train for task in TASKS))
+        return list(dict.fromkeys(task.train for task in self.tasks))
+
+    def read(self, name: str) -> RawSurvey:
+        """A whole survey."""
+        if name == starembed.NAME and self.options.starembed:
+            return starembed.read_starembed(self.options.starembed)
+        return read_raw(self.options.real, name, self.options.blind)
 
     @cached_property
     def surveys(self) -> dict[str, RawSurvey]:
         """The raw surveys, cut down to `per_class` curves of each label."""
         found = {}
         for name in self.names:
-            survey = read_raw(self.options.real, name, self.options.blind)
+            survey = self.read(name)
             if self.options.per_class:
                 survey = part_of(survey, rank_in_class(survey) < self.options.per_class)
             found[name] = survey

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 SEEDS = (42, 0, 66)
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125  # of what is no test object
-ZERO_POINTS = {"crts-sss": "Johnson-V", "asas-acvs": "asas-sn-V"}
+ZERO_POINTS = {"crts-sss": "Johnson-V", "asas-acvs": "asas-sn-V", "starembed": "AB"}
 PART = 256  # curves whose features are kept together
 BOTH = "both"  # the curves of all surveys without labels, for pre-training
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.leaderboard.goal import goal
 from experiments.leaderboard.protocol import SHOTS
-from experiments.leaderboard.tasks import TASKS
+from experiments.leaderboard.tasks import TASKS, Task
 
 COLUMNS = ("task", "row", "kind", "shots", "seed", "accuracy", "macro_f1", "nmi", "ari", "probability", "distance")
 FROZEN_KIND = "logistic regression"
@@ -19,15 +21,15 @@ Cells = list[dict[str, Any]]
 Numbers = dict[tuple[str, str, str, int], list[dict[str, float]]]
 
 
-def write(folder: Path, out: Path, title: str) -> None:
+def write(folder: Path, out: Path, title: str, tasks: Sequence[Task] = TASKS) -> None:
     """Read every cell under `folder` and write the three files into `out`. The same cells give the same bytes."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    order = {task.name: i for i, task in enumerate(TASKS)}
+    order = {task.name: i for i, task in enumerate(tasks)}
     found.sort(key=lambda cell: (order[cell["task"]], cell["row"], cell["kind"], cell["shots"] or 10**9, cell["seed"]))
     out.mkdir(parents=True, exist_ok=True)
     (out / "leaderboard.csv").write_text(as_csv(found))
     numbers = collect(found)
-    (out / "leaderboard.md").write_text(as_markdown(numbers, title))
+    (out / "leaderboard.md").write_text(as_markdown(numbers, title, tasks))
     plot(numbers, out / "leaderboard.png")
 
 
@@ -60,10 +62,10 @@ def mean(numbers: Numbers, key: tuple[str, str, str, int], name: str) -> str:
     return f"{np.mean(values):.1f} ± {np.std(values):.1f}" if len(values) > 1 else f"{values[0]:.1f} (one seed)"
 
 
-def as_markdown(numbers: Numbers, title: str) -> str:
+def as_markdown(numbers: Numbers, title: str, tasks: Sequence[Task]) -> str:
     """A table of macro-F1 for each task, and one of accuracy, clusters and left-out classes with all labels."""
-    lines = [f"# {title}", ""]
-    for task in TASKS:
+    lines = [f"# {title}", "", *goal(numbers, tasks)]
+    for task in tasks:
         pairs = sorted({(row, kind) for name, row, kind, _ in numbers if name == task.name})
         classified = [pair for pair in pairs if pair[1] not in ("clustering", "left out")]
         if not classified:
@@ -81,7 +83,7 @@ def as_markdown(numbers: Numbers, title: str) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def structure(numbers: Numbers, task: Any) -> list[str]:
+def structure(numbers: Numbers, task: Task) -> list[str]:
     """Lines on clusters and left-out classes of a task, none where nothing is there."""
     rows = sorted({row for name, row, kind, _ in numbers if name == task.name and kind in ("clustering", "left out")})
     if not rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,24 @@ TASKS = (
 )
 
 
+STAREMBED_CLASSES = {
+    "EW": "EW",
+    "EA": "EA",
+    "RRab": "RRAB",
+    "RRc": "RRC",
+    "RRd": "RRD",
+    "RS CVn": "ROT",
+    "LPV": "LPV",
+}
+STAREMBED = Task("starembed", "starembed", "starembed", STAREMBED_CLASSES, STAREMBED_CLASSES, ("LPV", "EA", "RRAB"))
+
+
 def numbers_of(survey: RawSurvey, classes: Mapping[str, str], names: list[str]) -> np.ndarray:
     """(n,) int64: the number of each object's class, -1 where its label is none of the task."""
     number = {label: names.index(name) for label, name in classes.items()}
     return np.array([number.get(label, -1) for label in survey.labels.tolist()], dtype=np.int64)
+
+
+def own_surveys(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks of one survey with all of its usable classes, which are looked at in full."""
+    return [task for task in tasks if task.train == task.test and "," not in task.name]

@@ -17,7 +17,19 @@ ROWS = {
     "ours, from scratch": ["model=curves", "mode=all"],
     "recipe=survey, from scratch": ["mode=photo", "recipe=survey"],
 }
-FEW = {20: ["epochs=100", "data.batch_size=32"], 100: ["epochs=60", "data.batch_size=64"], 500: ["epochs=30"]}
+FROM_OURS = {  # labels per class -> settings of the rows that start from our pre-training, chosen on development folds
+    20: ["epochs=60", "data.batch_size=32"],
+    100: ["epochs=30", "data.batch_size=32"],
+    500: ["epochs=15"],
+    0: ["epochs=10"],
+}
+FROM_SCRATCH = {
+    20: ["epochs=100", "data.batch_size=32"],
+    100: ["epochs=60", "data.batch_size=64"],
+    500: ["epochs=30"],
+    0: ["epochs=20"],
+}
+RATE = "optim.lr=3e-4"
 
 
 def cells(row: str, task: Task) -> list[Cell]:
@@ -34,6 +46,7 @@ def compute(cell: Cell, shop: Shop, task: Task) -> dict[str, Any]:
     from astrom3.train import train
 
     root = shop.folder / "runs" / f"{cell.row.replace(' ', '-').replace(',', '')}-{task.train}"
+    ours = "init=file" in ROWS[cell.row]
     overrides = [
         *ROWS[cell.row],
         "trainer=cpu",
@@ -42,10 +55,10 @@ def compute(cell: Cell, shop: Shop, task: Task) -> dict[str, Any]:
         "data=local",
         f"data.path={shop.data(task.train)}",
         f"data.cache={shop.store}",
-        *FEW.get(cell.shots, ["epochs=20"]),
+        *(FROM_OURS if ours else FROM_SCRATCH)[cell.shots],
     ]
-    if "init=file" in ROWS[cell.row]:
-        overrides.append(f"init.path={pretrained(shop)}")
+    if ours:
+        overrides += [f"init.path={pretrained(shop)}", RATE]
     if cell.shots:
         overrides.append(f"shots={cell.shots}")
     tested = train(compose(overrides))

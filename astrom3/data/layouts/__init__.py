@@ -24,11 +24,13 @@ from pathlib import Path
 from astrom3.data.layouts.arrow import open_saved
 from astrom3.data.layouts.galaxies import is_galaxies, open_galaxies
 from astrom3.data.layouts.galaxy_hdf5 import image_files, open_images, open_paired_file, paired_file
-from astrom3.data.layouts.hub import config_files, open_processed
+from astrom3.data.layouts.hub import open_processed
+from astrom3.data.layouts.hub_files import config_files
 from astrom3.data.layouts.magnitudes import is_magnitudes, open_magnitudes
 from astrom3.data.layouts.ours import open_ours
 from astrom3.data.layouts.pairs import open_pairs, paired_files
 from astrom3.data.layouts.protocols import apply_protocol
+from astrom3.data.layouts.repeats import without_repeats
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
 from astrom3.data.splits import Protocol
 from astrom3.errors import UserError
@@ -46,7 +48,7 @@ def open_source(path: str | Path, sub: str = "full", seed: int = 42, band: str |
     if not root.is_dir() and not (root.is_file() and paired_file(root)):
         raise UserError(f"{root} is not a folder; give the folder of a data set as data.path.")
     protocol = Protocol.parse(sub)
-    source = apply_protocol(open_layout(root, protocol.base, seed, band), protocol, seed)
+    source = apply_protocol(without_repeats(open_layout(root, protocol.base, seed, band)), protocol, seed)
     log.info("Found %s", source.describe())
     return source
 

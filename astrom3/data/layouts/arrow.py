@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.data.layouts.columns import ColumnFile, readable
-from astrom3.data.layouts.hub import COLUMNS, SPLIT_NAMES, class_names, config_folders, open_processed
+from astrom3.data.layouts.hub import COLUMNS, class_names, open_processed
+from astrom3.data.layouts.hub_files import SPLIT_NAMES, config_folders
 from astrom3.data.layouts.magnitudes import MagnitudeTable
 from astrom3.data.layouts.ours import ObjectTable, drawn_split, read_json
 from astrom3.data.layouts.pairs import is_pairs, open_pairs
@@ -82,9 +83,9 @@ def saved_files(folder: Path) -> Files:
     names = read_json(folder / SPLITS_FILE).get("splits")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{folder / SPLITS_FILE} names no splits; write the data set again.")
-    files = {SPLIT_NAMES[name]: data_files(folder / name) for name in names if name in SPLIT_NAMES}
-    if not files:
+    if not all(name in SPLIT_NAMES for name in names) or not names:
         raise UserError(f"{folder} has the splits {', '.join(names)}; they must be called {', '.join(SPLITS)}.")
+    files = {SPLIT_NAMES[name]: data_files(folder / name) for name in names}
     return {split: files[split] for split in SPLITS if split in files}
 
 
@@ -92,7 +93,8 @@ def data_files(folder: Path) -> list[ColumnFile]:
     """The Arrow files that state.json lists, in order. They lie in the folder itself."""
     state = read_json(folder / STATE_FILE)
     listed = state.get("_data_files")
-    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed or []]
+    listed = listed if isinstance(listed, list) else []
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise UserError(f"{folder / STATE_FILE} lists no Arrow files of this folder; write the data set again.")
     if state.get("_indices_data_files"):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from astrom3.data.bands import best_sampled, need_wavelengths
-from astrom3.data.layouts.parquet import columns_of_struct, unnest
+from astrom3.data.layouts.parquet import columns_of_struct, member, unnest
 from astrom3.errors import UserError
 
 CHILD = "band"
@@ -62,7 +62,7 @@ class Bands:
         self, array: pa.StructArray, children: Sequence[str]
     ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
         """Lengths (n,), three columns, codes (total,) of bands and bad (n,): lists of unequal length."""
-        lengths, names = unnest(pc.struct_field(array, CHILD))
+        lengths, names = unnest(member(array, CHILD))
         codes = pc.index_in(names, value_set=pa.array(self.names, pa.string())).fill_null(0)
         own, columns, bad = columns_of_struct(array, children)
         strange = (own != lengths) & ~bad

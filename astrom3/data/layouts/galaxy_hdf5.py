@@ -23,7 +23,7 @@ from astrom3.data.fingerprint import quick_fingerprint
 from astrom3.data.layouts.galaxy_rows import GalaxyRows, Observations, channels_first, plain_catalogue
 from astrom3.data.layouts.pairs import split_rows
 from astrom3.data.layouts.table import Catalogue, Group, Source
-from astrom3.errors import UserError
+from astrom3.errors import UserError, first_line
 from astrom3.modalities.galaxy_views import PIXELS
 
 RUN = 256  # rows of a group: what is shuffled as one
@@ -54,8 +54,8 @@ def readable(path: Path) -> Iterator[h5py.File]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path} is missing; download it again.") from None
-    except (OSError, RuntimeError, KeyError) as error:
-        what = str(error).splitlines()[0][:200]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = first_line(error)[:200]
         raise UserError(f"{path} cannot be read as HDF5 ({what}); download it again.") from error
 
 
@@ -197,6 +197,8 @@ def open_paired_file(path: Path, sub: str, seed: int) -> Source:
 
 class ImageFiles(GalaxyFiles):
     """Images alone. The id of a galaxy is its number in all files, north first, as the published splits count."""
+
+    names_objects = False
 
     @cached_property
     def ids(self) -> np.ndarray:

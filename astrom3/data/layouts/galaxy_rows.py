@@ -137,7 +137,14 @@ class ColumnGalaxies(GalaxyRows):
         return names
 
     def decoded(self, modality: str, rows: np.ndarray, columns: Sequence[pa.Array]) -> Observations:
-        """Rows of the columns `columns_of`."""
+        """Rows of the columns `columns_of`. UserError, with the name of the data, where they hold something else."""
+        try:
+            return self._decoded(modality, rows, columns)
+        except UserError as error:
+            prefix = "" if self.name in str(error) else f"{self.name}, column {self.column[modality]}: "
+            raise UserError(f"{prefix}{error}") from None
+
+    def _decoded(self, modality: str, rows: np.ndarray, columns: Sequence[pa.Array]) -> Observations:
         if modality == "images":
             values, there, misshapen = nested_rows(columns[0], self.shape)
             return Observations(rows, channels_first(values, self.name), there, None, misshapen)
@@ -203,6 +210,8 @@ def nested_rows(column: pa.Array, shape: tuple[int, ...]) -> tuple[np.ndarray, n
     there = column.is_valid().to_numpy(zero_copy_only=False)
     present = column if there.all() else column.drop_null()
     depth, levels = levels_of(present)
+    if not depth:
+        raise UserError(f"Expected a list column, found {present.type}; write the data set again.")
     misshapen = None
     if any(len(found) > 1 for found in levels):
         sizes = row_sizes(present)

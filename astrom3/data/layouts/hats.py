@@ -31,7 +31,7 @@ from astrom3.data.readers.systems import RELATIVE_MEANS
 from astrom3.data.readers.tables import Columns, LightCurveColumns
 from astrom3.errors import UserError, shown
 from astrom3.extras import need
-from astrom3.modalities.quality import possible
+from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS
 from astrom3.modalities.view import StoredView
 
@@ -130,6 +130,11 @@ class HatsColumns:
                 f"{listed}: name it with data.light_curve="
             )
         return cls(chosen, nested[0], label, **options)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column holds plain numbers."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def is_nested(kind: pa.DataType) -> bool:
@@ -235,6 +240,15 @@ class HatsTable(ParquetTable):
     def catalogue(self) -> Catalogue:
         return self._catalogue
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Its plain columns of numbers."""
+        return tuple(field.name for field in self.schema if is_numeric(field.type))
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
+        table = self.small_columns(list(names))
+        return np.stack([numbers(table[name].combine_chunks()) for name in names], axis=1).astype(np.float64)
+
     def fingerprint(self, cache: Path) -> str:
         """Of names, sizes and times of the files: reading all of them would take as long as embedding them."""
         digest = hashlib.sha256()
@@ -245,7 +259,12 @@ class HatsTable(ParquetTable):
 
 
 def class_names(partitions: Sequence[Partition], label: str) -> tuple[str, ...]:
-    """Every class that a column of labels names, sorted."""
+    """Every class that a column of labels names, sorted. UserError where it holds numbers, which are no names."""
+    if is_numeric(ParquetFile(partitions[0].path).schema.field(label).type):
+        raise UserError(
+            f"{shown(partitions[0].path)}: column {label} holds numbers, which are no class names: predict them with "
+            f"target={label}, or name the classes with data.classes=[...]"
+        )
     found: set[str] = set()
     for partition in partitions:
         column = ParquetFile(partition.path).columns([label])[label]

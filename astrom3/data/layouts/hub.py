@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,16 +25,19 @@ from astrom3.data.layouts.ours import label_ids, struct_child
 from astrom3.data.layouts.parquet import (
     ParquetFile,
     ParquetTable,
+    check_once,
     numbers,
     offsets_of,
     prepare,
     rows_of_three,
+    text_column,
     unnest,
 )
 from astrom3.data.layouts.table import Catalogue, Source
 from astrom3.errors import UserError
 from astrom3.kernel import kernel
 from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.preprocess import LightCurves, Spectra
 from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
 from astrom3.modalities.schema import (
@@ -44,7 +46,6 @@ from astrom3.modalities.schema import (
     META_COLS,
     PHOTO_CHANNELS,
     PHOTO_COLS,
-    SPLITS,
     UNLABELLED,
     WAVELENGTH_COUNT,
 )
@@ -52,7 +53,6 @@ from astrom3.modalities.view import StoredView
 
 log = logging.getLogger(__name__)
 COLUMNS = ("photometry", "spectra", "metadata", "label")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 
 
 class ProcessedTable(ParquetTable):
@@ -71,6 +71,11 @@ class ProcessedTable(ParquetTable):
                 f"expected are {', '.join(COLUMNS)}."
             )
 
+    @property
+    def names_objects(self) -> bool:  # type: ignore[override]
+        """Whether there are ids. The files on the hub have none."""
+        return "object_id" in self.schema.names
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of integer labels: from the metadata that `datasets` writes, else the ten classes of the paper."""
@@ -83,13 +88,21 @@ class ProcessedTable(ParquetTable):
         column = table["label"].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or is_whole(column.type)):
+            raise UserError(
+                f"{self.files[0]}: the column label is of type {column.type}, neither text nor whole numbers; download "
+                "it again."
+            )
         labels: list[str | None] = [
             None if label is None or label == UNLABELLED else self._name(label) for label in column.to_pylist()
         ]
         ids, unknown, names = label_ids(labels, CLASSES)
         values, has_metadata = self.values(table["metadata"].combine_chunks())
         # The hub's files name no objects: they are called after their place.
-        objects = table["object_id"].to_pylist() if named else [f"{self.split}-{i:06d}" for i in range(len(table))]
+        if named:
+            objects = text_column(table, "object_id", str(self.files[0]))
+        else:
+            objects = [f"{self.split}-{i:06d}" for i in range(len(table))]
         return Catalogue(np.array(objects, dtype=object), ids, values, unknown, names, self.normalised, has_metadata)
 
     def _name(self, label: str | int) -> str:
@@ -119,7 +132,7 @@ class FirstTable(ProcessedTable):
             for name in members:
                 values[:, COLUMN[name]] = numbers(struct_child(struct, name, self.files[0]))
         valid = struct_child(metadata, "meta_cols", self.files[0]).is_valid()
-        return values, valid.to_numpy(zero_copy_only=False)
+        return (values if self.normalised else possible(values)), valid.to_numpy(zero_copy_only=False)
 
 
 class CurrentTable(ProcessedTable):
@@ -217,6 +230,11 @@ def _split_points(offsets, points, values, kept, constants, verdict):
         kept[i + 1] = position
 
 
+def is_whole(kind: pa.DataType) -> bool:
+    """Whether labels of this type are positions; a column of nulls has no label."""
+    return pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
 def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
     """Names of the integer labels of a column, from the metadata that `datasets` writes; none where it says none."""
     try:
@@ -227,54 +245,6 @@ def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return ()
     return tuple(names)
-
-
-def config_folders(sub: str, seed: int) -> Iterator[tuple[str, str]]:
-    """(configuration, folder) in the order tried, as hub repositories name them: {config} and data/{config}, where
-    config is {sub}_{seed} and then {sub}_{seed}_norm."""
-    for config in (f"{sub}_{seed}", f"{sub}_{seed}_norm"):
-        yield config, config
-        yield config, f"data/{config}"
-
-
-def by_split(names: Iterable[str], folder: str) -> dict[str, list[str]]:
-    """Parquet files of a configuration's folder by split, of their names relative to it; those of no split are left."""
-    files: dict[str, list[str]] = {}
-    for name in sorted(names):
-        path = PurePosixPath(name)
-        # train-00000-of-00002.parquet, train.parquet, or train/0000.parquet
-        split = path.parent.name if len(path.parts) == 2 else re.split(r"[-_.]", path.name)[0]
-        if len(path.parts) <= 2 and path.suffix == ".parquet" and split in SPLIT_NAMES:
-            files.setdefault(SPLIT_NAMES[split], []).append(name)
-    for parts in files.values():
-        check_shards(parts, folder)
-    return {split: files[split] for split in SPLITS if split in files}
-
-
-def config_files(root: Path, sub: str, seed: int) -> tuple[str, dict[str, list[Path]]]:
-    """Name of the configuration found under `root` and its parquet files by split; no files where there is none.
-
-    `root` itself may be the folder of the configuration.
-    """
-    for config, folder in config_folders(sub, seed):
-        places = [root / folder]
-        if config == folder and config in (root.name, root.resolve().name):
-            places.append(root)
-        for place in places:
-            found = [*place.glob("*.parquet"), *place.glob("*/*.parquet")]
-            names = by_split([path.relative_to(place).as_posix() for path in found], str(place))
-            if names:
-                return config, {split: [place / name for name in parts] for split, parts in names.items()}
-    return "", {}
-
-
-def check_shards(names: Sequence[str], folder: str) -> None:
-    """All parts of `name-00000-of-00003.parquet` must be there: a split is not shortened silently."""
-    parts = [re.fullmatch(r".*-(\d+)-of-(\d+)\.parquet", name) for name in names]
-    numbered = [part for part in parts if part]
-    if numbered and {int(part[1]) for part in numbered} != set(range(int(numbered[0][2]))):
-        found = ", ".join(names)
-        raise UserError(f"{folder} lacks parts of a split (it has: {found}); download it again.")
 
 
 def open_processed(
@@ -316,6 +286,7 @@ def open_processed(
 def kind_of(file: ColumnFile) -> str:
     """processed-1 or processed-2 from the column types of one file; UserError where it is neither."""
     schema = file.schema
+    check_once(schema.names, str(file))
     if "metadata" in schema.names:
         kind = schema.field("metadata").type
         if pa.types.is_struct(kind):

@@ -30,6 +30,7 @@ from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, number
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.catalogue_quality import FAINTEST
 from astrom3.modalities.schema import ALL_COLS
 from astrom3.modalities.view import StoredView
 
@@ -62,7 +63,10 @@ class MagnitudeTable(ParquetTable):
         """Lengths of the curves, time [day] with relative flux and its error, and which curves are misshapen."""
         lengths, columns, bad = columns_of_struct(column, CHILDREN)
         time, magnitude, error = columns
-        flux = 10 ** (-0.4 * (np.asarray(magnitude, np.float64) - REFERENCE))
+        magnitude = np.asarray(magnitude, np.float64)
+        with np.errstate(invalid="ignore"):
+            magnitude = np.where(np.abs(magnitude) > FAINTEST, np.nan, magnitude)
+        flux = 10 ** (-0.4 * (magnitude - REFERENCE))
         return lengths, [time, flux, flux * E_FOLD * np.asarray(error, np.float64)], bad
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -23,7 +24,7 @@ from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.data.splits import FRACTIONS, split_80_10_10
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.quality import possible
+from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.modalities.view import StoredView
 from astrom3.typed import check
@@ -181,7 +182,7 @@ def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Sourc
     bands = Bands.of(about, band, root)
     table = ObjectTable(root, classes, bands=bands)
     splits = root / "splits" / f"{sub}_{seed}.parquet"
-    if splits.is_file():
+    if os.path.lexists(splits):  # of whatever kind: a damaged one is not passed over
         by_split = split_of_file(splits, table)
         statistics = splits.with_suffix(".json")
         normaliser = Normaliser.from_dict(read_json(statistics), str(statistics))

@@ -35,6 +35,10 @@ class PairTable(ParquetGalaxies):
     direct = True
 
     @property
+    def names_objects(self) -> bool:  # type: ignore[override]
+        return any(name in self.schema.names for name in IDS)
+
+    @property
     def target_names(self) -> tuple[str, ...]:
         return tuple(name for name in super().target_names if name not in IDS)
 
@@ -56,7 +60,10 @@ def ids_of(table: ParquetGalaxies) -> np.ndarray:
     name = next((name for name in IDS if name in table.schema.names), None)
     if name is None:
         return np.array([f"row-{row:07d}" for row in range(len(table))], dtype=object)
-    return np.array([str(value) for value in table.small_columns([name])[name].to_pylist()], dtype=object)
+    column = table.small_columns([name])[name]
+    if column.null_count:
+        raise UserError(f"{table.name}: {column.null_count} galaxies have no {name}; write the data set again.")
+    return np.array([str(value) for value in column.to_pylist()], dtype=object)
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------

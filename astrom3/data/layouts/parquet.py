@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +36,13 @@ def text_column(table: pa.Table, name: str, source: Path | str, nulls: bool = Fa
     return column.to_pylist()
 
 
+def check_once(names: Sequence[str], source: str) -> None:
+    """UserError where two columns have one name."""
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise UserError(f"{source} has the column {twice[0]} twice; write the data set again.")
+
+
 class ParquetTable(Table):
     """Objects in files of columns, in the order given; a path is that of a parquet file.
 
@@ -52,6 +60,7 @@ class ParquetTable(Table):
         self._where: list[tuple[ColumnFile, int]] = []  # file, and number in it, of each group
         self.schema = self.files[0].schema if self.files else pa.schema([])
         first = 0
+        check_once(self.schema.names, str(self.files[0]) if self.files else "")
         for file in self.files:
             if [(f.name, f.type) for f in file.schema] != [(f.name, f.type) for f in self.schema]:
                 raise UserError(f"{file} has other columns than {self.files[0]}; they are not parts of one table.")
@@ -100,7 +109,12 @@ class ParquetTable(Table):
                     continue
                 if len(chosen) < len(batch):
                     array = array.take(pa.array(chosen - first))
-            yield Piece(stored, chosen, *self.decode(stored, array))
+            try:
+                prepared = self.decode(stored, array)
+            except UserError as error:
+                where = self._where[group.number][0]
+                raise UserError(f"{where}, column {self.column[stored.modality]}: {error}") from None
+            yield Piece(stored, chosen, *prepared)
 
     def small_columns(self, names: list[str]) -> pa.Table:
         """Whole columns without observations: ids, labels, catalogue values."""
@@ -158,9 +172,16 @@ def rows_of_three(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return lengths, values.reshape(-1, 3), bad
 
 
+def member(array: pa.Array, name: str) -> pa.Array:
+    """A field of a struct column; UserError where the column is none, or has no such field."""
+    if not pa.types.is_struct(array.type) or array.type.get_field_index(name) < 0:
+        raise UserError(f"Expected a struct with {name}, found {array.type}; write or download the data set again.")
+    return pc.struct_field(array, name)
+
+
 def columns_of_struct(array: pa.StructArray, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """struct of three lists -> lengths (n,), three flat columns, bad (n,) bool: lists of unequal length (length 0)."""
-    children = [unnest(pc.struct_field(array, name)) for name in names]
+    children = [unnest(member(array, name)) for name in names]
     lengths = children[0][0]
     bad = np.zeros(len(array), dtype=bool)
     for other, _ in children[1:]:

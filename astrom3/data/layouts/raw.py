@@ -19,7 +19,9 @@ from astrom3.data.layouts.parquet import ROWS_AT_ONCE, prepare
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.raw import SPLIT_FILES, RawDataset, RawSplit
+from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import SPLITS
 from astrom3.modalities.view import StoredView, stored_view
@@ -47,7 +49,8 @@ class RawTable(Table):
         objects = self._objects
         labels, unknown, names = label_ids(objects.labels, self.dataset.classes)
         there = np.ones(len(labels), dtype=bool)
-        return Catalogue(np.array(objects.ids, dtype=object), labels, objects.values, unknown, names, False, there)
+        values = possible(objects.values)
+        return Catalogue(np.array(objects.ids, dtype=object), labels, values, unknown, names, False, there)
 
     def catalogue(self) -> Catalogue:
         return self._catalogue
@@ -103,7 +106,20 @@ def open_raw(root: Path, sub: str, seed: int) -> Source:
     dataset = RawDataset(root, sub, seed)
     path = dataset.folder / "info.json"
     normaliser = Normaliser.from_dict(dataset.info, str(path))
+    check_files(dataset.folder)
     splits = [split for split in SPLITS if (dataset.folder / SPLIT_FILES[split]).is_file()]
     tables: dict[str, Table] = {split: RawTable(dataset, split) for split in splits}
     rows = {split: np.arange(len(table), dtype=np.int64) for split, table in tables.items()}
     return Source("raw", root, sub, seed, dataset.classes, tables, rows, normaliser)
+
+
+def check_files(folder: Path) -> None:
+    """UserError where another table lies beside the splits: its name is misspelt, and its objects would be lost."""
+    strange = sorted(path.name for path in folder.glob("*.csv") if path.name not in SPLIT_FILES.values())
+    if strange:
+        raise UserError(
+            f"{folder} has {strange[0]}, which is none of the splits {', '.join(SPLIT_FILES.values())}: rename it, or "
+            "move it away"
+        )
+    if not any((folder / name).is_file() for name in SPLIT_FILES.values()):
+        raise UserError(f"{folder} has none of {', '.join(SPLIT_FILES.values())}; download the splits again")

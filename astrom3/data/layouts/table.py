@@ -16,6 +16,7 @@ import numpy as np
 
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.catalogue_quality import possible_targets
 from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.schema import ALL_COLS
 from astrom3.modalities.view import StoredView
@@ -94,6 +95,7 @@ class Table(ABC):
 
     pad_constants = True  # the six constants stand in padded rows too
     direct = False  # read from its files in every epoch, never copied into a store: too large for that
+    names_objects = True  # whether the data have ids; else objects are called after their place
     remote = False  # whether its files are read over a network
     rows_at_once = 256  # objects decoded at a time, however large the group: about 13 MB of stars' spectra
 
@@ -150,6 +152,7 @@ class Source:
     normaliser: Normaliser | None
     note: str = ""  # what else a user should know, e.g. that the data are simulated
     units: dict[str, str] = field(default_factory=dict)  # of targets, where they are known
+    repeated: dict[str, tuple[Decision, ...]] = field(default_factory=dict)  # by split: copies that are left out
 
     def table(self, split: str) -> Table:
         """The table that holds this split; UserError if there is none."""
@@ -157,6 +160,8 @@ class Source:
             raise UserError(
                 f"{self.root} has no {split} split for {self.sub}_{self.seed} (has: {', '.join(self.rows)})."
             )
+        if not len(self.rows[split]):
+            raise UserError(f"{self.root}: the {split} split of {self.sub}_{self.seed} has no objects.")
         return self.tables[split]
 
     def catalogue(self, split: str) -> Catalogue:
@@ -171,7 +176,7 @@ class Source:
             known = ", ".join(table.target_names) or "no numbers to predict"
             raise UserError(f"target={unknown[0]} is not known for the objects of {self.root}; it has: {known}.")
         values = table.targets(names)[self.rows[split]]
-        return np.where(np.isfinite(values), values, np.nan)
+        return possible_targets(values, names)
 
     def chunks(self, split: str, view: str | StoredView) -> Iterator[Piece]:
         """Prepared observations of the split, in the order of the table; memory is bounded."""

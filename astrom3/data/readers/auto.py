@@ -13,7 +13,8 @@ from astrom3.data.readers.asassn import choose_band, is_asassn, read_asassn
 from astrom3.data.readers.desi import file_and_target, is_desi, read_desi
 from astrom3.data.readers.lamost import is_lamost, read_lamost
 from astrom3.data.readers.sdss import is_sdss, read_sdss
-from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, read_columns, suffix
+from astrom3.data.readers.table_files import suffix
+from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, read_columns
 from astrom3.errors import UserError
 from astrom3.modalities.resampling import COARSER, resample, width_ratio
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from astrom3.data.readers import ReadError
-from astrom3.data.readers.tables import USUAL, Columns, suffix
+from astrom3.data.readers.table_files import suffix
+from astrom3.data.readers.tables import USUAL, Columns
 from astrom3.errors import UserError
 
 ROWS = 2**17  # of a block

@@ -21,7 +21,8 @@ from astrom3.data.readers.auto import SpectrumReader
 from astrom3.data.readers.desi import is_desi, read_desi
 from astrom3.data.readers.fits_files import read_fits
 from astrom3.data.readers.sdss import is_sdss, read_sdss
-from astrom3.data.readers.tables import SpectrumColumns, suffix
+from astrom3.data.readers.table_files import suffix
+from astrom3.data.readers.tables import SpectrumColumns
 from astrom3.errors import UserError
 from astrom3.modalities.galaxy_views import PIXELS
 from astrom3.modalities.resampling import resample

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from astrom3.data.readers import ColumnError, LightCurve, ReadError
 from astrom3.data.readers.auto import one_or_all
 from astrom3.data.readers.surveys import recognise
-from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns, suffix
+from astrom3.data.readers.table_files import suffix
+from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns
 from astrom3.errors import UserError
 from astrom3.files import check_regular
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.readers.tables import read_table
+from astrom3.data.readers.table_files import read_table
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import DERIVED
 from astrom3.modalities.quality import Decision

@@ -32,7 +32,7 @@ from astrom3.data.readers import (
     read_bytes,
 )
 from astrom3.data.readers.lamost import read_lamost
-from astrom3.data.readers.tables import check_names
+from astrom3.data.readers.table_files import check_names
 from astrom3.errors import UserError
 from astrom3.modalities.schema import ALL_COLS, SPLITS
 
@@ -99,7 +99,10 @@ class RawDataset:
             raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}.")
         values = np.stack([table[c].to_numpy().astype(np.float64) for c in ALL_COLS], axis=1)
         ids, labels, names, spectra = (table[c].to_pylist() for c in types)
-        return RawSplit([i or "" for i in ids], labels, values, [n or "" for n in names], [s or "" for s in spectra])
+        nameless = sum(not name for name in ids)
+        if nameless:
+            raise UserError(f"{path}: {nameless} rows have no id; download the splits again.")
+        return RawSplit(ids, labels, values, [n or "" for n in names], [s or "" for s in spectra])
 
     def catalogue(self, split: str) -> tuple[list[str], list[str | None], np.ndarray]:
         """Ids, class names and raw values (n, 38) of a split, in the order of its CSV."""

@@ -15,6 +15,7 @@ import logging
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
 from astrom3.cli.config import compose
 from astrom3.data.layouts import open_source
@@ -68,7 +69,8 @@ seen = {one.row: one for one in observations(source.table(split), np.unique(list
 
 figure, panels = plt.subplots(1, 3, figsize=(10, 3))
 for panel, i, title in zip(panels, (first, alike), ("asked", "most similar image"), strict=False):
-    panel.imshow(stretch(seen[wanted[i]].image))
+    picture = stretch(torch.from_numpy(seen[wanted[i]].image))
+    panel.imshow(picture.permute(1, 2, 0).clip(0, 1))
     panel.set_title(title)
     panel.axis("off")
 wavelength, flux, _ = seen[wanted[told]].spectrum

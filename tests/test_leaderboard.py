@@ -1,0 +1,115 @@
+"""The leaderboard on a tiny folder in the form of the real one: all of it, held-out curves, the same bytes again."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from astrom3.errors import UserError
+from experiments.leaderboard import classifiers
+from experiments.leaderboard.__main__ import main
+from experiments.leaderboard.starembed import read_starembed
+from experiments.leaderboard.surveys import read_raw, splits
+from experiments.leaderboard.tasks import ASAS, CATALINA
+
+SHAPES = {
+    "EW": 0.35,
+    "EB": 0.35,
+    "EA": 2.3,
+    "RRAB": 0.55,
+    "RRC": 0.31,
+    "M": 210.0,
+    "LPV": 190.0,
+    "ROT": 7.1,
+    "DSCT": 0.07,
+}
+
+
+def a_curve(rng, shape):
+    """Time [day], magnitude and error of a sine with harmonics at the period of a class."""
+    n = int(rng.integers(60, 90))
+    time = 53_000 + np.sort(rng.uniform(0, 900, n))
+    phase = 2 * np.pi * (time / (SHAPES[shape] * rng.uniform(0.9, 1.1)))
+    magnitude = 14 + 0.3 * np.sin(phase) + 0.1 * np.cos(2 * phase) + rng.normal(0, 0.03, n)
+    return time, magnitude, np.full(n, 0.03)
+
+
+def write_survey(folder, name, labels, per_class, seed):
+    """A survey of `per_class` curves of each label in the form of ../shared/real."""
+    rng = np.random.default_rng(seed)
+    columns = {"id": [], "label": [], "time": [], "mag": [], "mag_err": []}
+    for label, shape in labels.items():
+        for k in range(per_class):
+            time, magnitude, error = a_curve(rng, shape)
+            columns["id"].append(f"{seed}-{label}-{k}")
+            columns["label"].append(label)
+            columns["time"].append(time)
+            columns["mag"].append(magnitude)
+            columns["mag_err"].append(error)
+    (folder / name).mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / name / "light_curves.parquet")
+
+
+def write_surveys(folder, per_class, seed):
+    write_survey(folder, "asas-acvs", ASAS, per_class, seed)
+    write_survey(folder, "crts-sss", CATALINA, per_class, seed + 1)
+    return folder
+
+
+@pytest.mark.slow
+def test_all_of_it_with_held_out_curves_and_again_with_the_same_bytes(tmp_path, monkeypatch):
+    for name, value in (("TREES", 5), ("COSTS", (0.1,)), ("DECAYS", (0.1,))):
+        monkeypatch.setattr(classifiers, name, value)
+    real = write_surveys(tmp_path / "real", 5, 0)
+    blind = write_surveys(tmp_path / "blind", 2, 10)
+    survey = read_raw(real, "asas-acvs", blind)
+    assert set(survey.ids[splits(survey, 42) == "test"]) == {name for name in survey.ids if name.startswith("10-")}
+    words = [f"real={real}", f"blind={blind}", "epochs=1", "seeds=1", "workers=1", f"work={tmp_path / 'work'}"]
+    results = tmp_path / "work" / "all-blind"
+    texts = []
+    for _ in range(2):
+        for only in ("hand-made features", "ours, curve and features", "majority"):
+            main([*words, f"only={only}"])
+        files = [*(results / "cells").iterdir(), *results.glob("leaderboard.*")]
+        texts.append({path.name: path.read_bytes() for path in files})
+        for path in files:
+            path.unlink()
+    assert len(texts[0]) > 40 and texts[0] == texts[1]
+    text = texts[0]["leaderboard.md"].decode()
+    assert "crts-sss, frozen embedding, logistic regression (`ours, curve and features`): ahead at" in text
+    cell = json.loads(texts[0]["hand-made_features--asas-acvs--random_forest--all--42.json"])
+    assert 0.3 < cell["scores"]["macro_f1"] <= 1 and cell["configuration"]["blind"]
+    assert "hand-made_features--asas-acvs--random_forest--all--42.json," in (results / "times.csv").read_text()
+
+
+def test_curves_of_several_bands_in_the_starembed_schema_become_one(tmp_path):
+    rng = np.random.default_rng(0)
+    bands = {}
+    for name, offset, step in (("g", 0.7, 2), ("r", 0.0, 1), ("i", -0.2, 30)):
+        time, magnitude, error = (column[::step] for column in a_curve(rng, "RRAB"))
+        bands[name] = {
+            "feat_dynamic_real": np.diff(time, prepend=0),
+            "length": len(time),
+            "mjd": time,
+            "past_feat_dynamic_real": error,
+            "target": magnitude + offset,
+        }
+    rows = [{"sourceid": "7", "class_str": "RRab", "period": 0.55, "bands_data": bands}]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "train-00000-of-00001.parquet")
+    rows[0]["sourceid"] = "8"
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "test-00000-of-00001.parquet")
+    survey = read_starembed(tmp_path)
+    assert dict(zip(survey.ids.tolist(), survey.held_out.tolist(), strict=True)) == {"7": False, "8": True}
+    time, magnitude, error = survey.curves[0]
+    assert len(time) == len(magnitude) == len(error) == bands["g"]["length"] + bands["r"]["length"]
+    assert (np.diff(time) >= 0).all()
+    from_g = np.isin(time, bands["g"]["mjd"])
+    assert abs(np.median(magnitude[from_g]) - np.median(bands["r"]["target"])) < 1e-9
+    pq.write_table(pa.table({"sourceid": ["9"]}), tmp_path / "data" / "validation.parquet")
+    with pytest.raises(UserError, match="no column class_str"):
+        read_starembed(tmp_path)
