@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from astrom3.cli.config import compose
-from experiments.astromer.__main__ import main
+from astrom3.errors import UserError
+from experiments.astromer.__main__ import keep_settings, main, read_options
 from experiments.astromer.surveys import CLASSES, Sizes, draw_fold
 
 PER_CLASS = 12
@@ -45,6 +46,17 @@ def test_folds_are_nested_and_share_nothing_with_their_test_set():
     assert np.bincount(labels[sorted(used[100])]).tolist() == [100, 100, 100]
     assert np.bincount(labels[fold["test"]]).tolist() == [100, 100, 100]
     assert np.bincount(labels[sorted(used[500])]).tolist() == [500, 500, 200]
+
+
+def test_an_hour_has_its_own_sizes_and_a_folder_keeps_those_it_was_started_with(tmp_path):
+    given = ["hour", "real=a", "weights=b", f"root={tmp_path}", "steps=7"]
+    options = read_options(given)
+    assert (options["epochs"], options["unlabelled"], options["steps"]) == (80, 4000, 7)
+    assert read_options(given[1:])["epochs"] == 25
+    keep_settings(tmp_path, options)
+    keep_settings(tmp_path, read_options([*given, "only=forest"]))
+    with pytest.raises(UserError, match="started with epochs=80, this is epochs=9"):
+        keep_settings(tmp_path, read_options([*given, "epochs=9"]))
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from astrom3.errors import UserError
 from astrom3.files import LOCKS, OutputFolder, read_json
+from astrom3.modalities.kinds import known
 
 log = logging.getLogger(__name__)
 NAMES = (
@@ -44,7 +45,6 @@ NEED_LABELS = (
     "sensitivity",
     "early",
 )
-EMBEDDINGS = ("photometry", "spectra", "metadata", "images", "features", "mean")
 
 
 def analyse(cfg: DictConfig) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def names_of(chosen: Sequence[str]) -> list[str]:
         "map": ["map.parquet"],
         "outliers": [
             "mislabelled.csv",
-            *(f"{kind}-{name}.csv" for kind in ("outliers", "isolated") for name in EMBEDDINGS),
+            *(f"{kind}-{name}.csv" for kind in ("outliers", "isolated") for name in (*known(), "mean")),
         ],
     }
     more = [name for what in chosen for name in lists.get(what, [])]

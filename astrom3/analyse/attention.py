@@ -23,10 +23,11 @@ from astrom3.encoders.informer import EVALUATIONS, HEAD_MERGES, InformerEncoder
 from astrom3.encoders.towers import MultimodalClassifier
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.kinds import of_argument
 from astrom3.plots import save
 
 DRAWS = 5
-MODALITY = "photometry"
+MODALITY = of_argument("light_curve")
 
 
 def informers(model: TrainedModel) -> list[InformerEncoder]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from astrom3.analyse.section import ASKED, COMPARED, PUBLISHED, Context, Section, drawn_rows, having, percent, table
 from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.modalities.kinds import modality
 from astrom3.modalities.schema import UNLABELLED
 from astrom3.plots import save
 
@@ -80,7 +81,6 @@ METHODS: dict[str, Predict] = {
     "5 neighbours": by_neighbours,
     "linear probe": by_probe,
 }
-PUBLISHED_NAMES = {"photometry": "photo", "spectra": "spectra", "metadata": "meta", MEAN: "all"}
 
 
 def few_shot(
@@ -201,7 +201,7 @@ def score_table(few: dict[str, Any], score: str, published: bool) -> list[str]:
                 else percent(s[method][score])
                 for shots, s in by_shots.items()
             ]
-            theirs = PUBLISHED["frozen"].get(method, {}).get(PUBLISHED_NAMES.get(name))
+            theirs = PUBLISHED["frozen"].get(method, {}).get("all" if name == MEAN else modality(name).short)
             cells += ([f"{theirs:.1f}" if theirs is not None else "-"]) if published else []
             rows.append([name, method, *cells])
     head = ["embedding", "method", *(f"{s} per class" if s else "all" for s in SHOTS)]

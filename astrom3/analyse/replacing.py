@@ -25,10 +25,10 @@ from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.features import light_curve_features
 from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS
+from astrom3.modalities.view import View
 
 FIRST = 3  # channel of the first of PHOTO_COLS
 CHUNK = 256
-KEYS = {"photometry": ("photometry", "mask"), "metadata": ("metadata",)}
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,17 @@ class Trial:
         base = base.take(np.array([place[str(i)] for i in ids]))  # in the order of the batches
         keep = (base.labels >= 0) & base.present[modality]
         inputs = {
-            k: torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)] for k in KEYS[modality]
+            k: torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)]
+            for k in model.views[modality].keys
         }
         train = labelled(train)
         train = train.take(having(train, modality))
         return cls(model, modality, inputs, base.take(keep), train, data.splits["test"].pad_constants)
+
+    @property
+    def view(self) -> View:
+        """What the encoder reads: its first key holds the columns, a second one which points there are."""
+        return self.model.views[self.modality]
 
     @property
     def labels(self) -> np.ndarray:
@@ -76,21 +82,22 @@ class Trial:
 
     def given(self, column: str) -> np.ndarray:
         """The z-scores (n,) of a column as they are."""
-        if self.modality == "metadata":
-            return self.inputs["metadata"][:, COLUMN[column] - len(PHOTO_COLS)].numpy().copy()
-        return self.inputs["photometry"][:, 0, FIRST + COLUMN[column]].numpy().copy()
+        main = self.inputs[self.view.keys[0]]
+        if self.view.uses_metadata:
+            return main[:, COLUMN[column] - len(PHOTO_COLS)].numpy().copy()
+        return main[:, 0, FIRST + COLUMN[column]].numpy().copy()
 
     def replaced(self, values: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         """The inputs with columns set to z-scores (n,)."""
-        main = self.inputs[self.modality].clone()
+        main = self.inputs[self.view.keys[0]].clone()
         for column, z in values.items():
             new = torch.from_numpy(np.asarray(z, dtype=np.float32))
-            if self.modality == "metadata":
+            if self.view.uses_metadata:
                 main[:, COLUMN[column] - len(PHOTO_COLS)] = new
             else:
-                there = 1.0 if self.padded else self.inputs["mask"]
+                there = 1.0 if self.padded else self.inputs[self.view.keys[1]]
                 main[:, :, FIRST + COLUMN[column]] = new.unsqueeze(1) * there
-        return self.inputs | {self.modality: main}
+        return self.inputs | {self.view.keys[0]: main}
 
     @cached_property
     def before(self) -> Outcome:

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from astrom3.analyse.replacing import Trial, moved, recomputed, why_not_recomputed, z_score
 from astrom3.analyse.section import Context, NotPossible, Section, in_paper_order, percent, table
+from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.plots import save
 from astrom3.progress import progress
 
-SCORE = "rfr_score"
+SCORE = PHOTO_COLS[-1]  # which other surveys do not have
 GRID = np.linspace(0, 1, 21)
 PUBLISHED_CONSTANT = 0.392  # a study of the published photometry encoder
 PUBLISHED_DISTANCE = "0.049 +- 0.091"
@@ -30,22 +31,24 @@ def section(context: Context) -> Section:
     data = context.data
     if model is None or data is None:
         raise NotPossible("needs the model and its data: leave embeddings= away")
-    if not {"photometry", "metadata"} & set(model.modalities):
+    light = slot_with(model, "uses_features")
+    values = slot_with(model, "uses_metadata")
+    if light is None and values is None:
         raise NotPossible("needs a model of light curves or catalogue values")
     test = context.splits["test"]
     train = context.splits["train"]
     numbers: dict[str, Any] = {}
     lines: list[str] = []
-    if "photometry" in model.modalities:
-        trial = Trial.of(model, data, "photometry", test, train)
+    if light is not None:
+        trial = Trial.of(model, data, light, test, train)
         normaliser = data.source.normaliser or model.normaliser
-        numbers["photometry"] = features(trial, data, normaliser)
+        numbers[light] = features(trial, data, normaliser)
         numbers[SCORE] = best_constant(trial, normaliser)
-        lines += feature_lines(numbers)
-    if "metadata" in model.modalities:
-        numbers["metadata"] = catalogue(Trial.of(model, data, "metadata", test, train))
-        lines += [*([""] if lines else []), *catalogue_lines(numbers["metadata"])]
-    picture(context, numbers)
+        lines += feature_lines(numbers[light], numbers[SCORE])
+    if values is not None:
+        numbers[values] = catalogue(Trial.of(model, data, values, test, train))
+        lines += [*([""] if lines else []), *catalogue_lines(numbers[values])]
+    picture(context, numbers, light, values)
     return Section("Sensitivity to catalogue features", numbers, lines)
 
 
@@ -128,9 +131,15 @@ def distance(found: dict[str, Any]) -> str:
     return f"{found['distance']:.3f} +- {found['distance_sd']:.3f}"
 
 
-def feature_lines(numbers: dict[str, Any]) -> list[str]:
-    found = numbers["photometry"]
-    score = numbers[SCORE]
+def slot_with(model: TrainedModel, trait: str) -> str | None:
+    """The first slot whose view has a trait, None where none has."""
+    for slot, view in model.views.items():
+        if getattr(view, trait):
+            return slot
+    return None
+
+
+def feature_lines(found: dict[str, Any], score: dict[str, Any]) -> list[str]:
     kinds = list(found[ALL])
     rows = [
         [
@@ -219,14 +228,14 @@ def catalogue_lines(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def picture(context: Context, numbers: dict[str, Any]) -> None:
+def picture(context: Context, numbers: dict[str, Any], light: str | None, values: str | None) -> None:
     """Distances by feature, the constants of rfr_score, distances by catalogue column."""
-    panels = 2 * ("photometry" in numbers) + ("metadata" in numbers)
+    panels = 2 * (light is not None) + (values is not None)
     figure = Figure(figsize=(4.2 * panels, 3.6))
     axes = list(np.atleast_1d(figure.subplots(1, panels)))
-    if "photometry" in numbers:
+    if light is not None:
         axis = axes.pop(0)
-        found = numbers["photometry"]
+        found = numbers[light]
         columns = (*PHOTO_COLS, ALL)
         kinds = list(found[ALL])
         for i, kind in enumerate(kinds):
@@ -241,9 +250,9 @@ def picture(context: Context, numbers: dict[str, Any]) -> None:
         axis.plot([t["value"] for t in tried], [t["distance"] for t in tried], marker=".", color="#4477aa")
         axis.set_xlabel(f"{SCORE} of every object ({numbers[SCORE]['unit']})")
         axis.set_ylabel("cosine distance")
-    if "metadata" in numbers:
+    if values is not None:
         axis = axes.pop(0)
-        found = numbers["metadata"]
+        found = numbers[values]
         order = sorted(META_COLS, key=lambda c: found[c]["random"]["distance"])[-15:]
         axis.barh(range(len(order)), [found[c]["random"]["distance"] for c in order], 0.7, color="#ccbb44")
         axis.set_yticks(range(len(order)), order, fontsize=7)

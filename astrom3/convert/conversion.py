@@ -29,6 +29,7 @@ from astrom3.data.writer import DatasetWriter, PublishedSplit
 from astrom3.errors import UserError
 from astrom3.locks import sole_maker
 from astrom3.modalities.catalogue_quality import check_catalogue, possible
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, check_spectra
 from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
 from astrom3.progress import progress
@@ -36,6 +37,8 @@ from astrom3.workers import pool as worker_pool
 from astrom3.workers import terminable
 
 log = logging.getLogger(__name__)
+LIGHT = of_argument("light_curve")
+SPECTRA = of_argument("spectrum")
 CHUNK = 32  # objects
 PROBES = 5  # files that must all lack a column before the configuration is blamed
 FEATURES = ("missing", "all", "none")
@@ -180,8 +183,8 @@ def _work(part: Objects) -> Chunk:
 def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
     """Read, check and complete some objects; those without any usable modality are rejected."""
     decisions: list[Decision] = []
-    curves = _read_all("photometry", recipe.read_light_curve, objects.ids, objects.light_curves, decisions)
-    spectra = _read_all("spectra", recipe.read_spectrum, objects.ids, objects.spectra, decisions)
+    curves = _read_all(LIGHT, recipe.read_light_curve, objects.ids, objects.light_curves, decisions)
+    spectra = _read_all(SPECTRA, recipe.read_spectrum, objects.ids, objects.spectra, decisions)
     light = CurveSet.checked(curves, recipe.bands)
     spectrum = check_spectra(*ragged(spectra))
     decisions += light.checked_curves.decisions(objects.ids) + spectrum.decisions(objects.ids)
@@ -206,7 +209,7 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
                 decisions += partly_covered(object_id, coverage[-1])
             else:
                 reason = "flux or inverse variance beyond 1e38: scale the flux"
-                decisions.append(Decision(object_id, "spectra", "rejected", reason))
+                decisions.append(Decision(object_id, SPECTRA, "rejected", reason))
         rows.append(row)
 
     has_metadata, catalogue = check_catalogue(values, objects.ids)
@@ -256,7 +259,7 @@ def _relevant(
     """Catalogue decisions about modalities that an object has at all."""
     row_of = dict(zip(ids, rows, strict=True))
     for decision in catalogue:
-        needed = "light_curve" if decision.modality == "photometry" else "meta_cols"
+        needed = "light_curve" if decision.modality == LIGHT else "meta_cols"
         if row_of[decision.object_id].get(needed):
             yield decision
 

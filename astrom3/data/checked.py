@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from astrom3.modalities.bands import best_sampled, check_bands, combined
+from astrom3.modalities.catalogue import PERIOD
 from astrom3.modalities.features import light_curve_features
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Checked, Decision, check_light_curves
 from astrom3.modalities.resampling import coverage
 from astrom3.modalities.schema import PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
@@ -64,12 +66,11 @@ def features_of_bands(
     given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, band: np.ndarray, which: str
 ) -> np.ndarray:
     """PHOTO_COLS of a curve (N,) in several bands; without a given period, all bands together are searched for one."""
-    at = PHOTO_COLS.index("period")
     best = best_sampled(band)
     curve = time[best], flux[best], error[best]
-    if best.all() or (which == "missing" and given[at] > 0):
+    if best.all() or (which == "missing" and given[PERIOD] > 0):
         return given_or_computed(given, *curve, which)
-    searched = light_curve_features(*combined(time, flux, error, band))["period"]
+    searched = light_curve_features(*combined(time, flux, error, band))[PHOTO_COLS[PERIOD]]
     period = None if np.isnan(searched) else searched
     computed = light_curve_features(*curve, period)
     values = np.array([computed[c] for c in PHOTO_COLS])
@@ -92,7 +93,7 @@ def given_or_computed(
     given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, which: str
 ) -> np.ndarray:
     """The four features (PHOTO_COLS) of a curve; given ones are kept unless `which` is all, a given period is used."""
-    period = given[PHOTO_COLS.index("period")]
+    period = given[PERIOD]
     use = period if which == "missing" and period > 0 else None
     computed = light_curve_features(time, flux, error, use)
     values = np.array([computed[c] for c in PHOTO_COLS])
@@ -109,7 +110,7 @@ def partly_covered(object_id: str, covered: float) -> list[Decision]:
     if covered >= WELL_COVERED:
         return []
     reason = f"covers a part of {GRID[0]:g}-{GRID[-1]:g} Angstrom, held constant beyond: {covered:.0%}"
-    return [Decision(object_id, "spectra", "repaired", reason)]
+    return [Decision(object_id, of_argument("spectrum"), "repaired", reason)]
 
 
 def coverage_of(values: Sequence[float]) -> dict[str, float]:

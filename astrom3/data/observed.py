@@ -25,7 +25,7 @@ from astrom3.data.layouts.raw import RawTable
 from astrom3.data.layouts.table import Source, Table
 from astrom3.data.readers import ReadError
 from astrom3.errors import UserError
-from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.catalogue import PERIOD, Normaliser
 from astrom3.modalities.galaxy_views import PIXELS, REJECTIONS
 from astrom3.modalities.schema import PHOTO_CHANNELS, PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 from astrom3.modalities.view import stored_view
@@ -115,8 +115,7 @@ def days(period: np.ndarray, normaliser: Normaliser | None) -> np.ndarray:
     where these are not known."""
     if normaliser is None:
         return np.full(len(period), np.nan)
-    k = COLUMN["period"]
-    return 10 ** (period * normaliser.std[k] + normaliser.mean[k])
+    return 10 ** (period * normaliser.std[PERIOD] + normaliser.mean[PERIOD])
 
 
 # --- parquet ----------------------------------------------------------------------------------------------------------

@@ -13,13 +13,16 @@ import torch
 from astrom3.data.layouts.table import Catalogue, Source, picked
 from astrom3.data.store import Store, guard
 from astrom3.errors import UserError
-from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.catalogue import PERIOD, Normaliser
 from astrom3.modalities.catalogue_quality import check_catalogue
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, frozen
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS, UNLABELLED
 from astrom3.modalities.view import Members, View, views_of
 from astrom3.modalities.views import readers_of
 
+LIGHT = of_argument("light_curve")
+CATALOGUE = of_argument("metadata")
 Batch = dict[str, Any]  # see schema.py
 
 
@@ -48,11 +51,11 @@ class Inputs:
 
 def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views: Mapping[str, View]) -> Inputs:
     """Check and normalise the catalogue values of a split; decisions are those that concern the views."""
-    modalities = {view.modality for view in views.values() if view.uses_features or not view.stored}
+    modalities = {view.modality for view in views.values() if view.uses_features or view.uses_metadata}
     values = catalogue.values
     if not modalities and values.strides[0] == 0:  # galaxies: no columns and nobody who reads them
         return no_inputs(len(values))
-    periods = np.full(len(values), np.nan) if normaliser is None else values[:, COLUMN["period"]]
+    periods = np.full(len(values), np.nan) if normaliser is None else values[:, PERIOD]
     if normaliser is None:
         scaled = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         has = catalogue.has_metadata & (2 * np.isfinite(values[:, len(PHOTO_COLS) :]).sum(axis=1) >= len(META_COLS))
@@ -62,7 +65,7 @@ def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views:
         complete, decisions = check_catalogue(values, catalogue.ids)
         has = catalogue.has_metadata & complete
     names = set(catalogue.ids[~catalogue.has_metadata])  # absent is not rejected
-    decisions = [d for d in decisions if d.modality in modalities and not (d.modality == "metadata" and d[0] in names)]
+    decisions = [d for d in decisions if d.modality in modalities and not (d.modality == CATALOGUE and d[0] in names)]
     metadata = np.where(has[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
     guard(scaled)
     return Inputs(np.ascontiguousarray(scaled[:, : len(PHOTO_COLS)]), metadata, has, decisions, periods)
@@ -88,17 +91,39 @@ def _missing_values(values: np.ndarray, ids: np.ndarray, there: np.ndarray) -> l
     photo = ~np.isfinite(values[:, : len(PHOTO_COLS)])
     for i in np.flatnonzero(photo.any(axis=1) & (not photo.all())).tolist():
         columns = ", ".join(c for c, gone in zip(PHOTO_COLS, photo[i], strict=True) if gone)
-        rows.append(Decision(str(ids[i]), "photometry", "repaired", f"{columns} missing: set to the train mean"))
+        rows.append(Decision(str(ids[i]), LIGHT, "repaired", f"{columns} missing: set to the train mean"))
     for i in np.flatnonzero(missing.any(axis=1) & there).tolist():
         count = int(missing[i].sum())
         if 2 * count > len(META_COLS):
             reason = f"{count} of {len(META_COLS)} catalogue columns missing"
-            rows.append(Decision(str(ids[i]), "metadata", "rejected", reason))
+            rows.append(Decision(str(ids[i]), CATALOGUE, "rejected", reason))
         else:
             columns = ", ".join(c for c, gone in zip(META_COLS, missing[i], strict=True) if gone)
             reason = f"{columns} missing: set to the train mean"
-            rows.append(Decision(str(ids[i]), "metadata", "repaired", reason))
+            rows.append(Decision(str(ids[i]), CATALOGUE, "repaired", reason))
     return rows
+
+
+def known_present(views: Mapping[str, View], ids: np.ndarray, inputs: Inputs) -> dict[str, np.ndarray]:
+    """Slot -> (n,) bool: which objects have an observation, as far as the catalogue and the views' own files say.
+
+    Of views that the store keeps nothing is known here, so every object counts.
+    """
+    found: dict[str, np.ndarray] = {}
+    for slot, view in views.items():
+        if view.stored:
+            found[slot] = np.ones(len(ids), dtype=bool)
+        elif view.has_own_files:
+            found[slot] = view.available(ids.astype(str))
+        else:
+            found[slot] = inputs.has_metadata
+    return found
+
+
+def names_for(views: Mapping[str, View], ids: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """Ids (m,) str of some objects, where a view looks them up in files of its own."""
+    wanted = any(view.has_own_files for view in views.values())
+    return ids[rows].astype(str) if wanted else None
 
 
 def view_columns(source: Source, split: str, views: Mapping[str, View]) -> dict[str, np.ndarray]:
@@ -191,10 +216,8 @@ class PackedSplit:
         ids = set(catalogue.ids)
         decisions = [*source.repeated.get(split, ()), *inputs.decisions]
         decisions += [d for store in stores.values() for d in store.decisions() if d.object_id in ids]
-        present = {
-            slot: stores[view.store].present[rows] if view.stored else inputs.has_metadata
-            for slot, view in self.views.items()
-        }
+        present = known_present(self.views, catalogue.ids, inputs)
+        present |= {slot: stores[view.store].present[rows] for slot, view in self.views.items() if view.stored}
         columns = view_columns(source, split, self.views)
         present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
         aims = source.targets(split, targets) if targets else None
@@ -211,7 +234,10 @@ class PackedSplit:
         self.pad_constants = table.pad_constants if pad_constants is None else pad_constants
         photo = picked(inputs.photo, at)
         metadata = picked(inputs.metadata, at)
-        members = Members(self.rows, at, photo, metadata, self.pad_constants, picked(inputs.periods, at))
+        periods = picked(inputs.periods, at)
+        members = Members(
+            self.rows, at, photo, metadata, self.pad_constants, periods, ids=names_for(self.views, self.ids, at)
+        )
         arrays = {name: store.arrays for name, store in stores.items()}
         own = {slot: np.nan_to_num(values[at]).astype(np.float32) for slot, values in columns.items()}
         self.readers = readers_of(self.views, arrays, members, own)

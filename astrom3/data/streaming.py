@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from astrom3.data.layouts.table import Group, Piece, Source, picked
-from astrom3.data.packed import Batch, Selection, catalogue_inputs, select, view_columns
+from astrom3.data.packed import Batch, Selection, catalogue_inputs, known_present, names_for, select, view_columns
 from astrom3.data.sampler import global_sizes
 from astrom3.data.store import guard
 from astrom3.draws import draw
@@ -28,6 +28,7 @@ from astrom3.errors import UserError
 from astrom3.kernel import kernel
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.view import Members, StoredView, View, views_of
+from astrom3.modalities.views import readers_of
 
 GROUPS = 3  # purposes of draws, beside those of sampler.py
 BUFFER = 4
@@ -50,8 +51,7 @@ class StreamSplit:
         catalogue = source.catalogue(split)
         self.views = views_of(views)
         inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
-        everywhere = np.ones(len(catalogue.ids), dtype=bool)
-        present = {slot: everywhere if view.stored else inputs.has_metadata for slot, view in self.views.items()}
+        present = known_present(self.views, catalogue.ids, inputs)
         columns = view_columns(source, split, self.views)
         present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
         aims = source.targets(split, targets) if targets else None
@@ -74,6 +74,17 @@ class StreamSplit:
         self.known = {slot: there[self.positions] for slot, there in present.items()}  # by the catalogue
         self.columns = {s: np.nan_to_num(v[self.positions]).astype(np.float32) for s, v in columns.items()}
         self.pad_constants = self.table.pad_constants if pad_constants is None else pad_constants
+        unread = {slot: view for slot, view in self.views.items() if not view.stored}
+        everybody = Members(
+            self.rows,
+            self.positions,
+            self.photo,
+            self.metadata,
+            self.pad_constants,
+            self.periods,
+            ids=names_for(unread, self.ids, self.positions),
+        )
+        self.readers = readers_of(unread, {}, everybody, self.columns)  # of what is not read from the files of the data
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -292,10 +303,10 @@ class _Reader:
         if split.targets is not None:
             out["target"] = torch.from_numpy(split.targets[members])
         for slot, view in split.views.items():
-            whole = split.columns.get(slot, split.metadata)
-            for key in view.keys:
-                rows = self.pool[key][slots] if view.stored else whole[members]
-                out[key] = torch.from_numpy(rows)
+            if view.stored:
+                out |= {key: torch.from_numpy(self.pool[key][slots]) for key in view.keys}
+            else:
+                out |= split.readers[slot].fill(members, self.seed, self.epoch)
         out["present"] = {m: torch.from_numpy(self.pool[f"present.{m}"][slots]) for m in split.modalities}
         return out
 

@@ -33,8 +33,10 @@ from astrom3.data.rows import catalogue_values, objects_table
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
+from astrom3.modalities import kinds
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import (
+    MODALITIES,
     SEEDS,
     SPLIT_SCHEMA,
     SPLITS,
@@ -50,7 +52,7 @@ WRITTEN = re.compile(
 )
 ROW_GROUP = 256  # objects; about 20 MB with spectra
 DECISIONS = ("repaired", "rejected")
-PRESENCE = {"photometry": "light_curve", "spectra": "spectrum", "metadata": "meta_cols"}  # modality -> column
+PRESENCE = {name: kinds.modality(name).column for name in MODALITIES}
 REJECTED_COLUMNS = ("object_id", "modality", "decision", "reason")
 
 

@@ -32,7 +32,10 @@ from astrom3.files import replacing, write_json
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import data_of
 from astrom3.locks import LOCK
+from astrom3.modalities.catalogue import PERIOD
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, read_decisions, write_decisions
+from astrom3.modalities.schema import PHOTO_COLS
 from astrom3.progress import Advance, ignored
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class HatsJob(Job):
     def open_data(self) -> None:
         """The catalogue of the configuration, none of whose rows is read yet."""
         cfg = self.cfg
+        if self.pooling is not None:
+            raise UserError(f"pooling={self.pooling} reads whole surveys only: leave it away with format=hats")
         origin = registry.instantiate(cfg.data.origin, cfg.get("allow"))
         if not isinstance(origin, Hats):
             raise UserError("format=hats embeds a HATS catalogue: give data=hats data.path=<catalogue>")
@@ -53,13 +58,13 @@ class HatsJob(Job):
         self.catalogue: HatsCatalogue = origin.catalogue()
         self.names: HatsColumns = origin.names(self.catalogue)
         self.parts = list(self.catalogue.partitions)
-        missing = [name for name in self.model.modalities if name != "photometry"]
+        missing = [name for name in self.model.modalities if name != of_argument("light_curve")]
         if missing:
             raise UserError(
                 f"{self.model.name} reads {', '.join(self.model.modalities)}, and a HATS catalogue gives light curves "
                 "alone: take a model of light curves"
             )
-        if self.model.uses_features and "period" not in ParquetFile(self.parts[0].path).schema.names:
+        if self.model.uses_features and PHOTO_COLS[PERIOD] not in ParquetFile(self.parts[0].path).schema.names:
             log.warning(
                 "%s reads period, amplitude and the like, which the catalogue does not have: they are taken as unknown",
                 self.model.name,

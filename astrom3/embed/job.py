@@ -21,17 +21,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 from omegaconf import DictConfig
 
 from astrom3 import files
+from astrom3.embed.pooled import check_pooling, pooled_alone, pooled_objects, rows_table
 from astrom3.embed.predictions import PREDICTIONS, write_predictions
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, replacing, write_json
 from astrom3.inference.confidence import CONFIDENCE
 from astrom3.inference.embeddings import Embeddings, from_batch
 from astrom3.inference.trained import TrainedModel, data_of
+from astrom3.inference.windows import Windowed, embed_windows, window_slot
 from astrom3.locks import LOCK
 from astrom3.modalities.quality import Decision, read_decisions, write_decisions
 from astrom3.progress import Advance, ignored, progress
@@ -85,6 +89,9 @@ class Job:
     parts: list[Any] = field(init=False)  # of Part, or of another kind of job its own
     folder: OutputFolder = field(init=False)
     coverage: float | None = field(init=False)  # of prediction sets
+    pooling: str | None = field(init=False)  # of light curves; None: their central window as in training
+    per: str = field(init=False)
+    slot: str | None = field(init=False)  # of the light curves, where they are pooled
 
     def __post_init__(self) -> None:
         cfg = self.cfg
@@ -101,6 +108,10 @@ class Job:
         if not cfg.get("calibrated", True):
             self.model = replace(self.model, confidence=None)
         self.coverage = cfg.get("coverage")
+        self.pooling = cfg.get("pooling")
+        self.per = cfg.get("per", "object")
+        check_pooling(self.pooling, self.per, bool(cfg.data.get("streaming")))
+        self.slot = None if self.pooling is None else window_slot(self.model)
         self.open_data()
 
     def open_data(self) -> None:
@@ -128,7 +139,8 @@ class Job:
         source = self.data.source
         cache = cache_root(self.cfg.data.cache)
         digest = weights_digest(self.cfg.model)
-        return {
+        pooled = {} if self.pooling is None else {"pooling": self.pooling, "per": self.per}
+        return pooled | {
             "model": digest,
             "evaluation": self.cfg.evaluation,
             "sub": self.cfg.sub,
@@ -181,7 +193,7 @@ class Job:
 
     def make(self, part: Any, advance: Advance = ignored) -> int:
         """Write one part; returns its number of objects."""
-        table = self.embed(part, advance).to_table()
+        table = self.table(part, advance)
         path = self.out / part.name
         with replacing(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
@@ -201,6 +213,36 @@ class Job:
             raise UserError(
                 f"another process has started {self.out} afresh with other embeddings: give another out=<folder>"
             )
+
+    @property
+    def of_objects(self) -> bool:
+        """Whether the rows are objects with one vector each, which analyse, search and explore read."""
+        return self.per == "object" and self.pooling != "sequence"
+
+    def table(self, part: Any, advance: Advance = ignored) -> pa.Table:
+        """The rows of a part."""
+        if self.pooling is None:
+            return self.embed(part, advance).to_table()
+        found, split = self.windows(part)
+        ids = self.data.object_ids(part.split)[split.positions]
+        if self.of_objects and self.model.backbone is None and not self.model.has_head:
+            return pooled_alone(found, ids, split, part.split, str(self.slot), self.model, self.data.classes).to_table()
+        if self.of_objects:
+            return pooled_objects(self.embed(part, advance), found, str(self.slot)).to_table()
+        about = {"model": self.model.name, "classes": list(self.data.classes), "pooling": self.pooling, "per": self.per}
+        return rows_table(found, ids, split.labels, part.split, str(self.slot), about)
+
+    def windows(self, part: Part) -> tuple[Windowed, Any]:
+        """The pooled light curves of a part, whose objects are numbers in its split, and the split."""
+        assert self.pooling is not None and self.slot is not None
+        loader = self.data.split_dataloader(part.split)
+        split = self.data.splits[part.split]
+        order = loader.batches.order()
+        members = np.concatenate([loader.batches.batch(order, number) for number in range(part.first, part.last)])
+        there = split.present[self.slot][members]
+        reader = split.readers[self.slot]
+        found = embed_windows(self.model, self.slot, reader, members, there, self.pooling, self.per)
+        return replace(found, objects=members[found.objects]), split
 
     def embed(self, part: Part, advance: Advance = ignored) -> Embeddings:
         loader = self.data.split_dataloader(part.split)
@@ -237,15 +279,17 @@ class Job:
         decisions = list(self.rejected())
         write_decisions(self.out / REJECTED, decisions)
         kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)
-        summary = {"complete": True, "parts": len(self.parts), "objects": dict(counts), "decisions": dict(kinds)}
-        if self.model.has_head:
+        rows = "windows" if self.per == "window" else "objects"
+        summary = {"complete": True, "parts": len(self.parts), rows: dict(counts), "decisions": dict(kinds)}
+        if self.model.has_head and self.of_objects:
             parts = sorted(self.out / part.name for part in self.parts)
             write_predictions(self.out / PREDICTIONS, parts, self.model.classes)
         write_json(self.out / SUMMARY, summary)
         log.info(
-            "%s: %s objects, listed in %s: %s",
+            "%s: %s %s, listed in %s: %s",
             self.out,
             f"{sum(counts.values()):,}",
+            rows,
             REJECTED,
             ", ".join(f"{k} {n}" for k, n in kinds.items()) or "none",
         )

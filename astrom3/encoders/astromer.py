@@ -210,8 +210,11 @@ class Astromer(nn.Module):
         return self.embed(magnitudes.unsqueeze(-1)) + positional_features(times, self.d_model)
 
     def _buckets_pay(self, times: Tensor) -> bool:
-        """On a GPU the sizes of buckets would have to be waited for, and a graph has fixed shapes."""
-        return not self.padding_matters and times.device.type == "cpu" and not torch.compiler.is_compiling()
+        """On a GPU the sizes of buckets would have to be waited for, a graph has fixed shapes, and of no windows there
+        are no buckets."""
+        if self.padding_matters or times.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        return len(times) > 0
 
     def _last(self, bucket: Bucket, first: int = 0) -> Tensor:
         """The last block's output (b, n - first, d_model) at the columns of a bucket from `first` on."""

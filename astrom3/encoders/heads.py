@@ -30,9 +30,10 @@ SCALES = (None, "standard", "minmax")
 
 
 class Head(nn.Module):
-    """A head: `needs` and forward(layers, visible) -> logits."""
+    """A head: `needs` and forward(layers, visible) -> logits. traceable: whether it can be exported to ONNX."""
 
     needs = "last"
+    traceable = True
 
     def forward(self, layers: Sequence[Tensor], visible: Tensor) -> Tensor:
         raise NotImplementedError
@@ -149,6 +150,8 @@ class LSTMHead(Head):
     The original leaves the dropout on outside training; here it is on in training alone.
     """
 
+    traceable = False  # the exporter unrolls recurrent cells into hundreds of steps
+
     def __init__(
         self,
         features: int,
@@ -180,6 +183,8 @@ class LSTMHead(Head):
 
 class GRUHead(MLP, Head):
     """The last state of a GRU over the visible steps, and an MLP."""
+
+    traceable = False
 
     def __init__(
         self,

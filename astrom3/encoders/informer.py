@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from astrom3.encoders.layers import ResidualNorm, TransientDropout, for_products
+from astrom3.errors import UserError
 
 PUBLISHED_DROPOUT = 0.1  # what the published network applies, whatever its configuration says
 MAX_POSITIONS = 5000
@@ -288,8 +290,34 @@ class InformerEncoder(nn.Module):
             x, h = layer(x, h, None if keys is None else keys[i], full)
         return self.dropout(self.norm(x)) * mask.unsqueeze(-1)
 
+    def for_export(self) -> Deterministic:
+        """The same encoder without a generator, which cannot be part of a graph."""
+        if self.evaluation == "sampled":
+            raise UserError("sampled attention cannot be exported: choose evaluation=fixed or evaluation=full")
+        return Deterministic(self)
+
     def fixed_keys(self, length: int, device: torch.device | None = None) -> list[Tensor]:
         """The keys of `evaluation="fixed"`: drawn with a constant seed, one (length, U) tensor per layer."""
         generator = torch.Generator().manual_seed(0)
         shape = (length, self.layers[0].attention.sample_size(length))  # type: ignore[union-attr, operator]
         return [torch.randint(length, shape, generator=generator).to(device) for _ in self.layers]
+
+
+class Deterministic(nn.Module):
+    """A light-curve encoder whose drawn keys are constants: a generator cannot be part of a graph."""
+
+    inputs = InformerEncoder.inputs
+
+    def __init__(self, encoder: InformerEncoder):
+        super().__init__()
+        self.encoder = encoder
+        self.out_features = encoder.out_features
+        if encoder.evaluation == "fixed":
+            self.register_buffer("keys", torch.stack(encoder.fixed_keys(encoder.seq_len)))  # (layers, L, U)
+
+    def sequence(self, x_enc: Tensor, mask: Tensor) -> Tensor:
+        keys: Any = getattr(self, "keys", None)
+        return self.encoder.sequence(x_enc, mask, None if keys is None else list(keys.unbind(0)))
+
+    def forward(self, x_enc: Tensor, mask: Tensor) -> Tensor:
+        return self.sequence(x_enc, mask).flatten(1)

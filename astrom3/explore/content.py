@@ -18,7 +18,7 @@ from astrom3.explore.crossing import crossings
 from astrom3.explore.neighbours import nearest
 from astrom3.explore.positions import positions
 from astrom3.inference.embeddings import MEAN, Embeddings
-from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.catalogue import PERIOD, Normaliser
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import ALL_COLS
 
@@ -67,7 +67,7 @@ class Content:
         """(n,) day, NaN where not known; of a normalised layout by the statistics, where those are known."""
         if self.of_galaxies:
             return np.full(len(self), np.nan)
-        values = self.values[:, COLUMN["period"]]
+        values = self.values[:, PERIOD]
         found = values if self.source.normaliser is not None else days(values, self.normaliser)
         return np.where(np.isfinite(found) & (found > 0), found, np.nan)
 

@@ -24,20 +24,15 @@ from astrom3.explore.content import ABSENT, Content
 from astrom3.explore.lines import FEATURES, GALAXY_FEATURES
 from astrom3.explore.packing import armour, pack
 from astrom3.files import replacing
-from astrom3.modalities.catalogue import COLUMN
-from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS
+from astrom3.modalities.catalogue import PERIOD
+from astrom3.modalities.schema import COLUMN_UNITS, PHOTO_COLS
 
 FOLDER = Path(__file__).parent
 HEAD = 4096  # bytes in which a page says who has written it
 GENERATOR = b'<meta name="generator" content="astrom3 explore">'
 OLDER = b"default-src 'none'; script-src 'sha256-"  # pages of astrom3 0.1.0
+UNITS_SHOWN = {"day": "d"}
 SCRIPTS = ("packing.js", "plot.js", "map.js", "details.js", "lists.js", "page.js")
-# Units of ALL_COLS as catalogues give them.
-COLUMN_UNITS = {"period": "d", "parallax": "mas", "parallax_error": "mas", "l": "deg", "b": "deg"} | dict.fromkeys(
-    ("pmra", "pmra_error", "pmdec", "pmdec_error", "pm"), "mas/yr"
-)
-COLUMN_UNITS |= {c: "mag" for c in ALL_COLS if c.endswith("_mag") or c in ("mean_vmag", "amplitude", "bp_rp")}
-COLUMN_UNITS |= dict.fromkeys(("j_k", "w1_w2", "w3_w4"), "mag")
 
 
 def write(
@@ -141,7 +136,7 @@ def about(content: Content, title: str, blocks: Blocks) -> dict[str, Any]:
         "vectors": list(e.vectors),
         "columns": list(content.columns),
         "column_units": column_units(content),
-        "period_column": -1 if galaxies else COLUMN["period"],
+        "period_column": -1 if galaxies else PERIOD,
         "block": BLOCK,
         "how": content.how,
         "units": {"time": unit.time, "flux": unit.flux, "spectrum": unit.spectrum, "catalogue": unit.catalogue},
@@ -165,8 +160,10 @@ def about(content: Content, title: str, blocks: Blocks) -> dict[str, Any]:
 def column_units(content: Content) -> list[str]:
     """Units of the catalogue columns: of galaxies as their files say, of stars where the values are as measured."""
     if not content.of_galaxies:
-        known = content.source.normaliser is not None
-        return [COLUMN_UNITS.get(name, "") if known else "" for name in content.columns]
+        if content.source.normaliser is None:
+            return [""] * len(content.columns)
+        units = [COLUMN_UNITS.get(name, "") for name in content.columns]
+        return [UNITS_SHOWN.get(unit, unit) for unit in units]
     table = content.tables[0]
     if not isinstance(table, ParquetTable):
         return [""] * len(content.columns)

@@ -18,6 +18,7 @@ from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
 from astrom3.export.families import families_of
 from astrom3.export.onnx import Written
 from astrom3.inference.trained import PREPROCESSING, TrainedModel
+from astrom3.modalities.kinds import modality
 from astrom3.modalities.schema import PAPER_ORDER
 from astrom3.published import astrom3 as published
 from astrom3.registry import read_stored
@@ -26,14 +27,6 @@ from astrom3.training.run import CONFIG, INFO, METRICS
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "card.md.jinja"
 UNRECORDED = "Not recorded beside these weights."
-KINDS = {"photometry": "light curves", "spectra": "spectra", "metadata": "catalogue values", "images": "images"}
-TAGS = {"photometry": "light-curves", "spectra": "spectra", "metadata": "catalogue", "images": "images"}
-ARGUMENTS = {
-    "photometry": "light_curve=(time, flux, error)",
-    "spectra": "spectrum=(wavelength, flux, ivar)",
-    "metadata": "metadata={...}",
-    "images": "images=flux",
-}
 SCORES = {"accuracy": "accuracy", "macro_f1": "f1", "macro_recall": "recall"}  # ours -> as the hub calls them
 
 
@@ -96,7 +89,7 @@ def head(model: TrainedModel, name: str, run: Mapping[str, Any], licence: str, b
             results.append(result)
     tags = ["astronomy", "multimodal", "astrom3"]
     tags += sorted({family.tag for family in families_of(model.network)})
-    tags += [TAGS.get(modality, modality) for modality in model.modalities]
+    tags += [modality(name).tag for name in model.modalities]
     return ModelCardData(
         license=licence,
         library_name="astrom3",
@@ -118,7 +111,7 @@ def dataset(run: Mapping[str, Any]) -> str:
 
 def what_it_is(model: TrainedModel) -> str:
     """Task, objects, modalities, number of parameters, classes."""
-    modalities = ", ".join(KINDS.get(modality, modality) for modality in model.modalities)
+    modalities = ", ".join(modality(name).plural for name in model.modalities)
     objects = " and ".join(dict.fromkeys(family.objects for family in families_of(model.network)))
     if isinstance(model.network, MultimodalClassifier):
         task = f"Classifies {objects} from {modalities}, any subset of them, through one shared space"
@@ -217,7 +210,7 @@ def percent(value: float | None) -> str:
 def use(model: TrainedModel, name: str) -> str:
     """The call, and what it takes."""
     call = "classify" if model.has_head else "embed"
-    given = ", ".join(ARGUMENTS[modality] for modality in model.modalities if modality in ARGUMENTS)
+    given = ", ".join(modality(name).usage for name in model.modalities if modality(name).usage)
     lines = [
         "```python",
         "import astrom3",
@@ -279,18 +272,8 @@ def limits(model: TrainedModel, run: Mapping[str, Any]) -> list[str]:
             "It knows the classes above only: anything else gets one of them. Check its calibration on your data "
             "(python -m astrom3.analyse)."
         )
-    views = {view.name for view in model.views.values()}
-    if "photometry" in views:
-        lines.append(
-            "Light curves: the band, cadence and the features period, amplitude, lksl_statistic and rfr_score of the "
-            "training survey; those of another shift the embeddings (`astrom3.analyse what=[sensitivity]` says how "
-            "far)."
-        )
-        lines.append("The published attention draws keys at random; here they are constants, so results repeat.")
-    if "spectra" in views:
-        lines.append("Spectra: 3850 to 8998 Angstrom, resolution and calibration as in LAMOST low resolution.")
-    if "metadata" in views:
-        lines.append("Catalogue values: unknown ones count as the mean of the training objects.")
+    for view in model.views.values():
+        lines += view.limits
     for family in families_of(model.network):
         lines += family.limits
     return lines

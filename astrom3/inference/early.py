@@ -19,6 +19,7 @@ from astrom3.data.observed import Columns, observations
 from astrom3.errors import UserError
 from astrom3.inference.confidence import Calibration
 from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.schema import PHOTO_COLS, UNLABELLED
 
 POINTS = (5, 10, 20, 50, 100)
@@ -72,7 +73,7 @@ def check_model(model: TrainedModel) -> str | None:
     """Why a model cannot be asked about cut curves, None where it can."""
     if not model.has_head:
         return "needs a model with a class head"
-    if model.modalities != ("photometry",):
+    if model.modalities != (of_argument("light_curve"),):
         return f"needs a model of light curves alone, and this one reads {', '.join(model.modalities)}"
     return None
 

@@ -22,11 +22,13 @@ from astrom3.data.readers.cutouts import BANDS, CutoutReader, GridReader, bands_
 from astrom3.errors import UserError
 from astrom3.inference.observations import Options, Prepared, spectrum_of
 from astrom3.modalities.galaxy_views import PIXELS, SIZE, GalaxyView, Rows, prepare_flux, prepare_images
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.modalities.view import Members, View
 
-AXES = {"images": 3, "spectra": 1}  # of one observation in an array
+SPECTRA = of_argument("spectrum")
+AXES = {"images": 3, SPECTRA: 1}  # of one observation in an array
 
 
 def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = False) -> Prepared:
@@ -35,12 +37,12 @@ def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = Fa
     Raises UserError where nothing is given, where lists are of unequal length, and where the only object cannot be
     read; of many, those that cannot be read are listed.
     """
-    given = {"images": listed("images", images), "spectra": listed("spectra", spectra)}
+    given = {"images": listed("images", images), SPECTRA: listed(SPECTRA, spectra)}
     lengths = {modality: len(items) for modality, items in given.items() if items is not None}
     if not lengths:
         raise UserError("nothing to work on: give images= or spectra=")
     if len(set(lengths.values())) > 1:
-        raise UserError(f"{lengths['images']} images and {lengths['spectra']} spectra: give None where one is missing")
+        raise UserError(f"{lengths['images']} images and {lengths[SPECTRA]} spectra: give None where one is missing")
     n = next(iter(lengths.values()))
     if not n:
         raise UserError("the list of galaxies is empty: give at least one")
@@ -80,7 +82,7 @@ def listed(modality: str, given: Any) -> list[Any] | None:
     array = as_array(given)
     if array is None:
         return [given]
-    if modality == "spectra" and array.ndim > 1 and array.shape[-1] == 1:
+    if modality == SPECTRA and array.ndim > 1 and array.shape[-1] == 1:
         array = array[..., 0]
     return list(array) if array.ndim > AXES[modality] else [array]
 
@@ -120,14 +122,14 @@ def image_rows(items: Sequence[Any], decisions: list[Decision]) -> Rows:
 
 def flux_rows(items: Sequence[Any], air: bool, decisions: list[Decision]) -> Rows:
     """Prepared spectra of n objects."""
-    found = read_each("spectra", items, lambda item: flux_of(item, air), decisions)
+    found = read_each(SPECTRA, items, lambda item: flux_of(item, air), decisions)
     flux = np.zeros((len(items), PIXELS), np.float32)
     ivar = np.ones((len(items), PIXELS), np.float32)
     for number, spectrum in enumerate(found):
         if spectrum is not None:
             flux[number] = spectrum[0]
             ivar[number] = spectrum[1]
-            decisions += [Decision(str(number), "spectra", "repaired", note) for note in spectrum[2]]
+            decisions += [Decision(str(number), SPECTRA, "repaired", note) for note in spectrum[2]]
     return prepare_flux(flux, ivar, np.array([spectrum is not None for spectrum in found]))
 
 

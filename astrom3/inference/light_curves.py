@@ -27,6 +27,7 @@ from astrom3.data.readers.tables import LightCurveColumns
 from astrom3.errors import UserError
 from astrom3.inference.columns import columns_of, days, find, numbers, pick, same_length, unit_of
 from astrom3.modalities.bands import best_sampled, check_bands
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, check_light_curves
 from astrom3.modalities.schema import PHOTO_COLS
 
@@ -165,7 +166,7 @@ class Curves:
                 continue
             taken = curve.band[best_sampled(curve.band)][0]
             reason = f"of the bands {', '.join(sorted(set(curve.band.tolist())))} the best sampled, {taken}, is taken"
-            decisions.append(Decision(str(i), "photometry", "repaired", reason))
+            decisions.append(Decision(str(i), of_argument("light_curve"), "repaired", reason))
         return decisions
 
     def complete_features(self, values: np.ndarray, which: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +29,17 @@ from astrom3.data.readers.tables import SpectrumColumns, vacuum_wavelength
 from astrom3.errors import UserError
 from astrom3.inference.columns import columns_of, find, numbers, pick, same_length, scalar
 from astrom3.inference.light_curves import Curves, light_curve_of
-from astrom3.modalities.catalogue import COLUMN, Normaliser
+from astrom3.modalities.catalogue import PERIOD, Normaliser
 from astrom3.modalities.catalogue_quality import check_catalogue
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, list_decisions
-from astrom3.modalities.schema import ALL_COLS, META_COLS, MODALITIES, PHOTO_COLS
-from astrom3.modalities.view import Members, StoredView, View, views_of
+from astrom3.modalities.schema import ALL_COLS, COLUMN_UNITS, META_COLS, MODALITIES, PHOTO_COLS
+from astrom3.modalities.view import Members, Reader, StoredView, View, views_of
 
 FEATURES = ("missing", "all", "none")
-ANGLES = {c: "mas/yr" if c.startswith("pm") else "mas" for c in META_COLS if c.startswith(("pm", "parallax"))}
-UNITS = (
-    {c: "mag" for c in META_COLS}
-    | ANGLES
-    | {
-        "l": "deg",
-        "b": "deg",
-        "ra": "deg",
-        "dec": "deg",
-        "period": "day",
-        "amplitude": "mag",
-        "parallax_over_error": "",
-        "ruwe": "",
-        "lksl_statistic": "",
-        "rfr_score": "",
-    }
-)
+LIGHT = of_argument("light_curve")
+SPECTRUM = of_argument("spectrum")
+CATALOGUE = of_argument("metadata")
 
 
 @dataclass(frozen=True)
@@ -77,11 +64,12 @@ class Options:
 @dataclass(frozen=True)
 class Prepared:
     """batch: as in schema.py without labels, n objects; decisions: what was repaired or rejected, by place in the list.
-    given: modality -> bool (n,), what was handed in at all."""
+    given: modality -> bool (n,), what was handed in at all. readers: slot -> the reader of its prepared objects."""
 
     batch: Batch
     decisions: list[Decision]
     given: dict[str, np.ndarray]
+    readers: dict[str, Reader] = field(default_factory=dict)
 
 
 def prepare(
@@ -99,7 +87,7 @@ def prepare(
     """
     wanted = views_of(MODALITIES) if views is None else views
     uses_features = any(view.uses_features for view in wanted.values())
-    items = {"photometry": listed(light_curves), "spectra": listed(spectra), "metadata": listed_rows(metadata)}
+    items = {LIGHT: listed(light_curves), SPECTRUM: listed(spectra), CATALOGUE: listed_rows(metadata)}
     lengths = {m: len(x) for m, x in items.items() if x is not None}
     if not lengths:
         raise UserError("nothing to work on: give light_curve=, spectrum= or metadata=")
@@ -114,23 +102,21 @@ def prepare(
     ids = [str(i) for i in range(n)]
     decisions = list[Decision]()
     read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}
-    curves = Curves(
-        read_all("photometry", read["photometry"], lambda x: light_curve_of(x, options), decisions), options.wavelengths
-    )
-    spectra_read = read_all("spectra", read["spectra"], lambda x: spectrum_of(x, options, resample=True), decisions)
+    curves = Curves(read_all(LIGHT, read[LIGHT], lambda x: light_curve_of(x, options), decisions), options.wavelengths)
+    spectra_read = read_all(SPECTRUM, read[SPECTRUM], lambda x: spectrum_of(x, options, resample=True), decisions)
     for i, spectrum in enumerate(spectra_read):
         decisions += uncovered(str(i), spectrum)
     pixels = ragged(spectra_read)
-    values = catalogue_of(read["metadata"])
+    values = catalogue_of(read[CATALOGUE])
     if uses_features:
         curves.complete_features(values, options.features)
     has_metadata, notes = check_catalogue(values, ids)
     given = {m: np.array([x is not None for x in read[m]]) for m in read}
     own = {*META_COLS, "ra", "dec"}  # a dict with nothing but PHOTO_COLS goes with a light curve
-    given["metadata"] = np.array([x is not None and bool(own & set(x)) for x in read["metadata"]])
-    photo_wanted = given["photometry"] & uses_features
-    meta_wanted = given["metadata"]
-    decisions += [d for d in notes if (photo_wanted if d.modality == "photometry" else meta_wanted)[int(d.object_id)]]
+    given[CATALOGUE] = np.array([x is not None and bool(own & set(x)) for x in read[CATALOGUE]])
+    photo_wanted = given[LIGHT] & uses_features
+    meta_wanted = given[CATALOGUE]
+    decisions += [d for d in notes if (photo_wanted if d.modality == LIGHT else meta_wanted)[int(d.object_id)]]
     if normaliser is None and (photo_wanted.any() or meta_wanted.any()):
         raise UserError(
             "this model has no statistics to normalise catalogue columns with: load it with statistics=<the info.json "
@@ -140,15 +126,18 @@ def prepare(
     has_metadata &= meta_wanted
     metadata_rows = np.where(has_metadata[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
     everyone = np.arange(n)
-    periods = np.full(n, np.nan) if normaliser is None else values[:, COLUMN["period"]]
-    members = Members(everyone, everyone, scaled[:, : len(PHOTO_COLS)], metadata_rows, pad_constants, periods)
+    periods = np.full(n, np.nan) if normaliser is None else values[:, PERIOD]
+    features = scaled[:, : len(PHOTO_COLS)]
+    nameless = np.full(n, "")
+    members = Members(everyone, everyone, features, metadata_rows, pad_constants, periods, ids=nameless)
     batch: Batch = {}
     present = {}
+    readers = {}
     for slot, view in wanted.items():
         arrays: dict[str, np.ndarray] = {}
-        present[slot] = has_metadata
+        present[slot] = view.available(nameless) if view.has_own_files else has_metadata
         if isinstance(view, StoredView):
-            if view.modality == "photometry":
+            if view.modality == LIGHT:
                 decisions += [] if view.several_bands else curves.choices()
                 columns = curves.columns(view.several_bands)
             else:
@@ -158,9 +147,10 @@ def prepare(
             arrays = view.arrays(data)
             present[slot] = view.present(arrays)
             decisions += list_decisions(view.modality, ids, data.verdict, checked.repairs)
-        batch |= view.reader(arrays, members).fill(everyone)
+        readers[slot] = view.reader(arrays, members)
+        batch |= readers[slot].fill(everyone)
     batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
-    return Prepared(batch, decisions, given)
+    return Prepared(batch, decisions, given, readers)
 
 
 # --- one object -----------------------------------------------------------------------------------------------------
@@ -248,12 +238,12 @@ def catalogue_of(rows: Sequence[Any]) -> np.ndarray:
                 raise UserError(f"{name} is no catalogue column{hint}")
     names = [c for c in known if any(row and c in row for row in rows)]
     columns = {
-        c: pa.array([scalar((row or {}).get(c), UNITS[c], c) for row in rows], pa.float64(), from_pandas=True)
+        c: pa.array([scalar((row or {}).get(c), COLUMN_UNITS[c], c) for row in rows], pa.float64(), from_pandas=True)
         for c in names
     }
     if not columns:
         return np.full((len(rows), len(ALL_COLS)), np.nan)
-    return catalogue_values(Path("metadata"), pa.table(columns), {})
+    return catalogue_values(Path(CATALOGUE), pa.table(columns), {})
 
 
 def reason_of(decisions: Sequence[Decision], modality: str) -> str:

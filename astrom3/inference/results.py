@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from astrom3.errors import UserError
 from astrom3.extras import need
 from astrom3.files import replacing
 from astrom3.modalities.quality import Decision
@@ -137,3 +138,14 @@ class Classified(Tabular):
         """Class -> probability of each object, the most probable first."""
         order = np.argsort(-self.probabilities, axis=1)
         return [{self.classes[j]: float(p[j]) for j in row} for p, row in zip(self.probabilities, order, strict=True)]
+
+
+def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
+    """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
+    if ids is None:
+        return found
+    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
+    if len(names) != len(found.mean):
+        raise UserError(f"ids= names {len(names)} objects, and {len(found.mean)} were handed in")
+    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
+    return replace(found, ids=names, decisions=decisions)

@@ -10,7 +10,7 @@ single encoder its features (light curves: the mean of the outputs over the poin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from astrom3 import registry
-from astrom3.data.layouts.table import Source
-from astrom3.data.origins import Origin, open_origin
 from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
 from astrom3.errors import UserError
 from astrom3.hardware import check_device
-from astrom3.inference.batches import joined, magnitudes_or_fluxes, points_of, rows_of, to_device
+from astrom3.inference.batches import points_of, to_device
 from astrom3.inference.confidence import Confidence, read_confidence
 from astrom3.inference.conformal import check_coverage, vouched
 from astrom3.inference.preprocessing import (
@@ -37,21 +34,23 @@ from astrom3.inference.preprocessing import (
     read_info,
     read_preprocessing,
 )
-from astrom3.inference.results import Classified, Embedded, Encoded
+from astrom3.inference.results import Classified, Embedded, Encoded, named
+from astrom3.inference.survey import WithStatistics, data_of
+from astrom3.inference.windows import named_windows
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.galaxy_views import reads_galaxies
-from astrom3.modalities.schema import PHOTO_COLS
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
 
-CHUNK = 256  # raw objects that go through the network at once
 __all__ = [
     "PREPROCESSING",
     "Classified",
     "Embedded",
     "Encoded",
     "TrainedModel",
+    "WithStatistics",
     "data_of",
     "hub_statistics",
     "read_info",
@@ -214,25 +213,40 @@ class TrainedModel:
         images: Any = None,
         spectra: Any = None,
         ids: Sequence[Any] | None = None,
+        pooling: str | None = None,
+        per: str = "object",
         **options: Any,
-    ) -> Embedded:
+    ) -> Any:
         """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given of
         stars, and its Options for system, zero_point, air, features and band, and galaxies.py for images and spectra of
         galaxies. `spectra` is another name of `spectrum`. ids: names of the objects, integers or text, for the results.
 
+        pooling: of light curves, "mean", "max" or "sequence" (a vector for each point) over all windows of a curve of
+        any length, by `per`: one row per "object" or per "window". The result is then a `Windowed` (windows.py). Else
+        it is an `Embedded`, and a curve counts with its central window, as in `classify`.
+
         Raises UserError for units, columns and values that do not fit, for a modality that the model does not have,
         and where the only object cannot be used; of many, those are listed in `decisions`.
         """
+        from astrom3.inference import raw
+
         if spectrum is not None and spectra is not None:
             raise UserError("spectrum= and spectra= are two names of one argument: give one of them")
         spectrum = spectra if spectrum is None else spectrum
+        if pooling is not None:
+            if spectrum is not None or images is not None:
+                raise UserError(f"pooling={pooling} is of light curves: leave spectra and images away")
+            windows = raw.embed_curves(self, light_curve, metadata, pooling, per, options)
+            return windows if ids is None else named_windows(windows, ids)
+        if per != "object":
+            raise UserError(f"per={per} needs pooling=mean, max or sequence")
         if reads_galaxies(self.views):
             if light_curve is not None or metadata is not None:
                 raise UserError(f"{self.name} reads images and spectra of galaxies: leave the others away")
-            return named(self._galaxies(images, spectrum, options), ids)
+            return named(raw.embed_galaxies(self, images, spectrum, options), ids)
         if images is not None:
             raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not images: leave them away")
-        return named(self._raw(light_curve, spectrum, metadata, options), ids)
+        return named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids)
 
     def classify(
         self,
@@ -258,7 +272,9 @@ class TrainedModel:
             check_coverage(coverage)
             if self.confidence is None:
                 raise UserError(no_confidence(self.name))
-        found = named(self._raw(light_curve, spectrum, metadata, options), ids)
+        from astrom3.inference import raw
+
+        found = named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids)
         assert found.probabilities is not None
         confidence = self.confidence
         if confidence is None:
@@ -293,72 +309,12 @@ class TrainedModel:
             raise UserError(no_confidence(self.name))
         return self.confidence.sets(found.probabilities, coverage, found.points)
 
-    def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
-        from astrom3.inference.observations import Options, listed_rows, prepare
-
-        if not self.uses_features:
-            light_curve = magnitudes_or_fluxes(light_curve)
-        rows = listed_rows(metadata)
-        given = {"photometry": light_curve, "spectra": spectrum, "metadata": rows}
-        features_only = rows is not None and all(of_curve(row) for row in rows)
-        for name, value in given.items():
-            if value is not None and name not in self.modalities and not (name == "metadata" and features_only):
-                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
-        normaliser = self.normaliser or hub_statistics(self.name)
-        try:
-            chosen = Options(**options)
-        except TypeError:
-            raise UserError(
-                f"{', '.join(options)}: the options are {', '.join(f.name for f in fields(Options))}"
-            ) from None
-        if not self.uses_features and chosen.system is None and chosen.zero_point is None:
-            chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
-        prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
-        return self._embedded(prepared)
-
-    def _galaxies(self, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
-        from astrom3.inference.galaxies import prepare
-
-        foreign = [name for name in options if name != "air"]
-        if foreign:
-            raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
-        given = {"images": images, "spectra": spectra}
-        for name, value in given.items():
-            if value is not None and name not in self.modalities:
-                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
-        return self._embedded(prepare(images, spectra, self.views, bool(options.get("air", False))))
-
-    def _embedded(self, prepared: Any) -> Embedded:
-        """The embeddings of a prepared batch. UserError where the only object lacks what was handed in of it."""
-        from astrom3.inference.observations import reason_of
-
-        present = {m: prepared.batch["present"][m].numpy() for m in self.modalities}
-        size = len(next(iter(present.values())))
-        if size == 1:
-            for m in self.modalities:
-                if prepared.given[m][0] and not present[m][0]:
-                    raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
-        parts = [self.encode(rows_of(prepared.batch, slice(i, i + CHUNK))) for i in range(0, size, CHUNK)]
-        there = np.logical_or.reduce(list(present.values()))
-        probabilities = None
-        if self.has_head:  # nothing can be said of an object without any modality
-            probabilities = np.concatenate([p.probabilities for p in parts])  # type: ignore[misc]
-            probabilities[~there] = np.nan
-        return Embedded(
-            present,
-            {m: np.concatenate([p.embeddings[m] for p in parts]) for m in self.modalities},
-            np.concatenate([p.mean for p in parts]),
-            probabilities,
-            joined([p.points for p in parts]),
-            joined([p.novelty for p in parts]),
-            prepared.decisions,
-        )
-
     def _single(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
         encoder = self.encoder
         modality = self.modalities[0]
         if isinstance(encoder, InformerEncoder):
-            sequence, there = encoder.tokens(batch["photometry"], batch["mask"])  # (B, L, d_model), zero where masked
+            inputs = [batch[key] for key in encoder.inputs]
+            sequence, there = encoder.tokens(*inputs)  # (B, L, d_model), zero where masked
             features = sequence.flatten(1)
             embedding = sequence.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
         else:
@@ -371,81 +327,14 @@ class TrainedModel:
     @property
     def uses_features(self) -> bool:
         """Whether catalogue features of the light curve are part of what the model reads."""
-        return "photometry" not in self.views or self.views["photometry"].uses_features
+        light = [view for view in self.views.values() if view.modality == of_argument("light_curve")]
+        return not light or any(view.uses_features for view in light)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Keys of the batch that the model reads."""
         encoders: Any = self.backbone.encoders.values() if self.backbone is not None else [self.encoder]
         return tuple(key for encoder in encoders for key in encoder.inputs)
-
-
-def of_curve(row: Any) -> bool:
-    """Whether the metadata of an object are features of its light curve alone."""
-    return row is None or (isinstance(row, Mapping) and set(row) <= set(PHOTO_COLS))
-
-
-@dataclass(frozen=True)
-class WithStatistics:
-    """An origin whose raw catalogue values are normalised with the model's statistics, not with its own. needed:
-    whether the model reads any of these values."""
-
-    origin: Origin
-    normaliser: Normaliser | None
-    needed: bool = True
-
-    def open(self, sub: str, seed: int) -> Source:
-        return self._normalised(self.origin.open(sub, seed))
-
-    def stream(self, sub: str, seed: int) -> Source:
-        """The same, of which nothing is copied where the origin can do that."""
-        return self._normalised(open_origin(self.origin, sub, seed, True))
-
-    def _normalised(self, source: Source) -> Source:
-        if source.normaliser is None:
-            return source  # normalised beforehand
-        if self.normaliser is None and not self.needed:
-            return source
-        if self.normaliser is None:
-            raise UserError(
-                f"the catalogue values in {source.root} are raw, and the model has no statistics to normalise them "
-                "with: give the info.json of the data that it was trained on as statistics=<file>"
-            )
-        return replace(source, normaliser=self.normaliser)
-
-
-def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any = None, **options: Any) -> Any:
-    """The data module of a configuration's `data` group, for this model: its modalities, its statistics, every object
-    with at least one modality, with or without label. Prepared, not set up. allow: classes beyond the registry;
-    options: more of AstroM3DataModule's."""
-    from astrom3.data.datamodule import AstroM3DataModule
-
-    given = {
-        "modalities": model.modalities,
-        "views": model.views,
-        "labelled_only": False,
-        "min_modalities": 1,
-        "cache": cfg_data.cache,
-        "streaming": cfg_data.streaming,
-        "batch_size": cfg_data.batch_size,
-        "eval_batch_size": cfg_data.eval_batch_size,
-    }
-    needed = any(view.uses_features or not view.stored for view in model.views.values())
-    origin = WithStatistics(registry.instantiate(cfg_data.origin, allow), model.normaliser, needed)
-    data = AstroM3DataModule(origin, sub, seed, **(given | options))
-    data.prepare_data()
-    return data
-
-
-def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
-    """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
-    if ids is None:
-        return found
-    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
-    if len(names) != len(found.mean):
-        raise UserError(f"ids= names {len(names)} objects, and {len(found.mean)} were handed in")
-    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
-    return replace(found, ids=names, decisions=decisions)
 
 
 def no_confidence(name: str) -> str:

@@ -19,6 +19,16 @@ from astrom3.typed import check
 
 METADATA_FUNC = {"abs": list(ABS_COLS), "cos": list(COS_COLS), "sin": list(SIN_COLS), "log": list(LOG_COLS)}
 COLUMN = {name: i for i, name in enumerate(ALL_COLS)}
+PERIOD = COLUMN["period"]
+# Columns that follow from others where a table does not give them: name -> (of which, how).
+DERIVED = {
+    "bp_rp": (("phot_bp_mean_mag", "phot_rp_mean_mag"), np.subtract),
+    "j_k": (("j_mag", "k_mag"), np.subtract),
+    "w1_w2": (("w1_mag", "w2_mag"), np.subtract),
+    "w3_w4": (("w3_mag", "w4_mag"), np.subtract),
+    "parallax_over_error": (("parallax", "parallax_error"), np.divide),
+    "pm": (("pmra", "pmdec"), np.hypot),
+}
 
 
 def transform(values: np.ndarray) -> np.ndarray:

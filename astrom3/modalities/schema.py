@@ -13,7 +13,6 @@ import pyarrow as pa
 PREPROCESSING_VERSION = 1  # part of every store's key: raise it when any prepared number changes
 
 MODALITIES = ("photometry", "spectra", "metadata")  # the order of the published model
-EMBEDDED = (*MODALITIES, "images", "features")  # every modality that may be embedded: of stars, galaxies, folded curves
 
 # Label ids are positions in this tuple: alphabetical, as on the hub.
 CLASSES = ("DSCT", "EA", "EB", "EW", "HADS", "M", "ROT", "RRAB", "RRC", "SR")
@@ -78,6 +77,12 @@ ABS_COLS = (
 COS_COLS = ("l",)
 SIN_COLS = ("b",)
 LOG_COLS = ("period",)
+
+# Units of ALL_COLS and of the coordinates that stand in for l and b, as catalogues give them; "" for pure numbers.
+COLUMN_UNITS = dict.fromkeys(ALL_COLS, "mag") | dict.fromkeys(("l", "b", "ra", "dec"), "deg")
+COLUMN_UNITS |= {name: "mas/yr" for name in META_COLS if name.startswith("pm")}
+COLUMN_UNITS |= {name: "mas" for name in META_COLS if name.startswith("parallax")}
+COLUMN_UNITS |= dict.fromkeys(("parallax_over_error", "ruwe", "lksl_statistic", "rfr_score"), "") | {"period": "day"}
 
 SUBS = ("full", "sub50", "sub25", "sub10")
 SUB_FRACTION = {"full": 1, "sub50": 2, "sub25": 4, "sub10": 10}  # a subset aims at n / this number of objects

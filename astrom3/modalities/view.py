@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from astrom3.errors import UserError
+from astrom3.modalities.constants import REFERENCE
+from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 
 Arrays = Mapping[str, np.ndarray]
 Column = tuple[type, tuple[int, ...]]  # dtype and shape of one row
@@ -30,7 +33,8 @@ class Members:
     rows (m,) int64: their places in the arrays. positions (m,) int64: their places in the split, which random windows
     and masks are drawn for. features (m, 4) and metadata (m, 34) float32: normalised catalogue values.
     pad_constants: constants of a light curve stand in its padded rows too. periods (m,) float64: the catalogue's [day],
-    NaN where unknown, or None. columns (m, c) float32: what a view names in `columns`, 0 where unknown, or None.
+    NaN where unknown, or None. columns (m, c) float32: what a view names in `columns`, 0 where unknown, or None. ids
+    (m,) str: by which a view of another package finds the objects in files of its own, "" where unknown, or None.
     """
 
     rows: np.ndarray
@@ -40,6 +44,7 @@ class Members:
     pad_constants: bool = True
     periods: np.ndarray | None = None
     columns: np.ndarray | None = None
+    ids: np.ndarray | None = None
 
 
 class Reader(ABC):
@@ -64,6 +69,11 @@ class Reader(ABC):
         """Batch keys of the windows `number` (B,) of the members `at` (B,), for evaluation."""
         return self.fill(at, seed)
 
+    def bounds(self, at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first point of the windows `number` (B,) of members and one past their last, (B,) int64 each, among the
+        points that are left of a light curve; of views with `cuts_windows`."""
+        raise NotImplementedError(f"{type(self).__name__} cuts no windows")
+
 
 class View(ABC):
     """name: what encoders and configurations call it. modality: of which kind of observation it is a view.
@@ -78,6 +88,11 @@ class View(ABC):
     stored: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ()  # of the catalogue, beside those of variable stars, that its reader takes
+    limits: ClassVar[tuple[str, ...]] = ()  # sentences of a model card: what inputs the networks of the view know
+    file_inputs: ClassVar[Mapping[str, str]] = {}  # key -> name of the input in an exported file, where it has another
+    can_reside: ClassVar[bool] = False  # whether its observations can be copied to a device at once, see `resident`
+    cuts_windows: ClassVar[bool] = False  # whether its reader gives the `bounds` of windows in a light curve
+    uses_metadata: ClassVar[bool] = False  # whether its reader takes the normalised catalogue values of `Members`
     uses_features: ClassVar[bool] = False  # whether the light curve's catalogue features are part of the input
 
     @property
@@ -88,6 +103,31 @@ class View(ABC):
     @abstractmethod
     def reader(self, arrays: Arrays, members: Members) -> Reader:
         """A reader of prepared arrays."""
+
+    @property
+    def has_own_files(self) -> bool:
+        """Whether the observations come neither from the store nor from the catalogue."""
+        return not self.stored and not self.uses_metadata and not self.columns
+
+    def available(self, ids: np.ndarray) -> np.ndarray:
+        """(n,) bool: which of the objects `ids` (n,) str a view with files of its own has an observation of."""
+        raise NotImplementedError(f"{type(self).__name__} does not say whose observations it has")
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        """Made-up batch keys of n objects, for tracing an encoder and comparing its export. points: of each light
+        curve, None: random. A view of another package defines this where its encoder is to be exported."""
+        raise UserError(
+            f"the view {self.name} makes no example inputs, which the export to ONNX needs: define its method "
+            "`example`, or say onnx=false"
+        )
+
+    def resident(self, reader: Any, take: Any) -> Any:
+        """What gathers batches from the reader's observations on a device (resident.py), of views with `can_reside`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be copied to a device at once")
+
+    def resident_bytes(self, reader: Any) -> int:
+        """Memory that `resident` takes, of views with `can_reside`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be copied to a device at once")
 
     def without_features(self, batch: dict[str, Any], rows: Tensor) -> dict[str, Any]:
         """The batch in which the objects `rows` (k,) have no catalogue features; as it is where the view has none."""
@@ -116,6 +156,23 @@ class StoredView(View):
         if self.ragged:
             return np.diff(arrays["offsets"]) > 0
         return np.asarray(arrays["slot"]) >= 0
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        """Made-up observations of the view's modality, checked and prepared as real ones are."""
+        from astrom3.modalities.examples import OBSERVATIONS, periods
+
+        if self.modality not in OBSERVATIONS:
+            return super().example(n, generator, points)
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        offsets, *columns = OBSERVATIONS[self.modality](n, points, rng)
+        if self.several_bands:
+            columns.append(np.full(len(columns[0]), REFERENCE))
+        arrays = self.arrays(self.prepare(self.check(offsets, *columns)))
+        everyone = np.arange(n)
+        features = rng.normal(size=(n, len(PHOTO_COLS))).astype(np.float32)
+        nothing = np.zeros((n, len(META_COLS)), np.float32)
+        members = Members(everyone, everyone, features, nothing, periods=periods(n, rng))
+        return self.reader(arrays, members).fill(everyone)
 
     def arrays(self, data: Any) -> dict[str, np.ndarray]:
         """The arrays of a store, of prepared objects in memory."""

@@ -27,7 +27,8 @@ from astrom3.modalities.preprocess import (
     prepare_spectra,
 )
 from astrom3.modalities.quality import Checked, check_light_curves, check_spectra, frozen
-from astrom3.modalities.schema import PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
+from astrom3.modalities.resident import ResidentCurves, ResidentRows, ResidentSpectra
+from astrom3.modalities.schema import META_COLS, PHOTO_CHANNELS, SEQ_LEN, SPECTRUM_CHANNELS, WAVELENGTH_COUNT
 from astrom3.modalities.truncation import cut_curves, kept_points
 from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
 
@@ -60,6 +61,10 @@ class PhotometryReader(Reader):
         fill_windows(self.points, self.offsets, rows, starts, constants, self.pad_constants, x.numpy(), mask.numpy())
         return {"photometry": x, "mask": mask}
 
+    def bounds(self, at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts = self.starts(at, 0, None)
+        return starts, np.minimum(starts + SEQ_LEN, self.lengths[at])
+
 
 class Photometry(StoredView):
     """AstroM3's light curve: (200, 9), flux in units of its MAD, time in [0, 1], six constants beside each point."""
@@ -70,6 +75,14 @@ class Photometry(StoredView):
     ragged = True
     values = (np.float32, (3,))
     extras: ClassVar = {"constants": (np.float32, (2,)), "photo": (np.float32, (4,))}
+    limits = (
+        "Light curves: the band, cadence and the features period, amplitude, lksl_statistic and rfr_score of the "
+        "training survey; those of another shift the embeddings (`astrom3.analyse what=[sensitivity]` says how far).",
+        "The published attention draws keys at random; here they are constants, so results repeat.",
+    )
+    can_reside = True
+    file_inputs: ClassVar = {"photometry": "x_enc"}  # as the `light-curve` package calls it
+    cuts_windows = True
     uses_features = True
 
     def check(self, offsets: np.ndarray, *columns: np.ndarray) -> Checked:
@@ -80,6 +93,18 @@ class Photometry(StoredView):
 
     def reader(self, arrays: Arrays, members: Members) -> PhotometryReader:
         return PhotometryReader(arrays, members)
+
+    def resident(self, reader: Any, take: Any) -> ResidentCurves:
+        return ResidentCurves(self.keys, reader, take)
+
+    def resident_bytes(self, reader: Any) -> int:
+        return 12 * int(reader.lengths.sum())
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        """Random channels, of which those of padding are 0."""
+        mask = random_points(n, SEQ_LEN, points, generator)
+        channels = torch.randn(n, SEQ_LEN, PHOTO_CHANNELS, generator=generator)
+        return {"photometry": channels * mask.unsqueeze(-1), "mask": mask}
 
 
 class SpectraReader(Reader):
@@ -103,6 +128,8 @@ class SpectraView(StoredView):
     modality = "spectra"
     draws = False
     keys = ("spectra",)
+    can_reside = True
+    limits = ("Spectra: 3850 to 8998 Angstrom, resolution and calibration as in LAMOST low resolution.",)
     ragged = False
     values = (np.float32, (2, WAVELENGTH_COUNT))
     extras: ClassVar = {"log_mad": (np.float32, ())}
@@ -115,6 +142,15 @@ class SpectraView(StoredView):
 
     def reader(self, arrays: Arrays, members: Members) -> SpectraReader:
         return SpectraReader(arrays, members)
+
+    def resident(self, reader: Any, take: Any) -> ResidentSpectra:
+        return ResidentSpectra(self.keys[0], reader, take)
+
+    def resident_bytes(self, reader: Any) -> int:
+        return int((reader.slot >= 0).sum()) * reader.spectra.itemsize * int(np.prod(reader.spectra.shape[1:]))
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        return {"spectra": torch.randn(n, SPECTRUM_CHANNELS, WAVELENGTH_COUNT, generator=generator)}
 
 
 class MetadataReader(Reader):
@@ -134,10 +170,22 @@ class Metadata(View):
     modality = "metadata"
     draws = False
     keys = ("metadata",)
+    can_reside = True
+    limits = ("Catalogue values: unknown ones count as the mean of the training objects.",)
     stored = False
+    uses_metadata = True
 
     def reader(self, arrays: Arrays, members: Members) -> MetadataReader:
         return MetadataReader(members)
+
+    def resident(self, reader: Any, take: Any) -> ResidentRows:
+        return ResidentRows(self.keys[0], reader.metadata, take)
+
+    def resident_bytes(self, reader: Any) -> int:
+        return reader.metadata.nbytes
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        return {"metadata": torch.randn(n, len(META_COLS), generator=generator)}
 
 
 @dataclass(frozen=True)
@@ -177,8 +225,13 @@ class AstromerReader(Reader):
         return np.maximum(-(-lengths // self.window), 1)
 
     def fill_window(self, at: np.ndarray, number: np.ndarray, seed: int = 0) -> dict[str, Tensor]:
-        latest = np.maximum(self.lengths[at] - self.window, 0)  # the last window is shifted back to stay full
-        return self._fill(at, np.minimum(number * self.window, latest), seed, None)
+        return self._fill(at, self.bounds(at, number)[0], seed, None)
+
+    def bounds(self, at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        lengths = self.lengths[at]
+        latest = np.maximum(lengths - self.window, 0)  # the last window is shifted back to stay full
+        starts = np.minimum(number * self.window, latest)
+        return starts, np.minimum(starts + self.window, lengths)
 
     def _fill(
         self, at: np.ndarray, starts: np.ndarray, seed: int, epoch: int | None, kept: np.ndarray | None = None
@@ -204,6 +257,7 @@ class AstromerView(StoredView):
     """
 
     modality = "photometry"
+    cuts_windows = True
     ragged = True
     values = (np.float64, (3,))
 
@@ -232,6 +286,26 @@ class AstromerView(StoredView):
 
     def reader(self, arrays: Arrays, members: Members) -> AstromerReader:
         return AstromerReader(arrays, members, self.window, self.fractions)
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        """Random windows. Times of some hundred days and magnitudes around 0; a third of the points is hidden where
+        some are."""
+        valid = random_points(n, self.window, points, generator)
+        found = {key: torch.randn(n, self.window, generator=generator) * valid for key in self.keys}
+        found[windows.TIMES] *= 300
+        found[windows.VALID] = valid
+        for key in (PROBED, HIDDEN):
+            if key in found:
+                found[key] = valid * (torch.rand(n, self.window, generator=generator) < 1 / 3)
+        return found
+
+
+def random_points(n: int, length: int, points: int | None, generator: torch.Generator) -> Tensor:
+    """1 for the first points of n windows and 0 for padding, (n, length); points: of each, None: random."""
+    counts = torch.randint(1, length + 1, (n, 1), generator=generator)
+    if points is not None:
+        counts = torch.full((n, 1), min(points, length))
+    return (torch.arange(length) < counts).float()
 
 
 TOO_FEW = 1  # code in quality.LIGHT_CURVE_REJECTIONS

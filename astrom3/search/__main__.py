@@ -21,7 +21,8 @@ from astrom3.files import check_file, read_json, read_text, replacing, write_tex
 from astrom3.typed import check as check_content
 
 log = logging.getLogger(__name__)
-FILES = ("light_curve", "spectrum", "metadata", "image")
+CATALOGUE = "metadata"  # key of the command line
+FILES = ("light_curve", "spectrum", CATALOGUE, "image")
 SHOWN = ("object_id", "label", "split", "predicted", "similarity")
 OUT = (".json", ".csv")
 LONGEST_ROW = 2**16  # bytes of a file that are looked at to know whether it is ours
@@ -100,6 +101,7 @@ def embedded(cfg: DictConfig, index: Any) -> Any:
     """The embedding (D,) of the files that were given, by the model of the index."""
     from astrom3.embed.job import weights_digest
     from astrom3.inference.trained import TrainedModel
+    from astrom3.modalities.galaxy_views import reads_galaxies
 
     known = index.about["model"]
     name = cfg.model or known["name"]
@@ -111,12 +113,13 @@ def embedded(cfg: DictConfig, index: Any) -> Any:
     index.check_model(digest, name)
     model = TrainedModel.load(name, evaluation=known["evaluation"], statistics=cfg.statistics, allow=cfg.allow)
     given: dict[str, Any] = {f: cfg[f] for f in FILES if cfg[f] is not None}
-    if "metadata" in given:
-        given["metadata"] = catalogue_row(Path(given["metadata"]))
+    if CATALOGUE in given:
+        given[CATALOGUE] = catalogue_row(Path(given[CATALOGUE]))
     if "image" in given:
         given["images"] = given.pop("image")
-    of_stars = "light_curve" in given or "metadata" in given or "photometry" in model.modalities
-    options = {key: cfg[key] for key in ("system", "zero_point", "air")} if of_stars else {"air": cfg.air}
+    options = {"air": cfg.air}
+    if not reads_galaxies(model.views):
+        options |= {"system": cfg.system, "zero_point": cfg.zero_point}
     found = model.embed(**given, **options)
     for decision in found.decisions:
         log.info("%s %s: %s", decision.modality, decision.decision, decision.reason)

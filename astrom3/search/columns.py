@@ -19,12 +19,11 @@ from astrom3.data.layouts.columns import parquet_schema, readable
 from astrom3.data.readers.table_files import read_table
 from astrom3.embed.job import MANIFEST
 from astrom3.errors import UserError, shown
-from astrom3.inference.embeddings import MEAN, check_columns, dense, files_of, lists, read_about
-from astrom3.modalities.schema import EMBEDDED
+from astrom3.inference.embeddings import MEAN, check_columns, dense, files_of, lists, read_about, vector_names
+from astrom3.modalities.kinds import known
 
 log = logging.getLogger(__name__)
 ROWS = 4096  # objects in memory at a time
-NAMES = (*EMBEDDED, MEAN)
 OWN = ("object_id", "label", "split", "predicted")
 
 
@@ -57,7 +56,7 @@ class Catalogue:
                     left_out[field.name] = f"of type {field.type}"
         for column, values in zip(table.schema, table.columns, strict=True):
             name = column.name.replace(".", "_")  # a dot means a member of a struct
-            if name in (*OWN, *NAMES, "probabilities") or name in kept:
+            if name in (*OWN, *known(), MEAN, "probabilities") or name in kept:
                 if name != "object_id":
                     left_out[column.name] = "the embeddings have a column of that name"
             elif pa.types.is_nested(column.type) or pa.types.is_null(column.type):
@@ -117,7 +116,7 @@ class Parts:
     def vectors(self) -> dict[str, int]:
         """Embedding -> length."""
         schema = pq.read_schema(self.files[0])
-        return {name: schema.field(name).type.list_size for name in NAMES if name in schema.names}
+        return {name: schema.field(name).type.list_size for name in vector_names(schema)}
 
     @staticmethod
     def about(path: Path) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from astrom3.encoders.aligned_towers import AlignedTowers
 from astrom3.encoders.specformer import SpecFormer
 from astrom3.errors import UserError
+from astrom3.modalities.kinds import of_argument
 from astrom3.tasks.contrastive import ContrastiveModule
 from astrom3.tasks.masked_spectrum import masked_spectrum_loss, reconstruct
 from astrom3.tasks.masks import ChunkMasks
@@ -22,7 +23,7 @@ from astrom3.tasks.masks import ChunkMasks
 CONTRASTIVE = "contrastive"
 MASKED = "masked"
 LOSS_OF_MASKED = "loss/masked"
-SPECTRA = "spectra"
+SPECTRA = of_argument("spectrum")
 
 
 class AlignmentModule(ContrastiveModule):

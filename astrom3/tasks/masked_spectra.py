@@ -19,7 +19,7 @@ from astrom3.tasks.task import TrainingModule
 class Sums:
     """What evaluation adds up over the hidden entries of tokens: number, values, their squares, squared errors."""
 
-    names = ("spectra", "entries", "values", "squares", "errors")
+    names = ("objects", "entries", "values", "squares", "errors")
 
     def __init__(self) -> None:
         self.totals = dict.fromkeys(self.names, 0.0)
@@ -40,7 +40,7 @@ class Sums:
         count = max(total["entries"], 1.0)
         scatter = total["squares"] - total["values"] ** 2 / count
         r2 = 1 - total["errors"] / max(scatter, 1e-12)
-        return {"loss": total["errors"] / count, "r2": r2, "n": int(total["spectra"])}
+        return {"loss": total["errors"] / count, "r2": r2, "n": int(total["objects"])}
 
 
 class MaskedSpectraModule(TrainingModule):

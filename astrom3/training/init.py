@@ -43,7 +43,7 @@ class FromWeights:
 
     source: str
     head: bool = False  # the class head too: for data sets that share their classes
-    allow: Sequence[str] = ()  # classes of other packages that the folder may construct
+    allow: Sequence[str] | str | None = None  # classes of other packages that the folder may construct
 
     def check(self) -> None:
         return None

@@ -92,6 +92,7 @@ ADDED = (
     "protocol",
     "pretrained",
     "init.start.protocol",
+    "init.start.allow",
     "target",
     "task_name",
     "recipe",

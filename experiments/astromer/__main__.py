@@ -6,6 +6,9 @@ Macro F1 with 20, 100 and 500 labels per class in 3 folds: released and own enco
 scratch and a random forest. Finished runs are skipped. With only=<part of a method's name> the other methods are not
 run, so that several processes can share the work; what is finished of them stands in the table.
 
+The word `hour` chooses sizes that take about an hour on two quiet cores (HOUR below). A run that was stopped goes on by
+the same command, masked runs in the middle of an epoch; other sizes need another root=.
+
 Writes results.md, results.csv and results.png into out=, by default beside this file. Sizes are keys too: survey,
 per_class, unlabelled, epochs, tuning_epochs, steps.
 """
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
+from astrom3.files import write_json
 from experiments.options import read_options as options_over
 
 log = logging.getLogger(__name__)
@@ -41,6 +45,13 @@ KEYS: dict[str, Any] = {
 }
 
 
+# CPU seconds on one thread of an AMD EPYC (AVX-512): 0.09 to 0.11 a step of 32 windows for the small encoders, 0.4 for
+# the released one. 100 steps an epoch: four own runs take about 35 minutes, tuning 4, the classifiers 20.
+HOUR = {"unlabelled": 4000, "epochs": 80, "tuning_epochs": 8, "steps": 600, "root": "runs/astromer-hour"}
+SETTINGS = "settings.json"
+PLACES = ("real", "weights", "root", "out", "only")  # keys that change nothing in the numbers
+
+
 def main(arguments: list[str]) -> list[dict[str, Any]]:
     """Score every method on every fold; gives the rows of results.csv."""
     from experiments.astromer.classifiers import Recipe
@@ -52,6 +63,7 @@ def main(arguments: list[str]) -> list[dict[str, Any]]:
 
     options = read_options(arguments)
     root = Path(options["root"])
+    keep_settings(root, options)
     sizes = Sizes(options["survey"], options["per_class"], options["test"], options["folds"], options["unlabelled"])
     labelled, unlabelled = prepare(Path(options["real"]), root, sizes)
     sample = read_sample(labelled, root / "cache")
@@ -72,12 +84,31 @@ def main(arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def read_options(arguments: list[str]) -> dict[str, Any]:
-    """The arguments over the defaults of KEYS, checked."""
-    options = options_over(arguments, KEYS)
+    """The arguments over the defaults of KEYS, or over those of HOUR where the word is among them, checked."""
+    defaults = KEYS | HOUR if "hour" in arguments else KEYS
+    options = options_over([argument for argument in arguments if argument != "hour"], defaults)
     for key in ("real", "weights"):
         if options[key] is None:
             raise UserError(f"{key}= is missing: python -m experiments.astromer real=<folder> weights=<zip or folder>.")
     return options
+
+
+def keep_settings(root: Path, options: dict[str, Any]) -> None:
+    """Write the sizes of a comparison into its folder; UserError where it was started with others."""
+    sizes = {key: value for key, value in options.items() if key not in PLACES}
+    path = root / SETTINGS
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [key for key in sizes if before.get(key) != sizes[key]]
+        if changed:
+            key = changed[0]
+            raise UserError(
+                f"{root} was started with {key}={before.get(key)}, this is {key}={sizes[key]}: give another "
+                "root=<folder>."
+            )
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(path, sizes)
 
 
 def slug(name: str) -> str:

@@ -27,8 +27,10 @@ def random_windows(n: int) -> dict[str, torch.Tensor]:
 
 
 def networks(ours: bool, version: int) -> torch.nn.Module:
-    """Ours with its reconstruction head, or the plain variant with the same weights, in the published size."""
+    """Ours with its reconstruction head and the layers of this processor, or the plain variant with the same weights,
+    in the published size."""
     from astrom3.encoders.astromer import MaskedAstromer
+    from astrom3.encoders.cpu import accelerate
     from astrom3.hardware import keep_memory
     from experiments.bench import plain_astromer
 
@@ -36,7 +38,7 @@ def networks(ours: bool, version: int) -> torch.nn.Module:
     own = MaskedAstromer(plain_astromer.published(version))
     if ours:
         keep_memory()
-        return own
+        return accelerate(own)  # as every training and every loaded model is
     return plain_astromer.adopt(plain_astromer.PlainAstromer(version, own.encoder.layers), own)
 
 
@@ -122,8 +124,9 @@ def masked_filling(ours: bool, curves: int, batch: int = 512, **_: Any) -> Case:
 def survey_embedding(ours: bool, curves: int, batch: int = 256, **_: Any) -> Case:
     """Embeddings of a whole survey of light curves by a small Astromer 2, a batch at a time, nothing kept."""
     from astrom3.encoders.astromer import Astromer
+    from astrom3.encoders.cpu import accelerate
 
-    net = Astromer(version=2, layers=2, d_model=64, n_heads=4, d_ff=128).eval()
+    net = accelerate(Astromer(version=2, layers=2, d_model=64, n_heads=4, d_ff=128).eval())
 
     def once() -> None:
         with torch.inference_mode():

@@ -1,8 +1,10 @@
 """Rows that show how whole commands grow with the number of objects: embed, search, explore, and what analyse compares.
 
-The survey has catalogue values only, so that 200,000 objects fit on a laptop. The embeddings that search, explore and
-analyse read are made up around ten centres on a surface of eight dimensions. Time that grows linearly shows as the
-same objects/s in every row, and flat memory as the same peak.
+"embed curves" is a survey of light curves of 60 to 400 points, every window of which goes through a small Astromer.
+
+The other survey has catalogue values only, so that 200,000 objects fit on a laptop. The embeddings that search,
+explore and analyse read are made up around ten centres on a surface of eight dimensions. Time that grows linearly shows
+as the same objects/s in every row, and flat memory as the same peak.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,20 @@ SIZES = (25_000, 50_000, 100_000, 200_000)
 PART = 4096  # objects
 WIDTH = 128  # numbers of an embedding
 DIMENSIONS = 8  # of the surface that they lie on
+CURVE_SIZES = (10_000, 20_000, 100_000)
+POINTS = (60, 400)  # fewest and most of a light curve
 LOCAL = ("data=local", "data.path={survey}", "device=cpu")
 COMMANDS = {
     "embed": ("astrom3.embed", "model={model}", *LOCAL, "out={out}/embeddings"),
+    "embed curves": (
+        "astrom3.embed",
+        "model={astromer}",
+        "data=local",
+        "data.path={curves}",
+        "device=cpu",
+        "pooling=mean",
+        "out={out}/embeddings",
+    ),
     "search": ("astrom3.search", "index={out}/index", "embeddings={embeddings}", "id=star 7"),
     "explore": ("astrom3.explore", "embeddings={embeddings}", *LOCAL, "map=pca", "out={out}/page.html"),
     "few-shot": ("astrom3.analyse", "embeddings={embeddings}", "what=[fewshot]", "out={out}/analysis"),
@@ -39,7 +52,8 @@ COMMANDS = {
 
 def rows(full: bool, only: str) -> Iterator[dict[str, Any]]:
     for name, command in COMMANDS.items():
-        for size in SIZES if full else SIZES[:1]:
+        sizes = CURVE_SIZES if name == "embed curves" else SIZES
+        for size in sizes if full else sizes[:1]:
             title = f"{name}, {size:,} objects"
             if only in title:
                 yield {"name": title} | measured(command, size)
@@ -48,11 +62,14 @@ def rows(full: bool, only: str) -> Iterator[dict[str, Any]]:
 def measured(command: tuple[str, ...], size: int) -> dict[str, Any]:
     """Objects/s of a whole command, seconds of wall clock and of processors, and its peak memory."""
     folder = cache_root() / "bench" / f"catalogue-{size}"
-    places = {
-        "survey": survey(folder / "survey", size),
-        "embeddings": embeddings(folder / "embeddings", size),
-        "model": model(folder.parent / "model"),
+    makers = {
+        "survey": lambda: survey(folder / "survey", size, catalogue),
+        "curves": lambda: survey(folder / "curves", size, light_curves),
+        "embeddings": lambda: embeddings(folder / "embeddings", size),
+        "model": lambda: model(folder.parent / "model"),
+        "astromer": lambda: astromer(folder.parent / "astromer"),
     }
+    places = {name: make() for name, make in makers.items() if any(f"{{{name}}}" in part for part in command)}
     with tempfile.TemporaryDirectory(prefix="astrom3-bench-") as out:
         filled = [part.format(out=out, **places) for part in command]
         environment = os.environ | {"ASTROM3_CACHE": f"{out}/cache"}
@@ -78,15 +95,15 @@ def measured(command: tuple[str, ...], size: int) -> dict[str, Any]:
     }
 
 
-def survey(root: Path, size: int) -> Path:
-    """A data set of catalogue values in our layout, made once."""
+def survey(root: Path, size: int, rows: Callable[[int, int], pa.RecordBatch]) -> Path:
+    """A data set in our layout, made once."""
     if (root / "dataset.json").is_file():
         return root
     from astrom3.data.writer import DatasetWriter
 
     with DatasetWriter(root, classes=CLASSES, name="benchmark", provenance={"simulated": True}) as writer:
         for start in range(0, size, PART):
-            writer.write(catalogue(start, min(start + PART, size)))
+            writer.write(rows(start, min(start + PART, size)))
         return writer.finish([42])
 
 
@@ -105,6 +122,22 @@ def catalogue(start: int, stop: int) -> pa.RecordBatch:
         assert len(fields) == len(members)
         columns.append(pa.StructArray.from_arrays(values, fields=fields))
     return pa.record_batch(columns, schema=OBJECT_SCHEMA)
+
+
+def light_curves(start: int, stop: int) -> pa.RecordBatch:
+    """Sine waves with noise: time [day], flux and error [mJy], and no catalogue values but those made up."""
+    draws = np.random.default_rng(start)
+    lengths = draws.integers(*POINTS, stop - start)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    time = np.concatenate([np.sort(draws.uniform(50000, 53000, n)) for n in lengths])
+    period = np.repeat(np.exp(draws.uniform(-1, 4, stop - start)), lengths)
+    flux = 20 + 2 * np.sin(2 * np.pi * time / period) + draws.normal(0, 0.3, len(time))
+    columns = (time, flux, np.full(len(time), 0.3))
+    lists = [pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values)) for values in columns]
+    batch = catalogue(start, stop)
+    place = OBJECT_SCHEMA.get_field_index("light_curve")
+    curves = pa.StructArray.from_arrays(lists, fields=list(OBJECT_SCHEMA.field(place).type))
+    return pa.record_batch([*batch.columns[:place], curves, *batch.columns[place + 1 :]], schema=OBJECT_SCHEMA)
 
 
 def names(start: int, stop: int) -> list[str]:
@@ -160,4 +193,18 @@ def model(folder: Path) -> Path:
     values = np.random.default_rng(0).uniform(1, 20, (1000, len(PHOTO_COLS) + len(META_COLS)))
     about = {"classes": list(CLASSES), "normaliser": Normaliser.fit(values).to_dict()}
     write_json(folder / "preprocessing.json", about)
+    return folder
+
+
+def astromer(folder: Path) -> Path:
+    """An untrained small Astromer 2, as it is in the native form."""
+    if (folder / "native.json").is_file():
+        return folder
+    import torch
+
+    from astrom3.encoders.astromer import Astromer
+    from astrom3.published import native
+
+    torch.manual_seed(0)
+    native.save(Astromer(version=2, layers=2, d_model=64, n_heads=4, d_ff=128), folder)
     return folder

@@ -13,18 +13,9 @@ import pyarrow as pa
 
 from astrom3.data.readers.table_files import read_table
 from astrom3.errors import UserError
+from astrom3.modalities.catalogue import DERIVED
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import ALL_COLS, CLASSES
-
-# Columns that follow from others where a table does not give them: name -> (of which, how).
-DERIVED = {
-    "bp_rp": (("phot_bp_mean_mag", "phot_rp_mean_mag"), np.subtract),
-    "j_k": (("j_mag", "k_mag"), np.subtract),
-    "w1_w2": (("w1_mag", "w2_mag"), np.subtract),
-    "w3_w4": (("w3_mag", "w4_mag"), np.subtract),
-    "parallax_over_error": (("parallax", "parallax_error"), np.divide),
-    "pm": (("pmra", "pmdec"), np.hypot),
-}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""Raw observations through a trained model: what `TrainedModel.embed` and `classify` do with what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from astrom3.errors import UserError
+from astrom3.inference.batches import joined, magnitudes_or_fluxes, rows_of
+from astrom3.inference.galaxies import prepare as prepare_galaxies
+from astrom3.inference.observations import Options, Prepared, listed_rows, prepare, reason_of
+from astrom3.inference.preprocessing import hub_statistics
+from astrom3.inference.results import Embedded
+from astrom3.inference.windows import Windowed, embed_windows, window_slot
+from astrom3.modalities.kinds import of_argument
+from astrom3.modalities.schema import PHOTO_COLS
+
+if TYPE_CHECKING:
+    from astrom3.inference.trained import TrainedModel
+
+CATALOGUE = of_argument("metadata")
+CHUNK = 256  # raw objects that go through the network at once
+
+
+def embed_stars(
+    model: TrainedModel, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]
+) -> Embedded:
+    """Embeddings of light curves, spectra and catalogue values."""
+    return embedded(model, prepared_of(model, light_curve, spectrum, metadata, options))
+
+
+def embed_curves(
+    model: TrainedModel, light_curve: Any, metadata: Any, pooling: str, per: str, options: Mapping[str, Any]
+) -> Windowed:
+    """Vectors of the windows of light curves, pooled. UserError where the only object cannot be used."""
+    slot = window_slot(model)
+    prepared = prepared_of(model, light_curve, None, metadata, options)
+    present = prepared.batch["present"][slot].numpy()
+    if len(present) == 1 and not present[0]:
+        raise UserError(f"the {slot} cannot be used: {reason_of(prepared.decisions, slot)}")
+    reader = prepared.readers[slot]
+    found = embed_windows(model, slot, reader, np.arange(len(present)), present, pooling, per)
+    return replace(found, decisions=prepared.decisions, count=len(present))
+
+
+def prepared_of(
+    model: TrainedModel, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]
+) -> Prepared:
+    """Raw observations as the model reads them. UserError for a modality that it does not have."""
+    if not model.uses_features:
+        light_curve = magnitudes_or_fluxes(light_curve)
+    rows = listed_rows(metadata)
+    given = {
+        of_argument("light_curve"): light_curve,
+        of_argument("spectrum"): spectrum,
+        CATALOGUE: rows,
+    }
+    features_only = rows is not None and all(of_curve(row) for row in rows)
+    for name, value in given.items():
+        if value is not None and name not in model.modalities and not (name == CATALOGUE and features_only):
+            raise UserError(f"{model.name} knows {', '.join(model.modalities)}, not {name}: leave it away")
+    normaliser = model.normaliser or hub_statistics(model.name)
+    try:
+        chosen = Options(**options)
+    except TypeError:
+        raise UserError(f"{', '.join(options)}: the options are {', '.join(f.name for f in fields(Options))}") from None
+    if not model.uses_features and chosen.system is None and chosen.zero_point is None:
+        chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
+    return prepare(light_curve, spectrum, rows, normaliser, model.pad_constants, chosen, model.views)
+
+
+def embed_galaxies(model: TrainedModel, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
+    """Embeddings of images and spectra of galaxies."""
+    foreign = [name for name in options if name != "air"]
+    if foreign:
+        raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
+    given = {of_argument("images"): images, of_argument("spectrum"): spectra}
+    for name, value in given.items():
+        if value is not None and name not in model.modalities:
+            raise UserError(f"{model.name} knows {', '.join(model.modalities)}, not {name}: leave it away")
+    return embedded(model, prepare_galaxies(images, spectra, model.views, bool(options.get("air", False))))
+
+
+def embedded(model: TrainedModel, prepared: Any) -> Embedded:
+    """The embeddings of a prepared batch. UserError where the only object lacks what was handed in of it."""
+    present = {m: prepared.batch["present"][m].numpy() for m in model.modalities}
+    size = len(next(iter(present.values())))
+    if size == 1:
+        for m in model.modalities:
+            handed = prepared.given.get(m, prepared.given.get(model.views[m].modality))
+            if handed is not None and handed[0] and not present[m][0]:
+                raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
+    parts = [model.encode(rows_of(prepared.batch, slice(i, i + CHUNK))) for i in range(0, size, CHUNK)]
+    there = np.logical_or.reduce(list(present.values()))
+    probabilities = None
+    if model.has_head:  # nothing can be said of an object without any modality
+        probabilities = np.concatenate([p.probabilities for p in parts])  # type: ignore[misc]
+        probabilities[~there] = np.nan
+    return Embedded(
+        present,
+        {m: np.concatenate([p.embeddings[m] for p in parts]) for m in model.modalities},
+        np.concatenate([p.mean for p in parts]),
+        probabilities,
+        joined([p.points for p in parts]),
+        joined([p.novelty for p in parts]),
+        prepared.decisions,
+    )
+
+
+def of_curve(row: Any) -> bool:
+    """Whether the metadata of an object are features of its light curve alone."""
+    return row is None or (isinstance(row, Mapping) and set(row) <= set(PHOTO_COLS))

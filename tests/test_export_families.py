@@ -1,0 +1,126 @@
+"""ONNX of encoders that are not AstroM3's: Astromer under every head and in clip, and the curves model."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from astrom3.encoders.astromer import Astromer
+from astrom3.encoders.heads import classifier
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.ring import RingEncoder, VariabilityEncoder
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
+from astrom3.errors import UserError
+from astrom3.export.onnx import TOLERANCE, example, export, graphs
+from astrom3.inference.trained import TrainedModel
+from astrom3.modalities.schema import CLASSES
+
+
+def astromer(version=2):
+    return Astromer(version, layers=2, d_model=16, n_heads=2, d_ff=32)
+
+
+def model_of(network):
+    return TrainedModel("made up", network.eval(), CLASSES, None)
+
+
+def run(folder, graph, inputs):
+    """Outputs of a file by name."""
+    session = onnxruntime.InferenceSession(str(folder / f"{graph.name}.onnx"), providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == list(graph.inputs)
+    given = {name: inputs[key].numpy() for key, name in zip(graph.keys, graph.inputs, strict=True)}
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(None, given), strict=True))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Astromer and catalogue values in one space with a class head, and its files."""
+    torch.manual_seed(0)
+    encoders = {"photometry": astromer(), "metadata": MetadataMLP(hidden_dim=8)}
+    model = model_of(MultimodalClassifier(MultimodalModel(encoders, hidden_dim=12), len(CLASSES)))
+    folder = tmp_path_factory.mktemp("clip")
+    return model, folder, export(model, folder)
+
+
+@pytest.mark.slow
+def test_astromer_in_clip_has_every_file(clip):
+    _, folder, files = clip
+    assert [file.name for file in files] == [
+        "light_curve", "light_curve_embedding", "metadata", "metadata_embedding", "whole",
+    ]  # fmt: skip
+    assert {path.stem for path in folder.glob("*.onnx")} == {file.name for file in files}
+    assert all(file.difference <= TOLERANCE for file in files)
+    session = onnxruntime.InferenceSession(str(folder / "light_curve.onnx"), providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["input", "times", "mask_in"]  # the light-curve package's
+    assert [value.name for value in session.get_outputs()] == ["mean", "max", "sequence"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("present", [(1, 1), (1, 0), (0, 1)])
+def test_the_whole_gives_what_the_model_gives(clip, present):
+    model, folder, _ = clip
+    graph = graphs(model)[-1]
+    assert graph.inputs == ("present", "times", "magnitudes", "valid", "metadata")
+    inputs = example(graph, 5, seed=4)
+    inputs["present"][:] = torch.tensor(present)
+    found = run(folder, graph, inputs)
+    there = {m: torch.tensor([bool(p)] * 5) for m, p in zip(model.modalities, present, strict=True)}
+    expected = model.encode(inputs | {"present": there})
+    np.testing.assert_allclose(found["probabilities"], expected.probabilities, atol=TOLERANCE)
+    np.testing.assert_allclose(found["mean"], expected.mean, atol=TOLERANCE)
+    np.testing.assert_allclose(found["light_curve_embedding"], expected.embeddings["photometry"], atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_classifier_of_astromer_has_its_probabilities(tmp_path):
+    torch.manual_seed(0)
+    model = model_of(classifier(astromer(), len(CLASSES), "skip"))
+    assert [file.name for file in export(model, tmp_path)] == ["light_curve", "light_curve_classifier"]
+    graph = graphs(model)[1]
+    inputs = example(graph, 6, seed=1)
+    found = run(tmp_path, graph, inputs)["probabilities"]
+    np.testing.assert_allclose(found, model.encode(inputs).probabilities, atol=TOLERANCE)
+    assert np.abs(found - found[0]).max() > 1e-4  # inputs matter
+
+
+@pytest.mark.parametrize("head", ["lstm", "gru"])
+def test_of_a_recurrent_classifier_the_encoder_is_exported(tmp_path, head):
+    model = model_of(classifier(astromer(1), len(CLASSES), head))
+    assert [file.name for file in export(model, tmp_path)] == ["light_curve"]
+
+
+def test_a_batch_without_any_light_curve_has_embeddings_all_the_same():
+    encoder = astromer().eval()
+    nothing = torch.zeros(0, 200)
+    assert encoder(nothing, nothing, nothing).shape == (0, 16)
+    assert encoder.tokens(nothing, nothing, nothing)[0].shape == (0, 200, 16)
+
+
+@pytest.mark.slow
+def test_the_curves_model(tmp_path):
+    torch.manual_seed(0)
+    encoders = {"photometry": RingEncoder(width=8, out_features=16), "features": VariabilityEncoder(out_features=16)}
+    model = model_of(MultimodalModel(encoders, hidden_dim=12))
+    files = export(model, tmp_path)
+    assert [file.name for file in files] == [
+        "light_curve", "light_curve_embedding", "features", "features_embedding", "whole",
+    ]  # fmt: skip
+    graph = graphs(model)[-1]
+    inputs = example(graph, 4, seed=2)
+    inputs["present"][:] = 1
+    found = run(tmp_path, graph, inputs)
+    there = {m: torch.ones(4, dtype=torch.bool) for m in model.modalities}
+    np.testing.assert_allclose(found["mean"], model.encode(inputs | {"present": there}).mean, atol=TOLERANCE)
+
+
+def test_what_cannot_be_traced_is_said_in_a_sentence(tmp_path):
+    class Counting(MetadataMLP):
+        def forward(self, metadata):
+            if float(metadata.sum()) > 0:
+                return super().forward(metadata)
+            return super().forward(-metadata)
+
+    with pytest.raises(UserError, match=r"metadata cannot be traced for ONNX .* onnx=false"):
+        export(model_of(Classifier(Counting(hidden_dim=8), len(CLASSES))), tmp_path)
+    assert list(tmp_path.iterdir()) == []
