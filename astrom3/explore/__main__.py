@@ -29,8 +29,9 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     out = Path(cfg.out)
     check(cfg, out)
     from astrom3.explore.content import gather
-    from astrom3.explore.writing import shown_name, write
+    from astrom3.explore.writing import write
     from astrom3.hardware import keep_memory, quieten
+    from astrom3.inference.results import shown_name
     from astrom3.progress import progress
 
     quieten()

@@ -24,6 +24,7 @@ from astrom3.explore.content import ABSENT, Content
 from astrom3.explore.lines import FEATURES, GALAXY_FEATURES
 from astrom3.explore.packing import armour, pack
 from astrom3.files import replacing
+from astrom3.inference.results import shown_name
 from astrom3.modalities.catalogue import COLUMN
 from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS
 
@@ -172,8 +173,3 @@ def column_units(content: Content) -> list[str]:
         return [""] * len(content.columns)
     metadata = [table.schema.field(name).metadata or {} for name in content.columns]
     return [about.get(b"unit", b"").decode() for about in metadata]
-
-
-def shown_name(model: str) -> str:
-    """A hub id or relative path as it is; of an absolute path the last part only, the rest is about this machine."""
-    return Path(model).name if Path(model).is_absolute() else model

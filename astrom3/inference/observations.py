@@ -102,7 +102,7 @@ def prepare(
     items = {"photometry": listed(light_curves), "spectra": listed(spectra), "metadata": listed_rows(metadata)}
     lengths = {m: len(x) for m, x in items.items() if x is not None}
     if not lengths:
-        raise UserError("nothing to work on: give light_curve=, spectrum= or metadata=")
+        raise UserError("nothing to work on: give light_curve, spectrum or metadata")
     if len(set(lengths.values())) > 1:
         raise UserError(
             f"lists of unequal length ({', '.join(f'{m}: {n}' for m, n in lengths.items())}): give None "
@@ -161,6 +161,18 @@ def prepare(
         batch |= view.reader(arrays, members).fill(everyone)
     batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
     return Prepared(batch, decisions, given)
+
+
+def check_object(light_curve: Any, spectrum: Any, metadata: Any, options: Options) -> None:
+    """Raise UserError where the observations of one object, None where it lacks one, cannot be read."""
+    if light_curve is None and spectrum is None and metadata is None:
+        raise UserError("nothing to work on: give light_curve, spectrum or metadata")
+    if light_curve is not None:
+        light_curve_of(light_curve, options)
+    if spectrum is not None:
+        spectrum_of(spectrum, options)
+    if metadata is not None:
+        catalogue_of([metadata])
 
 
 # --- one object -----------------------------------------------------------------------------------------------------

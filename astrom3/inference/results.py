@@ -137,3 +137,8 @@ class Classified(Tabular):
         """Class -> probability of each object, the most probable first."""
         order = np.argsort(-self.probabilities, axis=1)
         return [{self.classes[j]: float(p[j]) for j in row} for p, row in zip(self.probabilities, order, strict=True)]
+
+
+def shown_name(model: str) -> str:
+    """A hub id or relative path as it is; of an absolute path the last part only, the rest is about this machine."""
+    return Path(model).name if Path(model).is_absolute() else model

@@ -249,6 +249,11 @@ class TrainedModel:
         confidence.json, which training writes; without it probabilities are those of the network, and `calibrated` is
         false.
         """
+        self.check_classes(coverage)
+        return self.classified(named(self._raw(light_curve, spectrum, metadata, options), ids), coverage)
+
+    def check_classes(self, coverage: float | None = None) -> None:
+        """UserError where the model cannot give class probabilities, or no prediction sets of this coverage."""
         if not self.has_head:
             raise UserError(
                 f"{self.name} has no class head: load a fine-tuned model (mode photo, spectra, meta or all), or "
@@ -258,7 +263,9 @@ class TrainedModel:
             check_coverage(coverage)
             if self.confidence is None:
                 raise UserError(no_confidence(self.name))
-        found = named(self._raw(light_curve, spectrum, metadata, options), ids)
+
+    def classified(self, found: Embedded, coverage: float | None = None) -> Classified:
+        """What `classify` gives, of objects that `embed` has encoded."""
         assert found.probabilities is not None
         confidence = self.confidence
         if confidence is None:
@@ -294,17 +301,33 @@ class TrainedModel:
         return self.confidence.sets(found.probabilities, coverage, found.points)
 
     def _raw(self, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]) -> Embedded:
-        from astrom3.inference.observations import Options, listed_rows, prepare
+        from astrom3.inference.observations import listed_rows, prepare
 
         if not self.uses_features:
             light_curve = magnitudes_or_fluxes(light_curve)
         rows = listed_rows(metadata)
+        self.refuse_foreign(light_curve, spectrum, rows)
+        chosen = self.options_of(options)
+        prepared = prepare(light_curve, spectrum, rows, self.statistics, self.pad_constants, chosen, self.views)
+        return self.embedded(prepared)
+
+    def refuse_foreign(self, light_curve: Any, spectrum: Any, rows: Sequence[Any] | None) -> None:
+        """UserError for observations of a modality that the model does not have. rows: of the catalogue."""
         given = {"photometry": light_curve, "spectra": spectrum, "metadata": rows}
         features_only = rows is not None and all(of_curve(row) for row in rows)
         for name, value in given.items():
-            if value is not None and name not in self.modalities and not (name == "metadata" and features_only):
-                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
-        normaliser = self.normaliser or hub_statistics(self.name)
+            features = name == "metadata" and features_only
+            self.refuse(value is not None and name not in self.modalities and not features, name)
+
+    def refuse(self, is_foreign: bool, modality: str) -> None:
+        """UserError where observations of this modality are foreign to the model."""
+        if is_foreign:
+            raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {modality}: leave it away")
+
+    def options_of(self, options: Mapping[str, Any]) -> Any:
+        """The Options of observations.py."""
+        from astrom3.inference.observations import Options
+
         try:
             chosen = Options(**options)
         except TypeError:
@@ -312,29 +335,31 @@ class TrainedModel:
                 f"{', '.join(options)}: the options are {', '.join(f.name for f in fields(Options))}"
             ) from None
         if not self.uses_features and chosen.system is None and chosen.zero_point is None:
-            chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
-        prepared = prepare(light_curve, spectrum, rows, normaliser, self.pad_constants, chosen, self.views)
-        return self._embedded(prepared)
+            return replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
+        return chosen
+
+    def galaxy_options(self, options: Mapping[str, Any]) -> bool:
+        """Whether wavelengths are those in air, the only option of galaxies."""
+        foreign = [name for name in options if name != "air"]
+        if foreign:
+            raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
+        return bool(options.get("air", False))
 
     def _galaxies(self, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
         from astrom3.inference.galaxies import prepare
 
-        foreign = [name for name in options if name != "air"]
-        if foreign:
-            raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
-        given = {"images": images, "spectra": spectra}
-        for name, value in given.items():
-            if value is not None and name not in self.modalities:
-                raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not {name}: leave it away")
-        return self._embedded(prepare(images, spectra, self.views, bool(options.get("air", False))))
+        air = self.galaxy_options(options)
+        self.refuse(images is not None and "images" not in self.modalities, "images")
+        self.refuse(spectra is not None and "spectra" not in self.modalities, "spectra")
+        return self.embedded(prepare(images, spectra, self.views, air))
 
-    def _embedded(self, prepared: Any) -> Embedded:
-        """The embeddings of a prepared batch. UserError where the only object lacks what was handed in of it."""
+    def embedded(self, prepared: Any, strict: bool = True) -> Embedded:
+        """The embeddings of a prepared batch. strict: UserError where the only object lacks what was given."""
         from astrom3.inference.observations import reason_of
 
         present = {m: prepared.batch["present"][m].numpy() for m in self.modalities}
         size = len(next(iter(present.values())))
-        if size == 1:
+        if size == 1 and strict:
             for m in self.modalities:
                 if prepared.given[m][0] and not present[m][0]:
                     raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
@@ -367,6 +392,11 @@ class TrainedModel:
             return {modality: embedding}, self.network(batch)
         logits = self.network.head(features) if isinstance(self.network, Classifier) else None
         return {modality: embedding}, logits
+
+    @property
+    def statistics(self) -> Normaliser | None:
+        """Of the catalogue columns: the model's own, or those that its hub id is known to need."""
+        return self.normaliser or hub_statistics(self.name)
 
     @property
     def uses_features(self) -> bool:
