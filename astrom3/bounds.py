@@ -47,7 +47,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "teacher_warmup_epochs": (0, 10**6), "frozen_epochs": (0, 10**6),
     # Servers
     "port": (0, 65535), "wait_ms": (0, 10**4), "waiting": (1, 10**6), "body_mb": (0.001, 1024), "pixels": (1, 4096),
-    "seconds": (0.1, 3600),
+    "seconds": (0.1, 3600), "one_file": COUNT,
 }  # fmt: skip
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 PRECISIONS = (

@@ -51,7 +51,7 @@ def application(model: TrainedModel, batcher: Batcher, limits: Limits) -> Starle
             if with_classes:
                 require_classes(model, request.coverage)
             elif request.coverage is not None:
-                raise BadRequest("coverage goes with /classify: /embed gives no classes", 422)
+                raise BadRequest("coverage goes with /classify: /embed gives no classes")
             outcome = Outcome()
             if request.objects:
                 waiting = batcher.submit(list(request.objects.values()), request.options)

@@ -93,7 +93,7 @@ def parse(body: bytes, model: TrainedModel, limits: Limits) -> Request:
 
 def read_json(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body, parse_constant=no_number)
+        found = json.loads(body.decode("utf-8"), parse_constant=no_number)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except UnicodeDecodeError:
