@@ -255,7 +255,7 @@ def catalogue_of(given: Any) -> dict[str, float | None]:
             raise UserError(f"{shown(name)} of the metadata is {kind_of(value)}, not a number")
         if value is not None and not abs(value) < 1e300:
             raise UserError(f"{shown(name)} of the metadata is too large a number")
-    return given
+    return {name: None if value is None else float(value) for name, value in given.items()}
 
 
 def image_of(given: Any, most: int) -> dict[str, np.ndarray]:
