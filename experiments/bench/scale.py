@@ -30,7 +30,22 @@ LOCAL = ("data=local", "data.path={survey}", "device=cpu")
 COMMANDS = {
     "embed": ("astrom3.embed", "model={model}", *LOCAL, "out={out}/embeddings"),
     "search": ("astrom3.search", "index={out}/index", "embeddings={embeddings}", "id=star 7"),
-    "explore": ("astrom3.explore", "embeddings={embeddings}", *LOCAL, "map=pca", "out={out}/page.html"),
+    "explore, one file": (
+        "astrom3.explore",
+        "embeddings={embeddings}",
+        *LOCAL,
+        "map=pca",
+        "one_file=1000000",
+        "out={out}/page.html",
+    ),
+    "explore, large map": (
+        "astrom3.explore",
+        "embeddings={embeddings}",
+        *LOCAL,
+        "map=pca",
+        "one_file=1000",
+        "out={out}/map",
+    ),
     "few-shot": ("astrom3.analyse", "embeddings={embeddings}", "what=[fewshot]", "out={out}/analysis"),
     "retrieval": ("astrom3.analyse", "embeddings={embeddings}", "what=[retrieval]", "out={out}/analysis"),
     "outliers": ("astrom3.analyse", "embeddings={embeddings}", "what=[outliers]", "out={out}/analysis"),
