@@ -3,6 +3,7 @@
 import io
 import json
 
+import httpx
 import numpy as np
 import pytest
 from browser import Browser, executable
@@ -21,7 +22,6 @@ from astrom3.explore.stored_map import Shown, StoredMap
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.modalities.schema import CLASSES
 
-httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn", reason="serving needs astrom3[serve]")
 N = 60_000
 REAL = 90  # of them are in the data set

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 from data_files import write_ours
@@ -22,7 +23,6 @@ from astrom3.inference.novelty import Novelty
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.schema import CLASSES
 
-httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn", reason="serving needs astrom3[serve]")
 ROWS = rows_with_gaps(20)
 CURVE = {"time": [1.0, 2.0, 3.0], "flux": [1.0, 2.0, 1.0], "flux_err": [0.1, 0.1, 0.1]}

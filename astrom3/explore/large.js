@@ -6,6 +6,8 @@ class TileMap {
     this.canvas = canvas; this.about = about; this.query = query; this.on = on;
     this.tiles = new Map(); this.selected = null; this.near = []; this.firstPaint = 0;
     this.overview = this.load("overview.png");
+    this.seen = new Promise((resolve) => { this.overview.addEventListener("load", resolve); this.overview.addEventListener("error", resolve); });
+    this.seen.then(() => { this.begun = true; this.request(); }); // tiles and lists wait until there is something to see
     this.reset();
     this.listen();
     new ResizeObserver(() => this.request()).observe(canvas);
@@ -85,6 +87,7 @@ class TileMap {
   draw() {
     const [c, width, height] = fitted(this.canvas), [left, lower, side] = this.about.bounds, ratio = window.devicePixelRatio || 1;
     c.clearRect(0, 0, width, height);
+    if (!this.begun) return;
     c.imageSmoothingEnabled = false;
     const pixels = this.scale * side * ratio, level = Math.max(0, Math.min(this.about.deepest, Math.round(Math.log2(pixels / this.about.tile))));
     const pieces = this.needed(level).map(([column, row]) => [this.tile(level, column, row), column, row]);
@@ -165,7 +168,7 @@ class LargePage {
     $("how").textContent = about.how;
     this.tools(); this.legend(); this.search();
     this.details = new Details(this);
-    this.filter();
+    this.map.seen.then(() => this.filter());
     addEventListener("hashchange", () => this.fromHash());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.map.request());
     this.fromHash();

@@ -44,6 +44,7 @@ def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
         "tile": raster.SIDE,
     }
     head, tail = page_around(stored.about["title"], SCRIPTS, ALLOWED)
+    head = head.replace("</head>", f'<link rel="preload" as="image" href="{OVERVIEW}">\n</head>')
     page = f'{head}<script type="application/json" id="map-about">{as_json(about)}</script>\n{tail}'
     first = (stored.folder / OVERVIEW).read_bytes()
     drawn = lru_cache(KEPT_TILES)(lambda *what: raster.tile(stored, *what))
