@@ -41,7 +41,7 @@ def server(verb, arguments, output):
         assert process.exitcode is not None, "the server does not stop"
 
 
-def address(process, output, seconds=180):
+def address(process, output, seconds=400):
     """What the server has printed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -144,6 +144,18 @@ def test_magnitudes_are_read_with_their_system(client):
     assert client.post("/classify", json={"objects": [one], "system": "AB"}).status_code == 200
 
 
+def test_one_of_several_bands_is_read(client):
+    curve = OBJECTS[0]["light_curve"]
+    points = len(curve["time"])
+    twice = {name: values + values for name, values in curve.items()} | {"band": ["g"] * points + ["r"] * points}
+    one = OBJECTS[0] | {"light_curve": twice}
+    found = client.post("/classify", json={"objects": [one], "band": "r"}).json()["objects"][0]
+    plain = client.post("/classify", json=OBJECTS[0]).json()["objects"][0]
+    assert found["probabilities"] == pytest.approx(plain["probabilities"], abs=2e-5)
+    refused = client.post("/classify", json={"objects": [one], "band": "z"})
+    assert refused.status_code == 422 and "has the bands g, r" in refused.json()["error"]
+
+
 def test_a_bad_object_is_rejected_and_the_others_are_answered(client):
     bad = {"id": "bad", "light_curve": CURVE | {"flux": [1.0]}}
     few = {"id": "few", "light_curve": CURVE}
@@ -176,6 +188,10 @@ CASES = [
     ({"metadata": {"period": 1.0}, "coverage": "high"}, 400, "coverage is text"),
     ({"metadata": {"period": 1.0}, "embedding": 1}, 400, "embedding is a number"),
     ({"metadata": {"period": 1.0}, "system": 3}, 400, "system is a number"),
+    ({"metadata": {"period": 1.0}, "band": 3}, 400, "band is a number"),
+    ({"metadata": {"period": 1.0}, "wavelengths": {"g": -1}}, 400, "wavelengths must be positive"),
+    ({"light_curve": CURVE | {"band": [{}, 1, 2]}}, 422, "holds an object, not the name of a band"),
+    ({"light_curve": CURVE | {"band": ["g"]}}, 422, "3 points and 1 bands"),
     ({"metadata": {"period": 1.0}, "zero_point": -1}, 400, "zero_point must be a positive"),
     ({"metadata": {"period": 1.0}, "air": "yes"}, 400, "air is text"),
     ({"objects": [{"metadata": {"period": 1.0}}] * 31}, 413, "31 objects are too many: send at most 30"),

@@ -23,7 +23,7 @@ from astrom3.inference.conformal import check_coverage
 from astrom3.inference.objects import KINDS, check
 from astrom3.inference.trained import TrainedModel
 
-OPTIONS = ("system", "zero_point", "air", "features")
+OPTIONS = ("system", "zero_point", "air", "features", "band", "wavelengths")
 FIELDS = ("objects", "coverage", "embedding", *OPTIONS)
 LONGEST = 200  # letters of an id, and of a name that is shown again
 COLUMNS = {
@@ -137,16 +137,28 @@ def listed(given: Mapping[str, Any]) -> list[Any]:
 def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """How the observations are to be read; only what is given."""
     options = {name: given[name] for name in OPTIONS if given.get(name) is not None}
-    for name in ("system", "features"):
+    for name in ("system", "features", "band"):
         if name in options and not isinstance(options[name], str):
             raise BadRequest(f"{name} is {kind_of(options[name])}, not text")
     if "zero_point" in options:
         options["zero_point"] = number(options["zero_point"], "zero_point")
         if not options["zero_point"] > 0:
             raise BadRequest("zero_point must be a positive number, the flux of magnitude 0 in mJy")
+    if "wavelengths" in options:
+        options["wavelengths"] = wavelengths_of(options["wavelengths"])
     if "air" in options:
         options["air"] = flag(given, "air")
     return options
+
+
+def wavelengths_of(given: Any) -> dict[str, float]:
+    """Of bands by name [Angstrom]."""
+    if not isinstance(given, dict):
+        raise BadRequest(f"wavelengths is {kind_of(given)}, not wavelengths by the names of bands")
+    found = {name: number(value, f"the wavelength of band {shown(name)}") for name, value in given.items()}
+    if any(value <= 0 for value in found.values()):
+        raise BadRequest("wavelengths must be positive numbers, in Angstrom")
+    return found
 
 
 def coverage_of(given: Mapping[str, Any]) -> float | None:
@@ -215,7 +227,7 @@ def columns_of(given: Any, kind: str, most: int) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise UserError(f'{kind} is {kind_of(given)}, not columns by name such as {{"{COLUMNS[kind][0]}": [...]}}')
     known = {name for column in COLUMNS[kind] for name in (column, *USUAL[column])}
-    found = {}
+    found: dict[str, Any] = {}
     for name, values in given.items():
         if name.lower() not in known:
             raise UserError(f"{shown(name)} is no column of a {kind}: there are {', '.join(COLUMNS[kind])}")
@@ -224,10 +236,18 @@ def columns_of(given: Any, kind: str, most: int) -> dict[str, Any]:
         if len(values) > most:
             raise UserError(f"the column {name} of the {kind} has {len(values)} points: send at most {most}")
         if name.lower() in USUAL["band"]:
-            found[name] = values
+            found[name] = names_of(values, f"the column {name} of the {kind}")
         else:
             found[name] = numbers_of(values, f"the column {name} of the {kind}")
     return found
+
+
+def names_of(values: list[Any], what: str) -> list[str]:
+    """Names of bands, text or whole numbers."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise UserError(f"{what} holds {kind_of(value)}, not the name of a band")
+    return [str(value) for value in values]
 
 
 def numbers_of(values: list[Any], what: str) -> np.ndarray:
