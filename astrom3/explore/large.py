@@ -41,7 +41,7 @@ Parts = Callable[[], Iterator[Embeddings]]
 
 @dataclass(frozen=True)
 class Census:
-    """What a first reading of n objects gives. sample (m, D): mean embeddings that the map is fitted on, drawn evenly.
+    """What a first reading of n objects gives. sample (m, D): mean embeddings that the map is fitted on, drawn at random.
     centres: vectors -> classes that occur (k,) and the directions (k, D) of their centroids."""
 
     n: int
@@ -104,7 +104,7 @@ def take_census(parts: Parts, count: int, fit: str | None) -> Census:
     """The first reading."""
     if fit not in (None, "train", "all"):
         raise UserError(f"fit={fit} does not exist: it is train, all, or null (train where there is a train split)")
-    every = max(1, count // SAMPLE)
+    draws = np.random.default_rng(0)
     sample: dict[bool, list[np.ndarray]] = {True: [], False: []}
     sums: dict[str, np.ndarray] = {}
     splits: set[str] = set()
@@ -113,7 +113,7 @@ def take_census(parts: Parts, count: int, fit: str | None) -> Census:
     for part in parts():
         first = part if first is None else first
         splits |= set(part.splits.tolist())
-        chosen = (np.arange(n, n + len(part)) % every) == 0
+        chosen = draws.random(len(part)) * count < SAMPLE
         train = part.splits == "train"
         for is_train in sample:
             sample[is_train].append(part.vectors[MEAN][chosen & (train == is_train)])
