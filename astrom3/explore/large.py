@@ -41,7 +41,7 @@ Parts = Callable[[], Iterator[Embeddings]]
 
 @dataclass(frozen=True)
 class Census:
-    """What a first reading of n objects gives. sample (m, D): mean embeddings that the map is fitted on, drawn at random.
+    """What a first reading of n objects gives. sample (m, D): mean embeddings to fit the map on, drawn at random.
     centres: vectors -> classes that occur (k,) and the directions (k, D) of their centroids."""
 
     n: int
