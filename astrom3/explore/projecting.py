@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def umap(vectors: np.ndarray) -> tuple[Project, str]:
     from astrom3.analyse.sections import UMAP
     from astrom3.extras import need
 
-    settings = dict(UMAP) | {"n_neighbors": min(int(UMAP["n_neighbors"]), len(vectors) - 1)}
+    settings: dict[str, Any] = dict(UMAP)
+    settings["n_neighbors"] = min(settings["n_neighbors"], len(vectors) - 1)
     reducer = need("umap", "explore", "map=umap (map=pca does without)").UMAP(**settings, n_jobs=1)
     reducer.fit(vectors)
 

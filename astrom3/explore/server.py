@@ -65,8 +65,8 @@ def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
         return Response(drawn(zoom, column, row, by, filters_of(http)), media_type="image/png")
 
     def hit(http: Request) -> Response:
-        place = [decimal(http, name) for name in ("x", "y", "reach")]
-        row = stored.hit(*place, filters_of(http))
+        x, y, reach = (decimal(http, name) for name in ("x", "y", "reach"))
+        row = stored.hit(x, y, reach, filters_of(http))
         return JSONResponse({"row": row, "id": stored.names([row])[0] if row >= 0 else None})
 
     def search(http: Request) -> Response:
