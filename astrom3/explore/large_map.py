@@ -106,5 +106,5 @@ def show(cfg: DictConfig, out: Path, source: Source, normaliser: Normaliser | No
     stored = StoredMap(out)
     found = host.bind(cfg.host, cfg.port)
     objects = Objects(stored, source, normaliser, cfg.neighbours)
-    log.info("The map of %d objects answers at %s until Ctrl-C", len(stored), host.address_of(found))
+    log.info("The map of %d objects answers at %s until Ctrl-C", len(stored), host.listen(found))
     host.serve(application(stored, objects, cfg.host), found, 5)

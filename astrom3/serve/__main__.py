@@ -36,7 +36,7 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
     batcher = Batcher(model, cfg.batch, cfg.wait_ms / 1000, cfg.waiting)
     try:
         warm(batcher)
-        log.info("%s answers at %s until Ctrl-C", model.name, host.address_of(found))
+        log.info("%s answers at %s until Ctrl-C", model.name, host.listen(found))
         host.serve(application(model, batcher, limits), found, cfg.seconds)
     finally:
         batcher.close()

@@ -14,6 +14,7 @@ from astrom3.errors import UserError
 from astrom3.extras import need
 
 log = logging.getLogger(__name__)
+BACKLOG = 2048  # connections that may wait
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -30,8 +31,9 @@ def bind(host: str, port: int) -> socket.socket:
     return found
 
 
-def address_of(found: socket.socket) -> str:
-    """http://host:port"""
+def listen(found: socket.socket) -> str:
+    """From now on connections wait until `serve` answers them. Returns http://host:port."""
+    found.listen(BACKLOG)
     host, port = found.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
