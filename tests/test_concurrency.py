@@ -277,6 +277,29 @@ def test_neighbours_by_cells_are_nearly_those_of_all_pairs():
     assert not (found == np.arange(3000)[:, None]).any()
 
 
+def test_neighbours_across_modalities_by_cells_are_nearly_those_of_all_pairs():
+    """Of images among spectra of other objects; a third of the images have no spectrum of their own."""
+    draws = np.random.default_rng(1)
+    place = draws.normal(size=(3000, 4))
+    surface = draws.normal(size=(4, 24))
+    spectra = np.tanh(place @ surface).astype(np.float32)
+    images = (spectra + 0.05 * draws.normal(size=spectra.shape)).astype(np.float32)
+    own = np.where(np.arange(3000) % 3 == 0, -1, np.arange(3000))
+    exact, cosine = neighbours.across(images, spectra, own, 10)
+    found, similar = neighbours.across(images, spectra, own, 10, exact_to=100)
+    assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(exact, found, strict=True)]) > 0.97
+    directions = spectra.astype(np.float64) / np.linalg.norm(spectra, axis=1, keepdims=True)
+    query = images[7].astype(np.float64) / np.linalg.norm(images[7])
+    all_pairs = directions @ query
+    all_pairs[7] = -np.inf
+    np.testing.assert_array_equal(exact[7], np.argsort(-all_pairs, kind="stable")[:10])
+    np.testing.assert_allclose(cosine[7], np.sort(all_pairs)[::-1][:10], atol=1e-6)
+    is_own = own[:, None] >= 0
+    assert not ((found == own[:, None]) & is_own).any() and (np.diff(similar, axis=1) <= 0).all()
+    none, _ = neighbours.across(images[:2], spectra[:1], np.array([0, -1]), 3)
+    assert none.tolist() == [[-1, -1, -1], [0, -1, -1]]
+
+
 # --- Ctrl-C while a checkpoint is written -----------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ NOT_IMPORTED = {
     "hydra-submitit-launcher": "a plugin that Hydra finds by itself",
     "hydra-joblib-launcher": "a plugin that Hydra finds by itself",
     "onnxscript": "torch.onnx.export imports it",
+    "httptools": "the parser that uvicorn takes where it is installed",
     "hatchling": "builds the wheel",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",

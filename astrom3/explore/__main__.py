@@ -2,7 +2,7 @@
 
 One HTML file that needs no network: the map of the mean embeddings, and of each object light curve or image, spectrum,
 catalogue values, probabilities and nearest neighbours, of galaxies across modalities too. embeddings=<folder of
-astrom3.embed> in place of model=.
+astrom3.embed> in place of model=. More than one_file objects become a folder that serve=true shows (large_map.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError
-from astrom3.files import check_file
+from astrom3.files import OutputFolder, check_file
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
@@ -28,14 +28,28 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     start = time.monotonic()
     out = Path(cfg.out)
     check(cfg, out)
+    from astrom3.explore import large_map
     from astrom3.explore.content import gather
-    from astrom3.explore.writing import shown_name, write
+    from astrom3.explore.writing import write
     from astrom3.hardware import keep_memory, quieten
+    from astrom3.inference.results import shown_name
     from astrom3.progress import progress
 
     quieten()
     keep_memory()
+    if cfg.embeddings is not None:
+        count = large_map.stored_count(cfg.embeddings)
+        if large_map.is_large(cfg, count):
+            source, normaliser = source_of(cfg)
+            return large_map.make(cfg, large_map.stored_parts(cfg), count, source, normaliser)
     embeddings, source, normaliser, decisions = embedded(cfg)
+    if large_map.is_large(cfg, len(embeddings)):
+        return large_map.make(cfg, lambda: iter([embeddings]), len(embeddings), source, normaliser)
+    if cfg.serve:
+        raise UserError(
+            f"serve=true shows maps of more than one_file={cfg.one_file} objects: this one fits into a file"
+        )
+    check_page(out, cfg.overwrite)
     content = gather(
         embeddings,
         source,
@@ -86,18 +100,36 @@ def check(cfg: DictConfig, out: Path) -> None:
     for key, least in (("points", 10), ("neighbours", 1), ("limit", 1)):
         if cfg[key] is not None and cfg[key] < least:
             raise UserError(f"{key}={cfg[key]} must be at least {least}")
-    if out.is_dir():
-        raise UserError(f"out={out} is a folder: give the name of the page, out={out / 'explore.html'}")
+    if cfg.serve:
+        from astrom3.extras import need
+
+        need("uvicorn", "serve", "serve=true")
+    if cfg.embeddings is None and not OutputFolder(out, "explore").is_own:
+        check_page(out, cfg.overwrite)
+
+
+def check_page(out: Path, overwrite: bool) -> None:
+    """UserError where a page cannot be written to this name."""
     from astrom3.explore.writing import is_page
 
-    check_file(out, is_page, cfg.overwrite)
+    if out.is_dir():
+        raise UserError(f"out={out} is a folder: give the name of the page, out={out / 'explore.html'}")
+    check_file(out, is_page, overwrite)
+
+
+def source_of(cfg: DictConfig) -> tuple[Any, Any]:
+    """The data set that the embeddings are of, and statistics if known."""
+    from astrom3 import registry
+    from astrom3.inference.trained import read_info
+
+    normaliser = read_info(Path(cfg.statistics)) if cfg.statistics is not None else None
+    return registry.instantiate(cfg.data.origin, cfg.allow).open(cfg.sub, int(cfg.seed)), normaliser
 
 
 def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:
     """Embeddings, the source of the observations, statistics if known, decisions: made here, or read."""
-    from astrom3 import registry
     from astrom3.inference.embeddings import Embeddings
-    from astrom3.inference.trained import TrainedModel, data_of, read_info
+    from astrom3.inference.trained import TrainedModel, data_of
 
     if cfg.embeddings is not None:
         found = Embeddings.read(cfg.embeddings)
@@ -106,8 +138,8 @@ def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:
             raise UserError(f"{cfg.embeddings} has no objects of splits={list(cfg.splits)}")
         if (left := len(found) - len(known)) > 0:
             log.info("%d embedded objects of other splits are left out", left)
-        normaliser = read_info(Path(cfg.statistics)) if cfg.statistics is not None else None
-        return known, registry.instantiate(cfg.data.origin, cfg.allow).open(cfg.sub, int(cfg.seed)), normaliser, []
+        source, normaliser = source_of(cfg)
+        return known, source, normaliser, []
     model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics, allow=cfg.allow)
     data = data_of(model, cfg.data, cfg.sub, int(cfg.seed), cfg.allow)
     wanted = [s for s in cfg.splits if s in data.source.rows]

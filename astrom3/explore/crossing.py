@@ -6,10 +6,9 @@ from itertools import permutations
 
 import numpy as np
 
-from astrom3.analyse.fewshot import unit
+from astrom3.inference import neighbours
 from astrom3.inference.embeddings import Embeddings
 
-CHUNK = 1024  # queries at a time
 ARROW = " → "
 
 
@@ -31,29 +30,21 @@ def nearest_across(
     queries: np.ndarray, vectors: np.ndarray, asked: np.ndarray, there: np.ndarray, top: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each query (n, D) the `top` rows of `vectors` (n, D) with the largest cosine, without its own row, the most
-    similar first: index int32 (n, top) and cosine float32 (n, top). -1 and NaN: `asked` (n,) bool is false, or there
-    are fewer rows `there` (n,) bool."""
+    similar first, as `neighbours.across` finds them.
+
+    Returns index int32 (n, top) and cosine float32 (n, top), with -1 and NaN where `asked` (n,) bool is false, or where
+    there are fewer rows `there` (n,) bool.
+    """
     n = len(queries)
     index = np.full((n, top), -1, np.int32)
     cosine = np.full((n, top), np.nan, np.float32)
     rows = np.flatnonzero(there)
+    askers = np.flatnonzero(asked)
+    if not len(rows) or not len(askers):
+        return index, cosine
     place = np.full(n, -1)
     place[rows] = np.arange(len(rows))
-    base = unit(vectors[rows].astype(np.float64)).astype(np.float32)
-    askers = np.flatnonzero(asked)
-    for start in range(0, len(askers), CHUNK):
-        some = askers[start : start + CHUNK]
-        similar = unit(queries[some].astype(np.float64)).astype(np.float32) @ base.T
-        own = np.flatnonzero(place[some] >= 0)
-        similar[own, place[some[own]]] = -np.inf
-        count = min(top, len(rows))
-        if not count:
-            break
-        best = np.argpartition(-similar, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(similar, best, axis=1), axis=1, kind="stable")
-        best = np.take_along_axis(best, order, axis=1)
-        found = np.take_along_axis(similar, best, axis=1)
-        good = np.isfinite(found)
-        index[some, :count] = np.where(good, rows[best], -1)
-        cosine[some, :count] = np.where(good, found, np.nan)
+    among, similar = neighbours.across(queries[askers], vectors[rows], place[askers], top)
+    index[askers] = np.where(among >= 0, rows[among], -1)
+    cosine[askers] = similar
     return index, cosine

@@ -1,12 +1,17 @@
-// Arrays of the page (packing.py): base64 in an element -> zlib stream -> named typed arrays.
+// Arrays of the page (packing.py): base64 -> zlib stream -> named typed arrays.
 
 const TYPES = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array,
   int32: Int32Array, float32: Float32Array, float64: Float64Array };
 
-async function unpack(id) {
-  const element = document.getElementById(id);
-  if (!element) throw new Error(`the page has no block ${id}: the file is damaged`);
-  const stream = new Blob([bytesOf(element.textContent)]).stream().pipeThrough(new DecompressionStream("deflate"));
+// The text of a block that stands in the page.
+function element(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no block ${id}: the file is damaged`);
+  return found.textContent;
+}
+
+async function unpack(text) {
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const buffer = await new Response(stream).arrayBuffer();
   const size = new DataView(buffer).getUint32(0, true), start = 4 + size, arrays = {};
   for (const about of JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)))) {
@@ -35,11 +40,12 @@ function fromPlanes(planes, width) {
 
 // Light curves, images and spectra, decoded a block at a time; the last few blocks are kept.
 class Observations {
-  constructor(size, kept = 24) { this.size = size; this.kept = kept; this.blocks = new Map(); }
+  // textOf: name of a block -> its text.
+  constructor(size, textOf = element, kept = 24) { this.size = size; this.textOf = textOf; this.kept = kept; this.blocks = new Map(); }
 
   block(kind, number) {
     const id = `${kind}-${number}`;
-    const found = this.blocks.get(id) ?? unpack(id);
+    const found = this.blocks.get(id) ?? unpack(this.textOf(id));
     this.blocks.delete(id);
     this.blocks.set(id, found);
     if (this.blocks.size > this.kept) this.blocks.delete(this.blocks.keys().next().value);

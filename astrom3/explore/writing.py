@@ -11,7 +11,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +24,7 @@ from astrom3.explore.content import ABSENT, Content
 from astrom3.explore.lines import FEATURES, GALAXY_FEATURES
 from astrom3.explore.packing import armour, pack
 from astrom3.files import replacing
+from astrom3.inference.results import shown_name
 from astrom3.modalities.catalogue import PERIOD
 from astrom3.modalities.schema import COLUMN_UNITS, PHOTO_COLS
 
@@ -32,7 +33,7 @@ HEAD = 4096  # bytes in which a page says who has written it
 GENERATOR = b'<meta name="generator" content="astrom3 explore">'
 OLDER = b"default-src 'none'; script-src 'sha256-"  # pages of astrom3 0.1.0
 UNITS_SHOWN = {"day": "d"}
-SCRIPTS = ("packing.js", "plot.js", "map.js", "details.js", "lists.js", "page.js")
+SCRIPTS = ("packing.js", "plot.js", "palette.js", "map.js", "details.js", "lists.js", "page.js")
 
 
 def write(
@@ -41,13 +42,7 @@ def write(
     """Returns the Tally of what became of the observations; advance: called with the number of objects done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = Blocks(bits, points)
-    script = "\n".join(['(() => {\n"use strict";', *((FOLDER / n).read_text("utf-8") for n in SCRIPTS), "})();\n"])
-    style = (FOLDER / "page.css").read_text("utf-8")
-    policy = f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'"
-    template = (FOLDER / "template.html").read_text("utf-8")
-    fields = {"title": html.escape(title), "policy": policy, "style": style, "script": script}
-    parts = template.partition("<!-- data -->\n")
-    head, tail = (re.sub(r"\{\{(\w+)\}\}", lambda found: fields[found[1]], part) for part in (parts[0], parts[2]))
+    head, tail = page_around(title, SCRIPTS)
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(head)
         for number, some in enumerate(observed(content)):
@@ -61,6 +56,18 @@ def write(
         element(file, "about", as_json(about(content, title, blocks)))
         file.write(tail)
     return blocks.tally
+
+
+def page_around(title: str, scripts: Sequence[str], allowed: str = "") -> tuple[str, str]:
+    """The page before and after its data. scripts: files; allowed: more that its content security policy lets it."""
+    script = "\n".join(['(() => {\n"use strict";', *((FOLDER / n).read_text("utf-8") for n in scripts), "})();\n"])
+    style = (FOLDER / "page.css").read_text("utf-8")
+    policy = f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'{allowed}"
+    template = (FOLDER / "template.html").read_text("utf-8")
+    fields = {"title": html.escape(title), "policy": policy, "style": style, "script": script}
+    parts = template.partition("<!-- data -->\n")
+    head, tail = (re.sub(r"\{\{(\w+)\}\}", lambda found: fields[found[1]], part) for part in (parts[0], parts[2]))
+    return head, tail
 
 
 def is_page(path: Path) -> bool:
@@ -169,8 +176,3 @@ def column_units(content: Content) -> list[str]:
         return [""] * len(content.columns)
     metadata = [table.schema.field(name).metadata or {} for name in content.columns]
     return [about.get(b"unit", b"").decode() for about in metadata]
-
-
-def shown_name(model: str) -> str:
-    """A hub id or relative path as it is; of an absolute path the last part only, the rest is about this machine."""
-    return Path(model).name if Path(model).is_absolute() else model

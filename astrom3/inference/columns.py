@@ -82,6 +82,8 @@ def scalar(value: Any, unit: str, name: str) -> float | None:
     """One catalogue value in its unit, None where missing."""
     if value is None or value is np.ma.masked:
         return None
+    if type(value) is float:
+        return value
     return float(numbers(value, unit or None, name)[0])
 
 

@@ -65,6 +65,16 @@ def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = Fa
     return Prepared(batch, decisions, handed)
 
 
+def check_galaxy(image: Any, spectrum: Any, air: bool) -> None:
+    """Raise UserError where the image or the spectrum of one galaxy, None where it lacks one, cannot be read."""
+    if image is None and spectrum is None:
+        raise UserError("nothing to work on: give images= or spectra=")
+    if image is not None:
+        image_of(image)
+    if spectrum is not None:
+        flux_of(spectrum, air)
+
+
 def members(n: int) -> Members:
     """n objects without catalogue values."""
     everyone = np.arange(n)

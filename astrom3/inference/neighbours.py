@@ -36,45 +36,61 @@ def nearest(vectors: np.ndarray, top: int, exact_to: int = EXACT_TO) -> tuple[np
 
     Returns indices int32 (n, top) and cosines float32 (n, top); -1 and NaN where there are fewer others.
     """
-    count = len(vectors)
+    return across(vectors, vectors, np.arange(len(vectors)), top, exact_to)
+
+
+def across(
+    queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, top: int, exact_to: int = EXACT_TO
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of queries (m, D) among vectors (n, D), such as images among spectra. own (m,): the row of `vectors`
+    that is the query's own object and no neighbour of it, -1 where there is none."""
+    count = len(queries)
     index = np.full((count, top), -1, np.int32)
     cosine = np.full((count, top), np.nan, np.float32)
-    if count < 2:
+    if not count or not len(vectors):
         return index, cosine
     directions = unit(vectors.astype(np.float32))
-    is_exact = count <= exact_to
-    for rows, candidates in everything(count) if is_exact else by_cells(directions):
-        best, values = best_of(vectors, directions, rows, candidates, top)
+    asked = directions if queries is vectors else unit(queries.astype(np.float32))
+    is_exact = len(vectors) <= exact_to
+    for rows, candidates in everything(count, len(vectors)) if is_exact else by_cells(asked, directions):
+        best, values = best_of(queries[rows], asked[rows], own[rows], vectors, directions, candidates, top)
         index[rows, : best.shape[1]] = best
         cosine[rows, : best.shape[1]] = values
     if not is_exact:
-        log.info(
-            "%s objects: %.1f %% of the exact neighbours are found",
-            f"{count:,}",
-            100 * share_found(vectors, directions, index),
-        )
+        checked = np.sort(np.random.default_rng(0).choice(count, min(CHECKED, count), replace=False))
+        everybody = np.arange(len(vectors))
+        best, _ = best_of(queries[checked], asked[checked], own[checked], vectors, directions, everybody, top)
+        share = share_found(index[checked], best)
+        log.info("%s objects: %.1f %% of the exact neighbours are found", f"{count:,}", 100 * share)
     return index, cosine
 
 
-def everything(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def everything(count: int, among: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Queries, ROWS at a time, each with all objects as candidates."""
-    everybody = np.arange(count)
+    everybody = np.arange(among)
     for start in range(0, count, ROWS):
-        yield everybody[start : start + ROWS], everybody
+        yield np.arange(start, min(start + ROWS, count)), everybody
 
 
-def by_cells(directions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def by_cells(asked: np.ndarray, directions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Queries of one cell at a time, with the members of the nearest cells, in order, as candidates."""
     centres = centroids(directions)
-    cell = assigned(directions, centres)
-    order = np.argsort(cell, kind="stable")
-    first = np.searchsorted(cell[order], np.arange(len(centres) + 1))
-    members = [order[start:stop] for start, stop in pairwise(first)]
+    members = members_of(assigned(directions, centres), len(centres))
+    queries = members if asked is directions else members_of(assigned(asked, centres), len(centres))
     for number, centre in enumerate(centres):
+        if not len(queries[number]):
+            continue
         near = np.argsort(-(centres @ centre), kind="stable")[:PROBED]
         candidates = np.sort(np.concatenate([members[i] for i in {number, *near.tolist()}]))
-        for start in range(0, len(members[number]), ROWS):
-            yield members[number][start : start + ROWS], candidates
+        for start in range(0, len(queries[number]), ROWS):
+            yield queries[number][start : start + ROWS], candidates
+
+
+def members_of(cell: np.ndarray, count: int) -> list[np.ndarray]:
+    """Rows in each of `count` cells, by the cell (n,) of every row."""
+    order = np.argsort(cell, kind="stable")
+    first = np.searchsorted(cell[order], np.arange(count + 1))
+    return [order[start:stop] for start, stop in pairwise(first)]
 
 
 def centroids(directions: np.ndarray) -> np.ndarray:
@@ -103,31 +119,37 @@ def assigned(directions: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def best_of(
-    vectors: np.ndarray, directions: np.ndarray, rows: np.ndarray, candidates: np.ndarray, top: int
+    queries: np.ndarray,
+    asked: np.ndarray,
+    own: np.ndarray,
+    vectors: np.ndarray,
+    directions: np.ndarray,
+    candidates: np.ndarray,
+    top: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `top` of the candidates (c,) in increasing order for each query: indices and float64 cosines (rows, <= top).
+    """The `top` of the candidates (c,) in increasing order for each query: indices and float64 cosines (m, <= top).
 
-    Queries may be among the candidates. They are not their own neighbours.
+    asked and directions are the queries and the vectors at length 1 in float32. A query is no neighbour of its own;
+    where fewer than `top` are left, -1 and NaN stand at the end.
     """
-    similar = directions[rows] @ directions[candidates].T  # (rows, c)
-    place = np.searchsorted(candidates, rows)
-    is_among = candidates[np.minimum(place, len(candidates) - 1)] == rows
+    similar = asked @ directions[candidates].T  # (m, c)
+    place = np.minimum(np.searchsorted(candidates, own), len(candidates) - 1)
+    is_among = candidates[place] == own
     similar[np.flatnonzero(is_among), place[is_among]] = -np.inf
-    others = len(candidates) - int(is_among.any())
-    kept = min(top + SPARE, others)
-    if kept < 1:
-        return np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0))
+    kept = min(top + SPARE, len(candidates))
     some = np.sort(np.argpartition(-similar, kept - 1, axis=1)[:, :kept], axis=1)
     names = candidates[some]
     exact = unit(vectors[names].reshape(-1, vectors.shape[1]).astype(np.float64)).reshape(*names.shape, -1)
-    again = np.einsum("qcd,qd->qc", exact, unit(vectors[rows].astype(np.float64)))
+    again = np.einsum("qcd,qd->qc", exact, unit(queries.astype(np.float64)))
+    again[names == own[:, None]] = -np.inf
     order = np.argsort(-again, axis=1, kind="stable")[:, :top]
-    return np.take_along_axis(names, order, axis=1), np.take_along_axis(again, order, axis=1)
+    best = np.take_along_axis(names, order, axis=1)
+    values = np.take_along_axis(again, order, axis=1)
+    is_other = np.isfinite(values)
+    return np.where(is_other, best, -1), np.where(is_other, values, np.nan)
 
 
-def share_found(vectors: np.ndarray, directions: np.ndarray, index: np.ndarray) -> float:
-    """Share of the exact neighbours that are in `index` (n, top), of CHECKED objects drawn at random."""
-    asked = np.sort(np.random.default_rng(0).choice(len(vectors), CHECKED, replace=False))
-    best, _ = best_of(vectors, directions, asked, np.arange(len(vectors)), index.shape[1])
-    hits = [len(np.intersect1d(index[row], exact)) for row, exact in zip(asked, best, strict=True)]
-    return sum(hits) / best.size
+def share_found(index: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact neighbours (m, top) that are in `index` (m, top)."""
+    hits = [len(np.intersect1d(found, row[row >= 0])) for found, row in zip(index, exact, strict=True)]
+    return sum(hits) / max(int((exact >= 0).sum()), 1)

@@ -40,6 +40,7 @@ FEATURES = ("missing", "all", "none")
 LIGHT = of_argument("light_curve")
 SPECTRUM = of_argument("spectrum")
 CATALOGUE = of_argument("metadata")
+KNOWN = (*ALL_COLS, "ra", "dec")  # catalogue columns
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def prepare(
     items = {LIGHT: listed(light_curves), SPECTRUM: listed(spectra), CATALOGUE: listed_rows(metadata)}
     lengths = {m: len(x) for m, x in items.items() if x is not None}
     if not lengths:
-        raise UserError("nothing to work on: give light_curve=, spectrum= or metadata=")
+        raise UserError("nothing to work on: give light_curve, spectrum or metadata")
     if len(set(lengths.values())) > 1:
         raise UserError(
             f"lists of unequal length ({', '.join(f'{m}: {n}' for m, n in lengths.items())}): give None "
@@ -151,6 +152,20 @@ def prepare(
         batch |= readers[slot].fill(everyone)
     batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
     return Prepared(batch, decisions, given, readers)
+
+
+def check_object(light_curve: Any, spectrum: Any, metadata: Any, options: Options) -> None:
+    """Raise UserError where the observations of one object, None where it lacks one, cannot be read."""
+    if light_curve is None and spectrum is None and metadata is None:
+        raise UserError("nothing to work on: give light_curve, spectrum or metadata")
+    if light_curve is not None:
+        light_curve_of(light_curve, options)
+    if spectrum is not None:
+        spectrum_of(spectrum, options, resample=True)
+    if metadata is not None:
+        check_columns([metadata])
+        for name, value in metadata.items():
+            scalar(value, COLUMN_UNITS[name], name)
 
 
 # --- one object -----------------------------------------------------------------------------------------------------
@@ -225,18 +240,22 @@ def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectru
     )
 
 
-def catalogue_of(rows: Sequence[Any]) -> np.ndarray:
-    """Catalogue values (n, 38) of dicts of columns, NaN unknown."""
-    known = (*ALL_COLS, "ra", "dec")
+def check_columns(rows: Sequence[Any]) -> None:
+    """UserError where the metadata of an object are no mapping, or name a column that no catalogue has."""
     for row in rows:
         if row is not None and not isinstance(row, Mapping):
             raise UserError(f"metadata of an object is a dict of catalogue columns, not a {type(row).__name__}")
         for name in row or ():
-            if name not in known:
-                near = difflib.get_close_matches(str(name), known, 2, 0.6)
-                hint = f": did you mean {' or '.join(near)}?" if near else f" (there are {', '.join(known)})"
+            if name not in KNOWN:
+                near = difflib.get_close_matches(str(name), KNOWN, 2, 0.6)
+                hint = f": did you mean {' or '.join(near)}?" if near else f" (there are {', '.join(KNOWN)})"
                 raise UserError(f"{name} is no catalogue column{hint}")
-    names = [c for c in known if any(row and c in row for row in rows)]
+
+
+def catalogue_of(rows: Sequence[Any]) -> np.ndarray:
+    """Catalogue values (n, 38) of dicts of columns, NaN unknown."""
+    check_columns(rows)
+    names = [c for c in KNOWN if any(row and c in row for row in rows)]
     columns = {
         c: pa.array([scalar((row or {}).get(c), COLUMN_UNITS[c], c) for row in rows], pa.float64(), from_pandas=True)
         for c in names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from astrom3.errors import UserError
 from astrom3.inference.batches import joined, magnitudes_or_fluxes, rows_of
 from astrom3.inference.galaxies import prepare as prepare_galaxies
 from astrom3.inference.observations import Options, Prepared, listed_rows, prepare, reason_of
-from astrom3.inference.preprocessing import hub_statistics
 from astrom3.inference.results import Embedded
 from astrom3.inference.windows import Windowed, embed_windows, window_slot
 from astrom3.modalities.kinds import of_argument
@@ -53,42 +52,59 @@ def prepared_of(
     if not model.uses_features:
         light_curve = magnitudes_or_fluxes(light_curve)
     rows = listed_rows(metadata)
-    given = {
-        of_argument("light_curve"): light_curve,
-        of_argument("spectrum"): spectrum,
-        CATALOGUE: rows,
-    }
+    refuse_foreign(model, light_curve, spectrum, rows)
+    chosen = options_of(model, options)
+    return prepare(light_curve, spectrum, rows, model.statistics, model.pad_constants, chosen, model.views)
+
+
+def refuse_foreign(model: TrainedModel, light_curve: Any, spectrum: Any, rows: Sequence[Any] | None) -> None:
+    """UserError for observations of a modality that the model does not have. rows: of the catalogue."""
+    given = {of_argument("light_curve"): light_curve, of_argument("spectrum"): spectrum, CATALOGUE: rows}
     features_only = rows is not None and all(of_curve(row) for row in rows)
     for name, value in given.items():
-        if value is not None and name not in model.modalities and not (name == CATALOGUE and features_only):
-            raise UserError(f"{model.name} knows {', '.join(model.modalities)}, not {name}: leave it away")
-    normaliser = model.normaliser or hub_statistics(model.name)
+        features = name == CATALOGUE and features_only
+        refuse(model, value is not None and name not in model.modalities and not features, name)
+
+
+def refuse(model: TrainedModel, is_foreign: bool, modality: str) -> None:
+    """UserError where observations of this modality are foreign to the model."""
+    if is_foreign:
+        raise UserError(f"{model.name} knows {', '.join(model.modalities)}, not {modality}: leave it away")
+
+
+def options_of(model: TrainedModel, options: Mapping[str, Any]) -> Options:
+    """The options of a call, checked."""
     try:
         chosen = Options(**options)
     except TypeError:
         raise UserError(f"{', '.join(options)}: the options are {', '.join(f.name for f in fields(Options))}") from None
     if not model.uses_features and chosen.system is None and chosen.zero_point is None:
-        chosen = replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
-    return prepare(light_curve, spectrum, rows, normaliser, model.pad_constants, chosen, model.views)
+        return replace(chosen, zero_point=1.0)  # windows are centred on their mean: no zero point is needed
+    return chosen
+
+
+def galaxy_options(options: Mapping[str, Any]) -> bool:
+    """Whether wavelengths are those in air, the only option of galaxies."""
+    foreign = [name for name in options if name != "air"]
+    if foreign:
+        raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
+    return bool(options.get("air", False))
 
 
 def embed_galaxies(model: TrainedModel, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
     """Embeddings of images and spectra of galaxies."""
-    foreign = [name for name in options if name != "air"]
-    if foreign:
-        raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
-    given = {of_argument("images"): images, of_argument("spectrum"): spectra}
-    for name, value in given.items():
-        if value is not None and name not in model.modalities:
-            raise UserError(f"{model.name} knows {', '.join(model.modalities)}, not {name}: leave it away")
-    return embedded(model, prepare_galaxies(images, spectra, model.views, bool(options.get("air", False))))
+    air = galaxy_options(options)
+    for argument, value in (("images", images), ("spectrum", spectra)):
+        name = of_argument(argument)
+        refuse(model, value is not None and name not in model.modalities, name)
+    return embedded(model, prepare_galaxies(images, spectra, model.views, air))
 
 
-def embedded(model: TrainedModel, prepared: Any) -> Embedded:
-    """The embeddings of a prepared batch. UserError where the only object lacks what was handed in of it."""
+def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedded:
+    """The embeddings of a prepared batch. strict: UserError where the only object lacks what was given of it."""
     present = {m: prepared.batch["present"][m].numpy() for m in model.modalities}
     size = len(next(iter(present.values())))
-    if size == 1:
+    if size == 1 and strict:
         for m in model.modalities:
             handed = prepared.given.get(m, prepared.given.get(model.views[m].modality))
             if handed is not None and handed[0] and not present[m][0]:

@@ -149,3 +149,8 @@ def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
         raise UserError(f"ids= names {len(names)} objects, and {len(found.mean)} were handed in")
     decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
     return replace(found, ids=names, decisions=decisions)
+
+
+def shown_name(model: str) -> str:
+    """A hub id or relative path as it is; of an absolute path the last part only, the rest is about this machine."""
+    return Path(model).name if Path(model).is_absolute() else model

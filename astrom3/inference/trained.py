@@ -263,6 +263,13 @@ class TrainedModel:
         confidence.json, which training writes; without it probabilities are those of the network, and `calibrated` is
         false.
         """
+        from astrom3.inference import raw
+
+        self.check_classes(coverage)
+        return self.classified(named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids), coverage)
+
+    def check_classes(self, coverage: float | None = None) -> None:
+        """UserError where the model cannot give class probabilities, or no prediction sets of this coverage."""
         if not self.has_head:
             raise UserError(
                 f"{self.name} has no class head: load a fine-tuned model (mode photo, spectra, meta or all), or "
@@ -272,9 +279,9 @@ class TrainedModel:
             check_coverage(coverage)
             if self.confidence is None:
                 raise UserError(no_confidence(self.name))
-        from astrom3.inference import raw
 
-        found = named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids)
+    def classified(self, found: Embedded, coverage: float | None = None) -> Classified:
+        """What `classify` gives, of objects that `embed` has encoded."""
         assert found.probabilities is not None
         confidence = self.confidence
         if confidence is None:
@@ -323,6 +330,11 @@ class TrainedModel:
             return {modality: embedding}, self.network(batch)
         logits = self.network.head(features) if isinstance(self.network, Classifier) else None
         return {modality: embedding}, logits
+
+    @property
+    def statistics(self) -> Normaliser | None:
+        """Of the catalogue columns: the model's own, or those that its hub id is known to need."""
+        return self.normaliser or hub_statistics(self.name)
 
     @property
     def uses_features(self) -> bool:

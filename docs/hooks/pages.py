@@ -21,6 +21,7 @@ VERBS = [
     "analyse",
     "search",
     "explore",
+    "serve",
     "export",
     "tune",
     "report",

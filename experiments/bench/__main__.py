@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
-from experiments.bench import astromer, measure, runs, scale
+from experiments.bench import astromer, maps, measure, runs, scale, serving
 from experiments.bench.machine import describe
 from experiments.bench.rows import data_rows, galaxy_rows, network_rows
 from experiments.bench.table import markdown
@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> None:
     full = size == "full"
     rows = [*(data_rows(full) if device == "cpu" else []), *network_rows(full, device), *galaxy_rows(full, device)]
     rows += astromer.rows(full, device)
-    growing = scale.rows(full, only) if device == "cpu" else ()
+    whole = (scale, serving, maps) if device == "cpu" else ()
+    growing = chain.from_iterable(module.rows(full, only) for module in whole)
     measured = (measure.row(r, rates) for r in rows if only in r.name)
     for found in chain(measured, runs.rows(size, device, only), growing):
         put(results["rows"], found)

@@ -1,0 +1,50 @@
+"""Places on the map of any number of objects: fitted on a sample, all projected, a part of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from astrom3.errors import UserError
+from astrom3.explore.positions import MIN_FITTED
+
+SAMPLE = 50_000  # objects that a large map is fitted on, at most
+Project = Callable[[np.ndarray], np.ndarray]  # vectors (m, D) -> float32 (m, 2)
+
+
+def fitted(vectors: np.ndarray, kind: str) -> tuple[Project, str]:
+    """The projection of `kind`, umap or pca, fitted on mean embeddings (n, D), and a sentence that says what it is."""
+    if len(vectors) < MIN_FITTED:
+        raise UserError(f"a map of {len(vectors)} objects cannot be fitted: show at least {MIN_FITTED} (splits)")
+    return pca(vectors) if kind == "pca" else umap(vectors)
+
+
+def pca(vectors: np.ndarray) -> tuple[Project, str]:
+    centre = vectors.mean(0, dtype=np.float64)
+    offset = vectors - centre
+    variances, axes = np.linalg.eigh(offset.T @ offset)  # ascending
+    axes = axes[:, [-1, -2]]
+    axes = axes * np.where(axes.sum(0) < 0, -1, 1)  # the sign of an axis is arbitrary
+    share = variances[-2:].sum() / max(variances.sum(), 1e-300)
+
+    def project(some: np.ndarray) -> np.ndarray:
+        return ((some - centre) @ axes).astype(np.float32)
+
+    return project, f"first two principal components of the mean embedding ({share:.0%} of its variance)"
+
+
+def umap(vectors: np.ndarray) -> tuple[Project, str]:
+    from astrom3.analyse.sections import UMAP
+    from astrom3.extras import need
+
+    settings: dict[str, Any] = dict(UMAP)
+    settings["n_neighbors"] = min(settings["n_neighbors"], len(vectors) - 1)
+    reducer = need("umap", "explore", "map=umap (map=pca does without)").UMAP(**settings, n_jobs=1)
+    reducer.fit(vectors)
+
+    def project(some: np.ndarray) -> np.ndarray:
+        return np.asarray(reducer.transform(some), dtype=np.float32)
+
+    return project, f"UMAP of the mean embedding ({', '.join(f'{k} {v}' for k, v in UMAP.items())})"

@@ -1,0 +1,162 @@
+"""A large map over HTTP: the page, its tiles and objects on demand. Only this machine can ask, unless host= differs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from astrom3.cli import wall
+from astrom3.errors import UserError
+from astrom3.explore import raster
+from astrom3.explore.large import OVERVIEW
+from astrom3.explore.one import Objects
+from astrom3.explore.stored_map import Shown, StoredMap
+from astrom3.explore.writing import as_json, page_around
+
+log = logging.getLogger(__name__)
+SCRIPTS = ("packing.js", "plot.js", "palette.js", "map.js", "details.js", "large.js")
+ALLOWED = "; img-src 'self' blob:; connect-src 'self'"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+KEPT_TILES = 2000
+FOUND = 20  # objects that a search shows
+LISTED = 200  # outliers
+LONGEST = 200  # letters of a search
+Answer = Callable[[Request], Response]
+
+
+def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
+    """host: that the server is bound to; of this machine's own, pages of other names are refused (DNS rebinding)."""
+    about = stored.about | {
+        "counts": {str(k): n for k, n in stored.counts().items()},
+        "kinds": [name for name, _, _ in objects.kinds()],
+        "deepest": raster.DEEPEST,
+        "tile": raster.SIDE,
+    }
+    head, tail = page_around(stored.about["title"], SCRIPTS, ALLOWED)
+    head = head.replace("</head>", f'<link rel="preload" as="image" href="{OVERVIEW}">\n</head>')
+    page = f'{head}<script type="application/json" id="map-about">{as_json(about)}</script>\n{tail}'
+    first = (stored.folder / OVERVIEW).read_bytes()
+    drawn = lru_cache(KEPT_TILES)(lambda *what: raster.tile(stored, *what))
+
+    def index(_: Request) -> Response:
+        return HTMLResponse(page)
+
+    def picture(_: Request) -> Response:
+        return Response(first, media_type="image/png")
+
+    def tile(http: Request) -> Response:
+        zoom, column, row = (int(http.path_params[name]) for name in ("zoom", "column", "row"))
+        by = http.query_params.get("by", "label")
+        if zoom > raster.DEEPEST or column >= 2**zoom or row >= 2**zoom or by not in stored.columns:
+            raise HTTPException(404, "there is no such tile")
+        if by not in ("label", "predicted"):
+            raise HTTPException(400, "tiles are coloured by label or predicted")
+        return Response(drawn(zoom, column, row, by, filters_of(http)), media_type="image/png")
+
+    def hit(http: Request) -> Response:
+        x, y, reach = (decimal(http, name) for name in ("x", "y", "reach"))
+        row = stored.hit(x, y, reach, filters_of(http))
+        return JSONResponse({"row": row, "id": stored.names([row])[0] if row >= 0 else None})
+
+    def search(http: Request) -> Response:
+        rows = stored.search(http.query_params.get("text", "")[:LONGEST], FOUND)
+        return JSONResponse({"rows": rows, "ids": stored.names(rows)})
+
+    def find(http: Request) -> Response:
+        return JSONResponse({"row": stored.row_of(http.query_params.get("id", "")[:LONGEST])})
+
+    def count(http: Request) -> Response:
+        mask = stored.mask(filters_of(http))
+        return JSONResponse({"shown": len(stored) if mask is None else int(mask.sum())})
+
+    def outliers(http: Request) -> Response:
+        name = http.query_params.get("of", "mean")
+        if f"own-{name}" not in stored.columns:
+            raise HTTPException(404, "there is no such embedding")
+        rows, known = stored.outliers(name, http.query_params.get("score", "own"), filters_of(http), LISTED)
+        columns = stored.columns
+        listed: dict[str, Any] = {"rows": rows, "ids": stored.names(rows), "known": known}
+        for key, column in (("label", "label"), ("nearest", f"nearest-{name}"), ("predicted", "predicted")):
+            listed[key] = columns[column][rows].tolist() if column in columns else [-1] * len(rows)
+        for key in ("own", "other"):
+            listed[key] = [None if value != value else value for value in columns[f"{key}-{name}"][rows].tolist()]
+        return JSONResponse(listed)
+
+    def one(http: Request) -> Response:
+        row = int(http.path_params["row"])
+        if row >= len(stored):
+            raise HTTPException(404, "there is no such object")
+        found = objects.page(row)
+        place = stored.columns["xy"][found["rows"]].astype(float).tolist()
+        return Response(as_json(found | {"xy": place}), media_type="application/json")
+
+    routes = [
+        Route("/", in_thread(index)),
+        Route(f"/{OVERVIEW}", in_thread(picture)),
+        Route("/favicon.ico", in_thread(lambda _: Response(status_code=204))),
+        Route("/tiles/{zoom:int}/{column:int}/{row:int}.png", in_thread(tile)),
+        Route("/hit", in_thread(hit)),
+        Route("/search", in_thread(search)),
+        Route("/find", in_thread(find)),
+        Route("/count", in_thread(count)),
+        Route("/outliers", in_thread(outliers)),
+        Route("/object/{row:int}", in_thread(one)),
+    ]
+    hosts = [*LOCAL, host] if host in LOCAL else ["*"]
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: refused})
+
+
+def in_thread(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    """The answer from a thread of its own; what goes wrong becomes one sentence."""
+
+    async def handler(http: Request) -> Response:
+        try:
+            return await run_in_threadpool(answer, http)
+        except HTTPException:
+            raise
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, 422)
+        except Exception as error:
+            wall.show(error)
+            sentence, _ = wall.answer(error)
+            log.error("%s", sentence)
+            return JSONResponse({"error": sentence}, 500)
+
+    return handler
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": str(error.detail)}, error.status_code)
+
+
+def filters_of(http: Request) -> Shown:
+    """From hide=, splits= (numbers with commas between them) and wrong=1."""
+    query = http.query_params
+    return Shown(whole(query.get("hide", "")), whole(query.get("splits", "")), query.get("wrong") == "1")
+
+
+def whole(text: str) -> frozenset[int]:
+    try:
+        return frozenset(int(number) for number in text.split(",") if number)
+    except ValueError:
+        raise HTTPException(400, "filters are whole numbers with commas between them") from None
+
+
+def decimal(http: Request, name: str) -> float:
+    try:
+        return float(http.query_params[name])
+    except (KeyError, ValueError):
+        raise HTTPException(400, f"{name} is no number") from None

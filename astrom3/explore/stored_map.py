@@ -1,0 +1,151 @@
+"""A large map as it was written: what lies in a part of it, under the pointer, far from its class, or near another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from astrom3.errors import UserError, shown
+from astrom3.explore.large import ABOUT, CELLS, FORMAT, IDS
+from astrom3.files import read_json
+
+ROWS = 65_536  # vectors that are compared at a time
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What passes the filters. hidden: classes by number, -1 those without a label; splits: numbers of those that are
+    left away; wrong: wrong predictions only."""
+
+    hidden: frozenset[int] = frozenset()
+    splits: frozenset[int] = frozenset()
+    wrong: bool = False
+
+
+@dataclass
+class StoredMap:
+    """The folder that `write_map` wrote. Columns are read from the disk where they are needed."""
+
+    folder: Path
+    about: dict[str, Any] = field(init=False)
+    columns: dict[str, np.ndarray] = field(init=False)
+    ids: pa.Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.about = read_json(self.folder / ABOUT)
+        if self.about.get("format") != FORMAT:
+            raise UserError(f"{shown(self.folder)} is a map of another version of astrom3: make it again elsewhere")
+        self.columns = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
+        table = pa.ipc.open_file(pa.memory_map(str(self.folder / IDS))).read_all()
+        self.ids = table["id"].combine_chunks()
+        self._remembered = lru_cache(8)(self._mask)
+
+    def __len__(self) -> int:
+        return int(self.about["n"])
+
+    def mask(self, filters: Shown) -> np.ndarray | None:
+        """(n,) bool: who passes the filters, None: everybody."""
+        return self._remembered(filters)
+
+    def _mask(self, filters: Shown) -> np.ndarray | None:
+        if filters == Shown():
+            return None
+        label = self.columns["label"]
+        passes = ~np.isin(label, list(filters.hidden))
+        if filters.splits:
+            passes &= ~np.isin(self.columns["split"], list(filters.splits))
+        if filters.wrong and "predicted" in self.columns:
+            predicted = self.columns["predicted"]
+            passes &= (label >= 0) & (predicted >= 0) & (predicted != label)
+        return passes
+
+    def window(self, left: float, lower: float, right: float, upper: float) -> np.ndarray:
+        """Rows of the objects in the cells that a rectangle of the map touches."""
+        x0, y0, side = self.about["bounds"]
+        first = np.floor((np.array([left, lower]) - [x0, y0]) / side * CELLS)
+        last = np.floor((np.array([right, upper]) - [x0, y0]) / side * CELLS)
+        if (last < 0).any() or (first >= CELLS).any():
+            return np.empty(0, np.int64)
+        column, row = np.maximum(first, 0).astype(int)
+        end_column, end_row = np.minimum(last, CELLS - 1).astype(int)
+        start = self.columns["start"]
+        if column == 0 and end_column == CELLS - 1:
+            return np.arange(start[row * CELLS], start[(end_row + 1) * CELLS])
+        begins = start[np.arange(row, end_row + 1) * CELLS + column]
+        ends = start[np.arange(row, end_row + 1) * CELLS + end_column + 1]
+        pieces = [np.arange(a, b) for a, b in zip(begins, ends, strict=True) if b > a]
+        return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+
+    def hit(self, x: float, y: float, reach: float, filters: Shown) -> int:
+        """Row of the object nearest to a place, within `reach`; -1 where there is none."""
+        rows = self.passing(self.window(x - reach, y - reach, x + reach, y + reach), filters)
+        if not len(rows):
+            return -1
+        far = ((self.columns["xy"][rows] - np.array([x, y])) ** 2).sum(1)
+        best = int(far.argmin())
+        return int(rows[best]) if far[best] <= reach**2 else -1
+
+    def passing(self, rows: np.ndarray, filters: Shown) -> np.ndarray:
+        mask = self.mask(filters)
+        return rows if mask is None else rows[mask[rows]]
+
+    def counts(self) -> dict[int, int]:
+        """Number of objects of each class, -1 without a label."""
+        labels, numbers = np.unique(self.columns["label"], return_counts=True)
+        return dict(zip(labels.tolist(), numbers.tolist(), strict=True))
+
+    def row_of(self, name: str) -> int:
+        """Row of an id, -1 where there is none."""
+        return int(pc.index(self.ids, pa.scalar(name, pa.large_string())).as_py())
+
+    def search(self, text: str, most: int) -> list[int]:
+        """Rows of ids that hold a text, in upper or lower case; those that begin with it first."""
+        begins = pc.starts_with(self.ids, text, ignore_case=True).to_numpy(zero_copy_only=False)
+        found = np.flatnonzero(begins)[:most].tolist()
+        if len(found) < most:
+            holds = pc.match_substring(self.ids, text, ignore_case=True).to_numpy(zero_copy_only=False)
+            found += np.flatnonzero(holds & ~begins)[: most - len(found)].tolist()
+        return found
+
+    def outliers(self, name: str, score: str, filters: Shown, most: int) -> tuple[list[int], int]:
+        """Rows farthest from their class first ("suspicion": less the distance to the nearest other one), and how many
+        have that score."""
+        values = np.array(self.columns[f"own-{name}"])
+        if score == "suspicion":
+            values -= self.columns[f"other-{name}"]
+        mask = self.mask(filters)
+        if mask is not None:
+            values[~mask] = np.nan
+        known = np.flatnonzero(np.isfinite(values))
+        count = min(most, len(known))
+        if not count:
+            return [], 0
+        best = known[np.argpartition(-values[known], count - 1)[:count]]
+        return best[np.argsort(-values[best], kind="stable")].tolist(), len(known)
+
+    def near(self, query: int, asked: str, told: str, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """The `top` objects whose `told` embeddings have the largest cosine with the `asked` embedding of another one:
+        rows, the most similar first, and cosines. None where it lacks that embedding."""
+        if not self.columns[f"present-{asked}"][query]:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        direction = np.array(self.columns[f"vectors-{asked}"][query])
+        vectors = self.columns[f"vectors-{told}"]
+        cosine = np.empty(len(self), np.float32)
+        for start in range(0, len(self), ROWS):
+            cosine[start : start + ROWS] = vectors[start : start + ROWS] @ direction
+        cosine[~self.columns[f"present-{told}"]] = -np.inf
+        cosine[query] = -np.inf
+        best = np.argpartition(-cosine, min(top, len(self) - 1))[:top]
+        best = best[np.argsort(-cosine[best], kind="stable")]
+        best = best[np.isfinite(cosine[best])]
+        return best, cosine[best]
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        return self.ids.take(pa.array(rows, pa.int64())).to_pylist()

@@ -1,0 +1,1 @@
+"""An HTTP endpoint for a trained model: what `python -m astrom3.serve` runs."""
