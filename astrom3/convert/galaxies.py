@@ -119,6 +119,7 @@ class GalaxyRecipe:
             flux[row] = cut_to_size(found[row][None])[0]
         checked = prepare_images(flux, there)
         decisions += list_decisions("images", objects.ids, checked.verdict, checked.repairs, CutoutView.words)
+        values: list[Any]
         if self.copy:
             values = [image.T.ravel() if good else None for image, good in zip(flux, checked.present, strict=True)]
         else:
