@@ -185,6 +185,29 @@ def test_what_does_not_fit_is_one_sentence(files, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_votes_of_volunteers_are_answers_to_questions(tmp_path):
+    from experiments.astroclip.questions import of_votes
+
+    rows, _ = survey(tmp_path / "mine", 6, seed=7)
+    votes = [40, 35, 34, 20, 2, 40]
+    for i, row in enumerate(rows):
+        row |= {"smooth-or-featured_total-votes": votes[i], "smooth-or-featured_smooth_debiased": 0.1 * i}
+        row |= {"smooth-or-featured_featured_debiased": 1 - 0.1 * i, "bar_total-votes": 40 * (i % 2)}
+        row |= {"bar_yes_debiased": 0.25, "bar_no_debiased": "" if i == 5 else 0.75}
+    save(tmp_path / "mine" / "galaxies.csv", rows)
+    run(tmp_path / "mine", tmp_path / "out", "targets=all")
+    table = open_source(tmp_path / "out").tables["train"]
+    order = [table.catalogue().ids.tolist().index(f"G{i}") for i in range(6)]
+    voted = [name for name in table.target_names if name.endswith("_debiased")]
+    first, bar = of_votes(table, voted, np.array(order), fewest=34)
+    assert first.name == "smooth-or-featured" and first.answers == ("smooth", "featured")
+    assert first.asked.tolist() == [True, True, False, False, False, True]
+    np.testing.assert_allclose(first.fractions[5], [0.5, 0.5])
+    assert bar.asked.tolist() == [False, True, False, True, False, False]
+    training, _ = of_votes(table, voted, np.array(order), fewest=0)
+    assert training.asked.tolist() == [True, True, True, True, False, True]
+
+
 def test_a_file_that_vanished_after_the_conversion_is_listed(tmp_path):
     survey(tmp_path / "mine", 12, seed=6)
     run(tmp_path / "mine", tmp_path / "out")
