@@ -8,7 +8,7 @@ from typing import Any
 MODELS = ("photo", "spectra", "meta", "all", "clip")
 PRECISIONS = ("f32", "bf16")
 # Images per CPU second of one core by AstroCLIP's own code, on a shared AMD EPYC. Five times as many is the aim; our
-# plain variant, which the ratios are of, is itself four times as fast.
+# plain variant, which the ratios are of, is itself three to four times as fast.
 ORIGINAL = {"cutout": 707.0, "crops": 95.0}
 
 
