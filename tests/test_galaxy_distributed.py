@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from processes import CONTEXT, finish
@@ -195,3 +196,22 @@ def test_a_spread_network_distils_as_a_replicated_one_and_goes_on(tmp_path, gala
     again, _ = trained(tmp_path / "fsdp", galaxy_cache, "distil", "fsdp", 2)
     assert again == spread
     torch.testing.assert_close(native.load(folder / "model").state_dict(), model, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["masked", "distil", "clip"])
+def test_two_processes_in_bfloat16_go_on_exactly_and_log_to_wandb_offline(mode, tmp_path, galaxy_cache):
+    """A run of two epochs is taken back to its first and ends with the same numbers and the same bits."""
+    pytest.importorskip("wandb")
+    extra = ("trainer.precision=bf16-mixed", "logger=wandb_offline", "epochs=2")
+    whole, folder = trained(tmp_path, galaxy_cache, mode, "ddp", 2, *extra)
+    assert list((folder / "wandb").glob("offline-run-*"))
+    ended = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    shutil.copy(folder / "checkpoints" / "previous.ckpt", folder / "checkpoints" / "last.ckpt")
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+    (folder / "metrics.json").unlink()
+    again, _ = trained(tmp_path, galaxy_cache, mode, "ddp", 2, *extra)
+    assert again == whole and all(np.isfinite(float(row["val/loss"])) for row in again)
+    resumed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.testing.assert_close(resumed["state_dict"], ended["state_dict"], rtol=0, atol=0)
+    torch.testing.assert_close(resumed["optimizer_states"], ended["optimizer_states"], rtol=0, atol=0)

@@ -2,6 +2,10 @@
 
 import csv
 import logging
+import os
+import shutil
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,6 +111,30 @@ def test_full_disk_is_answered(tmp_path, monkeypatch):
     assert not frozen.has_room(outputs, 1, tmp_path, "auto", "images")
     with pytest.raises(UserError, match="GB free: make room"):
         frozen.has_room(outputs, 1, tmp_path, True, "images")
+
+
+def test_a_full_disk_takes_from_what_was_not_used_for_a_day(tmp_path, monkeypatch, caplog):
+    from astrom3.training import frozen
+
+    now = time.time()
+    for name, days in {"old": 9.0, "older": 30.0, "busy": 0.2}.items():
+        folder = tmp_path / kept.FOLDER / name
+        outputs = kept.KeptOutputs(folder, 64, torch.zeros(100))
+        outputs.write(0, torch.zeros(64, 100))
+        outputs.describe({"slot": name})
+        for path in (folder / kept.ABOUT, folder):
+            os.utime(path, (now - days * 86400, now - days * 86400))
+    size = kept.total_size(tmp_path / kept.FOLDER / "old")
+    free = [50_000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda root: SimpleNamespace(free=free[0]))
+    mine = kept.KeptOutputs(tmp_path / kept.FOLDER / "mine", 64, torch.zeros(100))
+    with caplog.at_level(logging.INFO):
+        assert not frozen.has_room(mine, 1, tmp_path, "auto", "images")  # the disk says that nothing was freed
+    there = {path.name for path in (tmp_path / kept.FOLDER).iterdir()}
+    assert 2 * mine.bytes_per_object * 64 - free[0] < size and there == {"old", "busy"}  # one is enough, the oldest
+    assert "not used for a day" in caplog.messages[0]
+    kept.KeptOutputs(tmp_path / kept.FOLDER / "old", 64, torch.zeros(100)).touch()
+    assert list(kept.remove_unused(tmp_path / kept.FOLDER, 10**9, mine.folder)) == []
 
 
 def test_photometry_learns_beside_frozen_encoders(three):

@@ -21,8 +21,8 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.convert.inputs import inputs_of
 
     options: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    for key in ("table", "raw", "root", "out"):
-        options[key] = options[key] and str(Path(options[key]).expanduser())
+    for place, key in [(options, key) for key in ("table", "raw", "root", "out")] + [(options["match"], "table")]:
+        place[key] = place[key] and str(Path(place[key]).expanduser())
     out = Path(options["out"])
     with inputs_of(options, out) as inputs:
         for sentence in inputs.sentences:
@@ -73,8 +73,9 @@ def report(root: Path, summary: dict[str, Any]) -> None:
     covered = summary.get("spectrum_coverage")
     if covered is not None:
         log.info(
-            "spectra cover %.0f %% of 3850-8998 Angstrom in the median, %.0f %% at least; %d cover less than 90 %%",
+            "spectra cover %.0f %% of %s Angstrom in the median, %.0f %% at least; %d cover less than 90 %%",
             100 * covered["median"],
+            covered.get("grid", "3850-8998"),
             100 * covered["lowest"],
             covered["below_0.9"],
         )

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,6 @@ import pyarrow as pa
 from astrom3.data.checked import CurveSet, coverage_of, grid_coverage, partly_covered, ragged
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
 from astrom3.data.readers.objects import Objects
-from astrom3.data.readers.raw import RawDataset, RawSplit, available_splits
 from astrom3.data.rows import objects_table
 from astrom3.data.splits import FRACTIONS
 from astrom3.data.writer import DatasetWriter, PublishedSplit
@@ -31,7 +30,7 @@ from astrom3.locks import sole_maker
 from astrom3.modalities.catalogue_quality import check_catalogue, possible
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, check_spectra
-from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS, SPLITS
+from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS
 from astrom3.progress import progress
 from astrom3.workers import pool as worker_pool
 from astrom3.workers import terminable
@@ -44,9 +43,34 @@ PROBES = 5  # files that must all lack a column before the configuration is blam
 FEATURES = ("missing", "all", "none")
 
 
+class Chunk(NamedTuple):
+    """What a worker made of some objects."""
+
+    table: pa.Table
+    decisions: list[Decision]
+    n_computed: int  # objects whose features were computed
+    coverage: list[float]  # of each spectrum, the observed part of the grid of its view
+
+
+class Method(Protocol):
+    """How objects of one kind (stars, galaxies) are read, checked and written. Sent to the workers once."""
+
+    def writer(self, root: Path | str, objects: Objects, **about: Any) -> DatasetWriter:
+        """The writer of the data set."""
+
+    def probe(self, objects: Objects) -> None:
+        """UserError where the first files say that the configuration is wrong."""
+
+    def chunk(self, objects: Objects) -> Chunk:
+        """Read and check some objects."""
+
+    def summary(self, coverage: Sequence[float]) -> dict[str, Any]:
+        """Further entries of summary.json."""
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How to read one light curve and one spectrum, and which features to compute. Sent to the workers once.
+    """How to read one light curve and one spectrum of a star, and which features to compute.
 
     bands: light curves keep the bands of their points.
     """
@@ -61,19 +85,31 @@ class Recipe:
         if self.features not in FEATURES:
             raise UserError(f"features={self.features} is none of {', '.join(FEATURES)}.")
 
+    def writer(self, root: Path | str, objects: Objects, **about: Any) -> DatasetWriter:
+        return DatasetWriter(
+            root,
+            classes=objects.classes,
+            targets=objects.targets,
+            further_columns=objects.further_columns,
+            bands=self.bands,
+            wavelengths=self.wavelengths,
+            **about,
+        )
 
-class Chunk(NamedTuple):
-    """What a worker made of some objects."""
+    def probe(self, objects: Objects) -> None:
+        probe(self.read_light_curve, objects.light_curves)
+        probe(self.read_spectrum, objects.spectra)
 
-    table: pa.Table
-    decisions: list[Decision]
-    n_computed: int  # objects whose features were computed
-    coverage: list[float]  # of each spectrum, the observed part of the grid of the view `spectra`
+    def chunk(self, objects: Objects) -> Chunk:
+        return convert_chunk(self, objects)
+
+    def summary(self, coverage: Sequence[float]) -> dict[str, Any]:
+        return {"spectrum_coverage": coverage_of(coverage)} if coverage else {}
 
 
 def convert_objects(
     objects: Objects,
-    recipe: Recipe,
+    recipe: Method,
     root: Path | str,
     *,
     name: str,
@@ -85,20 +121,9 @@ def convert_objects(
     overwrite: bool = False,
 ) -> Path:
     """Convert all objects into a data set at `root`; nothing is left there if it fails or is interrupted."""
-    writer = DatasetWriter(
-        root,
-        classes=objects.classes,
-        name=name,
-        provenance=provenance,
-        overwrite=overwrite,
-        targets=objects.targets,
-        further_columns=objects.further_columns,
-        bands=recipe.bands,
-        wavelengths=recipe.wavelengths,
-    )
+    writer = recipe.writer(root, objects, name=name, provenance=provenance, overwrite=overwrite)
     with terminable(), writer, sole_maker(writer.root, "conversion"):
-        probe(recipe.read_light_curve, objects.light_curves)
-        probe(recipe.read_spectrum, objects.spectra)
+        recipe.probe(objects)
         for decision in objects.decisions:
             writer.reject(*decision)
         computed = 0
@@ -110,8 +135,7 @@ def convert_objects(
             computed += chunk.n_computed
             coverage += chunk.coverage
         summary: dict[str, Any] = {"input_objects": len(objects) + objects.n_left_out, "features_computed": computed}
-        if coverage:
-            summary["spectrum_coverage"] = coverage_of(coverage)
+        summary |= recipe.summary(coverage)
         return writer.finish(seeds, fractions=fractions, published=published, summary=summary)
 
 
@@ -130,15 +154,13 @@ def probe(read: Callable[[Any], Any], references: Sequence[Any]) -> None:
         raise UserError(f"{errors[0]}.")
 
 
-def convert_chunks(objects: Objects, recipe: Recipe, workers: int | None = None) -> Iterator[Chunk]:
+def convert_chunks(objects: Objects, recipe: Method, workers: int | None = None) -> Iterator[Chunk]:
     """Chunks in the order of the objects, made by `workers` processes (default: one for each core), or in this one."""
     starts = range(0, len(objects), CHUNK)
     workers = min(workers or available_cores(), len(starts))
     parts = (objects.slice(start, start + CHUNK) for start in starts)
     with progress("converting", len(objects)) as advance:
-        for chunk in (
-            _in_processes(parts, recipe, workers) if workers > 1 else (convert_chunk(recipe, p) for p in parts)
-        ):
+        for chunk in _in_processes(parts, recipe, workers) if workers > 1 else (recipe.chunk(part) for part in parts):
             yield chunk
             advance(min(CHUNK, len(objects)))
 
@@ -148,7 +170,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_processes(parts: Iterator[Objects], recipe: Recipe, workers: int) -> Iterator[Chunk]:
+def _in_processes(parts: Iterator[Objects], recipe: Method, workers: int) -> Iterator[Chunk]:
     pool = worker_pool(workers, _start_worker, (recipe,))
     waiting: deque[Future[Chunk]] = deque()
     try:
@@ -164,10 +186,10 @@ def _in_processes(parts: Iterator[Objects], recipe: Recipe, workers: int) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_recipe: Recipe | None = None  # of this worker process
+_recipe: Method | None = None  # of this worker process
 
 
-def _start_worker(recipe: Recipe) -> None:
+def _start_worker(recipe: Method) -> None:
     global _recipe
     _recipe = recipe
     from threadpoolctl import threadpool_limits
@@ -177,7 +199,7 @@ def _start_worker(recipe: Recipe) -> None:
 
 def _work(part: Objects) -> Chunk:
     assert _recipe is not None
-    return convert_chunk(_recipe, part)
+    return _recipe.chunk(part)
 
 
 def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
@@ -232,25 +254,31 @@ def _read_all(
     modality: str, read: Callable[[Any], Any], ids: Sequence[str], references: Sequence[Any], decisions: list[Decision]
 ) -> list[Any]:
     """LightCurve or Spectrum of every object, empty where there is no file or it cannot be read."""
-    columns: list[Any] = []
     empty = LightCurve(np.empty(0), np.empty(0), np.empty(0))
+    columns = []
+    for object_id, found in zip(ids, readings(modality, read, ids, references, decisions), strict=True):
+        if found is not None:
+            decisions += [Decision(object_id, modality, "repaired", note) for note in found.notes]
+            if not len(found[0]):
+                decisions.append(Decision(object_id, modality, "rejected", "no observations are left"))
+        columns.append(empty if found is None else found)
+    return columns
+
+
+def readings(
+    modality: str, read: Callable[[Any], Any], ids: Sequence[str], references: Sequence[Any], decisions: list[Decision]
+) -> list[Any]:
+    """What `read` makes of the file of every object, None where there is none or it cannot be read."""
+    found: list[Any] = []
     for object_id, reference in zip(ids, references, strict=True):
-        if reference is None:
-            columns.append(empty)
-            continue
         try:
-            found = read(reference)
+            found.append(None if reference is None else read(reference))
         except ReadError as error:
             # The reason comes first, the path after a colon: the summary counts by what stands before it.
             path, _, reason = str(error).partition(": ")
             decisions.append(Decision(object_id, modality, "rejected", f"{reason or 'unreadable'}: {path}"))
-            columns.append(empty)
-            continue
-        decisions += [Decision(object_id, modality, "repaired", note) for note in found.notes]
-        if not len(found[0]):
-            decisions.append(Decision(object_id, modality, "rejected", "no observations are left"))
-        columns.append(found)
-    return columns
+            found.append(None)
+    return found
 
 
 def _relevant(
@@ -262,64 +290,3 @@ def _relevant(
         needed = "light_curve" if decision.modality == LIGHT else "meta_cols"
         if row_of[decision.object_id].get(needed):
             yield decision
-
-
-# --- the raw data set -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RawReader:
-    """Light curves by name, spectra by (file name, class), of the raw AstroM3Dataset."""
-
-    dataset: RawDataset
-
-    def light_curve(self, name: str) -> LightCurve:
-        return self.dataset.light_curve(name)
-
-    def spectrum(self, reference: tuple[str, str | None]) -> Spectrum:
-        return self.dataset.spectrum(*reference)
-
-
-def read_raw(
-    path: Path | str, features: str = "missing"
-) -> tuple[Objects, Recipe, dict[tuple[str, int], PublishedSplit]]:
-    """All objects of a raw AstroM3Dataset folder, how to read them, and its published splits as they are.
-
-    An object in several CSVs is taken from the first; Gaia ids that name two objects get the spectrum's name added.
-    """
-    available = available_splits(path)
-    if not available:
-        raise UserError(f"{path} has no splits/<sub>/<seed>/info.json: it is not the raw AstroM3Dataset.")
-    found: dict[tuple[str, str, str], tuple[str | None, np.ndarray]] = {}  # (id, name, spectrum) -> label, values
-    keys: dict[tuple[str, int], dict[str, list[tuple[str, str, str]]]] = {}
-    infos = {}
-    classes = set()
-    for sub, seed in available:
-        dataset = RawDataset(path, sub, seed)
-        infos[sub, seed], members = dataset.info, {}
-        classes |= set(dataset.classes)
-        for split in SPLITS:
-            rows: RawSplit = dataset.split(split)
-            members[split] = list(zip(rows.ids, rows.names, rows.spec_filenames, strict=True))
-            for key, label, values in zip(members[split], rows.labels, rows.values, strict=True):
-                found.setdefault(key, (label, values))
-        keys[sub, seed] = members
-    uses: dict[str, int] = {}
-    for object_id, _, _ in found:
-        uses[object_id] = uses.get(object_id, 0) + 1
-    unique = {key: key[0] if uses[key[0]] == 1 else f"{key[0]} {key[2]}" for key in found}
-    published = {
-        where: PublishedSplit({s: [unique[k] for k in m] for s, m in members.items()}, infos[where])
-        for where, members in keys.items()
-    }
-    labels = [label for label, _ in found.values()]
-    objects = Objects(
-        list(unique.values()),
-        labels,
-        np.array([values for _, values in found.values()]).reshape(-1, len(ALL_COLS)),
-        [name or None for _, name, _ in found],
-        [(spectrum, label) if spectrum else None for (_, _, spectrum), label in zip(found, labels, strict=True)],
-        tuple(sorted(classes)),
-    )
-    reader = RawReader(dataset)
-    return objects, Recipe(reader.light_curve, reader.spectrum, features), published

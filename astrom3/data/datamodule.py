@@ -137,8 +137,9 @@ class AstroM3DataModule(LightningDataModule):
     @property
     def streaming(self) -> bool:
         """Whether the files are read through every epoch: as asked, and always where they are too large to be copied
-        into a store (`Table.direct`)."""
-        return self.asked_streaming or any(table.direct for table in self.source.tables.values())
+        into a store (`Table.reads_in_place`)."""
+        tables = self.source.tables.values()
+        return self.asked_streaming or any(table.reads_in_place(self.views.values()) for table in tables)
 
     @property
     def classes(self) -> tuple[str, ...]:

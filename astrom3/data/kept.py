@@ -3,7 +3,7 @@
 A folder {cache}/frozen/{key} belongs to the weights of one encoder and the used objects of one split. It holds pieces
 of PIECE objects, number.npy, each written whole or not at all: a run that was killed goes on where it was, and several
 processes share the work. Pieces are memory-mapped, so what fits into memory stays there. The folder can be removed at
-any time.
+any time; where the disk is short of room, the folders that were not used for a day are, the oldest first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from astrom3.modalities.view import Reader
 PIECE = 64  # objects; 150 MB of SpecFormer's tokens at the published size
 FOLDER = "frozen"
 ABOUT = "about.json"
+UNUSED = 24 * 3600  # seconds after which another run may remove a folder
 # numpy has no bfloat16, so its bits are kept.
 BITS = {torch.bfloat16: torch.int16}
 KINDS = {str(kind): kind for kind in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
@@ -108,6 +112,11 @@ class KeptOutputs:
         size = {"objects": self.n, "shape": list(self.shape), "dtype": str(self.dtype)}
         write_atomically(self.folder / ABOUT, json.dumps(dict(about) | size, indent=1, default=str) + "\n")
 
+    def touch(self) -> None:
+        """Say that the folder is in use."""
+        with suppress(OSError):
+            os.utime(self.folder / ABOUT)
+
     def rows(self, at: np.ndarray) -> Tensor:
         """Outputs (B, ...) of the objects `at` (B,)."""
         out = self.empty(len(at))
@@ -136,3 +145,38 @@ def compute(kept: KeptOutputs, numbers: list[int], outputs: Callable[[np.ndarray
         members = kept.members(number)
         kept.write(number, outputs(members))
         yield len(members)
+
+
+def last_use(folder: Path) -> float:
+    """When a run last read or wrote a folder of outputs [s since 1970]: each writes the note in it anew."""
+    times = []
+    for path in (folder, folder / ABOUT):
+        try:
+            times.append(path.stat().st_mtime)
+        except OSError:
+            continue  # no note yet, or removed meanwhile
+    return max(times, default=0.0)
+
+
+def total_size(folder: Path) -> int:
+    """Bytes of all files below a folder; 0 where it is missing."""
+    sizes = []
+    for path in folder.rglob("*"):
+        try:
+            sizes.append(path.stat().st_size if path.is_file() else 0)
+        except OSError:
+            continue  # removed meanwhile
+    return sum(sizes)
+
+
+def remove_unused(root: Path, needed: int, spared: Path) -> Iterator[tuple[Path, int]]:
+    """Remove folders below `root` that no run has used for a day, the oldest first, until `needed` bytes are free;
+    yields each with its size. `spared` stays."""
+    folders = [path for path in root.iterdir() if path.is_dir() and path != spared] if root.is_dir() else []
+    for folder in sorted(folders, key=last_use):
+        if needed <= 0 or time.time() - last_use(folder) < UNUSED:
+            return
+        size = total_size(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        needed -= size
+        yield folder, size

@@ -208,6 +208,7 @@ DECODERS: dict[type, Callable[[str, pa.Array], Iterator[Any]]] = {
 
 def _galaxies(table: GalaxyRows, rows: np.ndarray) -> Iterator[Observed]:
     views = {"images": stored_view("cutout"), "spectra": stored_view("specformer")}
+    ids = table.catalogue().ids
     for group in table.groups:
         inside = rows[(rows >= group.first) & (rows < group.first + group.rows)]
         if not len(inside):
@@ -215,11 +216,13 @@ def _galaxies(table: GalaxyRows, rows: np.ndarray) -> Iterator[Observed]:
         iterators = [table.observations(group, modality, inside) for modality in table.modalities]
         for pieces in zip(*iterators, strict=True):
             found = {m: prepared(views[m], piece) for m, piece in zip(table.modalities, pieces, strict=True)}
+            unreadable = {d.object_id: (d.reason,) for piece in pieces for d in piece.unreadable}
             for place, row in enumerate(pieces[0].rows.tolist()):
                 spectrum = _row_of(found, "spectra", place)
                 columns = None if spectrum is None else (GRID, spectrum.astype(np.float64), np.ones(len(GRID)))
                 verdicts = {modality: int(data.verdict[place]) for modality, data in found.items()}
                 problems = tuple(f"{m}: {REJECTIONS[code]}" for m, code in verdicts.items() if code)
+                problems += tuple(unreadable.get(str(ids[row]), ()))
                 yield Observed(row, None, columns, None, problems, _row_of(found, "images", place))
 
 

@@ -21,18 +21,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astrom3.data.bands import BandCounts
+from astrom3.data.ownership import LAYOUT, name_written, output_folder
 from astrom3.data.rare import rare_classes
 from astrom3.data.rows import catalogue_values, objects_table
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
-from astrom3.files import OutputFolder, carry_over, read_json, remove_leftovers, temporary_folder
+from astrom3.files import carry_over, remove_leftovers, temporary_folder
 from astrom3.modalities import kinds
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import (
@@ -44,12 +45,7 @@ from astrom3.modalities.schema import (
     object_schema,
 )
 
-LAYOUT = "astrom3"
 VERSION = 2  # of dataset.json; 1 has no modalities, targets, further_columns and split_fractions
-KIND = "data set"
-WRITTEN = re.compile(
-    r"(dataset|summary)\.json|(rejected|swapped)\.csv|objects/objects-\d+\.parquet|splits/\w+_\d+\.(parquet|json)"
-)
 ROW_GROUP = 256  # objects; about 20 MB with spectra
 DECISIONS = ("repaired", "rejected")
 PRESENCE = {name: kinds.modality(name).column for name in MODALITIES}
@@ -73,6 +69,11 @@ class DatasetWriter:
     besides, by name; a later conversion may make targets of them. bands: points of light curves have a band;
     wavelengths: those of bands by name [Angstrom], where they are not the known ones.
     """
+
+    version = VERSION
+    row_group = ROW_GROUP
+    presence: ClassVar[Mapping[str, str]] = PRESENCE
+    counted: ClassVar[tuple[str, ...]] = ("light_curve", "spectrum", "photo_cols", "meta_cols")  # columns
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class DatasetWriter:
         self.further_columns = list(further_columns)
         self.bands = BandCounts(wavelengths or {}) if bands else None
         self.schema = object_schema(self.targets, bands)
-        self.rows_per_file = max(rows_per_file // ROW_GROUP, 1) * ROW_GROUP
+        self.rows_per_file = max(rows_per_file // self.row_group, 1) * self.row_group
         self._labels: list[str | None] = []
         self._ids: dict[str, None] = {}  # in order, and a set
         self._values: list[np.ndarray] = []  # catalogue values of all objects, (rows, 38)
@@ -164,14 +165,30 @@ class DatasetWriter:
         if not len(table):
             return
         self._labels += table["label"].to_pylist()
-        self._values.append(catalogue_values(table))
-        for column in ("light_curve", "spectrum", "photo_cols", "meta_cols"):
+        self._values.append(self.catalogue_of(table))
+        for column in self.counted:
             self._present[column] += len(table) - table[column].null_count
         if self.bands is not None:
             self.bands.add(table["light_curve"])
         self._pending.append(table)
-        while sum(map(len, self._pending)) >= ROW_GROUP:
+        while sum(map(len, self._pending)) >= self.row_group:
             self._write_group()
+
+    def catalogue_of(self, table: pa.Table) -> np.ndarray:
+        """Catalogue values (n, C) that the statistics of a split are made of."""
+        return catalogue_values(table)
+
+    def statistics(self, values: np.ndarray) -> dict[str, Any]:
+        """Statistics of the catalogue values (n, C) of a train split."""
+        return Normaliser.fit(values).to_dict()
+
+    def encoding(self) -> dict[str, Any]:
+        """Further options of the parquet files."""
+        return {}
+
+    def further_entries(self) -> dict[str, Any]:
+        """Entries of dataset.json that only some kinds of surveys have."""
+        return {} if self.bands is None else {"bands": self.bands.listing()}
 
     def reject(self, object_id: str, modality: str, decision: str, reason: str) -> None:
         """List one decision on bad input: `repaired`, or `rejected` (that modality, or the object)."""
@@ -223,8 +240,8 @@ class DatasetWriter:
         dataset: dict[str, Any] = {
             "name": self.name,
             "layout": LAYOUT,
-            "version": VERSION,
-            "modalities": [name for name, column in PRESENCE.items() if self._present[column]],
+            "version": self.version,
+            "modalities": [name for name, column in self.presence.items() if self._present[column]],
             "classes": self.classes,
             "targets": [{"name": name, "unit": unit} for name, unit in self.targets.items()],
             "further_columns": self.further_columns,
@@ -234,9 +251,7 @@ class DatasetWriter:
             "counts": counts,
             "rare_classes": rare_classes(self.classes, splits),
         }
-        if self.bands is not None:
-            dataset["bands"] = self.bands.listing()
-        _write_json(self._temp / "dataset.json", dataset)
+        _write_json(self._temp / "dataset.json", dataset | self.further_entries())
         content = {**counts, **(summary or {}), "decisions": self._decision_counts(), "splits": splits}
         _write_json(self._temp / "summary.json", content)
         self._publish()
@@ -260,16 +275,16 @@ class DatasetWriter:
         return table if keep.all() else table.filter(pa.array(keep))
 
     def _write_group(self) -> None:
-        """Write one row group of at most ROW_GROUP pending rows."""
+        """Write one row group of at most `row_group` pending rows."""
         table = pa.concat_tables(self._pending)
-        group = table.slice(0, ROW_GROUP)
-        rest = table.slice(ROW_GROUP)
+        group = table.slice(0, self.row_group)
+        rest = table.slice(self.row_group)
         self._pending = [rest] if len(rest) else []
         if self._file is None:
             path = self._temp / "objects" / f"objects-{self._n_files:05d}.parquet"
-            self._file = pq.ParquetWriter(path, self.schema, compression="zstd")
+            self._file = pq.ParquetWriter(path, self.schema, compression="zstd", **self.encoding())
             self._n_files, self._rows_in_file = self._n_files + 1, 0
-        self._file.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
+        self._file.write_table(group.combine_chunks(), row_group_size=self.row_group)
         self._rows_in_file += len(group)
         if self._rows_in_file >= self.rows_per_file:
             self._file.close()
@@ -292,7 +307,7 @@ class DatasetWriter:
         for split in SPLITS:
             found = Counter(labels[names == split].tolist())
             counts[split] = {c: found[c] for c in self.classes} | ({"unlabelled": found[None]} if found[None] else {})
-        statistics = dict(info) or Normaliser.fit(values[names == SPLITS[0]]).to_dict()
+        statistics = dict(info) or self.statistics(values[names == SPLITS[0]])
         content = statistics | {"classes": self.classes, "counts": counts}
         _write_json(self._temp / "splits" / f"{stem}.json", content)
         return counts
@@ -303,7 +318,7 @@ class DatasetWriter:
             "objects": len(self._ids),
             "classes": {c: classes[c] for c in self.classes},
             "unlabelled": classes[None],
-            "present": {k: self._present[k] for k in ("light_curve", "spectrum", "photo_cols", "meta_cols")},
+            "present": {column: self._present[column] for column in self.counted},
         }
 
     def _decision_counts(self) -> dict[str, dict[str, dict[str, int]]]:
@@ -325,25 +340,6 @@ class DatasetWriter:
         os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
         self._done = True
         shutil.rmtree(old, ignore_errors=True)
-
-
-def output_folder(root: Path) -> OutputFolder:
-    """The folder of a data set, as the verbs that write one own it."""
-    return OutputFolder(root, KIND, legacy=written_before)
-
-
-def name_written(folder: Path) -> None:
-    """Give a finished folder the manifest that names all that is in it."""
-    written = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    OutputFolder(folder, KIND).open(written, overwrite=True)
-
-
-def written_before(folder: Path) -> list[str] | None:
-    """Names of what astrom3 0.1.0 has written to the folder of a data set, None where it is none (see OutputFolder)."""
-    if not (folder / "dataset.json").is_file() or read_json(folder / "dataset.json").get("layout") != LAYOUT:
-        return None
-    found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    return [name for name in found if WRITTEN.fullmatch(name)]
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

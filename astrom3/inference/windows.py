@@ -154,9 +154,11 @@ def by_window(chunks: Iterator[Chunk], pooling: str, width: int) -> Windowed:
     columns: Any = [np.empty(0, np.int64)] * 4
     if parts:
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    objects, windows, starts, ends = columns
     if pooling == "sequence":
-        return Windowed(*columns, vectors)
-    return Windowed(*columns, np.stack(vectors) if vectors else np.empty((0, width), np.float32))
+        return Windowed(objects, windows, starts, ends, vectors)
+    whole = np.stack(vectors) if vectors else np.empty((0, width), np.float32)
+    return Windowed(objects, windows, starts, ends, whole)
 
 
 def by_object(chunks: Iterator[Chunk], pooling: str, width: int, n: int) -> Windowed:

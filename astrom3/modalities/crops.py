@@ -6,17 +6,16 @@ in compiled loops, so that loader processes do it.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
 
 from astrom3.errors import UserError
-from astrom3.kernel import kernel, summing_kernel
-from astrom3.modalities.cutout import BAND_SCALES, SOFTENING, STRETCH
+from astrom3.modalities.cutout import SCALES, SOFTENING, STRETCH
+from astrom3.modalities.pixel_kernels import add_normal, colours, cut, smooth
 
-SCALES = np.array([BAND_SCALES[band] for band in "grz"], dtype=np.float32)
 FILTER_CUT = 4.0  # standard deviations where the blur's Gaussian ends
 
 
@@ -104,10 +103,18 @@ class CropSettings:
             crops.append(crop)
         return crops
 
-    def images(self, flux: np.ndarray, random: Generator) -> list[np.ndarray]:
-        """Flux (3, H, W) g, r, z in nanomaggies -> network images of new random crops, float32 (3, size, size)."""
+    def images(self, flux: np.ndarray, random: Generator, out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Flux (3, H, W) g, r, z in nanomaggies -> network images of new random crops, float32 (3, size, size).
+
+        They are written into `out` where it is given: an array for each crop.
+        """
         crops = self.draw(random, *flux.shape[1:])
-        return [crop_image(flux, crop, random=random) for crop in crops]
+        scratch = np.empty(3 * self.global_size**2, dtype=np.float32)
+        places: Sequence[np.ndarray | None] = [None] * len(crops) if out is None else out
+        return [
+            crop_image(flux, crop, random=random, out=place, scratch=scratch)
+            for crop, place in zip(crops, places, strict=True)
+        ]
 
 
 def crop_image(
@@ -115,129 +122,60 @@ def crop_image(
     crop: Crop,
     noise: np.ndarray | None = None,
     random: Generator | None = None,
+    out: np.ndarray | None = None,
+    scratch: np.ndarray | None = None,
 ) -> np.ndarray:
     """The network image of one crop, float32 (3, size, size), planes z, r, g.
 
-    flux is (3, H, W) g, r, z. The noise field (3, size, size) is drawn from `random` where it is not given.
+    flux is (3, H, W) g, r, z. The noise field (3, size, size) is drawn from `random` where it is not given. out: where
+    the image is written. scratch: room for 3 size^2 numbers of float32, so that none is asked for again.
     """
-    out = window(flux, crop)
+    part = window(flux, crop, scratch)
     if crop.blur is not None:
-        blur(out, crop.blur)
+        blur(part, crop.blur)
     if noise is not None:
-        out += noise
+        part += noise
     elif crop.noise is not None and any(crop.noise):
         if random is None:
             raise UserError("a crop with noise needs either the noise field or a random generator")
-        add_noise(out, crop.noise, random)
-    return colour(out)
+        add_noise(part, crop.noise, random)
+    return colour(part, out=out)
 
 
-def window(flux: np.ndarray, crop: Crop) -> np.ndarray:
-    """The window of a crop, flipped, as a new float32 array (3, size, size)."""
-    part = flux[:, crop.top : crop.top + crop.size, crop.left : crop.left + crop.size]
-    if crop.hflip:
-        part = part[:, :, ::-1]
-    if crop.vflip:
-        part = part[:, ::-1]
-    return np.array(part, dtype=np.float32, order="C")
+def window(flux: np.ndarray, crop: Crop, scratch: np.ndarray | None = None) -> np.ndarray:
+    """The window of a crop, flipped, as a float32 array (3, size, size) in `scratch`, or a new one."""
+    count = 3 * crop.size**2
+    room = np.empty(count, dtype=np.float32) if scratch is None or len(scratch) < count else scratch[:count]
+    out = room.reshape(3, crop.size, crop.size)
+    cut(flux, crop.top, crop.left, crop.hflip, crop.vflip, out)
+    return out
 
 
 def add_noise(image: np.ndarray, sigma: tuple[float, float, float], random: Generator) -> None:
     """Add Gaussian noise of `sigma` nanomaggies to each band of image (3, H, W), in place; nothing where it is 0."""
-    for plane, width in zip(image, sigma, strict=True):
+    keys = random.integers(0, 1 << 64, size=3, dtype=np.uint64)
+    for plane, width, key in zip(image, sigma, keys, strict=True):
         if width > 0:
-            plane += random.standard_normal(plane.shape, dtype=np.float32) * np.float32(width)
+            add_normal(plane.reshape(-1), np.float32(width), key)
 
 
-def blur(image: np.ndarray, sigma: tuple[float, float, float]) -> None:
+def blur(image: np.ndarray, sigma: Sequence[float]) -> None:
     """Convolve each band of image, float32 (3, H, W), with a Gaussian of `sigma` pixels, in place.
 
     Borders are mirrored at half a pixel and the Gaussian is cut at 4 sigma, as in scipy.ndimage.gaussian_filter.
     """
-    for plane, width in zip(image, sigma, strict=True):
-        if width > 0:
-            plane[:] = gaussian_filter(plane, width)
+    smooth(image, np.asarray(sigma, dtype=np.float64), FILTER_CUT)
 
 
 def gaussian_filter(plane: np.ndarray, sigma: float) -> np.ndarray:
     """plane, float32 (H, W), convolved with a Gaussian of `sigma` pixels along both axes."""
-    radius = int(FILTER_CUT * sigma + 0.5)
-    offsets = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    weights = (weights / weights.sum()).astype(np.float32)
-    rows = _mirrored(plane.shape[0], radius)
-    columns = _mirrored(plane.shape[1], radius)
-    out = np.empty_like(plane)
-    _separable(np.ascontiguousarray(plane), weights, rows, columns, out)
+    out = np.array(plane[None], dtype=np.float32)
+    blur(out, (sigma,))
+    return out[0]
+
+
+def colour(image: np.ndarray, m: float = SOFTENING, q: float = STRETCH, out: np.ndarray | None = None) -> np.ndarray:
+    """Flux, float32 (3, H, W) g, r, z -> network image (3, H, W) z, r, g in [0, 1], as `cutout.stretch`, in `out`."""
+    out = np.empty_like(image) if out is None else out
+    colours(image[None], 0, 0, SCALES, np.float32(m), np.float32(q), out[None])
     return out
-
-
-def _mirrored(length: int, radius: int) -> np.ndarray:
-    """Which pixel stands at -radius ... length + radius - 1 when a line is mirrored at its ends, half a pixel out."""
-    position = np.arange(-radius, length + radius) % (2 * length)
-    return np.minimum(position, 2 * length - 1 - position)
-
-
-@summing_kernel
-def _separable(plane, weights, rows, columns, out):
-    height, width = plane.shape
-    taps = len(weights)
-    line = np.empty(width + taps - 1, np.float32)
-    for i in range(height):
-        line[:] = 0
-        middle = line[taps // 2 : taps // 2 + width]
-        for k in range(taps):
-            source = plane[rows[i + k]]
-            for j in range(width):
-                middle[j] += weights[k] * source[j]
-        left = taps // 2
-        for j in range(left):
-            line[j] = line[left + columns[j]]
-            line[left + width + j] = line[left + columns[left + width + j]]
-        for j in range(width):
-            out[i, j] = 0
-        for k in range(taps):
-            for j in range(width):
-                out[i, j] += weights[k] * line[j + k]
-
-
-def colour(image: np.ndarray, m: float = SOFTENING, q: float = STRETCH) -> np.ndarray:
-    """Flux, float32 (3, H, W) g, r, z -> network image (3, H, W) z, r, g in [0, 1], as `cutout.stretch`.
-
-    The logarithm is numpy's, which works on many numbers at once where a compiled loop takes one.
-    """
-    flat = image.reshape(3, -1)
-    out = np.empty_like(flat)
-    argument = np.empty(flat.shape[1], dtype=np.float32)
-    factor = np.empty_like(argument)
-    _arcsinh_argument(flat, SCALES, np.float32(m), np.float32(q), np.float32(1 / math.sqrt(q)), argument, factor)
-    factor *= np.log1p(argument, out=argument)
-    _scale_bands(flat, SCALES, np.float32(m), factor, out)
-    return out.reshape(image.shape)
-
-
-@kernel
-def _arcsinh_argument(flux, scales, m, q, root, argument, factor):
-    """For brightness I: argument with arcsinh(q I) = log1p(argument), and factor = root / I."""
-    one = np.float32(1)
-    zero = np.float32(0)
-    third = np.float32(1 / 3)
-    dark = np.float32(1e-6)
-    for j in range(flux.shape[1]):
-        g = max(flux[0, j] * scales[0] + m, zero)
-        r = max(flux[1, j] * scales[1] + m, zero)
-        z = max(flux[2, j] * scales[2] + m, zero)
-        brightness = (g + r + z) * third
-        y = q * brightness
-        argument[j] = y + y * y / (one + np.sqrt(one + y * y))
-        factor[j] = root / (brightness if brightness > zero else dark)
-
-
-@kernel
-def _scale_bands(flux, scales, m, factor, out):
-    for band in range(3):
-        scale = scales[band]
-        plane = out[2 - band]
-        for j in range(flux.shape[1]):
-            value = (flux[band, j] * scale + m) * factor[j]
-            plane[j] = min(max(value, np.float32(0)), np.float32(1))

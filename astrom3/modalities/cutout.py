@@ -5,12 +5,15 @@ Everything here is torch, works on a batch, and runs where the flux lies.
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from astrom3.errors import UserError
 
 BAND_SCALES = {"u": 1.5, "g": 6.0, "r": 3.4, "i": 1.0, "z": 2.2}  # per nanomaggy
+SCALES = np.array([BAND_SCALES[band] for band in "grz"], dtype=np.float32)
 COLOURS = {"z": 0, "r": 1, "g": 2, "i": 0, "u": 2}  # plane of the network image that a band goes to
 SOFTENING = 0.03  # m of the stretch
 STRETCH = 20.0  # Q of the stretch (Lupton et al. 2004)
@@ -73,9 +76,29 @@ def network_image(flux: Tensor, size: int = CROP, m: float = SOFTENING, q: float
     Cropping comes before the stretch, which is the same and cheaper, but zeros are padded after it, as published.
     """
     height, width = flux.shape[-2:]
+    if min(height, width) >= size and compiled_can(flux):
+        return compiled_image(flux, size, m, q)
     if height > size or width > size:
         flux = _crop_only(flux, size)
     return centre_crop(stretch(flux, m=m, q=q), size)
+
+
+def compiled_can(flux: Tensor) -> bool:
+    """Whether the compiled loop can take these cutouts: in the memory of this processor, and nothing is traced."""
+    plain = flux.device.type == "cpu" and flux.dtype == torch.float32 and not flux.requires_grad
+    return plain and flux.ndim == 4 and not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+
+
+def compiled_image(flux: Tensor, size: int, m: float, q: float) -> Tensor:
+    """`network_image` of cutouts (B, 3, H, W) in one pass over the pixels, which stay in the fastest memory."""
+    from astrom3.modalities.pixel_kernels import colours
+
+    height, width = flux.shape[-2:]
+    out = torch.empty((len(flux), 3, size, size), dtype=torch.float32)
+    top = round((height - size) / 2)
+    left = round((width - size) / 2)
+    colours(flux.numpy(), top, left, SCALES, np.float32(m), np.float32(q), out.numpy())
+    return out
 
 
 def _crop_only(flux: Tensor, size: int) -> Tensor:

@@ -165,15 +165,12 @@ class CropsReader(RowReader):
 
     def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
         drawn = self.settings
-        large = np.zeros((len(at), 2, BANDS, drawn.global_size, drawn.global_size), np.float32)
-        small = np.zeros((len(at), drawn.local_crops, BANDS, drawn.local_size, drawn.local_size), np.float32)
+        large = np.empty((len(at), 2, BANDS, drawn.global_size, drawn.global_size), np.float32)
+        small = np.empty((len(at), drawn.local_crops, BANDS, drawn.local_size, drawn.local_size), np.float32)
         keys = draw(seed, epoch or 0, CROP_DRAW, self.positions[at])
         for row, flux in enumerate(self.rows(at)):
             random = np.random.Generator(np.random.Philox(int(keys[row])))
-            crops = drawn.images(flux, random)
-            large[row] = crops[:2]
-            if drawn.local_crops:
-                small[row] = crops[2:]
+            drawn.images(flux, random, [*large[row], *small[row]])
         return {GLOBAL_CROPS: torch.from_numpy(large), LOCAL_CROPS: torch.from_numpy(small)}
 
 

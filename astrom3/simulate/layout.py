@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from astrom3.data.ownership import name_written, output_folder
 from astrom3.data.splits import make_splits
-from astrom3.data.writer import name_written, output_folder
 from astrom3.errors import UserError
 from astrom3.files import carry_over, remove_leftovers, temporary_folder
 from astrom3.locks import sole_maker

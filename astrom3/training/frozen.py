@@ -21,7 +21,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from astrom3.data.kept import FOLDER, PIECE, KeptOutputs, KeptReader, compute, weights_key
+from astrom3.data.kept import (
+    FOLDER,
+    PIECE,
+    KeptOutputs,
+    KeptReader,
+    compute,
+    remove_unused,
+    total_size,
+    weights_key,
+)
 from astrom3.data.packed import PackedSplit
 from astrom3.encoders.towers import FEATURES, TOKENS, Classifier, MultimodalModel
 from astrom3.errors import UserError
@@ -34,6 +43,8 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "validation")
 STEP = 16  # objects that are encoded at once
 ROOM = 0.5  # share of the free disk that may be taken
+SMALL = 1e-9
+MUCH = 1 << 30  # bytes of kept outputs that are worth a sentence
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,12 @@ class KeepFrozen(Callback):
 
     def __init__(self, keep: bool | str) -> None:
         self.keep = keep
+        self.used: list[KeptOutputs] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Long runs say that they still use what is kept."""
+        for kept in self.used:
+            kept.touch()
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         if self.keep is False:
@@ -63,7 +80,12 @@ class KeepFrozen(Callback):
                 log.info("the frozen encoder of %s is computed in every epoch: %s", slot, reason)
                 continue
             for name in SPLITS:
-                keep_outputs(trainer, data, name, slot, fixed, self.keep)
+                found = keep_outputs(trainer, data, name, slot, fixed, self.keep)
+                self.used += [] if found is None else [found]
+        folder = cache_root(data.cache) / FOLDER
+        taken = total_size(folder)
+        if taken > MUCH:
+            log.info("kept outputs of frozen encoders take %.1f GB; %s can be removed at any time", taken / 1e9, folder)
 
 
 def fixed_parts(module: Any, views: Any) -> dict[str, Fixed]:
@@ -115,21 +137,23 @@ def obstacle(trainer: L.Trainer, data: Any, slot: str) -> str | None:
     return None
 
 
-def keep_outputs(trainer: L.Trainer, data: Any, name: str, slot: str, fixed: Fixed, keep: bool | str) -> None:
-    """Compute what is not kept yet of a split, and let its batches carry the outputs."""
+def keep_outputs(
+    trainer: L.Trainer, data: Any, name: str, slot: str, fixed: Fixed, keep: bool | str
+) -> KeptOutputs | None:
+    """Compute what is not kept yet of a split, and let its batches carry the outputs; None where that cannot be."""
     split: PackedSplit = data.splits[name]
     training = fixed.part.training
     fixed.part.eval()
     encode = Encoding(trainer, split, slot, fixed)
     example = encode(np.flatnonzero(split.present[slot])[:1])[0] if split.present[slot].any() else None
     if example is None:
-        return
+        return None
     root = cache_root(data.cache)
     key = outputs_key(trainer, data, name, slot, fixed)
     kept = KeptOutputs(root / FOLDER / key, len(split), example)
     missing = kept.missing()
     if missing and not has_room(kept, len(missing), root, keep, slot):
-        return
+        return None
     if missing:
         log.info("keeping what the frozen encoder of %s says of the %d objects of %s", slot, len(split), name)
     with progress(f"Encoding {slot}", PIECE * len(missing)) as advance:
@@ -141,6 +165,7 @@ def keep_outputs(trainer: L.Trainer, data: Any, name: str, slot: str, fixed: Fix
     kept.describe({"slot": slot, "split": name, "view": data.views[slot].name, "encoder": type(fixed.part).__name__})
     split.readers[slot] = KeptReader(fixed.key, kept)
     fixed.part.train(training)
+    return kept
 
 
 class Encoding:
@@ -203,9 +228,14 @@ def towers_of(module: Any, fixed: Fixed) -> list[nn.Module]:
 
 
 def has_room(kept: KeptOutputs, pieces: int, root: Path, keep: bool | str, slot: str) -> bool:
-    """Whether the disk has room for some pieces; UserError where it has not, and they must be kept."""
+    """Whether the disk has room for some pieces, after what has not been used for a day is removed where that helps;
+    UserError where it has not, and they must be kept."""
     needed = pieces * PIECE * kept.bytes_per_object
     free = shutil.disk_usage(root).free
+    if needed >= ROOM * free:
+        for old, size in remove_unused(root / FOLDER, int(needed / max(ROOM, SMALL)) - free, kept.folder):
+            log.info("removed %s, kept outputs of a frozen encoder not used for a day (%.1f GB)", old, size / 1e9)
+        free = shutil.disk_usage(root).free
     if needed < ROOM * free:
         return True
     said = (

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 FEWEST_VOTES = 34  # a question of the test split counts with more of them
+FIRST = "smooth-or-featured_total-votes"
+FEWEST_OF_ALL = 3  # votes that a galaxy needs on the first question
 FEATURED = ("spiral", "barred_spiral", "edge_on", "irregular", "merger")
 DISCS = ("spiral", "barred_spiral", "irregular", "merger")  # seen from above
 BULGES = (
@@ -59,7 +61,7 @@ def questions(data: Any, split: str, ids: Sequence[str]) -> list[Question]:
     voted = [name for name in table.target_names if name.endswith("_debiased")]
     if voted:
         rows = data.source.rows[split][data.splits[split].positions]
-        return of_votes(table, voted, rows)
+        return of_votes(table, voted, rows, FEWEST_VOTES if split == "test" else 0)
     if not all(name.startswith("GAL-") for name in ids):
         return []
     return of_truth(ids)
@@ -105,19 +107,23 @@ def yes(is_so: bool) -> str:
     return "yes" if is_so else "no"
 
 
-def of_votes(table: Any, voted: Sequence[str], rows: np.ndarray) -> list[Question]:
-    """From the debiased fractions of Galaxy Zoo; rows with too few votes are not asked."""
+def of_votes(table: Any, voted: Sequence[str], rows: np.ndarray, fewest: int) -> list[Question]:
+    """From the debiased fractions of Galaxy Zoo in the columns `voted`. A question needs more than `fewest` votes on a
+    galaxy, and the galaxy FEWEST_OF_ALL votes on the first question."""
     by_question: dict[str, list[str]] = {}
     for name in voted:
         if "mask" not in name:
             by_question.setdefault(name.split("_")[0], []).append(name)
+    seen = np.ones(len(rows), dtype=bool)
+    if FIRST in table.target_names:
+        seen = table.targets([FIRST])[rows, 0] >= FEWEST_OF_ALL
     found = []
     for question, columns in by_question.items():
-        fractions = table.targets(columns)[rows]
+        fractions = np.where(seen[:, None], table.targets(columns)[rows], np.nan)
         total = f"{question}_total-votes"
         if total in table.target_names:
-            few = table.targets([total])[rows, 0] <= FEWEST_VOTES
-            fractions = np.where(few[:, None], np.nan, fractions)
+            enough = table.targets([total])[rows, 0] > fewest
+            fractions = np.where(enough[:, None], fractions, np.nan)
         short = tuple(column.split("_")[1] for column in columns)
         found.append(Question(question, short, fractions))
     return found

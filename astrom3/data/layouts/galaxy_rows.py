@@ -27,6 +27,7 @@ from astrom3.modalities.galaxy_views import (
     prepare_flux,
     prepare_images,
 )
+from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import ALL_COLS, UNLABELLED
 from astrom3.modalities.view import StoredView, stored_view
 
@@ -38,13 +39,15 @@ FILES = {"images": "image", "spectra": "spectrum"}  # modality -> usual name of 
 class Observations:
     """Raw rows of one modality. rows (n,): in their table. values float32 (n, 3, H, W) [nanomaggies], survey
     orientation, or (n, 7781) [1e-17 erg/s/cm2/Angstrom], zero where absent; there (n,) bool; ivar float32 (n, 7781)
-    where the data have it; misshapen (n,) bool: of another size than the others, so they cannot be used."""
+    where the data have it; misshapen (n,) bool: of another size than the others, so they cannot be used. unreadable:
+    files of these galaxies that could not be read."""
 
     rows: np.ndarray
     values: np.ndarray
     there: np.ndarray
     ivar: np.ndarray | None = None
     misshapen: np.ndarray | None = None
+    unreadable: tuple[Decision, ...] = ()
 
 
 class GalaxyRows(Table):
@@ -79,7 +82,7 @@ class GalaxyRows(Table):
             return
         for found in self.observations(group, stored.modality, wanted):
             data = prepared(stored, found)
-            yield Piece(stored, found.rows, data, data.repairs)
+            yield Piece(stored, found.rows, data, data.repairs, found.unreadable)
 
 
 def prepared(view: StoredView, found: Observations) -> Rows:

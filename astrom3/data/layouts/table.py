@@ -7,7 +7,7 @@ is one (sub, seed): for each split a table and the rows of it that belong to the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.catalogue_quality import possible_targets
 from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.schema import ALL_COLS
-from astrom3.modalities.view import StoredView
+from astrom3.modalities.view import StoredView, View
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,10 @@ class Table(ABC):
     @abstractmethod
     def fingerprint(self, cache: Path) -> str:
         """Hexadecimal key of the content; `cache` is a folder for hashes of files already seen."""
+
+    def reads_in_place(self, views: Iterable[View]) -> bool:
+        """Whether the observations of these views are read from their files in every epoch, not kept in a store."""
+        return self.direct
 
     def store_salt(self, view: StoredView) -> str:
         """What else than the content and the view a store's name must say; nothing for most tables."""

@@ -8,7 +8,7 @@ columns and is resampled by the rule of modalities/resampling.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ LEAST_COVERED = 0.5  # of the grid
 LARGEST_FLUX = 1e30  # float32 ends at 3e38, and squares of it are taken
 SMALLEST_SIDE = 16  # pixels
 LARGEST_SIDE = 4096
+LOST_PIXELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mask": lambda marks: marks != 0,
+    "invvar": lambda weights: ~(weights > 0),
+}  # extension of a FITS file -> which pixels it marks as lost
 SPECTRUM_FORMATS = ("auto", "desi", "sdss", "lamost", "columns")
 
 
@@ -59,10 +63,12 @@ class CutoutReader:
 
 @dataclass(frozen=True)
 class GridReader:
-    """path -> flux and inverse variance on the grid of SpecFormer."""
+    """path -> flux and inverse variance on the grid of SpecFormer. nested: reads spectra that are lists in a table,
+    whose references are numbers of rows."""
 
     format: str = "auto"
     columns: SpectrumColumns = field(default_factory=SpectrumColumns)
+    nested: Callable[[int], Spectrum] | None = None
 
     def __post_init__(self) -> None:
         if self.format not in SPECTRUM_FORMATS:
@@ -70,6 +76,8 @@ class GridReader:
 
     def raw(self, path: Path | str) -> Spectrum:
         """The spectrum as the file has it. A DESI target may be named behind a number sign."""
+        if self.nested is not None:
+            return self.nested(path)  # type: ignore[arg-type]
         if self.format == "desi" or (self.format == "auto" and is_desi(path)):
             return read_desi(path)
         if self.format == "sdss" or (self.format == "auto" and is_sdss(path)):
@@ -144,16 +152,34 @@ def bands_of_dict(planes: Mapping[str, Any], name: str) -> np.ndarray:
 
 
 def _cutout(path: Path, hdus: fits.HDUList, bands: str) -> np.ndarray:
-    """The image of a FITS file: a cube, or one image for each band whose extension is named by it."""
+    """The image of a FITS file: a cube, or one image for each band whose extension is named by it. Pixels that an
+    extension MASK marks, or whose inverse variance in an extension INVVAR is not above 0, become NaN."""
     by_name = {str(hdu.name).lower(): hdu for hdu in hdus}
+    image = None
     if all(band in by_name for band in BANDS):
-        return bands_of_dict({band: by_name[band].data for band in BANDS}, str(path))
-    for hdu in hdus:
-        if getattr(hdu, "data", None) is not None and isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU):
-            if hdu.data.ndim == 2:
-                raise ReadError(f"{path}: missing band: one image where g, r and z are needed")
-            return three_bands(np.array(hdu.data), _named_bands(hdu.header) or tuple(bands), str(path))
-    raise ReadError(f"{path}: no image in it")
+        image = bands_of_dict({band: by_name[band].data for band in BANDS}, str(path))
+    else:
+        for hdu in hdus:
+            if getattr(hdu, "data", None) is not None and isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU):
+                if hdu.data.ndim == 2:
+                    raise ReadError(f"{path}: missing band: one image where g, r and z are needed")
+                image = three_bands(np.array(hdu.data), _named_bands(hdu.header) or tuple(bands), str(path))
+                break
+    if image is None:
+        raise ReadError(f"{path}: no image in it")
+    for name, is_lost in LOST_PIXELS.items():
+        if name in by_name and by_name[name].data is not None:
+            image[:, :, :] = np.where(lost_pixels(path, by_name[name].data, is_lost, image.shape), np.nan, image)
+    return image
+
+
+def lost_pixels(
+    path: Path, marks: np.ndarray, is_lost: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Which pixels (3, H, W) an image of marks says are lost: (H, W) for all bands, or (3, H, W)."""
+    if marks.shape not in (shape, shape[1:]):
+        raise ReadError(f"{path}: wrong size: the mask is of shape {marks.shape}, the image of {shape}")
+    return np.broadcast_to(is_lost(np.array(marks)), shape)
 
 
 def _named_bands(header: fits.Header) -> tuple[str, ...]:

@@ -11,11 +11,14 @@ needs no name.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
+from astrom3.data.fingerprint import stamp
 from astrom3.data.readers import ColumnError, ReadError, Spectrum
 from astrom3.data.readers.fits_files import peek, read_fits
 from astrom3.data.readers.sdss import without_blind_pixels
@@ -29,14 +32,34 @@ def is_desi(path: Path | str) -> bool:
     return peek(file, lambda hdus: bool(cameras(hdus)))
 
 
+@dataclass(frozen=True)
+class Coadd:
+    """A file's targets (n,) int64, and by camera its wavelengths (N,), fluxes, inverse variances and masks (n, N)."""
+
+    path: Path
+    targets: np.ndarray
+    cameras: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]
+
+
 def read_desi(path: Path | str, target: int | None = None) -> Spectrum:
     """Wavelength [Angstrom, vacuum], flux and inverse variance of one target, (N,) float64 each.
 
-    target: its TARGETID; it may stand behind a number sign in the path.
+    target: its TARGETID; it may stand behind a number sign in the path. The last file stays in memory, since the
+    targets of a survey share files of hundreds of megabytes.
     """
     file, named = file_and_target(path)
     chosen = target if target is not None else named
-    return read_fits(file, lambda path, hdus: _read(path, hdus, chosen))
+    try:
+        now = tuple(stamp(file))
+    except OSError:
+        now = ()  # the reader says what is wrong
+    return spectrum_of(coadd(file, now), chosen)
+
+
+@lru_cache(maxsize=1)
+def coadd(path: Path, now: tuple[int, ...]) -> Coadd:
+    """A file as a whole. now: what changes when the file does."""
+    return read_fits(path, _read)
 
 
 def targets_of(path: Path | str) -> np.ndarray:
@@ -69,26 +92,34 @@ def _targets(path: Path, hdus: fits.HDUList) -> np.ndarray:
     return np.array(hdus["FIBERMAP"].data["TARGETID"], dtype=np.int64)
 
 
-def _read(path: Path, hdus: fits.HDUList, target: int | None) -> Spectrum:
+def _read(path: Path, hdus: fits.HDUList) -> Coadd:
     names = cameras(hdus)
     if not names:
         raise ColumnError(f"{path}: no DESI coadd; expected B_WAVELENGTH, B_FLUX, B_IVAR and those of R and Z")
-    row = _row(path, hdus, target)
-    columns: list[list[np.ndarray]] = [[], [], []]
+    found = []
     for camera in names:
         wavelength = np.ravel(hdus[f"{camera}_WAVELENGTH"].data).astype(np.float64)
-        flux = np.atleast_2d(hdus[f"{camera}_FLUX"].data)[row].astype(np.float64)
-        ivar = np.atleast_2d(hdus[f"{camera}_IVAR"].data)[row].astype(np.float64)
-        if f"{camera}_MASK" in hdus:
-            masked = np.atleast_2d(hdus[f"{camera}_MASK"].data)[row] != 0
-            ivar = np.where(masked, 0.0, ivar)
-        for column, values in zip(columns, (wavelength, flux, ivar), strict=True):
+        flux = np.atleast_2d(hdus[f"{camera}_FLUX"].data)
+        ivar = np.atleast_2d(hdus[f"{camera}_IVAR"].data)
+        mask = np.atleast_2d(hdus[f"{camera}_MASK"].data) if f"{camera}_MASK" in hdus else None
+        found.append((wavelength, flux, ivar, mask))
+    return Coadd(path, _targets(path, hdus), found)
+
+
+def spectrum_of(found: Coadd, target: int | None) -> Spectrum:
+    """The spectrum of one target; its only one where none is named."""
+    row = _row(found.path, found.targets, target)
+    columns: list[list[np.ndarray]] = [[], [], []]
+    for wavelength, fluxes, weights, masks in found.cameras:
+        ivar = weights[row].astype(np.float64)
+        if masks is not None:
+            ivar = np.where(masks[row] != 0, 0.0, ivar)
+        for column, values in zip(columns, (wavelength, fluxes[row].astype(np.float64), ivar), strict=True):
             column.append(values)
     return without_blind_pixels(*joined(*(np.concatenate(column) for column in columns)))
 
 
-def _row(path: Path, hdus: fits.HDUList, target: int | None) -> int:
-    ids = _targets(path, hdus)
+def _row(path: Path, ids: np.ndarray, target: int | None) -> int:
     if target is None:
         if len(ids) != 1:
             raise ReadError(f"{path}: {len(ids)} targets in it: name one behind the path, as in {path.name}#{ids[0]}")

@@ -33,6 +33,7 @@ class Objects:
     targets: Mapping[str, str | None] = field(default_factory=dict)  # numbers to predict -> unit
     target_values: np.ndarray | None = None  # (n, T) float64, NaN where unknown
     further_columns: tuple[str, ...] = ()  # names of the table's other numbers
+    images: list[Any] | None = None  # references to cutouts, of galaxies
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +50,7 @@ class Objects:
             self.classes,
             targets=self.targets,
             target_values=None if self.target_values is None else self.target_values[part],
+            images=None if self.images is None else self.images[part],
         )
 
     def add_targets(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -75,6 +77,9 @@ def read_objects(
     nested: bool = False,
     elsewhere: bool = False,
     targets: Sequence[str] | Mapping[str, str | None] | str | None = None,
+    image: str | None = None,
+    table: pa.Table | None = None,
+    nested_spectra: bool = False,
 ) -> Objects:
     """Read a table with one row per object.
 
@@ -84,19 +89,21 @@ def read_objects(
     "all": those found. unknown: objects of other classes are left out ("reject") or lose their label ("unlabelled").
     nested: light curves stand in the table as lists, and a reference is the number of the row. elsewhere: they are in
     another table, and references are put in later.
-    targets: columns of numbers to predict, alone or with their units; a table with targets and without label has no
-    classes.
+    targets: columns of numbers to predict, alone or with their units, or "all" numbers; a table with targets and
+    without label has no classes. image: as spectrum, of galaxies. table: what stands at `path`, where it was read
+    already. nested_spectra: spectra stand in the table as lists.
     """
     path = Path(path)
     if unknown not in ("reject", "unlabelled"):
         raise UserError(f"unknown={unknown} is neither reject nor unlabelled.")
-    if light_curve is None and spectrum is None and not columns and not (nested or elsewhere):
+    given = light_curve or spectrum or image
+    if given is None and not columns and not (nested or elsewhere or nested_spectra):
         raise UserError(
             f"give light_curve=<column>, spectrum=<column> or catalogue columns: {path} is not used otherwise."
         )
-    patterns = {"id": id, "label": label, "light_curve": light_curve, "spectrum": spectrum}
-    used = [name for pattern in patterns.values() if pattern for name in _fields(pattern)]
-    table = read_table(path, strings=used)
+    patterns = {"id": id, "label": label, "light_curve": light_curve, "spectrum": spectrum, "image": image}
+    used = columns_named(*patterns.values())
+    table = read_table(path, strings=used) if table is None else table
     for key, pattern in patterns.items():
         for name in _fields(pattern) if pattern else []:
             if name not in table.column_names:
@@ -124,7 +131,10 @@ def read_objects(
         keep.append(i)
     values = catalogue_values(path, table, columns or {})
     curves: list[Any] = list(range(len(ids))) if nested else _paths(text, light_curve, folder)  # type: ignore[assignment]
-    spectra = _paths(text, spectrum, folder)
+    spectra: list[Any] = list(range(len(ids))) if nested_spectra else _paths(text, spectrum, folder)  # type: ignore[assignment]
+    images = None if image is None else _paths(text, image, folder)
+    if targets == "all":
+        targets = further_numbers(table, {*used, *(name for name in (columns or {}).values() if name)})
     units = target_units(table, targets)
     used_columns = {*used, *units, *ALL_COLS, *(name for name in (columns or {}).values() if name)}
     return Objects(
@@ -139,7 +149,13 @@ def read_objects(
         units,
         target_values(path, table, list(units))[keep],
         further_numbers(table, used_columns),
+        None if images is None else [images[i] for i in keep],
     )
+
+
+def columns_named(*patterns: str | None) -> list[str]:
+    """Columns that are read as text: those of ids, labels and paths."""
+    return [name for pattern in patterns if pattern for name in _fields(pattern)]
 
 
 def refuse_numbers(

@@ -94,10 +94,11 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _from_astropy(table: Table) -> pa.Table:
-    """One row per object; columns of arrays (a table of one row) are flattened."""
+    """One row per object; columns of arrays of one length (a spectrum in a table of one row) are flattened."""
     columns = {}
     fields = []
-    flat = len(table) == 1 and any(table[n].ndim > 1 for n in table.colnames)
+    sizes = {table[name].size for name in table.colnames}
+    flat = len(table) == 1 and any(table[n].ndim > 1 for n in table.colnames) and len(sizes) == 1
     for name in table.colnames:
         column = table[name]
         values = np.ravel(column) if flat else column

@@ -144,9 +144,11 @@ class SpectrumColumns:
     air: bool = False  # wavelengths in air: converted to vacuum
 
     def read(self, path: Path | str) -> Spectrum:
-        """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each."""
-        path = Path(path)
-        columns = read_columns(path)
+        """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each, of a file."""
+        return self.of(read_columns(Path(path)))
+
+    def of(self, columns: Columns) -> Spectrum:
+        """The same of columns that were read."""
         wavelength = columns.get("wavelength", self.wavelength) * _factor(
             self.wavelength_unit, u.Angstrom, "spectra.wavelength_unit"
         )
@@ -161,7 +163,7 @@ class SpectrumColumns:
                 ivar = np.where(error > 0, error**-2.0, np.where(np.isfinite(error), 0.0, np.nan))
             return Spectrum(wavelength, flux, ivar)
         raise ColumnError(
-            f"{path}: neither an inverse variance nor a flux error: set spectra.columns.ivar or "
+            f"{columns.path}: neither an inverse variance nor a flux error: set spectra.columns.ivar or "
             f"spectra.columns.flux_err to one of {columns.listing()}"
         )
 

@@ -1,0 +1,166 @@
+"""What convert makes of galaxies: cutouts checked (and copied where asked), spectra on DESI's grid, numbers to predict.
+
+Cutouts stay where they are, unless images.copy=true: the data set then holds their paths alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from astrom3.convert.conversion import Chunk, probe, readings
+from astrom3.data.checked import WELL_COVERED, coverage_of
+from astrom3.data.galaxy_writer import IMAGE, IMAGE_FILE, GalaxyWriter, galaxy_schema
+from astrom3.data.layouts.galaxy_rows import cut_to_size
+from astrom3.data.readers.cutouts import GRID, CutoutReader
+from astrom3.data.readers.objects import Objects
+from astrom3.modalities.galaxy_views import (
+    BANDS,
+    PIXELS,
+    SIZE,
+    CutoutView,
+    SpecFormerView,
+    prepare_flux,
+    prepare_images,
+)
+from astrom3.modalities.quality import Decision, list_decisions
+
+NEITHER = "no usable image or spectrum"
+
+
+@dataclass(frozen=True)
+class GalaxyRecipe:
+    """How to read the cutout and the spectrum of a galaxy; read_spectrum gives flux and inverse variance on the grid,
+    and notes. copy: images go into the data set. folder: paths of images are kept relative to it where they are below.
+    """
+
+    read_image: CutoutReader
+    read_spectrum: Callable[[Any], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
+    images: bool
+    spectra: bool
+    copy: bool
+    folder: Path
+
+    @property
+    def column(self) -> str | None:
+        """Name of the column of images."""
+        if not self.images:
+            return None
+        return IMAGE if self.copy else IMAGE_FILE
+
+    def writer(self, root: Path | str, objects: Objects, **about: Any) -> GalaxyWriter:
+        return GalaxyWriter(
+            root,
+            classes=objects.classes,
+            targets=objects.targets,
+            further_columns=objects.further_columns,
+            images=self.column,
+            spectra=self.spectra,
+            root_of_images=self.folder,
+            bands=self.read_image.bands,
+            **about,
+        )
+
+    def probe(self, objects: Objects) -> None:
+        probe(self.read_image, objects.images or [])
+        probe(self.read_spectrum, objects.spectra)
+
+    def summary(self, coverage: Sequence[float]) -> dict[str, Any]:
+        grid = f"{GRID[0]:g}-{GRID[-1]:g}"
+        return {"spectrum_coverage": {**coverage_of(coverage), "grid": grid}} if coverage else {}
+
+    def chunk(self, objects: Objects) -> Chunk:
+        """Read and check some galaxies; one without a usable image and a usable spectrum is rejected."""
+        decisions: list[Decision] = []
+        columns: dict[str, list[Any]] = {"object_id": objects.ids, "label": objects.labels}
+        usable = np.zeros(len(objects), dtype=bool)
+        coverage: list[float] = []
+        if self.images:
+            columns[self.column or ""], seen = self.image_column(objects, decisions)
+            usable |= seen
+        if self.spectra:
+            columns["spectrum"], columns["ivar"], seen = self.spectrum_columns(objects, decisions, coverage)
+            usable |= seen
+        decisions += [Decision(objects.ids[i], "object", "rejected", NEITHER) for i in np.flatnonzero(~usable)]
+        if objects.target_values is not None:
+            for place, name in enumerate(objects.targets):
+                columns[name] = objects.target_values[:, place].tolist()
+        return Chunk(self.table(columns, objects.targets, usable), decisions, 0, coverage)
+
+    def table(
+        self, columns: Mapping[str, list[Any]], targets: Mapping[str, str | None], usable: np.ndarray
+    ) -> pa.Table:
+        """Columns as the data set has them, of the usable galaxies. NaN becomes null."""
+        schema = galaxy_schema(targets, self.column, self.spectra)
+        arrays = []
+        for field in schema:
+            values = [value for value, good in zip(columns[field.name], usable, strict=True) if good]
+            if pa.types.is_floating(field.type):
+                values = [None if value != value else value for value in values]
+            arrays.append(pa.array(values, field.type))
+        return pa.table(arrays, schema=schema)
+
+    def image_column(self, objects: Objects, decisions: list[Decision]) -> tuple[list[Any], np.ndarray]:
+        """Images (or paths) of the galaxies, None where they cannot be used, and which can (n,)."""
+        found = readings("images", self.read_image, objects.ids, objects.images or [], decisions)
+        flux = np.zeros((len(found), BANDS, SIZE, SIZE), np.float32)
+        there = np.array([image is not None for image in found], dtype=bool)
+        for row in np.flatnonzero(there).tolist():
+            height, width = found[row].shape[1:]
+            if (height, width) != (SIZE, SIZE):
+                note = f"{height} x {width} pixels, cut or filled to {SIZE} x {SIZE}"
+                decisions.append(Decision(objects.ids[row], "images", "repaired", note))
+            flux[row] = cut_to_size(found[row][None])[0]
+        checked = prepare_images(flux, there)
+        decisions += list_decisions("images", objects.ids, checked.verdict, checked.repairs, CutoutView.words)
+        values: list[Any]
+        if self.copy:
+            values = [image.T.ravel() if good else None for image, good in zip(flux, checked.present, strict=True)]
+        else:
+            paths = zip(objects.images or [], checked.present, strict=True)
+            values = [relative_path(path, self.folder) if good else None for path, good in paths]
+        return values, checked.present
+
+    def spectrum_columns(
+        self, objects: Objects, decisions: list[Decision], coverage: list[float]
+    ) -> tuple[list[Any], list[Any], np.ndarray]:
+        """Flux and inverse variance of the galaxies, None where they cannot be used, and which can (n,)."""
+        found = readings("spectra", self.read_spectrum, objects.ids, objects.spectra, decisions)
+        flux = np.zeros((len(found), PIXELS), np.float32)
+        ivar = np.zeros((len(found), PIXELS), np.float32)
+        for row, spectrum in enumerate(found):
+            if spectrum is not None:
+                flux[row] = spectrum[0]
+                ivar[row] = spectrum[1]
+                decisions += [Decision(objects.ids[row], "spectra", "repaired", note) for note in spectrum[2]]
+        there = np.array([spectrum is not None for spectrum in found], dtype=bool)
+        checked = prepare_flux(flux, ivar, there)
+        decisions += list_decisions("spectra", objects.ids, checked.verdict, checked.repairs, SpecFormerView.words)
+        for row in np.flatnonzero(checked.present).tolist():
+            share = observed_share(ivar[row])
+            coverage.append(share)
+            if share < WELL_COVERED:
+                reason = f"covers a part of {GRID[0]:g}-{GRID[-1]:g} Angstrom, held constant beyond: {share:.0%}"
+                decisions.append(Decision(objects.ids[row], "spectra", "repaired", reason))
+        good = checked.present
+        kept = [values if there else None for values, there in zip(flux, good, strict=True)]
+        weights = [values if there else None for values, there in zip(ivar, good, strict=True)]
+        return kept, weights, good
+
+
+def observed_share(ivar: np.ndarray) -> float:
+    """Share of the grid between the first and the last pixel with information."""
+    seen = np.flatnonzero(ivar > 0)
+    return float(seen[-1] - seen[0] + 1) / len(ivar) if len(seen) else 0.0
+
+
+def relative_path(path: Path, folder: Path) -> str:
+    """A path from a folder where it is below it, else an absolute one."""
+    whole = Path(os.path.abspath(path))
+    return str(whole.relative_to(folder)) if whole.is_relative_to(folder) else str(whole)
