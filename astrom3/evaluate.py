@@ -23,7 +23,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.files import write_json
     from astrom3.hardware import keep_memory, precision, quieten
     from astrom3.inference.conformal import check_coverage
-    from astrom3.inference.trained import no_confidence
+    from astrom3.inference.results import no_confidence
     from astrom3.training import confidence, evaluation
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal

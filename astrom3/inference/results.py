@@ -154,3 +154,11 @@ def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
 def shown_name(model: str) -> str:
     """A hub id or relative path as it is; of an absolute path the last part only, the rest is about this machine."""
     return Path(model).name if Path(model).is_absolute() else model
+
+
+def no_confidence(name: str) -> str:
+    """What a model without confidence.json says where prediction sets are asked for."""
+    return (
+        f"{name} has no confidence.json, so its probabilities are not calibrated and it can give no prediction sets: "
+        "python -m astrom3.evaluate run=<its run folder> calibrate=true fits one on the validation split"
+    )

@@ -34,7 +34,7 @@ from astrom3.inference.preprocessing import (
     read_info,
     read_preprocessing,
 )
-from astrom3.inference.results import Classified, Embedded, Encoded, named
+from astrom3.inference.results import Classified, Embedded, Encoded, named, no_confidence
 from astrom3.inference.survey import WithStatistics, data_of
 from astrom3.inference.windows import named_windows
 from astrom3.modalities.catalogue import Normaliser
@@ -347,11 +347,3 @@ class TrainedModel:
         """Keys of the batch that the model reads."""
         encoders: Any = self.backbone.encoders.values() if self.backbone is not None else [self.encoder]
         return tuple(key for encoder in encoders for key in encoder.inputs)
-
-
-def no_confidence(name: str) -> str:
-    """What a model without confidence.json says where prediction sets are asked for."""
-    return (
-        f"{name} has no confidence.json, so its probabilities are not calibrated and it can give no prediction sets: "
-        "python -m astrom3.evaluate run=<its run folder> calibrate=true fits one on the validation split"
-    )
