@@ -22,5 +22,8 @@ class UserError(Exception):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says anything; the error's class where it has none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = []
+    for line in str(error).splitlines():
+        if line.strip():
+            lines.append(line.strip())
     return lines[0] if lines else type(error).__name__

@@ -65,7 +65,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 def same(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether two results agree; what only one of them says of confidence, or for another coverage, does not count."""
-    asked = [(scores.get("confidence") or {}).get("asked") for scores in (before, now)]
+    asked = []
+    for scores in (before, now):
+        asked.append((scores.get("confidence") or {}).get("asked"))
     if asked[0] != asked[1]:
         before = before | {"confidence": None}
         now = now | {"confidence": None}

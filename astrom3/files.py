@@ -63,7 +63,9 @@ class OutputFolder:
         """What is in the folder and not named by its manifest, the first level only."""
         if not self.path.is_dir():
             return []
-        own = {Path(name).parts[0] for name in self.files or ()}
+        own = set()
+        for name in self.files or ():
+            own.add(Path(name).parts[0])
         return sorted(p.name for p in self.path.iterdir() if p.name not in self.ignored and p.name not in own)
 
     def check(self, names: Iterable[str], overwrite: bool = False, key: str = "out") -> None:
@@ -208,8 +210,14 @@ def left_by_the_dead(place: Path) -> list[tuple[Path, str]]:
     pattern = re.compile(re.escape(f".{place.name}.{host()}-") + r"(\d+)-[0-9a-f]{8}\.(tmp|old|part)")
     if not place.parent.is_dir():
         return []
-    matches = [(entry.path, pattern.fullmatch(entry.name)) for entry in os.scandir(place.parent)]
-    return [(Path(path), match[2]) for path, match in matches if match is not None and not alive(int(match[1]))]
+    matches = []
+    for entry in os.scandir(place.parent):
+        matches.append((entry.path, pattern.fullmatch(entry.name)))
+    found = []
+    for path, match in matches:
+        if match is not None and not alive(int(match[1])):
+            found.append((Path(path), match[2]))
+    return found
 
 
 def alive(process: int) -> bool:

@@ -158,7 +158,10 @@ def names_of(chosen: Sequence[str]) -> list[str]:
 
 def written_before(folder: Path) -> list[str] | None:
     """Names of what astrom3 0.1.0 has written to the folder of an analysis, None where it is none."""
-    there = [name for name in names_of(NAMES) if (folder / name).exists()]
+    there = []
+    for name in names_of(NAMES):
+        if (folder / name).exists():
+            there.append(name)
     if (folder / "analysis.json").is_file():
         return there if {"model", "left_out"} <= set(read_json(folder / "analysis.json")) else None
     others = {path.name for path in folder.iterdir()} - {"embeddings", "embeddings-other", *LOCKS}

@@ -39,7 +39,10 @@ def through_head(network: MultimodalClassifier, objects: Embeddings, chosen: Seq
 
 def scores(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """Accuracy, recall of each class that occurs, and their mean; predicted and labels (n,) into `classes`."""
-    recall = {c: float((predicted[labels == k] == k).mean()) for k, c in enumerate(classes) if (labels == k).any()}
+    recall = {}
+    for k, c in enumerate(classes):
+        if (labels == k).any():
+            recall[c] = float((predicted[labels == k] == k).mean())
     return {
         "n": len(labels),
         "accuracy": float((predicted == labels).mean()),

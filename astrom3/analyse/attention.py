@@ -84,7 +84,9 @@ def measure(
     cosine of the embeddings with the reference's.
     """
     accuracy = [float((p == labels).mean()) for p in predicted]
-    pairs = [float((a != b).mean()) for a, b in combinations(predicted, 2)]
+    pairs = []
+    for a, b in combinations(predicted, 2):
+        pairs.append(float((a != b).mean()))
     cosine = np.concatenate([(unit(v) * unit(reference_vectors)).sum(1) for v in vectors])
     return {
         "draws": len(predicted),

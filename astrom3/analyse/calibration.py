@@ -14,7 +14,10 @@ from astrom3.plots import save
 
 
 def section(context: Context) -> Section:
-    splits = {split: probable(context, split) for split in ("validation", "test") if split in context.splits}
+    splits = {}
+    for split in ("validation", "test"):
+        if split in context.splits:
+            splits[split] = probable(context, split)
     (test, labels), validation = splits["test"], splits.get("validation")
     kinds = {"as it is": test}
     numbers: dict[str, Any] = {}

@@ -103,21 +103,25 @@ def section(context: Context) -> Section:
 
 
 def lines(first: str, other: Embeddings, n: dict[str, Any], by_centroids: bool) -> list[str]:
-    how = [name for name, so in ((first, by_centroids), (other.model, other.probabilities is None)) if so]
-    rows = [
-        [
-            c,
-            str(v["n"]),
-            percent(v["first"]),
-            percent(v["second"]),
-            f"{100 * v['difference']:+.1f}",
-            f"{100 * v['low']:+.1f} to {100 * v['high']:+.1f}",
-            f"{v['only_first']} / {v['only_second']}",
-            f"{v['p']:.2g}",
-            f"{v['p_holm']:.2g}",
-        ]
-        for c, v in n["per_class"].items()
-    ]
+    how = []
+    for name, so in ((first, by_centroids), (other.model, other.probabilities is None)):
+        if so:
+            how.append(name)
+    rows = []
+    for c, v in n["per_class"].items():
+        rows.append(
+            [
+                c,
+                str(v["n"]),
+                percent(v["first"]),
+                percent(v["second"]),
+                f"{100 * v['difference']:+.1f}",
+                f"{100 * v['low']:+.1f} to {100 * v['high']:+.1f}",
+                f"{v['only_first']} / {v['only_second']}",
+                f"{v['p']:.2g}",
+                f"{v['p_holm']:.2g}",
+            ]
+        )
     head = ["class", "n", "first [%]", "second [%]", "difference", "95 %", "only first / second right", "p", "p (Holm)"]
     return [
         f"First {first}, second {other.model}, on {n['n']} common test objects ({n['only_in_one']} are in one only): "

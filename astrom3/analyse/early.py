@@ -125,7 +125,10 @@ def lines(context: Context, rows: list[dict[str, Any]]) -> list[str]:
         "",
     ]
     for axis in UNITS:
-        body = [cells(row) for row in rows if row["axis"] == axis]
+        body = []
+        for row in rows:
+            if row["axis"] == axis:
+                body.append(cells(row))
         head = [
             f"first {UNITS[axis]}",
             "curves cut [%]",

@@ -90,7 +90,10 @@ def splits_of(source: str | Path) -> dict[str, Embeddings]:
     """Split -> embeddings, of those that the file or folder has; it must have train and test."""
     found = Embeddings.read(source)
     splits = {s: found.of_split(s) for s in SPLITS}
-    empty = [split for split in ("train", "test") if not len(splits[split])]
+    empty = []
+    for split in ("train", "test"):
+        if not len(splits[split]):
+            empty.append(split)
     if empty:
         raise UserError(f"{source} has no objects of the {empty[0]} split: embed all splits")
     return {s: e for s, e in splits.items() if len(e)}

@@ -110,7 +110,9 @@ def few_shot(
 def drawn(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """Rows of up to `shots` objects of every class."""
     rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    groups = []
+    for k in np.unique(labels):
+        groups.append(np.flatnonzero(labels == k))
     return np.concatenate([rng.permutation(g)[:shots] for g in groups])
 
 
@@ -177,10 +179,9 @@ def section(context: Context) -> Section:
         lines += ["", "This model was fine-tuned: its embeddings have seen the labels of its own training."]
     if len(test.modalities) > 1:
         numbers["zero"] = zero = zero_shot(train, test)
-        rows = [
-            [known, *(percent(asked[m]["accuracy"]) if m in asked else "-" for m in test.modalities)]
-            for known, asked in zero.items()
-        ]
+        rows = []
+        for known, asked in zero.items():
+            rows.append([known, *(percent(asked[m]["accuracy"]) if m in asked else "-" for m in test.modalities)])
         lines += [
             "",
             "Zero-shot: class centroids of one modality classify another; test accuracy in percent:",
@@ -213,7 +214,9 @@ def picture(context: Context, few: dict[str, Any]) -> None:
     axes = np.atleast_1d(figure.subplots(1, len(few), sharey=True))
     for axis, (name, by_shots) in zip(axes, few.items(), strict=True):
         for method in METHODS:
-            values = [(100 * s[method]["accuracy"], 100 * s[method]["accuracy_sd"]) for s in by_shots.values()]
+            values = []
+            for s in by_shots.values():
+                values.append((100 * s[method]["accuracy"], 100 * s[method]["accuracy_sd"]))
             axis.errorbar(range(len(values)), *zip(*values, strict=True), marker=".", capsize=2, label=method)
         axis.set_xticks(range(len(by_shots)), list(by_shots))
         axis.set_title(name)

@@ -155,18 +155,19 @@ def section(context: Context) -> Section:
 
 
 def summary_lines(numbers: Mapping[str, Mapping[str, float]], main: str) -> list[str]:
-    rows = [
-        [
-            name,
-            str(v["ranked"]),
-            str(v["not_ranked"]),
-            f"{v['median_own']:.3f}",
-            f"{v['99th_percentile_own']:.3f}",
-            percent(v["another_class_nearer"]),
-            percent(v["most_neighbours_disagree"]),
-        ]
-        for name, v in numbers.items()
-    ]
+    rows = []
+    for name, v in numbers.items():
+        rows.append(
+            [
+                name,
+                str(v["ranked"]),
+                str(v["not_ranked"]),
+                f"{v['median_own']:.3f}",
+                f"{v['99th_percentile_own']:.3f}",
+                percent(v["another_class_nearer"]),
+                percent(v["most_neighbours_disagree"]),
+            ]
+        )
     head = [
         "embedding",
         "objects",

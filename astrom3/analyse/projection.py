@@ -67,7 +67,9 @@ def section(context: Context) -> Section:
     coordinates = fit(splits, name, UMAP, context.unseen)
     write(splits, coordinates, context.unseen, context.out / "map.parquet")
     picture(splits, coordinates, context.unseen, context.out / "map.png")
-    rows = [[split, str(len(xy)), str(int(np.isfinite(xy).all(1).sum()))] for split, xy in coordinates.items()]
+    rows = []
+    for split, xy in coordinates.items():
+        rows.append([split, str(len(xy)), str(int(np.isfinite(xy).all(1).sum()))])
     fitted = int((having(splits["train"], name) & ~np.isin(label_names(splits["train"]), list(context.unseen))).sum())
     numbers = {
         "settings": UMAP | {"n_neighbors": min(int(str(UMAP["n_neighbors"])), fitted - 1)},

@@ -68,7 +68,10 @@ def property_names(context: Context) -> list[str]:
     if context.data is None:
         raise NotPossible("needs the data for the numbers to predict: leave embeddings= away")
     there = context.data.source.table("train").target_names
-    names = [name for name in there if name not in (*ALL_COLS, *POSITIONS, *MAGNITUDES)]
+    names = []
+    for name in there:
+        if name not in (*ALL_COLS, *POSITIONS, *MAGNITUDES):
+            names.append(name)
     if not names:
         raise NotPossible("the data have no numbers to predict (targets)")
     return names
@@ -86,7 +89,9 @@ def lines(context: Context, numbers: Mapping[str, Any], names: Sequence[str]) ->
     """The tables of the report."""
     rows: list[list[str]] = []
     for source, scores in numbers["r2"].items():
-        cells = [f"{scores[name]:.2f}" if name in scores else "-" for name in names]
+        cells = []
+        for name in names:
+            cells.append(f"{scores[name]:.2f}" if name in scores else "-")
         theirs = PUBLISHED.get(source) if REDSHIFT in names else None
         rows.append([source, *cells, "-" if theirs is None else f"{theirs[0]:.2f} / {theirs[1]:.2f}"])
     note = f" The data are {context.data.source.note}." if context.data.source.note.startswith("simulated") else ""

@@ -63,10 +63,9 @@ class Trial:
         place = {name: i for i, name in enumerate(base.ids.tolist())}
         base = base.take(np.array([place[str(i)] for i in ids]))  # in the order of the batches
         keep = (base.labels >= 0) & base.present[modality]
-        inputs = {
-            k: torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)]
-            for k in model.views[modality].keys
-        }
+        inputs = {}
+        for k in model.views[modality].keys:
+            inputs[k] = torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)]
         train = labelled(train)
         train = train.take(having(train, modality))
         return cls(model, modality, inputs, base.take(keep), train, data.splits["test"].pad_constants)
@@ -110,7 +109,9 @@ class Trial:
         base = self.base
         inputs = self.replaced(values)
         n = len(base)
-        parts = [rows_of(inputs, slice(i, i + CHUNK)) for i in range(0, n, CHUNK)]
+        parts = []
+        for i in range(0, n, CHUNK):
+            parts.append(rows_of(inputs, slice(i, i + CHUNK)))
         if model.backbone is None:
             found = [model.encode(part) for part in parts]
             vectors = np.concatenate([f.embeddings[self.modality] for f in found])

@@ -45,7 +45,10 @@ def compose_with_hydra(overrides: Sequence[str] = (), name: str = "train") -> Di
 
 def finish(cfg: DictConfig) -> DictConfig:
     """Resolve a composed configuration, drop the tables it was looked up in, and check that it makes sense."""
-    missing = [key for key, node in _leaves(cfg) if node is not None and node._value() == "???"]
+    missing = []
+    for key, node in _leaves(cfg):
+        if node is not None and node._value() == "???":
+            missing.append(key)
     if missing:
         raise UserError(f"{missing[0]} is not given: add {missing[0]}=<value> to the command line")
     try:
@@ -194,7 +197,10 @@ def _choices(overrides: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
 
 def _chosen(group: str, overrides: Sequence[str]) -> str | None:
     """Option of a group on the command line."""
-    values = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == group]
+    values = []
+    for text in overrides:
+        if text.partition("=")[0] == group:
+            values.append(text.partition("=")[2])
     return values[-1] if values else None
 
 
@@ -238,7 +244,10 @@ def _leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
     """An overridden value must have the type of the default: numbers for numbers, true/false for true/false."""
     groups = config_groups()
-    changed = [o for o in _parse(overrides) if o.key_or_group not in groups and not o.key_or_group.startswith("hydra")]
+    changed = []
+    for o in _parse(overrides):
+        if o.key_or_group not in groups and not o.key_or_group.startswith("hydra"):
+            changed.append(o)
     if not changed:
         return
     defaults = _compose(name, _choices(overrides, groups))

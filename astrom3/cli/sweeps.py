@@ -61,7 +61,10 @@ def sweep_runs(overrides: Sequence[str]) -> list[list[str]]:
 
 def launcher_of(overrides: Sequence[str]) -> str | None:
     """The option of hydra/launcher on the command line."""
-    chosen = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "hydra/launcher"]
+    chosen = []
+    for o in overrides:
+        if o.partition("=")[0] == "hydra/launcher":
+            chosen.append(o.partition("=")[2])
     launcher = chosen[-1] if chosen else None
     if launcher not in (None, "basic", *LAUNCHERS):
         raise UserError(f"hydra/launcher={launcher} does not exist: it is one of {', '.join(LAUNCHERS)}")
@@ -80,7 +83,10 @@ def sweep_choices(overrides: Sequence[str]) -> list[list[str]]:
             options.append([])  # a range or glob: Hydra itself checks it
         else:
             options.append([text])
-    first = [o[0] for o in options if o]
+    first = []
+    for o in options:
+        if o:
+            first.append(o[0])
     lists = [first]
     for choices in options:
         lists += [[c if f in choices else f for f in first] for c in choices[1:]]

@@ -111,7 +111,10 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
         ended = outcomes.collect()
     if broken is not None and len(ended) == len(runs):
         raise broken
-    failed = {o["run"]: o["reason"] for o in ended.values() if o["reason"] is not None}
+    failed = {}
+    for o in ended.values():
+        if o["reason"] is not None:
+            failed[o["run"]] = o["reason"]
     for number in sorted(set(range(len(runs))) - set(ended)):
         silent = str(config.compose(runs[number], name).get("run") or " ".join(runs[number]))
         failed[silent] = "it has not ended: its process was killed, its job goes on, or the launcher gave up"
@@ -166,7 +169,10 @@ class Outcomes:
 
     def minutes_left(self, number: int, workers: int) -> str:
         """From the runs that took their time: finished ones are skipped in no time."""
-        seconds = [o["seconds"] for o in self.read().values() if o["seconds"] > 0.5]
+        seconds = []
+        for o in self.read().values():
+            if o["seconds"] > 0.5:
+                seconds.append(o["seconds"])
         if not seconds or workers < 1:
             return ""
         return f", about {sum(seconds) / len(seconds) * (self.runs - number) / workers / 60:.1f} min left"

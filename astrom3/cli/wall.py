@@ -90,7 +90,10 @@ def is_of_memory(error: BaseException) -> bool:
 def place(error: BaseException) -> str:
     """`KeyError: 'x' in astrom3/data/store.py, line 12`, the last line of our own that was reached."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "astrom3" in Path(frame.filename).parts]
+    own = []
+    for frame in frames:
+        if "astrom3" in Path(frame.filename).parts:
+            own.append(frame)
     found = [*frames[-1:], *own[-1:]]  # ours, else the last
     last = found[-1] if found else None
     where = "" if last is None else f" in {'/'.join(Path(last.filename).parts[-3:])}, line {last.lineno}"

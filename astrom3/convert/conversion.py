@@ -241,7 +241,9 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
             row[group] = known or None
     objects.add_targets(rows)
     decisions += _relevant(catalogue, objects.ids, rows)
-    usable = [bool(r.get("light_curve") or r.get("spectrum") or m) for r, m in zip(rows, has_metadata, strict=True)]
+    usable = []
+    for r, m in zip(rows, has_metadata, strict=True):
+        usable.append(bool(r.get("light_curve") or r.get("spectrum") or m))
     for object_id, good in zip(objects.ids, usable, strict=True):
         if not good:
             reason = "no usable light curve, spectrum or metadata"

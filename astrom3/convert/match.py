@@ -70,7 +70,9 @@ def cross_match(
     rows = np.flatnonzero(found) if options["unmatched"] == "reject" else np.arange(len(table))
     names = [str(value) for value in table[ids].to_pylist()]
     decision = "rejected" if options["unmatched"] == "reject" else "repaired"
-    decisions = [Decision(names[row], "object", decision, reason) for row, reason in sorted(reasons.items())]
+    decisions = []
+    for row, reason in sorted(reasons.items()):
+        decisions.append(Decision(names[row], "object", decision, reason))
     joined = beside(table.take(pa.array(rows)), second, partner[rows])
     if separation is not None and SEPARATION not in joined.column_names:
         column = pa.array(separation[rows], mask=partner[rows] < 0)

@@ -65,7 +65,10 @@ class GalaxyWriter(DatasetWriter):
         bands: str = "grz",
         **about: Any,
     ) -> None:
-        taken = [name for name in targets if name in RESERVED]
+        taken = []
+        for name in targets:
+            if name in RESERVED:
+                taken.append(name)
         if taken:
             raise UserError(f"{taken[0]} is a name that the data set of galaxies needs itself: rename that column.")
         self.images_are = {"root": str(root_of_images), "bands": bands} if images == IMAGE_FILE else None
@@ -84,7 +87,10 @@ class GalaxyWriter(DatasetWriter):
 
     def encoding(self) -> dict[str, Any]:
         """Splitting the bytes of floats makes noisy arrays smaller and twice as fast to read."""
-        large = [field.name for field in self.schema if pa.types.is_fixed_size_list(field.type)]
+        large = []
+        for field in self.schema:
+            if pa.types.is_fixed_size_list(field.type):
+                large.append(field.name)
         return {"use_dictionary": ["label"], "use_byte_stream_split": [f"{name}.list.element" for name in large]}
 
     def further_entries(self) -> dict[str, Any]:

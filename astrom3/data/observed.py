@@ -135,11 +135,16 @@ def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
                 continue
             chosen = batch.take(pa.array(wanted - first))
             nothing: list[Any] = [None] * len(wanted)
-            found = {modality: decode(modality, chosen.column(name)) for modality, name in table.column.items()}
+            found = {}
+            for modality, name in table.column.items():
+                found[modality] = decode(modality, chosen.column(name))
             curves = found.get("photometry", nothing)
             spectra = found.get("spectra", nothing)
             for row, curve, spectrum in zip(wanted.tolist(), curves, spectra, strict=True):
-                problems = [p for p in (curve, spectrum) if isinstance(p, str)]
+                problems = []
+                for p in (curve, spectrum):
+                    if isinstance(p, str):
+                        problems.append(p)
                 if isinstance(curve, tuple) and len(curve) > 3:
                     yield Observed(row, _three(curve), _three(spectrum), curve[3], tuple(problems))
                 else:

@@ -84,7 +84,10 @@ class Hats:
     def open(self, sub: str, seed: int) -> Source:
         catalogue = self.catalogue()
         names = self.names(catalogue)
-        chosen = [one for one in catalogue.partitions if self.partition in (None, one.name)]
+        chosen = []
+        for one in catalogue.partitions:
+            if self.partition in (None, one.name):
+                chosen.append(one)
         if not chosen:
             raise UserError(f"{catalogue.root} has no partition {self.partition}.")
         classes = tuple(self.classes or ())
@@ -94,7 +97,10 @@ class Hats:
         n = len(table)
         if self.partition is None:
             drawn = splits.split_80_10_10(n, seed)
-            rows = {split: np.flatnonzero(drawn == split) for split in SPLITS if (drawn == split).any()}
+            rows = {}
+            for split in SPLITS:
+                if (drawn == split).any():
+                    rows[split] = np.flatnonzero(drawn == split)
         else:
             rows = {"test": np.arange(n)}
         first = next(iter(rows.values()))

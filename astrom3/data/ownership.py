@@ -21,7 +21,10 @@ def output_folder(root: Path) -> OutputFolder:
 
 def name_written(folder: Path) -> None:
     """Give a finished folder the manifest that names all that is in it."""
-    written = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    written = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            written.append(str(path.relative_to(folder)))
     OutputFolder(folder, KIND).open(written, overwrite=True)
 
 

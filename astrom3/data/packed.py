@@ -51,7 +51,10 @@ class Inputs:
 
 def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views: Mapping[str, View]) -> Inputs:
     """Check and normalise the catalogue values of a split; decisions are those that concern the views."""
-    modalities = {view.modality for view in views.values() if view.uses_features or view.uses_metadata}
+    modalities = set()
+    for view in views.values():
+        if view.uses_features or view.uses_metadata:
+            modalities.add(view.modality)
     values = catalogue.values
     if not modalities and values.strides[0] == 0:  # galaxies: no columns and nobody who reads them
         return no_inputs(len(values))
@@ -133,7 +136,10 @@ def view_columns(source: Source, split: str, views: Mapping[str, View]) -> dict[
     """
     found = {}
     for slot, view in views.items():
-        absent = [name for name in view.columns if name not in source.table(split).target_names]
+        absent = []
+        for name in view.columns:
+            if name not in source.table(split).target_names:
+                absent.append(name)
         if absent:
             raise UserError(
                 f"{source.root} has no column {absent[0]}, which {slot} (view {view.name}) reads: leave {slot} away "
@@ -164,7 +170,10 @@ def select(
     keep &= ~aimless
     # What was repaired of a modality that is not there anyhow (say, the period without a light curve) is no news.
     absent = {m: set(catalogue.ids[~present[m]]) for m in present}
-    rows = [d for d in decisions if d.decision != "repaired" or d.object_id not in absent.get(d.modality, ())]
+    rows = []
+    for d in decisions:
+        if d.decision != "repaired" or d.object_id not in absent.get(d.modality, ()):
+            rows.append(d)
     for i in np.flatnonzero(~keep).tolist():
         if catalogue.unknown[i]:
             reason = f"unknown class {catalogue.unknown_names.get(i, '')}".rstrip()

@@ -32,12 +32,18 @@ def rare_classes(classes: Sequence[str], splits: Mapping[str, Any]) -> list[dict
 
 def missing_from(full: Mapping[str, Any], split: str, name: str) -> list[str]:
     """The full splits whose part `split` has no object of a class."""
-    return [stem for stem, counts in full.items() if not counts[split].get(name, 0)]
+    found = []
+    for stem, counts in full.items():
+        if not counts[split].get(name, 0):
+            found.append(stem)
+    return found
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
     """What convert says of one of these classes."""
     objects = entry["objects"]
-    parts = [f"{split} of {', '.join(stems)}" for split, stems in entry["absent"].items()]
+    parts = []
+    for split, stems in entry["absent"].items():
+        parts.append(f"{split} of {', '.join(stems)}")
     number = "1 object" if objects == 1 else f"{objects} objects"
     return f"class {entry['class']} has {number}, and none in {'; '.join(parts)}"

@@ -19,10 +19,9 @@ MOST_ROWS = 10**8
 def objects_table(rows: Sequence[Mapping[str, Any]], targets: Iterable[str] = (), bands: bool = False) -> pa.Table:
     """Rows as dicts (arrays for light curves and spectra, dicts for catalogue columns) -> table of object_schema."""
     schema = object_schema(targets, bands)
-    columns: list[pa.Array] = [
-        pa.array([None if row.get(c) is None else str(row[c]) for row in rows], pa.string())
-        for c in ("object_id", "label")
-    ]
+    columns: list[pa.Array] = []
+    for c in ("object_id", "label"):
+        columns.append(pa.array([None if row.get(c) is None else str(row[c]) for row in rows], pa.string()))
     for name in ("light_curve", "spectrum"):
         columns.append(_ragged([row.get(name) for row in rows], schema.field(name).type))
     for name in ("photo_cols", "meta_cols"):

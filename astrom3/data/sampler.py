@@ -78,7 +78,9 @@ class EpochSampler:
         for of_class, more in zip(members, extra.tolist(), strict=True):
             needed = share + int(more)
             rounds = -(-needed // len(of_class))
-            tickets = [draw(self.seed, self.epoch, BALANCE + k, of_class) for k in range(rounds)]
+            tickets = []
+            for k in range(rounds):
+                tickets.append(draw(self.seed, self.epoch, BALANCE + k, of_class))
             drawn = [of_class[np.argsort(ticket, kind="stable")] for ticket in tickets]
             parts.append(np.concatenate(drawn)[:needed])
         chosen = np.concatenate(parts)

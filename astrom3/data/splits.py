@@ -180,7 +180,9 @@ class Protocol:
 
 def id_keys(ids: Sequence[str] | np.ndarray) -> np.ndarray:
     """A hash of every id, (n,) uint64: what is drawn by it does not depend on the order of the objects."""
-    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids]
+    digests = []
+    for name in ids:
+        digests.append(hashlib.blake2b(str(name).encode(), digest_size=8).digest())
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 

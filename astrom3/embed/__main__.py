@@ -64,13 +64,21 @@ def share(cfg: DictConfig) -> tuple[int, int]:
 def side_by_side(cfg: DictConfig, shard: int, shards: int) -> None:
     """The same command in several processes, each with its part of this job's parts."""
     n = cfg.processes
-    own = [a for a in sys.argv[1:] if a.partition("=")[0] not in ("processes", "shard", "shards", "overwrite")]
+    own = []
+    for a in sys.argv[1:]:
+        if a.partition("=")[0] not in ("processes", "shard", "shards", "overwrite"):
+            own.append(a)
     threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // n, 1))} | os.environ
     environment = threads | {PARENT: str(os.getpid())}
     command = [sys.executable, "-m", "astrom3.embed", *own, f"shards={shards * n}"]
-    processes = [subprocess.Popen([*command, f"shard={shard + shards * k}"], env=environment) for k in range(n)]
+    processes = []
+    for k in range(n):
+        processes.append(subprocess.Popen([*command, f"shard={shard + shards * k}"], env=environment))
     try:
-        failed = [p.returncode for p in processes if p.wait()]
+        failed = []
+        for p in processes:
+            if p.wait():
+                failed.append(p.returncode)
     except BaseException:
         for process in processes:
             process.terminate()

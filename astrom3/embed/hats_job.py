@@ -58,7 +58,10 @@ class HatsJob(Job):
         self.catalogue: HatsCatalogue = origin.catalogue()
         self.names: HatsColumns = origin.names(self.catalogue)
         self.parts = list(self.catalogue.partitions)
-        missing = [name for name in self.model.modalities if name != of_argument("light_curve")]
+        missing = []
+        for name in self.model.modalities:
+            if name != of_argument("light_curve"):
+                missing.append(name)
         if missing:
             raise UserError(
                 f"{self.model.name} reads {', '.join(self.model.modalities)}, and a HATS catalogue gives light curves "
@@ -87,7 +90,11 @@ class HatsJob(Job):
 
     def missing(self) -> list[Any]:
         """Partitions that have neither rows nor a list of what was rejected."""
-        return [part for part in self.parts if not (self.out / rejected_name(part)).is_file()]
+        found = []
+        for part in self.parts:
+            if not (self.out / rejected_name(part)).is_file():
+                found.append(part)
+        return found
 
     def size_of(self, part: Any) -> int:
         return sum(ParquetFile(part.path).group_rows)
@@ -146,7 +153,10 @@ class HatsJob(Job):
         if missing := self.missing():
             log.info("%d of %d partitions are still to come (other jobs)", len(missing), len(self.parts))
             return {"complete": False, "parts": len(self.parts), "missing": len(missing)}
-        written = [part for part in self.parts if (self.out / part.name).is_file()]
+        written = []
+        for part in self.parts:
+            if (self.out / part.name).is_file():
+                written.append(part)
         if not written:
             raise UserError(f"no object of {self.catalogue.root} can be used: see {self.out}/rejected")
         rows = self.write_properties(written)

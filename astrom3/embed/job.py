@@ -119,7 +119,10 @@ class Job:
         cfg = self.cfg
         options = {"eval_batch_size": cfg.batch, "on_device": False}
         self.data = data_of(self.model, cfg.data, cfg.sub, cfg.seed, cfg.get("allow"), **options)
-        wanted = [s for s in cfg.splits if s in self.data.source.rows]
+        wanted = []
+        for s in cfg.splits:
+            if s in self.data.source.rows:
+                wanted.append(s)
         if not wanted or not set(cfg.splits) <= set(STAGES):
             raise UserError(f"splits={list(cfg.splits)}: there are {', '.join(self.data.source.rows)}")
         self.parts = [part for split in wanted for part in self._parts_of(split)]
@@ -177,7 +180,10 @@ class Job:
         now = self.described
         if path.is_file() and self.folder.is_own and not self.cfg.overwrite:
             before = files.read_json(path)
-            changed = [key for key in now if before.get(key) != now[key]]
+            changed = []
+            for key in now:
+                if before.get(key) != now[key]:
+                    changed.append(key)
             if changed:
                 raise UserError(
                     f"{self.out} holds embeddings of another {', '.join(changed)}: give another out=<folder>, or "
@@ -189,7 +195,11 @@ class Job:
         write_json(path, now)
 
     def missing(self) -> list[Any]:
-        return [part for part in self.parts if not (self.out / part.name).is_file()]
+        found = []
+        for part in self.parts:
+            if not (self.out / part.name).is_file():
+                found.append(part)
+        return found
 
     def make(self, part: Any, advance: Advance = ignored) -> int:
         """Write one part; returns its number of objects."""

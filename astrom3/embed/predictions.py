@@ -27,7 +27,9 @@ def write_predictions(path: Path, parts: Sequence[Path], classes: Sequence[str])
         writer.writerow(["object_id", "label", "split", "predicted", *(f"p({name})" for name in classes), *kept])
         for row in rows_of(parts, kept):
             probabilities = row["probabilities"] or [None] * len(classes)
-            numbers = [None if p is None else f"{p:.6g}" for p in probabilities[: len(classes)]]
+            numbers = []
+            for p in probabilities[: len(classes)]:
+                numbers.append(None if p is None else f"{p:.6g}")
             known = [row["object_id"], row["label"], row["split"], row["predicted"]]
             writer.writerow([*known, *numbers, *(cell(row[name]) for name in kept)])
 

@@ -79,7 +79,11 @@ def group(lengths: Tensor) -> list[tuple[Tensor, int]]:
         if full and length < SHORTEST * listed[begun]:
             bounds.append(i)
     bounds.append(len(listed))
-    return [(rows[start:stop], max(listed[start], 1)) for start, stop in pairwise(bounds) if stop > start]
+    found = []
+    for start, stop in pairwise(bounds):
+        if stop > start:
+            found.append((rows[start:stop], max(listed[start], 1)))
+    return found
 
 
 def scatter(parts: list[Tensor], buckets: list[Bucket], shape: tuple[int, int]) -> Tensor:

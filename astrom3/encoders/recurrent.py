@@ -89,7 +89,9 @@ class GRU(nn.Module):
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         steps, counts = visible_first(x, visible)
         start = steps.new_zeros(1, steps.shape[0], self.units)
-        weights = [self._reset_first(w) for w in (self.weight_ih, self.weight_hh, self.biases[0], self.biases[1])]
+        weights = []
+        for w in (self.weight_ih, self.weight_hh, self.biases[0], self.biases[1]):
+            weights.append(self._reset_first(w))
         states, _ = torch.gru(
             steps,
             start,

@@ -40,7 +40,11 @@ def taken(encoder: nn.Module, batch: Batch, rows: Tensor) -> dict[str, Tensor]:
     """What `encode` reads of some rows of a batch."""
     first = str(encoder.inputs[0])  # type: ignore[index]
     keys = (*encoder.inputs, FEATURES + first, TOKENS + first)  # type: ignore[misc]
-    return {key: batch[key][rows] for key in keys if key in batch}
+    found = {}
+    for key in keys:
+        if key in batch:
+            found[key] = batch[key][rows]
+    return found
 
 
 def leave_unused(encoder: nn.Module) -> None:

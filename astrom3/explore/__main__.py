@@ -142,7 +142,10 @@ def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:
         return known, source, normaliser, []
     model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics, allow=cfg.allow)
     data = data_of(model, cfg.data, cfg.sub, int(cfg.seed), cfg.allow)
-    wanted = [s for s in cfg.splits if s in data.source.rows]
+    wanted = []
+    for s in cfg.splits:
+        if s in data.source.rows:
+            wanted.append(s)
     if not wanted:
         raise UserError(f"splits={list(cfg.splits)}: the data set has {', '.join(data.source.rows)}")
     parts = [Embeddings.of_split_of(model, data, split) for split in wanted]

@@ -173,7 +173,9 @@ def drawn(n: int, limit: int | None) -> np.ndarray:
 
 
 def notes_of(shown: Embeddings, decisions: Iterable[Decision]) -> dict[int, list[str]]:
-    number = {name: i for i, name in enumerate(shown.ids.tolist())}
+    number = {}
+    for i, name in enumerate(shown.ids.tolist()):
+        number[name] = i
     notes: dict[int, list[str]] = defaultdict(list)
     for d in decisions:
         if d.object_id in number:

@@ -18,12 +18,12 @@ def crossings(objects: Embeddings, top: int) -> dict[str, tuple[np.ndarray, np.n
     widths = {vectors.shape[1] for vectors in objects.vectors.values()}
     if len(widths) > 1:
         return {}
-    return {
-        f"{asked}{ARROW}{told}": nearest_across(
+    found = {}
+    for asked, told in permutations(objects.modalities, 2):
+        found[f"{asked}{ARROW}{told}"] = nearest_across(
             objects.vectors[asked], objects.vectors[told], objects.present[asked], objects.present[told], top
         )
-        for asked, told in permutations(objects.modalities, 2)
-    }
+    return found
 
 
 def nearest_across(

@@ -32,7 +32,9 @@ def picture(flux: np.ndarray) -> bytes:
 
 def pictures(objects: Sequence[Observed]) -> bytes:
     """Of m objects: bytes of each file (m,), 0 where there is no image, and the files one behind the other."""
-    files = [b"" if one.image is None else picture(one.image) for one in objects]
+    files = []
+    for one in objects:
+        files.append(b"" if one.image is None else picture(one.image))
     return pack(
         {
             "count": np.array([len(file) for file in files], dtype=np.uint32),

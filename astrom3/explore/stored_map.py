@@ -80,7 +80,10 @@ class StoredMap:
             return np.arange(start[row * CELLS], start[(end_row + 1) * CELLS])
         begins = start[np.arange(row, end_row + 1) * CELLS + column]
         ends = start[np.arange(row, end_row + 1) * CELLS + end_column + 1]
-        pieces = [np.arange(a, b) for a, b in zip(begins, ends, strict=True) if b > a]
+        pieces = []
+        for a, b in zip(begins, ends, strict=True):
+            if b > a:
+                pieces.append(np.arange(a, b))
         return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
 
     def hit(self, x: float, y: float, reach: float, filters: Shown) -> int:

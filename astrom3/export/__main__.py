@@ -137,7 +137,10 @@ def exported_before(folder: Path) -> list[str] | None:
     card = folder / "README.md"
     if not card.is_file() or "library_name: astrom3" not in read_text(card).partition("\n# ")[0]:
         return None
-    onnx = [f"{ONNX}/{path.name}" for path in (folder / ONNX).glob("*.onnx") if GRAPH.fullmatch(path.stem)]
+    onnx = []
+    for path in (folder / ONNX).glob("*.onnx"):
+        if GRAPH.fullmatch(path.stem):
+            onnx.append(f"{ONNX}/{path.name}")
     return ["config.json", "model.safetensors", "preprocessing.json", "README.md", *onnx]
 
 

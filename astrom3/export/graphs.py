@@ -91,7 +91,9 @@ class Together(nn.Module):
         backbone: Any = self.network.backbone if with_head else self.network
         batch = dict(zip(self.keys, inputs, strict=True))
         there = dict(zip(backbone.modalities, present.unbind(1), strict=True))
-        found = {m: backbone.embed(m, batch) * there[m].unsqueeze(1) for m in backbone.modalities}
+        found = {}
+        for m in backbone.modalities:
+            found[m] = backbone.embed(m, batch) * there[m].unsqueeze(1)
         mean = torch.stack(list(found.values())).sum(0) / present.sum(1, keepdim=True).clamp(min=1)
         if not with_head:
             return *found.values(), mean
@@ -162,7 +164,9 @@ def alone(name: str, encoder: nn.Module, keys: tuple[str, ...], views: Mapping[s
 
 def together(model: TrainedModel, network: nn.Module) -> Graph:
     """The file of all modalities together."""
-    names = [f"{file_name(slot, view.modality)}_embedding" for slot, view in model.views.items()]
+    names = []
+    for slot, view in model.views.items():
+        names.append(f"{file_name(slot, view.modality)}_embedding")
     head = ("probabilities",) if model.has_head else ()
     keys = tuple(key for encoder in encoders_of(model).values() for key in encoder.inputs)
     outputs = (*names, "mean", *head)
@@ -181,7 +185,10 @@ def example(graph: Graph, n: int, seed: int, points: int | None = None) -> dict[
     batch: dict[str, Tensor] = {}
     for view in graph.views.values():
         batch |= view.example(n, generator, points)
-    found = {key: batch[key] for key in graph.keys if key != PRESENT}
+    found = {}
+    for key in graph.keys:
+        if key != PRESENT:
+            found[key] = batch[key]
     if PRESENT not in graph.keys:
         return found
     modalities = len(graph.views)

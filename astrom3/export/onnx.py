@@ -160,7 +160,10 @@ def margins(module: nn.Module) -> Any:
         best = scores.topk(keys.shape[1] + 1).values  # (B, H, u + 1)
         gaps.append((best[..., -2] - best[..., -1]).amin(1).numpy())
 
-    hooks = [m.register_forward_pre_hook(look) for m in module.modules() if isinstance(m, ProbSparseAttention)]
+    hooks = []
+    for m in module.modules():
+        if isinstance(m, ProbSparseAttention):
+            hooks.append(m.register_forward_pre_hook(look))
     try:
         yield gaps
     finally:

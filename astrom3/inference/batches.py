@@ -36,7 +36,10 @@ def points_of(batch: Mapping[str, Any]) -> np.ndarray | None:
 
 def joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     """Arrays of several pieces as one; None where a piece has none."""
-    known = [part for part in parts if part is not None]
+    known = []
+    for part in parts:
+        if part is not None:
+            known.append(part)
     return np.concatenate(known) if known and len(known) == len(parts) else None
 
 

@@ -71,7 +71,9 @@ class Calibration:
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """As it stands in the file."""
-        scores = {name: own.tolist() for name, own in zip(classes, self.scores, strict=True)}
+        scores = {}
+        for name, own in zip(classes, self.scores, strict=True):
+            scores[name] = own.tolist()
         return {"points": self.points, "temperature": self.temperature, "scores": scores}
 
 
@@ -125,7 +127,11 @@ class Confidence:
         """Classes with fewer validation objects than the coverage needs, and how many they have."""
         least = conformal.needed(coverage)
         counts = dict(zip(self.classes, self.complete.counts, strict=True))
-        return {name: n for name, n in counts.items() if n < least}
+        found = {}
+        for name, n in counts.items():
+            if n < least:
+                found[name] = n
+        return found
 
     def save(self, folder: Path) -> Path:
         """Write confidence.json into a model folder."""

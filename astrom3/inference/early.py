@@ -86,7 +86,9 @@ def classify_cut(model: TrainedModel, source: Source, split: str, cut: Cut, feat
     if features not in ("none", "all"):
         raise UserError(f"early.features={features} does not exist: it is none or all")
     raw = replace(model, confidence=None)
-    parts = [said(raw, piece, features) for piece in pieces(model, source, split, cut)]
+    parts = []
+    for piece in pieces(model, source, split, cut):
+        parts.append(said(raw, piece, features))
     if not parts:
         empty = np.zeros(0, dtype=np.int64)
         return Seen(np.zeros((0, len(model.classes)), np.float32), empty, empty.astype(bool), empty)
@@ -109,7 +111,10 @@ def pieces(model: TrainedModel, source: Source, split: str, cut: Cut) -> Iterato
     table = source.table(split)
     rows = np.sort(source.rows[split])
     catalogue = table.catalogue().take(rows)
-    number = {name: model.classes.index(name) for name in source.classes if name in model.classes}
+    number = {}
+    for name in source.classes:
+        if name in model.classes:
+            number[name] = model.classes.index(name)
     of_row = {int(row): i for i, row in enumerate(rows)}
     piece = Piece([], [], [], [])
     for seen in observations(table, rows):

@@ -134,7 +134,10 @@ def parts_of(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.parquet"))
     if about is None:
         return found
-    named = {name for name in about["files"] if name.endswith(".parquet") and not name.startswith("_")}
+    named = set()
+    for name in about["files"]:
+        if name.endswith(".parquet") and not name.startswith("_"):
+            named.add(name)
     lost = sorted(named - {path.name for path in found})
     if lost:
         raise UserError(

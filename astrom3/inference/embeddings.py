@@ -121,10 +121,9 @@ class Embeddings:
         """Every usable object of a split of a data module (see `trained.data_of`), in its order."""
         if split not in data.splits:
             data.setup({"train": "fit", "validation": "validate", "test": "test"}[split])
-        parts = [
-            from_batch(batch, model.encode(batch), data.object_ids(split), split, model, data.classes)
-            for batch in data.split_dataloader(split)
-        ]
+        parts = []
+        for batch in data.split_dataloader(split):
+            parts.append(from_batch(batch, model.encode(batch), data.object_ids(split), split, model, data.classes))
         return cls.concatenate(parts)
 
     def set_names(self) -> list[list[str]]:

@@ -64,7 +64,9 @@ class Astrom3Encoder(nn.Module):
     def forward(self, batch: tuple[Tensor, ...]) -> Tensor:
         inputs = dict(zip(self.names, batch, strict=True))
         there = inputs.pop(PRESENT).bool()
-        present = {name: there[:, place] for place, name in enumerate(self.trained.modalities)}
+        present = {}
+        for place, name in enumerate(self.trained.modalities):
+            present[name] = there[:, place]
         device = next(self.network.parameters()).device
         model = replace(self.trained, device=device)
         return torch.from_numpy(model.encode(inputs | {PRESENT: present}).mean).to(device)

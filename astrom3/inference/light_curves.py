@@ -99,7 +99,10 @@ def from_counts(bright: Any, error: Any, about: Mapping[str, Any]) -> tuple[np.n
     flux = numbers(bright, None, "flux")
     flux_err = numbers(error, None, "flux error")
     mission = MISSIONS.get(str(about.get("MISSION") or about.get("mission") or "").strip().lower())
-    known = [survey for survey in SURVEYS if survey.name == mission]
+    known = []
+    for survey in SURVEYS:
+        if survey.name == mission:
+            known.append(survey)
     if known:
         factor = known[0].flux_factor
         note = f"flux in {unit} has no zero point, made relative as fluxes of {mission} are"

@@ -151,5 +151,7 @@ def best_of(
 
 def share_found(index: np.ndarray, exact: np.ndarray) -> float:
     """Share of the exact neighbours (m, top) that are in `index` (m, top)."""
-    hits = [len(np.intersect1d(found, row[row >= 0])) for found, row in zip(index, exact, strict=True)]
+    hits = []
+    for found, row in zip(index, exact, strict=True):
+        hits.append(len(np.intersect1d(found, row[row >= 0])))
     return sum(hits) / max(int((exact >= 0).sum()), 1)

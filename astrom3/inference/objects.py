@@ -57,7 +57,9 @@ def check(model: TrainedModel, observed: Observed, options: Mapping[str, Any]) -
 
 def embed(model: TrainedModel, objects: Sequence[Observed], options: Mapping[str, Any]) -> Embedded:
     """Embeddings of objects that `check` has passed. What of them cannot be used is listed in `decisions`."""
-    columns = {kind: [one.get(kind) for one in objects] for kind in KINDS}
+    columns = {}
+    for kind in KINDS:
+        columns[kind] = [one.get(kind) for one in objects]
     if reads_galaxies(model.views):
         air = raw.galaxy_options(options)
         prepared = galaxies.prepare(columns["image"], columns["spectrum"], model.views, air)

@@ -185,10 +185,10 @@ def listed_rows(given: Any) -> list[Any] | None:
         raise UserError(f"metadata is a {type(given).__name__}: give a dict of catalogue columns, a list or a table")
     if type(given).__name__ == "Row":
         return [{name: given[name] for name in names}]
-    return [
-        {name: given[name][i] if hasattr(given, "colnames") else given[name].iloc[i] for name in names}
-        for i in range(len(given))
-    ]
+    found = []
+    for i in range(len(given)):
+        found.append({name: given[name][i] if hasattr(given, "colnames") else given[name].iloc[i] for name in names})
+    return found
 
 
 def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[Any]:
@@ -267,5 +267,8 @@ def catalogue_of(rows: Sequence[Any]) -> np.ndarray:
 
 def reason_of(decisions: Sequence[Decision], modality: str) -> str:
     """Why the only object lacks a modality that was handed in."""
-    reasons = [d.reason for d in decisions if d.modality == modality and d.decision == "rejected"]
+    reasons = []
+    for d in decisions:
+        if d.modality == modality and d.decision == "rejected":
+            reasons.append(d.reason)
     return reasons[0] if reasons else "nothing usable is left of it"

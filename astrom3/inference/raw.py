@@ -85,7 +85,10 @@ def options_of(model: TrainedModel, options: Mapping[str, Any]) -> Options:
 
 def galaxy_options(options: Mapping[str, Any]) -> bool:
     """Whether wavelengths are those in air, the only option of galaxies."""
-    foreign = [name for name in options if name != "air"]
+    foreign = []
+    for name in options:
+        if name != "air":
+            foreign.append(name)
     if foreign:
         raise UserError(f"{foreign[0]} is no option for galaxies: there is air (wavelengths are those in air)")
     return bool(options.get("air", False))
@@ -109,7 +112,9 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
             handed = prepared.given.get(m, prepared.given.get(model.views[m].modality))
             if handed is not None and handed[0] and not present[m][0]:
                 raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
-    parts = [model.encode(rows_of(prepared.batch, slice(i, i + CHUNK))) for i in range(0, size, CHUNK)]
+    parts = []
+    for i in range(0, size, CHUNK):
+        parts.append(model.encode(rows_of(prepared.batch, slice(i, i + CHUNK))))
     there = np.logical_or.reduce(list(present.values()))
     probabilities = None
     if model.has_head:  # nothing can be said of an object without any modality

@@ -137,7 +137,10 @@ class Classified(Tabular):
     def as_dicts(self) -> list[dict[str, float]]:
         """Class -> probability of each object, the most probable first."""
         order = np.argsort(-self.probabilities, axis=1)
-        return [{self.classes[j]: float(p[j]) for j in row} for p, row in zip(self.probabilities, order, strict=True)]
+        found = []
+        for p, row in zip(self.probabilities, order, strict=True):
+            found.append({self.classes[j]: float(p[j]) for j in row})
+        return found
 
 
 def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
@@ -147,7 +150,9 @@ def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
     names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
     if len(names) != len(found.mean):
         raise UserError(f"ids= names {len(names)} objects, and {len(found.mean)} were handed in")
-    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
+    decisions = []
+    for decision in found.decisions:
+        decisions.append(decision._replace(object_id=str(names[int(decision.object_id)])))
     return replace(found, ids=names, decisions=decisions)
 
 

@@ -184,7 +184,9 @@ def by_object(chunks: Iterator[Chunk], pooling: str, width: int, n: int) -> Wind
     numbers = np.arange(n)
     nothing = np.zeros(n, np.int64)
     if pooling == "sequence":
-        joined = [np.concatenate(p) if p else np.empty((0, width), np.float32) for p in pieces]
+        joined = []
+        for p in pieces:
+            joined.append(np.concatenate(p) if p else np.empty((0, width), np.float32))
         return Windowed(numbers, nothing, starts, ends, joined)
     if pooling == "mean":
         sums /= np.maximum(counts, 1)[:, None]
@@ -216,5 +218,7 @@ def named_windows(found: Windowed, ids: Sequence[Any]) -> Windowed:
     names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
     if len(names) != found.count:
         raise UserError(f"ids= names {len(names)} objects, and {found.count} were handed in")
-    decisions = [decision._replace(object_id=str(names[int(decision.object_id)])) for decision in found.decisions]
+    decisions = []
+    for decision in found.decisions:
+        decisions.append(decision._replace(object_id=str(names[int(decision.object_id)])))
     return replace(found, ids=names, decisions=decisions)

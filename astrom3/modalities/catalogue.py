@@ -93,7 +93,10 @@ class Normaliser:
     @classmethod
     def from_dict(cls, info: Mapping[str, Any], source: str = "info.json") -> Normaliser:
         """From `to_dict` or a published `info.json`; the columns may stand in another order, but must be ours."""
-        missing = [key for key in ("all_cols", "metadata_func", "mean", "std") if key not in info]
+        missing = []
+        for key in ("all_cols", "metadata_func", "mean", "std"):
+            if key not in info:
+                missing.append(key)
         if missing:
             raise UserError(f"{source}: the statistics lack {', '.join(missing)}; write the splits again.")
         check(info, Statistics, source, "write the splits again")

@@ -111,10 +111,10 @@ class CropSettings:
         crops = self.draw(random, *flux.shape[1:])
         scratch = np.empty(3 * self.global_size**2, dtype=np.float32)
         places: Sequence[np.ndarray | None] = [None] * len(crops) if out is None else out
-        return [
-            crop_image(flux, crop, random=random, out=place, scratch=scratch)
-            for crop, place in zip(crops, places, strict=True)
-        ]
+        found = []
+        for crop, place in zip(crops, places, strict=True):
+            found.append(crop_image(flux, crop, random=random, out=place, scratch=scratch))
+        return found
 
 
 def crop_image(

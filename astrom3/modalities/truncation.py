@@ -29,6 +29,8 @@ def cut_curves(
     values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first `kept` (B,) points of the curves `rows` (B,) of a store, as values (total, K) and offsets (B + 1,)."""
-    parts = [values[offsets[row] : offsets[row] + n] for row, n in zip(rows.tolist(), kept.tolist(), strict=True)]
+    parts = []
+    for row, n in zip(rows.tolist(), kept.tolist(), strict=True):
+        parts.append(values[offsets[row] : offsets[row] + n])
     ends = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
     return np.concatenate(parts) if parts else values[:0], ends

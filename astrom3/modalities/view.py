@@ -176,7 +176,10 @@ class StoredView(View):
 
     def arrays(self, data: Any) -> dict[str, np.ndarray]:
         """The arrays of a store, of prepared objects in memory."""
-        out = {name: getattr(data, name) for name in ("values", *self.extras) if getattr(data, name) is not None}
+        out = {}
+        for name in ("values", *self.extras):
+            if getattr(data, name) is not None:
+                out[name] = getattr(data, name)
         if self.ragged:
             return out | {"offsets": data.offsets}
         return out | {"slot": np.where(data.present, np.arange(len(data.present)), -1)}

@@ -104,7 +104,9 @@ def _load_specformer(state: Mapping[str, Tensor], hyper: dict, path: Path, num_h
 
 
 def _load_astrodino(state: Mapping[str, Tensor], path: Path, num_heads: int | None) -> Checkpoint:
-    named = {name.replace("module.", ""): tensor for name, tensor in state.items()}
+    named = {}
+    for name, tensor in state.items():
+        named[name.replace("module.", "")] = tensor
     backbone = _group(named, "backbone.")
     head = _group(named, "dino_head.")
     _check_names(set(named), {"backbone." + n for n in backbone} | {"dino_head." + n for n in head}, path)

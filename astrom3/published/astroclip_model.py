@@ -45,7 +45,10 @@ def as_model(checkpoint: Checkpoint) -> nn.Module:
         return Branch(modules["vit"], modules["dino_head"]).eval()  # type: ignore[arg-type]
     images = checkpoint.config["images"]
     spectra = checkpoint.config["spectra"]
-    different = [name for name in ("embed_dim", "n_head") if images[name] != spectra[name]]
+    different = []
+    for name in ("embed_dim", "n_head"):
+        if images[name] != spectra[name]:
+            different.append(name)
     if different:
         raise UserError(
             f"the towers of the checkpoint differ in {different[0]}, which the published model does not have"

@@ -106,7 +106,11 @@ def _informers(model: nn.Module) -> dict[str, InformerEncoder]:
     if isinstance(model, MultimodalClassifier):
         model = model.backbone
     if isinstance(model, MultimodalModel):
-        return {f"{m}_encoder.": e for m, e in model.encoders.items() if isinstance(e, InformerEncoder)}
+        found = {}
+        for m, e in model.encoders.items():
+            if isinstance(e, InformerEncoder):
+                found[f"{m}_encoder."] = e
+        return found
     encoder = model.encoder if isinstance(model, Classifier) else model
     return {"": encoder} if isinstance(encoder, InformerEncoder) else {}
 
@@ -136,9 +140,10 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
     missing = sorted(set(renamed.values()) - set(state))
     surplus = sorted(set(state) - set(renamed.values()) - set(optional))
     if missing or surplus:
-        parts = [
-            f"{kind} {', '.join(found)}" for kind, found in (("lacks", missing), ("has surplus", surplus)) if found
-        ]
+        parts = []
+        for kind, found in (("lacks", missing), ("has surplus", surplus)):
+            if found:
+                parts.append(f"{kind} {', '.join(found)}")
         raise UserError(f"{source} does not fit its configuration: it {' and '.join(parts)}")
     ours: dict[str, Tensor] = {}
     for name, published in renamed.items():
@@ -225,7 +230,11 @@ def encoder_state(state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, 
     """Published tensors of one encoder out of those of a trimodal model."""
     modality = next(m for m, kind in _MODALITY.items() if isinstance(encoder, kind))
     prefix = f"{modality}_encoder."
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    found = {}
+    for k, v in state.items():
+        if k.startswith(prefix):
+            found[k.removeprefix(prefix)] = v
+    return found
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -101,11 +101,18 @@ def build(config: Mapping[str, Any], source: str = CONFIG) -> nn.Module:
 
 
 def _strip(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
+    found = {}
+    for k, v in config.items():
+        if k.startswith(prefix):
+            found[k.removeprefix(prefix)] = v
+    return found
 
 
 def _informer(config: Mapping[str, Any]) -> InformerEncoder:
-    known = {ours: config[theirs] for theirs, ours in INFORMER_ARGUMENTS.items() if theirs in config}
+    known = {}
+    for theirs, ours in INFORMER_ARGUMENTS.items():
+        if theirs in config:
+            known[ours] = config[theirs]
     return _made(InformerEncoder, known | {k: config[k] for k in INFORMER_VARIANTS if k in config})
 
 
@@ -116,7 +123,10 @@ def _galspecnet(config: Mapping[str, Any]) -> GalSpecNet:
 
 
 def _mlp(config: Mapping[str, Any]) -> MetadataMLP:
-    arguments = {k: config[k] for k in ("input_dim", "hidden_dim", "dropout") if k in config}
+    arguments = {}
+    for k in ("input_dim", "hidden_dim", "dropout"):
+        if k in config:
+            arguments[k] = config[k]
     if "hidden_dim" not in arguments:
         raise UserError("the configuration of the catalogue encoder lacks hidden_dim")
     return _made(MetadataMLP, arguments)
@@ -162,7 +172,10 @@ def _multimodal_config(model: MultimodalModel) -> dict[str, Any]:
 def _encoder_config(encoder: nn.Module) -> dict[str, Any]:
     if isinstance(encoder, InformerEncoder):
         values = vars(encoder) | {"dropout": encoder.configured_dropout}
-        variants = {k: values[k] for k, default in INFORMER_VARIANTS.items() if values[k] != default}
+        variants = {}
+        for k, default in INFORMER_VARIANTS.items():
+            if values[k] != default:
+                variants[k] = values[k]
         return {theirs: values[ours] for theirs, ours in INFORMER_ARGUMENTS.items()} | variants
     if isinstance(encoder, GalSpecNet):
         config = {

@@ -133,15 +133,14 @@ def _read_checkpoint(files: ModelFiles, encoder: Astromer, expected: Mapping[str
         expected,
         place,
     )
-    data = {
-        shard: _data(
+    data = {}
+    for shard in {bundle.entries[n].shard for n in stored.values()}:
+        data[shard] = _data(
             files,
             bundle,
             shard,
             expected,
         )
-        for shard in {bundle.entries[n].shard for n in stored.values()}
-    }
 
     def read(name: str) -> np.ndarray:
         theirs = stored[name]
@@ -262,4 +261,8 @@ def _converted(names: Mapping[str, str], read: Callable[[str], np.ndarray]) -> d
 
 
 def _without(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    found = {}
+    for name, tensor in state.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = tensor
+    return found

@@ -65,7 +65,10 @@ def encoder_arguments(config: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _needed(config: dict[str, Any], names: tuple[str, ...], place: str) -> None:
-    missing = [name for name in names if name not in config]
+    missing = []
+    for name in names:
+        if name not in config:
+            missing.append(name)
     if missing:
         raise UserError(f"{place} lacks {', '.join(missing)}, so it is not the configuration of an ASTROMER model.")
 

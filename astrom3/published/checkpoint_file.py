@@ -63,7 +63,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            packed = []
+            for entry in archive.infolist():
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    packed.append(entry.filename)
     except FileNotFoundError:
         raise UserError(f"there is no file {shown(path)}") from None
     except (zipfile.BadZipFile, OSError, ValueError) as error:

@@ -37,7 +37,9 @@ def save(model: nn.Module, folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "network": describe(model)}
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    state = {}
+    for name, tensor in model.state_dict().items():
+        state[name] = tensor.detach().cpu().contiguous().clone()
     write_bytes(folder / WEIGHTS, to_bytes(state, metadata={"format": "pt"}))
     write_json(folder / DESCRIPTION, content)
     return folder
@@ -77,9 +79,10 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     missing = sorted(set(own) - set(state))
     surplus = sorted(set(state) - set(own))
     if missing or surplus:
-        parts = [
-            f"{kind} {', '.join(names[:3])}" for kind, names in (("lacks", missing), ("has surplus", surplus)) if names
-        ]
+        parts = []
+        for kind, names in (("lacks", missing), ("has surplus", surplus)):
+            if names:
+                parts.append(f"{kind} {', '.join(names[:3])}")
         raise UserError(f"{source} does not fit its description: it {' and '.join(parts)}")
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:

@@ -126,7 +126,10 @@ def _read_index(data: bytes, source: str) -> Bundle:
 
 def check_header(header: list[tuple[int, int | memoryview]]) -> int:
     """The number of data files, from the header's fields."""
-    numbers = {number: value for number, value in header if isinstance(value, int)}
+    numbers = {}
+    for number, value in header:
+        if isinstance(value, int):
+            numbers[number] = value
     if numbers.get(2, 0) != 0:
         raise CorruptError("its numbers are big-endian")
     shards = numbers.get(1, 0)
@@ -170,7 +173,10 @@ def decode_shape(encoded: memoryview) -> tuple[int, ...]:
     sizes = []
     for number, value in fields(encoded):
         if number == 2 and not isinstance(value, int):
-            dimension = {n: v for n, v in fields(value) if isinstance(v, int)}
+            dimension = {}
+            for n, v in fields(value):
+                if isinstance(v, int):
+                    dimension[n] = v
             sizes.append(dimension.get(1, 0))
     if len(sizes) > MOST_DIMENSIONS or any(size >= 1 << 40 for size in sizes):
         raise CorruptError("a shape in it is absurd")

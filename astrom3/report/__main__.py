@@ -42,7 +42,10 @@ def report(cfg: DictConfig) -> dict[str, Any]:
         table_files.plot(summary, stage / "report.png")
     print(text)
     log.info("Written to %s: report.md, report.csv, runs.csv, report.tex, report.png", out)
-    return {state: sum(r.state == state for r in runs) for state in table.STATES}
+    found = {}
+    for state in table.STATES:
+        found[state] = sum(r.state == state for r in runs)
+    return found
 
 
 def written_before(folder: Path) -> list[str] | None:

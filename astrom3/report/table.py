@@ -79,7 +79,11 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if k not in ("scores", "config")}
+        found = {}
+        for k, v in asdict(self).items():
+            if k not in ("scores", "config"):
+                found[k] = v
+        return found
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,22 @@ class Summary:
 
     @property
     def pretrained(self) -> list[Run]:
-        return [r for r in self.runs if r.mode == "clip" and r.state == "finished"]
+        found = []
+        for r in self.runs:
+            if r.mode == "clip" and r.state == "finished":
+                found.append(r)
+        return found
 
     def missing(self) -> Iterator[tuple[str, str, str, list[int]]]:
         """(mode, sub, init, seeds) without any folder."""
-        there = {(r.mode, r.sub, r.init, r.seed) for r in self.runs}
+        there = set()
+        for r in self.runs:
+            there.add((r.mode, r.sub, r.init, r.seed))
         for mode, sub, init in product(self.grid.modes, self.grid.subs, self.grid.inits):
-            seeds = [s for s in self.grid.seeds if (mode, sub, init, s) not in there]
+            seeds = []
+            for s in self.grid.seeds:
+                if (mode, sub, init, s) not in there:
+                    seeds.append(s)
             if seeds:
                 yield mode, sub, init, seeds
 
@@ -257,4 +270,7 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
 
 
 def by_mode(summary: Summary) -> Mapping[str, list[Row]]:
-    return {m: [r for r in summary.rows if r.mode == m] for m in summary.grid.modes}
+    found = {}
+    for m in summary.grid.modes:
+        found[m] = [r for r in summary.rows if r.mode == m]
+    return found

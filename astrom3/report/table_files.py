@@ -158,7 +158,9 @@ def plot(summary: Summary, path: Path) -> Path:
                 if (run.mode, run.init, run.state) == (mode, init, "finished") and run.sub in FRACTIONS:
                     place = list(FRACTIONS).index(run.sub) + shift
                     axis.plot(place, run.accuracy, ".", color=colour, alpha=0.35, ms=3)
-            paper = [PUBLISHED.get(mode, {}).get(s, {}).get(init, {}).get("mean") for s in FRACTIONS]
+            paper = []
+            for s in FRACTIONS:
+                paper.append(PUBLISHED.get(mode, {}).get(s, {}).get(init, {}).get("mean"))
             if all(p is not None for p in paper):
                 axis.plot(ticks, paper, ":", marker="D", mfc="none", color=colour, ms=4, lw=0.8, alpha=0.8)
         axis.set_title(mode)

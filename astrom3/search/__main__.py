@@ -112,7 +112,10 @@ def embedded(cfg: DictConfig, index: Any) -> Any:
         raise UserError(f"{error}{hint}") from None
     index.check_model(digest, name)
     model = TrainedModel.load(name, evaluation=known["evaluation"], statistics=cfg.statistics, allow=cfg.allow)
-    given: dict[str, Any] = {f: cfg[f] for f in FILES if cfg[f] is not None}
+    given: dict[str, Any] = {}
+    for f in FILES:
+        if cfg[f] is not None:
+            given[f] = cfg[f]
     if CATALOGUE in given:
         given[CATALOGUE] = catalogue_row(Path(given[CATALOGUE]))
     if "image" in given:
@@ -142,7 +145,11 @@ def catalogue_row(path: Path) -> dict[str, Any]:
         rows = list(csv.DictReader(read_text(path).splitlines()))
         if len(rows) != 1:
             raise UserError(f"metadata={path} has {len(rows)} rows: one object is one row")
-        return {k: float(v) for k, v in rows[0].items() if v not in ("", None)}
+        found = {}
+        for k, v in rows[0].items():
+            if v not in ("", None):
+                found[k] = float(v)
+        return found
     except (csv.Error, ValueError, TypeError) as error:
         raise UserError(f"metadata={path} is no json or csv file of catalogue columns ({error})") from None
 
@@ -156,10 +163,15 @@ def show(found: list[dict[str, Any]], columns: list[str]) -> None:
     if not found:
         log.info("nothing found: no object fulfils the condition and has that embedding")
         return
-    names = [c for c in dict.fromkeys((*SHOWN[:-1], *columns, SHOWN[-1])) if c in found[0]]
+    names = []
+    for c in dict.fromkeys((*SHOWN[:-1], *columns, SHOWN[-1])):
+        if c in found[0]:
+            names.append(c)
     table = Table(*(escape(name) for name in names))
     for row in found:
-        cells = [f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n] or "") for n in names]
+        cells = []
+        for n in names:
+            cells.append(f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n] or ""))
         table.add_row(*(escape(cell) for cell in cells))
     Console(width=None if Console().is_terminal else 160).print(table)
 
@@ -168,7 +180,9 @@ def write(found: list[dict[str, Any]], path: Path, columns: list[str]) -> None:
     """All columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
-        plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in found]
+        plain = []
+        for row in found:
+            plain.append({k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
         write_text(path, json.dumps(plain, indent=2, default=str) + "\n")
         return
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

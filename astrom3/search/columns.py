@@ -78,7 +78,10 @@ def of_dataset(folder: Path) -> pa.Table:
     wanted = ["object_id", "photo_cols", "meta_cols"]
     schema = parquet_schema(files[0])
     if "photo_cols" not in schema.names:  # galaxies
-        wanted = [field.name for field in schema if not pa.types.is_nested(field.type)]
+        wanted = []
+        for field in schema:
+            if not pa.types.is_nested(field.type):
+                wanted.append(field.name)
     tables = []
     for path in files:
         with readable(path):

@@ -316,7 +316,10 @@ def fill(folder: Path, parts: Parts, approximate: bool | None) -> dict[str, Any]
         log.info("%d objects are in the catalogue, %d are not", counts["in_catalogue"], absent)
         for column, why in parts.catalogue.left_out.items():
             log.info("catalogue column %s is left out: %s", column, why)
-    columns = [c for c in first.schema.names if c not in vectors]
+    columns = []
+    for c in first.schema.names:
+        if c not in vectors:
+            columns.append(c)
     return {
         "model": parts.model,
         "objects": counts["objects"],

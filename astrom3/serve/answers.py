@@ -33,7 +33,10 @@ def answer(model: TrainedModel, request: Request, outcome: Outcome, classes: boo
     objects = []
     for place, name in enumerate(request.ids):
         objects.append({"id": name} | entries[place])
-    rejected = [one["rejected"] for one in objects if "rejected" in one]
+    rejected = []
+    for one in objects:
+        if "rejected" in one:
+            rejected.append(one["rejected"])
     about["objects"] = objects
     about["rejected"] = len(rejected)
     if len(rejected) < len(objects):
@@ -73,7 +76,10 @@ def entry(made: dict[str, Any], found: Embedded, i: int, embedding: bool) -> dic
         if decision.object_id == str(i):
             reasons += [decision.reason] if decision.decision == "rejected" else []
             notes.append(f"{decision.modality} {decision.decision}: {decision.reason}")
-    present = [modality for modality, there in found.present.items() if there[i]]
+    present = []
+    for modality, there in found.present.items():
+        if there[i]:
+            present.append(modality)
     if not present:
         return {"rejected": "; ".join(reasons) or NOTHING}
     one = dict(made)

@@ -213,7 +213,9 @@ def cut(outcome: Outcome, start: int, stop: int) -> Outcome:
 
 def rows_of(found: Embedded, rows: np.ndarray) -> Embedded:
     """Some objects of a batch. Their decisions are those of the batch, with the places among `rows`."""
-    place = {str(row): str(i) for i, row in enumerate(rows.tolist())}
+    place = {}
+    for i, row in enumerate(rows.tolist()):
+        place[str(row)] = str(i)
     return Embedded(
         {m: there[rows] for m, there in found.present.items()},
         {m: vectors[rows] for m, vectors in found.embeddings.items()},

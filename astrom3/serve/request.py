@@ -69,7 +69,10 @@ def parse(body: bytes, model: TrainedModel, limits: Limits) -> Request:
     """Raises BadRequest for what is wrong with the whole request; of its objects, those that cannot be read are listed
     as rejected."""
     given = read_json(body)
-    unknown = [name for name in given if name not in (*FIELDS, "id", *KINDS)]
+    unknown = []
+    for name in given:
+        if name not in (*FIELDS, "id", *KINDS):
+            unknown.append(name)
     if unknown:
         raise BadRequest(f"{shown(unknown[0])} is no field of a request: there are {', '.join(FIELDS)}")
     items = listed(given)

@@ -20,7 +20,10 @@ OF_STARS = ("missing_spectra", "missing_light_curves", "swapped_labels")
 def simulate(cfg: DictConfig) -> Path:
     """Returns the folder, ready for data=local data.path=<folder>."""
     common = {"seed": cfg.seed, "workers": cfg.workers, "overwrite": cfg.overwrite}
-    foreign = [key for key in OF_STARS if cfg[key]]
+    foreign = []
+    for key in OF_STARS:
+        if cfg[key]:
+            foreign.append(key)
     if foreign and cfg.survey != "stars":
         raise UserError(f"{foreign[0]} belongs to survey=stars: leave it away")
     path = write_chosen(cfg, common)

@@ -103,10 +103,9 @@ def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.n
     d, a_v = _distances(rng, stars, b)
     pmra, pmdec, rv = _velocities(rng, stars, lon, b, d)
     modulus = 5 * np.log10(d) + 10
-    m = {
-        band: value + modulus + colours.EXTINCTION[band] * a_v
-        for band, value in colours.absolute_magnitudes(stars.m_v, stars.teff, stars.giant).items()
-    }
+    m = {}
+    for band, value in colours.absolute_magnitudes(stars.m_v, stars.teff, stars.giant).items():
+        m[band] = value + modulus + colours.EXTINCTION[band] * a_v
     # Deviation of a single observation [mag]; a detached binary is seen outside its eclipses most of the time.
     spread = stars.amplitude * np.where(stars.label == CLASSES.index("EA"), 0.18, 0.34)
     scatter = rng.normal(0, 0.025, (3, n))

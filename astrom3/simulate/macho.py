@@ -190,7 +190,9 @@ def write(
         "provenance": provenance,
         "survey": {"unit": "mag", "band": "V", "time": "MJD"},
     }
-    tasks = [(seed, start, stop, labelled) for start, stop in layout.chunks(objects, CHUNK)]
+    tasks = []
+    for start, stop in layout.chunks(objects, CHUNK):
+        tasks.append((seed, start, stop, labelled))
     batches = layout.in_order(make_rows, tasks, layout.worker_count(workers, objects))
     return layout.write_survey(
         folder,

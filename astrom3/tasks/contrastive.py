@@ -69,7 +69,9 @@ class ContrastiveModule(TrainingModule):
     def _losses(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
         """Over the global batch: every rank has the same numbers."""
         embeddings, present = gather_all(self(batch), batch.get("present", {}))
-        scales = {pair: self.model.scale(*pair) for pair in self.model.pairs}
+        scales = {}
+        for pair in self.model.pairs:
+            scales[pair] = self.model.scale(*pair)
         losses = contrastive_loss(embeddings, present, scales)
         return losses, None if self.training else matching_accuracy(embeddings, present, scales)
 

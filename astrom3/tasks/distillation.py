@@ -189,7 +189,9 @@ class DistillationModule(TrainingModule):
         self.totals["images"] += count
 
     def _finish(self, stage: str) -> dict[str, float]:
-        total = {name: sum_over_ranks(value, self.device) for name, value in self.totals.items()}
+        total = {}
+        for name, value in self.totals.items():
+            total[name] = sum_over_ranks(value, self.device)
         self.totals = dict.fromkeys(self.totals, 0.0)
         loss = total["loss"] / max(total["images"], 1.0)
         self.log(f"{stage}/loss", loss, prog_bar=True)

@@ -82,7 +82,9 @@ def draw_groupings(scores: Tensor, tasks: int, groups: int, seed: int) -> list[t
 
 def numbers_of_groups(scores: Tensor, groupings: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """(n, tasks) int64: the group of each curve in each grouping."""
-    numbers = [torch.cdist(scores[:, columns], centres).argmin(1) for columns, centres in groupings]
+    numbers = []
+    for columns, centres in groupings:
+        numbers.append(torch.cdist(scores[:, columns], centres).argmin(1))
     return torch.stack(numbers, dim=1)
 
 
@@ -189,5 +191,7 @@ def measured(split: Any) -> tuple[Tensor, Tensor]:
             "leave out data.streaming"
         )
     members = torch.arange(len(split.positions))
-    parts = [reader.fill(chunk.numpy())[FEATURES] for chunk in members.split(CHUNK)]
+    parts = []
+    for chunk in members.split(CHUNK):
+        parts.append(reader.fill(chunk.numpy())[FEATURES])
     return torch.as_tensor(split.positions), torch.cat(parts)

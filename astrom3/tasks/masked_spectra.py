@@ -29,14 +29,18 @@ class Sums:
         hidden = masked != tokens
         truth = tokens.double()[hidden]
         error = reconstruction.double()[hidden] - truth
-        sums = [float(part.sum()) for part in (truth, truth.square(), error.square())]
+        sums = []
+        for part in (truth, truth.square(), error.square()):
+            sums.append(float(part.sum()))
         found = [len(tokens), len(truth), *sums]
         for name, value in zip(self.names, found, strict=True):
             self.totals[name] += value
 
     def scores(self, device: torch.device) -> dict[str, float]:
         """Mean squared error of the hidden entries, in units of the spectrum's variance, and R2, over all ranks."""
-        total = {name: sum_over_ranks(value, device) for name, value in self.totals.items()}
+        total = {}
+        for name, value in self.totals.items():
+            total[name] = sum_over_ranks(value, device)
         count = max(total["entries"], 1.0)
         scatter = total["squares"] - total["values"] ** 2 / count
         r2 = 1 - total["errors"] / max(scatter, 1e-12)

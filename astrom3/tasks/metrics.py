@@ -37,7 +37,10 @@ def classification_scores(confusion: Tensor, classes: Sequence[str]) -> dict[str
 
 def mean_embedding(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Mean of the unit embeddings each object has, (N, D), and which objects have any, (N,)."""
-    names = [k for k in parts if f"present/{k}" in parts]
+    names = []
+    for k in parts:
+        if f"present/{k}" in parts:
+            names.append(k)
     count = torch.stack([parts[f"present/{m}"] for m in names]).sum(0)
     total = torch.stack([parts[m] for m in names]).sum(0)
     return total / count.clamp(min=1).unsqueeze(-1), count > 0

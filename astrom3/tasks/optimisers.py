@@ -33,7 +33,10 @@ def make_optimizer(model: nn.Module | Iterable[nn.Parameter], options: Mapping[s
         named.update(model.named_parameters())
     else:
         named.update((str(number), parameter) for number, parameter in enumerate(model))
-    learning = {name: p for name, p in named.items() if p.requires_grad}
+    learning = {}
+    for name, p in named.items():
+        if p.requires_grad:
+            learning[name] = p
     if not learning:
         raise UserError("freeze leaves no parameter that learns: name fewer parts")
     return KINDS[kind](
@@ -85,7 +88,10 @@ def layers_below(names: Iterable[str]) -> dict[str, int]:
     below = {}
     for place, name in enumerate(listed):
         match = found[name]
-        before = [encoder for encoder in blocks if name.startswith(encoder) and place < first[encoder]]
+        before = []
+        for encoder in blocks:
+            if name.startswith(encoder) and place < first[encoder]:
+                before.append(encoder)
         if match is not None:
             below[name] = blocks[match[1]] - int(match[2])
         else:

@@ -138,7 +138,10 @@ def regression_scores(predicted: np.ndarray, true: np.ndarray, names: Sequence[s
     for i, name in enumerate(names):
         known = np.isfinite(true[:, i])
         per_target[name] = target_scores(predicted[known, i], true[known, i], name)
-    found = [score["r2"] for score in per_target.values() if score["r2"] is not None]
+    found = []
+    for score in per_target.values():
+        if score["r2"] is not None:
+            found.append(score["r2"])
     return {"n": len(true), "r2": float(np.mean(found)) if found else 0.0, "targets": per_target}
 
 

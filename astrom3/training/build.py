@@ -91,7 +91,10 @@ def aim_of(cfg: DictConfig, data: Any) -> dict[str, Any]:
 
 def warn_of_classes(classes: Sequence[str], labels: np.ndarray, classifies: bool) -> None:
     """A class that no training object (n,) has cannot be learnt, which a classifier should say."""
-    absent = [name for number, name in enumerate(classes) if not (labels == number).any()]
+    absent = []
+    for number, name in enumerate(classes):
+        if not (labels == number).any():
+            absent.append(name)
     if classifies and absent:
         log.warning("no object of class %s is in the train split: it cannot be learnt", ", ".join(absent))
 

@@ -54,7 +54,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except Exception as error:  # torch raises several kinds for a damaged or foreign file
             raise unreadable(path, type(error).__name__) from None
         kept = found if isinstance(found, dict) else {}
-        absent = [key for key, kind in RESUMED.items() if not isinstance(kept.get(key), kind)]
+        absent = []
+        for key, kind in RESUMED.items():
+            if not isinstance(kept.get(key), kind):
+                absent.append(key)
         if absent:
             raise unreadable(path, f"it lacks {absent[0]}")
         return found

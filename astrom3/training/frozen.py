@@ -179,7 +179,9 @@ class Encoding:
 
     def __call__(self, members: np.ndarray) -> Tensor:
         there = members[self.present[members]]
-        parts = [self.encode(there[first : first + STEP]) for first in range(0, len(there), STEP)]
+        parts = []
+        for first in range(0, len(there), STEP):
+            parts.append(self.encode(there[first : first + STEP]))
         if not parts:
             return self.blank(len(members))
         found = torch.cat(parts)
@@ -224,7 +226,11 @@ def outputs_key(trainer: L.Trainer, data: Any, name: str, slot: str, fixed: Fixe
 
 def towers_of(module: Any, fixed: Fixed) -> list[nn.Module]:
     """The tower around a frozen part: it may read the part in its own way."""
-    return [tower for tower in module.modules() if getattr(tower, "backbone", None) is fixed.part]
+    found = []
+    for tower in module.modules():
+        if getattr(tower, "backbone", None) is fixed.part:
+            found.append(tower)
+    return found
 
 
 def has_room(kept: KeptOutputs, pieces: int, root: Path, keep: bool | str, slot: str) -> bool:

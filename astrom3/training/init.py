@@ -178,7 +178,10 @@ def adopt_released(model: nn.Module, source: str) -> int:
     from astrom3.encoders.astromer import Astromer, MaskedAstromer
     from astrom3.published import astromer
 
-    own = [module for module in model.modules() if isinstance(module, Astromer)]
+    own = []
+    for module in model.modules():
+        if isinstance(module, Astromer):
+            own.append(module)
     if not own:
         raise UserError(
             f"{source} holds weights of Astromer: add model=astromer1 (or 2), or encoder/photometry=astromer1"

@@ -49,7 +49,11 @@ def heads_of(encoders: Mapping[str, nn.Module]) -> int | None:
 def by_slot(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The encoders or towers of a checkpoint by slot."""
     slots = {"specformer": "spectra", "spectra": "spectra", "vit": "images", "images": "images"}
-    return {slots[name]: module for name, module in modules.items() if name in slots}
+    found = {}
+    for name, module in modules.items():
+        if name in slots:
+            found[slots[name]] = module
+    return found
 
 
 def check_form(own: nn.Module, given: nn.Module, source: str) -> None:

@@ -57,7 +57,10 @@ def write_best(path: Path, trial: FrozenTrial, given: Sequence[str]) -> dict[str
 
 def for_train(overrides: Sequence[str]) -> list[str]:
     """As for `train`, without what belongs to the search and without folders of this machine."""
-    kept = [re.sub(r'="(\d+)"$', r"=\1", o) for o in overrides if not o.lstrip("+~").startswith(NOT_OF_TRAIN)]
+    kept = []
+    for o in overrides:
+        if not o.lstrip("+~").startswith(NOT_OF_TRAIN):
+            kept.append(re.sub(r'="(\d+)"$', r"=\1", o))
     split = [(text, *text.partition("=")[::2]) for text in kept]
     return [f"{key}=<folder>" if os.path.isabs(value.strip("'\"")) else text for text, key, value in split]
 

@@ -100,7 +100,11 @@ class Search:
             yield
 
     def differences(self, old: Any) -> list[str]:
-        return [d for d in differences(old, self.cfg) if not d.startswith(tuple(f"{k}: " for k in MAY_CHANGE))]
+        found = []
+        for d in differences(old, self.cfg):
+            if not d.startswith(tuple(f"{k}: " for k in MAY_CHANGE)):
+                found.append(d)
+        return found
 
     def clear(self) -> None:
         for path in (self.folder / LOCKS).glob("*"):
@@ -216,7 +220,10 @@ class Search:
         best = results.best_trial(self.study)
         results.write_table(self.folder / results.TABLE, trials, list(self.space))
         if best and picture:
-            logged = [k for k, r in self.space.items() if r.kind == "log"]
+            logged = []
+            for k, r in self.space.items():
+                if r.kind == "log":
+                    logged.append(k)
             results.draw(self.folder / results.PICTURE, trials, list(self.space), logged)
         return results.write_best(self.folder / results.BEST, best, self.overrides) if best else None
 

@@ -239,7 +239,9 @@ def open_images(root: Path, sub: str, seed: int) -> Source:
         "validation": order[last - validation : last],
         "test": order[last:],
     }
-    rows = {split: members for split, (_, members) in split_rows(published, sub).items()}
+    rows = {}
+    for split, (_, members) in split_rows(published, sub).items():
+        rows[split] = members
     table = ImageFiles(parts, ("images",), str(root))
     tables = dict.fromkeys(rows, table)
     return Source("images", root, sub, seed, (), dict(tables), rows, None, "images alone, read from their files")

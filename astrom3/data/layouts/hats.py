@@ -167,7 +167,9 @@ class HatsTable(ParquetTable):
         if not several_bands and measured.band is not None and self.names.band:
             kept &= measured.band == self.names.band
         owner = np.repeat(np.arange(len(lengths)), lengths)
-        columns = [values[kept] for values in (measured.time, measured.flux, measured.flux_err)]
+        columns = []
+        for values in (measured.time, measured.flux, measured.flux_err):
+            columns.append(values[kept])
         if several_bands:
             columns.append(self._wavelengths(measured)[kept])
         return np.bincount(owner[kept], minlength=len(lengths)), columns, bad
@@ -180,7 +182,9 @@ class HatsTable(ParquetTable):
         bad = np.zeros(len(column), dtype=bool)
         for other, _ in lists[1:]:
             bad |= other != lengths
-        values = [flat.to_numpy(zero_copy_only=False)[np.repeat(~bad, own)] for own, flat in lists]
+        values = []
+        for own, flat in lists:
+            values.append(flat.to_numpy(zero_copy_only=False)[np.repeat(~bad, own)])
         lengths = np.where(bad, 0, lengths)
         try:
             return lengths, self.names.measure.measure(Columns(Path(str(self.files[0])), names, values)), bad

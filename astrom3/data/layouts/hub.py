@@ -64,7 +64,10 @@ class ProcessedTable(ParquetTable):
         super().__init__(files)
         self.split = split
         self.normalised = normalised
-        missing = [name for name in COLUMNS if name not in self.schema.names]
+        missing = []
+        for name in COLUMNS:
+            if name not in self.schema.names:
+                missing.append(name)
         if missing:
             raise UserError(
                 f"{files[0]} lacks the columns {', '.join(missing)} (it has: {', '.join(self.schema.names)}); "
@@ -93,16 +96,18 @@ class ProcessedTable(ParquetTable):
                 f"{self.files[0]}: the column label is of type {column.type}, neither text nor whole numbers; download "
                 "it again."
             )
-        labels: list[str | None] = [
-            None if label is None or label == UNLABELLED else self._name(label) for label in column.to_pylist()
-        ]
+        labels: list[str | None] = []
+        for label in column.to_pylist():
+            labels.append(None if label is None or label == UNLABELLED else self._name(label))
         ids, unknown, names = label_ids(labels, CLASSES)
         values, has_metadata = self.values(table["metadata"].combine_chunks())
         # The hub's files name no objects: they are called after their place.
         if named:
             objects = text_column(table, "object_id", str(self.files[0]))
         else:
-            objects = [f"{self.split}-{i:06d}" for i in range(len(table))]
+            objects = []
+            for i in range(len(table)):
+                objects.append(f"{self.split}-{i:06d}")
         return Catalogue(np.array(objects, dtype=object), ids, values, unknown, names, self.normalised, has_metadata)
 
     def _name(self, label: str | int) -> str:

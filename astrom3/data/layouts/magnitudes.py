@@ -52,7 +52,10 @@ class MagnitudeTable(ParquetTable):
         self.classes = classes
         if not self.files:
             raise UserError(f"{root} has no objects/*.parquet; write the data set again.")
-        missing = [name for name in NEEDED if name not in self.schema.names]
+        missing = []
+        for name in NEEDED:
+            if name not in self.schema.names:
+                missing.append(name)
         if missing:
             raise UserError(f"{root}/objects lacks the columns {', '.join(missing)}; write the data set again.")
 

@@ -57,7 +57,10 @@ class ObjectTable(ParquetTable):
         self.bands = bands
         if not self.files:
             raise UserError(f"{root} has no objects/*.parquet; write the data set again.")
-        missing = [name for name in OBJECT_SCHEMA.names if name not in self.schema.names]
+        missing = []
+        for name in OBJECT_SCHEMA.names:
+            if name not in self.schema.names:
+                missing.append(name)
         if missing:
             raise UserError(f"{self.files[0]} lacks the columns {', '.join(missing)}; write the data set again.")
 
@@ -226,7 +229,11 @@ def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
         raise UserError(f"{splits} names {len(absent)} objects that are not in objects/ (first: {absent[0]!r}).")
     check_splits(splits, ids, names)
     rows = np.array([row_of[object_id] for object_id in ids], dtype=np.int64)
-    return {split: rows[names == split] for split in SPLITS if (names == split).any()}
+    found = {}
+    for split in SPLITS:
+        if (names == split).any():
+            found[split] = rows[names == split]
+    return found
 
 
 def check_splits(path: Path, ids: list[str], names: np.ndarray) -> None:
@@ -252,7 +259,11 @@ def drawn_split(root: Path, about: dict[str, Any], n: int, sub: str, seed: int) 
     fractions = about.get("split_fractions") or converted.get("split_fractions") or FRACTIONS
     names = split_80_10_10(n, seed, fractions)
     log.info("%s has no file splits/%s_%d.parquet: the split is drawn from the seed", shown(root), sub, seed)
-    return {split: np.flatnonzero(names == split) for split in SPLITS if (names == split).any()}
+    result = {}
+    for split in SPLITS:
+        if (names == split).any():
+            result[split] = np.flatnonzero(names == split)
+    return result
 
 
 def read_json(path: Path) -> dict[str, Any]:

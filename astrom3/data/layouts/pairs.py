@@ -88,7 +88,9 @@ def split_rows(rows: Mapping[str, np.ndarray], sub: str) -> dict[str, tuple[str,
         out["train"] = ("train", train)
     if sub not in SUB_FRACTION:
         raise UserError(f"sub={sub} is none of the paired galaxies: choose one of {', '.join(SUB_FRACTION)}")
-    shares = {split: -(-len(members) // SUB_FRACTION[sub]) for split, (_, members) in out.items()}
+    shares = {}
+    for split, (_, members) in out.items():
+        shares[split] = -(-len(members) // SUB_FRACTION[sub])
     return {split: (out[split][0], out[split][1][: shares[split]]) for split in SPLITS if split in out}
 
 
@@ -139,7 +141,10 @@ def check_beside(names: Sequence[str], chosen: Sequence[str], root: Path) -> Non
     """UserError where a parquet file lies beside those of the splits and is of none: its name is misspelt, and its
     galaxies would be lost."""
     places = {PurePosixPath(name).parent for name in chosen}
-    nested = {place.parent for place in places if place.name in SPLIT_NAMES}
+    nested = set()
+    for place in places:
+        if place.name in SPLIT_NAMES:
+            nested.add(place.parent)
     for name in sorted(set(names) - set(chosen)):
         folder = PurePosixPath(name).parent
         if folder in places or folder.parent in nested:
@@ -158,7 +163,9 @@ def open_pairs(root: Path, files: Files, sub: str, seed: int) -> Source:
         tables[split] = PairTable(parts)
         rows[split] = np.arange(len(tables[split]), dtype=np.int64)
     chosen = split_rows(rows, sub)
-    by_split = {split: tables[name] for split, (name, _) in chosen.items()}
+    by_split = {}
+    for split, (name, _) in chosen.items():
+        by_split[split] = tables[name]
     members = {split: part for split, (_, part) in chosen.items()}
     remote = any(table.remote for table in tables.values())
     note = "read from its files on the hub" if remote else "read from its files"

@@ -114,7 +114,10 @@ def folded(source: Source, protocol: Protocol, seed: int) -> Source:
     assert protocol.fold is not None
     known = catalogue.labels[catalogue.labels != UNLABELLED]
     sizes = np.bincount(known, minlength=len(source.classes))
-    rare = [name for name, size in zip(source.classes, sizes, strict=True) if 0 < size < protocol.folds]
+    rare = []
+    for name, size in zip(source.classes, sizes, strict=True):
+        if 0 < size < protocol.folds:
+            rare.append(name)
     if rare:
         log.warning(
             "%s: fewer objects than folds=%d, so some folds test or train none of them", ", ".join(rare), protocol.folds
@@ -153,7 +156,10 @@ def few_labels(source: Source, shots: int, seed: int) -> Source:
             f"shots={shots} is more than any class of {source.root} has in its training split (the largest, "
             f"{source.classes[largest]}, has {sizes[largest]}): use fewer shots or sub=full."
         )
-    short = [f"{c} {size}" for c, size in zip(source.classes, sizes, strict=True) if size < shots]
+    short = []
+    for c, size in zip(source.classes, sizes, strict=True):
+        if size < shots:
+            short.append(f"{c} {size}")
     if short:
         log.warning("classes with fewer than %d training labels keep all they have: %s", shots, ", ".join(short))
     numbers = {"train": shots, "validation": max(shots // SHOTS_PER_VALIDATION, 1)}
@@ -171,7 +177,9 @@ def capped(source: Source, subset: str, seed: int) -> Source:
         raise UserError(f"sub={subset} cannot be made of folds: choose {', '.join(SUB_FRACTION)} or shots=<number>.")
     rows = {}
     for split, members in source.rows.items():
-        labels = [None if label == UNLABELLED else str(label) for label in source.catalogue(split).labels.tolist()]
+        labels = []
+        for label in source.catalogue(split).labels.tolist():
+            labels.append(None if label == UNLABELLED else str(label))
         rows[split] = members[cap_subset(labels, SUB_FRACTION[subset], seed)]
         if not len(rows[split]):
             raise UserError(f"{source.root} has no labelled objects in the {split} split for sub={subset}.")

@@ -75,7 +75,9 @@ class RawTable(Table):
         lengths = np.array([[len(column) for column in o] for o in observations], dtype=np.int64)
         bad = (lengths != lengths[:, :1]).any(axis=1)
         kept = [empty if b else o for o, b in zip(observations, bad, strict=True)]
-        columns = [np.concatenate([o[i] for o in kept]) for i in range(3)]
+        columns = []
+        for i in range(3):
+            columns.append(np.concatenate([o[i] for o in kept]))
         data, repairs = prepare(stored, np.where(bad, 0, lengths[:, 0]), columns, bad)
         yield Piece(stored, chosen, data, repairs, tuple(unreadable))
 

@@ -41,9 +41,11 @@ class Catalogue:
 
     def take(self, rows: np.ndarray) -> Catalogue:
         """The catalogue of some rows, in their order."""
-        names = {}
+        names: dict[int, str] = {}
         if self.unknown_names:
-            names = {i: self.unknown_names[int(r)] for i, r in enumerate(rows) if int(r) in self.unknown_names}
+            for i, r in enumerate(rows):
+                if int(r) in self.unknown_names:
+                    names[i] = self.unknown_names[int(r)]
         return Catalogue(
             self.ids[rows],
             picked(self.labels, rows),
@@ -175,7 +177,10 @@ class Source:
     def targets(self, split: str, names: Sequence[str]) -> np.ndarray:
         """Numbers to predict (n, T) float64 of the split's objects, NaN where unknown."""
         table = self.table(split)
-        unknown = [name for name in names if name not in table.target_names]
+        unknown = []
+        for name in names:
+            if name not in table.target_names:
+                unknown.append(name)
         if unknown:
             known = ", ".join(table.target_names) or "no numbers to predict"
             raise UserError(f"target={unknown[0]} is not known for the objects of {self.root}; it has: {known}.")

@@ -115,7 +115,10 @@ def delimiter_of(path: Path) -> str:
     with pa.input_stream(str(path)) as stream:  # unpacks by the suffix
         head = stream.read(2**16).decode("utf-8", "replace")
     first = next((line for line in head.splitlines() if line.strip()), "")
-    found = [mark for mark in (",", ";", "\t") if mark in first]
+    found = []
+    for mark in (",", ";", "\t"):
+        if mark in first:
+            found.append(mark)
     if not found:
         raise ReadError(f"{path}: a table of observations in text needs commas, semicolons or tabs between its columns")
     return found[0]

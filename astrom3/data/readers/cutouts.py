@@ -49,7 +49,10 @@ class CutoutReader:
     bands: str = "grz"
 
     def __post_init__(self) -> None:
-        missing = [band for band in BANDS if band not in self.bands]
+        missing = []
+        for band in BANDS:
+            if band not in self.bands:
+                missing.append(band)
         if missing or len(set(self.bands)) < len(self.bands):
             raise UserError(f"images.bands={self.bands} must name the bands g, r and z once, in the order of the files")
 

@@ -187,7 +187,9 @@ class Sorter:
     ) -> None:
         """Append the rows (N,) of a block that are `seen`; an object without any keeps its id."""
         encoded = pc.dictionary_encode(ids.fill_null(""))
-        numbers = [self.numbers.setdefault(name, len(self.numbers)) for name in encoded.dictionary.to_pylist()]
+        numbers = []
+        for name in encoded.dictionary.to_pylist():
+            numbers.append(self.numbers.setdefault(name, len(self.numbers)))
         rows = np.empty(len(time), dtype=ROW)
         rows["object"] = np.array(numbers, dtype=np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
         rows["time"] = time
@@ -207,7 +209,9 @@ class Sorter:
     def codes(self, band: np.ndarray) -> np.ndarray:
         """Codes (N,) of names of bands, in the order in which the names first occur."""
         encoded = pc.dictionary_encode(pa.array(band.tolist(), pa.string()))
-        known = [self.bands.setdefault(name, len(self.bands)) for name in encoded.dictionary.to_pylist()]
+        known = []
+        for name in encoded.dictionary.to_pylist():
+            known.append(self.bands.setdefault(name, len(self.bands)))
         return np.array(known, dtype=np.int16)[encoded.indices.to_numpy(zero_copy_only=False)]
 
     def finish(self) -> dict[str, Place]:

@@ -33,7 +33,10 @@ def is_nested(path: Path | str, columns: Mapping[str, Any]) -> bool:
         return False
     schema = open_table(path).schema_arrow
     names = (str(columns["time"]),) if columns.get("time") is not None else USUAL["time"]
-    found = [schema.field(name).type for name in schema.names if name.lower() in names or name in names]
+    found = []
+    for name in schema.names:
+        if name.lower() in names or name in names:
+            found.append(schema.field(name).type)
     return any(is_list(kind) for kind in found)
 
 
@@ -60,7 +63,9 @@ class RowLists:
         if suffix(self.path) != ".parquet":
             raise UserError(f"{self.path}: {what} as lists in a table need a parquet file.")
         table = open_table(self.path)
-        sizes = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
+        sizes = []
+        for i in range(table.num_row_groups):
+            sizes.append(table.metadata.row_group(i).num_rows)
         self._ends = np.cumsum(sizes)
         self.names = [name for name in table.schema_arrow.names if is_list(table.schema_arrow.field(name).type)]
         self._group = -1
@@ -164,7 +169,9 @@ class NestedSpectra:
                 )
             names.append(str(self.columns.wavelength or "wavelength"))
             values.append(self.grid)
-        errors = [found.name(key, getattr(self.columns, key)) for key in ("ivar", "flux_err")]
+        errors = []
+        for key in ("ivar", "flux_err"):
+            errors.append(found.name(key, getattr(self.columns, key)))
         if not any(errors):
             names.append(str(self.columns.ivar or "ivar"))
             values.append(np.ones(len(flux)))

@@ -58,7 +58,10 @@ class Objects:
         if self.target_values is None:
             return
         for row, numbers in zip(rows, self.target_values.tolist(), strict=True):
-            known = {name: number for name, number in zip(self.targets, numbers, strict=True) if number == number}
+            known = {}
+            for name, number in zip(self.targets, numbers, strict=True):
+                if number == number:
+                    known[name] = number
             row["targets"] = known or None
 
 
@@ -234,7 +237,11 @@ def _fields(pattern: str) -> list[str]:
     if "{" not in pattern:
         return [pattern]
     try:
-        return [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
+        found = []
+        for _, name, _, _ in string.Formatter().parse(pattern):
+            if name:
+                found.append(name)
+        return found
     except ValueError as error:
         raise UserError(f"{pattern!r} is not a pattern like curves/{{id}}.dat: {error}.") from None
 

@@ -171,7 +171,11 @@ class RawDataset:
 def available_splits(path: Path | str) -> list[tuple[str, int]]:
     """(sub, seed) of every splits/{sub}/{seed}/info.json under `path`."""
     found = sorted(Path(path).glob("splits/*/*/info.json"))
-    return [(p.parent.parent.name, int(p.parent.name)) for p in found if p.parent.name.isdigit()]
+    result = []
+    for p in found:
+        if p.parent.name.isdigit():
+            result.append((p.parent.parent.name, int(p.parent.name)))
+    return result
 
 
 def parse_dat(path: Path, data: bytes) -> LightCurve:

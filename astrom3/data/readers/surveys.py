@@ -225,7 +225,10 @@ def describe(survey: Survey, names: Sequence[str]) -> str:
     error = lower.get(survey.mag_err or survey.flux_err or "", "")
     band = f"band {lower[survey.band]}" if survey.band else f"band {survey.only_band}"
     parts = [f"time {lower[time]} [day, {zero}]", f"{bright} {value} +- {error} ({survey.unit})", band]
-    flags = [str(flag) for flag in survey.flags if flag.column in lower]
+    flags = []
+    for flag in survey.flags:
+        if flag.column in lower:
+            flags.append(str(flag))
     if flags:
         parts.append(f"rows with {' or '.join(flags)} left out")
     if survey.note:

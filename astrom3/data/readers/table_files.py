@@ -56,7 +56,10 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
 def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
     if kind == ".parquet":  # light curves as lists are read row group by row group, see nested.py
         check_rows(str(path), pq.read_metadata(path).num_rows)
-        flat = [field.name for field in pq.read_schema(path) if not pa.types.is_nested(field.type)]
+        flat = []
+        for field in pq.read_schema(path):
+            if not pa.types.is_nested(field.type):
+                flat.append(field.name)
         table = pq.read_table(path, columns=flat, partitioning=None)
         table.validate(full=True)  # text that is not UTF-8
         return table

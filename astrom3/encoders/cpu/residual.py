@@ -89,7 +89,10 @@ class _ResidualNorm(torch.autograd.Function):
     def backward(ctx: Any, of_out: Tensor | None, of_low: Tensor | None) -> tuple:  # type: ignore[override]
         total, moments, weight = ctx.saved_tensors
         n = total.shape[-1]
-        given = [g for g in (of_out, of_low) if g is not None]
+        given = []
+        for g in (of_out, of_low):
+            if g is not None:
+                given.append(g)
         if not given:
             return (None,) * 5
         first = given[0]

@@ -215,7 +215,9 @@ def write(
         "targets": list(TARGETS),
         "bands": list(spectra.BANDS),
     }
-    tasks = [(seed, start, stop, image_size) for start, stop in layout.chunks(objects, CHUNK)]
+    tasks = []
+    for start, stop in layout.chunks(objects, CHUNK):
+        tasks.append((seed, start, stop, image_size))
     batches = layout.in_order(make_rows, tasks, layout.worker_count(workers, objects))
     return layout.write_survey(
         folder,
