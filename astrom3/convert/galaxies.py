@@ -29,8 +29,10 @@ from astrom3.modalities.galaxy_views import (
     prepare_flux,
     prepare_images,
 )
+from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, list_decisions
 
+SPECTRA = of_argument("spectrum")
 NEITHER = "no usable image or spectrum"
 
 
@@ -131,23 +133,23 @@ class GalaxyRecipe:
         self, objects: Objects, decisions: list[Decision], coverage: list[float]
     ) -> tuple[list[Any], list[Any], np.ndarray]:
         """Flux and inverse variance of the galaxies, None where they cannot be used, and which can (n,)."""
-        found = readings("spectra", self.read_spectrum, objects.ids, objects.spectra, decisions)
+        found = readings(SPECTRA, self.read_spectrum, objects.ids, objects.spectra, decisions)
         flux = np.zeros((len(found), PIXELS), np.float32)
         ivar = np.zeros((len(found), PIXELS), np.float32)
         for row, spectrum in enumerate(found):
             if spectrum is not None:
                 flux[row] = spectrum[0]
                 ivar[row] = spectrum[1]
-                decisions += [Decision(objects.ids[row], "spectra", "repaired", note) for note in spectrum[2]]
+                decisions += [Decision(objects.ids[row], SPECTRA, "repaired", note) for note in spectrum[2]]
         there = np.array([spectrum is not None for spectrum in found], dtype=bool)
         checked = prepare_flux(flux, ivar, there)
-        decisions += list_decisions("spectra", objects.ids, checked.verdict, checked.repairs, SpecFormerView.words)
+        decisions += list_decisions(SPECTRA, objects.ids, checked.verdict, checked.repairs, SpecFormerView.words)
         for row in np.flatnonzero(checked.present).tolist():
             share = observed_share(ivar[row])
             coverage.append(share)
             if share < WELL_COVERED:
                 reason = f"covers a part of {GRID[0]:g}-{GRID[-1]:g} Angstrom, held constant beyond: {share:.0%}"
-                decisions.append(Decision(objects.ids[row], "spectra", "repaired", reason))
+                decisions.append(Decision(objects.ids[row], SPECTRA, "repaired", reason))
         good = checked.present
         kept = [values if there else None for values, there in zip(flux, good, strict=True)]
         weights = [values if there else None for values, there in zip(ivar, good, strict=True)]

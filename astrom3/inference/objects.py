@@ -18,9 +18,11 @@ from astrom3.inference.batches import magnitudes_or_fluxes
 from astrom3.inference.results import Embedded
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.galaxy_views import reads_galaxies
-from astrom3.modalities.kinds import modality
+from astrom3.modalities.kinds import modality, of_argument
 
-KINDS = ("light_curve", "spectrum", "metadata", "image")
+METADATA = "metadata"  # the key of an object's catalogue values
+SPECTRA = of_argument("spectrum")
+KINDS = ("light_curve", "spectrum", METADATA, "image")
 Observed = Mapping[str, Any]
 
 
@@ -30,8 +32,8 @@ def kinds_of(model: TrainedModel) -> tuple[str, ...]:
     for slot in model.modalities:
         argument = modality(slot).argument
         found.append("image" if argument == "images" else argument)
-    if "light_curve" in found and model.uses_features and "metadata" not in found:
-        found.append("metadata")  # the catalogue features of the light curve
+    if "light_curve" in found and model.uses_features and METADATA not in found:
+        found.append(METADATA)  # the catalogue features of the light curve
     return tuple(found)
 
 
@@ -39,13 +41,13 @@ def check(model: TrainedModel, observed: Observed, options: Mapping[str, Any]) -
     """Raise UserError where an object holds what the model does not know, or what cannot be read."""
     light_curve = observed.get("light_curve")
     spectrum = observed.get("spectrum")
-    metadata = observed.get("metadata")
+    metadata = observed.get(METADATA)
     image = observed.get("image")
     if reads_galaxies(model.views):
         raw.refuse(model, light_curve is not None, "light curves")
-        raw.refuse(model, metadata is not None, "metadata")
+        raw.refuse(model, metadata is not None, METADATA)
         raw.refuse(model, image is not None and "images" not in model.modalities, "images")
-        raw.refuse(model, spectrum is not None and "spectra" not in model.modalities, "spectra")
+        raw.refuse(model, spectrum is not None and SPECTRA not in model.modalities, SPECTRA)
         galaxies.check_galaxy(image, spectrum, raw.galaxy_options(options))
         return
     raw.refuse(model, image is not None, "images")
@@ -70,7 +72,7 @@ def embed(model: TrainedModel, objects: Sequence[Observed], options: Mapping[str
     prepared = observations.prepare(
         light_curves,
         columns["spectrum"],
-        columns["metadata"],
+        columns[METADATA],
         model.statistics,
         model.pad_constants,
         raw.options_of(model, options),
