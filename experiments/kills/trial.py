@@ -105,11 +105,10 @@ def run(place: Place, case: Case, number: int, kills: int, length: float, seed: 
     out = place.root / "broken" / f"{slug(case.name)}-{number}"
     shutil.rmtree(out, ignore_errors=True)
     begin = time.monotonic()
-    while len(outcome.kills) < kills:
-        if not killed_once(place, case, out, draws, length, outcome):
-            break
-    process = place.start(case, out)
-    status = processes.ended(process)
+    is_whole = False
+    while len(outcome.kills) < kills and not is_whole:
+        is_whole = not killed_once(place, case, out, draws, length, outcome)
+    status = 0 if is_whole else processes.ended(place.start(case, out))  # a verb may refuse to do again what is done
     if status:
         outcome.faults.append(f"the rerun ends with status {status}")
     else:
