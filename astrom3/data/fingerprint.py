@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from astrom3.errors import UserError
-from astrom3.files import write_text
+from astrom3.files import check_regular, write_text
 
 LAST = 1 << 20  # bytes
 
@@ -53,6 +53,7 @@ def stamp(path: Path) -> list[int]:
 
 def file_hash(path: Path, cache: Path) -> str:
     """BLAKE2b of a file, from `cache` where the file has not been touched since."""
+    check_regular(path)
     try:
         real = path.resolve(strict=True)
         now = stamp(real)

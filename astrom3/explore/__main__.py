@@ -37,6 +37,8 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
 
     quieten()
     keep_memory()
+    if not out.is_dir():  # a large map is a folder
+        check_page(out, cfg.overwrite)
     if cfg.embeddings is not None:
         count = large_map.stored_count(cfg.embeddings)
         if large_map.is_large(cfg, count):

@@ -82,3 +82,9 @@ def read_info(path: Path) -> Normaliser:
     statistics = found.get("normaliser") or found
     check(statistics, stored.Statistics, path, "give the info.json of a train split")
     return Normaliser.from_dict(statistics, str(path))
+
+
+def check_source(source: Any) -> None:
+    """UserError where the source of a model is neither text nor a path."""
+    if not isinstance(source, str | Path):
+        raise UserError(f"a model is named by its folder, archive or hub id, not by {source!r}")

@@ -29,6 +29,7 @@ from astrom3.inference.confidence import Confidence, read_confidence
 from astrom3.inference.conformal import check_coverage, vouched
 from astrom3.inference.preprocessing import (
     PREPROCESSING,
+    check_source,
     hub_statistics,
     predicts_numbers,
     read_info,
@@ -89,6 +90,7 @@ class TrainedModel:
         statistics: a file like the raw data set's info.json, where the model folder has none. allow: classes beyond
         the registry that the folder may construct, "package.Class" or several. num_heads: of an AstroCLIP encoder of
         unpublished width whose file does not say it."""
+        check_source(source)
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
         if device == "auto":

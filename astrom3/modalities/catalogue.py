@@ -21,6 +21,7 @@ METADATA_FUNC = {"abs": list(ABS_COLS), "cos": list(COS_COLS), "sin": list(SIN_C
 COLUMN = {name: i for i, name in enumerate(ALL_COLS)}
 PERIOD = COLUMN["period"]
 # Columns that follow from others where a table does not give them: name -> (of which, how).
+LARGEST = 1e10  # of a mean or deviation of the statistics
 DERIVED = {
     "bp_rp": (("phot_bp_mean_mag", "phot_rp_mean_mag"), np.subtract),
     "j_k": (("j_mag", "k_mag"), np.subtract),
@@ -109,5 +110,7 @@ class Normaliser:
             raise UserError(f"{source}: metadata_func differs from the published transforms {METADATA_FUNC}.")
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
             raise UserError(f"{source}: mean and std must be finite and std positive; write the splits again.")
+        if np.abs(mean).max() > LARGEST or std.max() > LARGEST or std.min() < 1 / LARGEST:
+            raise UserError(f"{source}: a mean or std is beyond {LARGEST:.0e}; write the splits again.")
         order = [names.index(name) for name in ALL_COLS]
         return cls(ALL_COLS, mean[order], std[order])

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from astrom3.errors import UserError
-from astrom3.modalities.cutout import SCALES, SOFTENING, STRETCH
-from astrom3.modalities.pixel_kernels import add_normal, colours, cut, smooth
+from astrom3.modalities.cutout import SOFTENING, STRETCH
+from astrom3.modalities.pixel_kernels import add_normal, coloured, cut, smooth
 
 FILTER_CUT = 4.0  # standard deviations where the blur's Gaussian ends
 
@@ -177,5 +177,5 @@ def gaussian_filter(plane: np.ndarray, sigma: float) -> np.ndarray:
 def colour(image: np.ndarray, m: float = SOFTENING, q: float = STRETCH, out: np.ndarray | None = None) -> np.ndarray:
     """Flux, float32 (3, H, W) g, r, z -> network image (3, H, W) z, r, g in [0, 1], as `cutout.stretch`, in `out`."""
     out = np.empty_like(image) if out is None else out
-    colours(image[None], 0, 0, SCALES, np.float32(m), np.float32(q), out[None])
+    coloured(image[None], 0, 0, m, q, out[None])
     return out

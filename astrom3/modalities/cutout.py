@@ -5,7 +5,6 @@ Everything here is torch, works on a batch, and runs where the flux lies.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,7 +12,6 @@ from torch.nn import functional as F
 from astrom3.errors import UserError
 
 BAND_SCALES = {"u": 1.5, "g": 6.0, "r": 3.4, "i": 1.0, "z": 2.2}  # per nanomaggy
-SCALES = np.array([BAND_SCALES[band] for band in "grz"], dtype=np.float32)
 COLOURS = {"z": 0, "r": 1, "g": 2, "i": 0, "u": 2}  # plane of the network image that a band goes to
 SOFTENING = 0.03  # m of the stretch
 STRETCH = 20.0  # Q of the stretch (Lupton et al. 2004)
@@ -91,13 +89,13 @@ def compiled_can(flux: Tensor) -> bool:
 
 def compiled_image(flux: Tensor, size: int, m: float, q: float) -> Tensor:
     """`network_image` of cutouts (B, 3, H, W) in one pass over the pixels, which stay in the fastest memory."""
-    from astrom3.modalities.pixel_kernels import colours
+    from astrom3.modalities.pixel_kernels import coloured
 
     height, width = flux.shape[-2:]
     out = torch.empty((len(flux), 3, size, size), dtype=torch.float32)
     top = round((height - size) / 2)
     left = round((width - size) / 2)
-    colours(flux.numpy(), top, left, SCALES, np.float32(m), np.float32(q), out.numpy())
+    coloured(flux.numpy(), top, left, m, q, out.numpy())
     return out
 
 

@@ -13,6 +13,8 @@ from typing import TypeVar
 import numba
 import numpy as np
 
+from astrom3.modalities.cutout import BAND_SCALES
+
 F = TypeVar("F", bound=Callable)
 ONE = np.float32(1)
 HALF = np.float32(0.5)
@@ -22,6 +24,7 @@ PI = np.float32(np.pi)
 THIRD = np.float32(1 / 3)
 DARK = np.float32(1e-6)  # brightness that stands for 0, as published
 STEP = np.float32(2.0**-24)
+SCALES = np.array([BAND_SCALES[band] for band in "grz"], dtype=np.float32)
 BLOCK = 1024  # numbers that are summed at a time: they stay in the first cache
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele, Lea & Flood 2014)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -97,6 +100,11 @@ def colours(flux, top, left, scales, m, q, out):
                 z_out[j] = z if z < ONE else ONE
                 r_out[j] = r if r < ONE else ONE
                 g_out[j] = g if g < ONE else ONE
+
+
+def coloured(flux: np.ndarray, top: int, left: int, m: float, q: float, out: np.ndarray) -> None:
+    """`colours` with the scales of g, r and z; m and q are numbers of Python."""
+    colours(flux, top, left, SCALES, np.float32(m), np.float32(q), out)
 
 
 @pixel_kernel

@@ -175,7 +175,7 @@ def read(folder: Path) -> Run:
         who["sub"] = str(cfg.get("protocol", cfg.sub))
         who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
         config = {k: v for k, v in _flat(OmegaConf.to_container(cfg)) if not _free(k)}
-    except (OSError, UserError, OmegaConfBaseException, AttributeError, ValueError):
+    except (OSError, UserError, OmegaConfBaseException, AttributeError, TypeError, ValueError):
         mode, sub, init, seed = names if len(names) == 4 and names[3].isdigit() else (folder.name, "", "", "-1")
         return Run(folder.name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
     try:

@@ -196,8 +196,13 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(
             f"{path} is damaged or of another program ({type(error).__name__}): train the run again with overwrite=true"
         ) from None
+    if not sound(path):
+        raise UserError(f"{path} is damaged (its checksums differ): train the run again with overwrite=true")
     state = found.get("state_dict") if isinstance(found, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    whole = isinstance(state, dict)
+    for name, tensor in state.items() if isinstance(state, dict) else ():
+        whole = whole and isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    if not whole or not isinstance(state, dict):
         raise UserError(f"{path} holds no weights of astrom3: train the run again with overwrite=true")
     check_values(state, str(path))
     return state
