@@ -12,7 +12,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 import warnings
 from pathlib import Path
 
@@ -72,12 +74,21 @@ def as_main(command, folder, environment, out, err):
     sys.argv[0] = module
     sys.path.insert(0, folder)
     warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
+    status = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if status and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()  # as Python does at its end; multiprocessing would first wait for workers of joblib
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def training(overrides, output):
