@@ -122,7 +122,7 @@ def check_page(out: Path, overwrite: bool) -> None:
 def source_of(cfg: DictConfig) -> tuple[Any, Any]:
     """The data set that the embeddings are of, and statistics if known."""
     from astrom3 import registry
-    from astrom3.inference.trained import read_info
+    from astrom3.inference.preprocessing import read_info
 
     normaliser = read_info(Path(cfg.statistics)) if cfg.statistics is not None else None
     return registry.instantiate(cfg.data.origin, cfg.allow).open(cfg.sub, int(cfg.seed)), normaliser

@@ -166,7 +166,7 @@ def save_weights(network: Any, out: Path) -> None:
 def write_statistics(model: Any, source: Path, out: Path) -> None:
     """preprocessing.json: classes, and statistics from beside the weights, statistics= or the published data set."""
     from astrom3.files import write_json
-    from astrom3.inference.trained import PREPROCESSING, hub_statistics
+    from astrom3.inference.preprocessing import PREPROCESSING, hub_statistics
     from astrom3.modalities.galaxy_views import reads_galaxies
 
     normaliser = model.normaliser

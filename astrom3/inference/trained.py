@@ -53,8 +53,6 @@ __all__ = [
     "TrainedModel",
     "WithStatistics",
     "data_of",
-    "hub_statistics",
-    "read_info",
     "read_preprocessing",
 ]
 
