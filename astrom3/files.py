@@ -210,13 +210,11 @@ def left_by_the_dead(place: Path) -> list[tuple[Path, str]]:
     pattern = re.compile(re.escape(f".{place.name}.{host()}-") + r"(\d+)-[0-9a-f]{8}\.(tmp|old|part)")
     if not place.parent.is_dir():
         return []
-    matches = []
-    for entry in os.scandir(place.parent):
-        matches.append((entry.path, pattern.fullmatch(entry.name)))
     found = []
-    for path, match in matches:
+    for entry in os.scandir(place.parent):
+        match = pattern.fullmatch(entry.name)
         if match is not None and not alive(int(match[1])):
-            found.append((Path(path), match[2]))
+            found.append((Path(entry.path), match[2]))
     return found
 
 

@@ -167,7 +167,7 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
-        chosen_family = _chosen("family", overrides) or pair[2]
+        chosen_family = chosen_option("family", overrides) or pair[2]
         return f"mode={pair[3]} is not a task of model={chosen_family}: choose model={' or model='.join(able)}"
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
@@ -195,7 +195,7 @@ def _choices(overrides: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
     return [override for override in overrides if override.partition("=")[0] in keys]
 
 
-def _chosen(group: str, overrides: Sequence[str]) -> str | None:
+def chosen_option(group: str, overrides: Sequence[str]) -> str | None:
     """Option of a group on the command line."""
     values = []
     for text in overrides:
@@ -245,7 +245,7 @@ def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
     """An overridden value must have the type of the default: numbers for numbers, true/false for true/false."""
     groups = config_groups()
     changed = []
-    for o in _parse(overrides):
+    for o in parse_overrides(overrides):
         if o.key_or_group not in groups and not o.key_or_group.startswith("hydra"):
             changed.append(o)
     if not changed:
@@ -261,7 +261,7 @@ def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
             raise UserError(f"{key}={_show(value)} is not {_kind(default)}, as {key}={_show(default)} is")
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(overrides))
 
 

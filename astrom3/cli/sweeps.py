@@ -10,8 +10,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
-from astrom3.cli.config import _parse
+from astrom3.cli.config import chosen_option, parse_overrides
 from astrom3.errors import UserError
+
+PROCESSES = ("trainer.devices", "trainer.num_nodes")
+CLUSTERS = ("slurm", "local")
+LAUNCHERS = (*CLUSTERS, "packed")
 
 
 def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) -> None:
@@ -49,23 +53,14 @@ def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) 
         )
 
 
-PROCESSES = ("trainer.devices", "trainer.num_nodes")
-CLUSTERS = ("slurm", "local")
-LAUNCHERS = (*CLUSTERS, "packed")
-
-
 def sweep_runs(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every run of a sweep, in Hydra's order."""
-    return BasicSweeper.split_arguments(_parse(overrides), None)[0]
+    return BasicSweeper.split_arguments(parse_overrides(overrides), None)[0]
 
 
 def launcher_of(overrides: Sequence[str]) -> str | None:
     """The option of hydra/launcher on the command line."""
-    chosen = []
-    for o in overrides:
-        if o.partition("=")[0] == "hydra/launcher":
-            chosen.append(o.partition("=")[2])
-    launcher = chosen[-1] if chosen else None
+    launcher = chosen_option("hydra/launcher", overrides)
     if launcher not in (None, "basic", *LAUNCHERS):
         raise UserError(f"hydra/launcher={launcher} does not exist: it is one of {', '.join(LAUNCHERS)}")
     return launcher
@@ -73,7 +68,7 @@ def launcher_of(overrides: Sequence[str]) -> str | None:
 
 def sweep_choices(overrides: Sequence[str]) -> list[list[str]]:
     """Lists of overrides in which every value of every sweep stands once, beside the first of the others."""
-    parsed = _parse(overrides)
+    parsed = parse_overrides(overrides)
     options: list[list[str]] = []
     for override, text in zip(parsed, overrides, strict=True):
         value = override.value()

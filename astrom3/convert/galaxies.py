@@ -22,12 +22,12 @@ from astrom3.data.readers.cutouts import GRID, CutoutReader
 from astrom3.data.readers.objects import Objects
 from astrom3.modalities.galaxy_views import (
     BANDS,
-    PIXELS,
     SIZE,
     CutoutView,
     SpecFormerView,
     prepare_flux,
     prepare_images,
+    stacked_spectra,
 )
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, list_decisions
@@ -134,14 +134,7 @@ class GalaxyRecipe:
     ) -> tuple[list[Any], list[Any], np.ndarray]:
         """Flux and inverse variance of the galaxies, None where they cannot be used, and which can (n,)."""
         found = readings(SPECTRA, self.read_spectrum, objects.ids, objects.spectra, decisions)
-        flux = np.zeros((len(found), PIXELS), np.float32)
-        ivar = np.zeros((len(found), PIXELS), np.float32)
-        for row, spectrum in enumerate(found):
-            if spectrum is not None:
-                flux[row] = spectrum[0]
-                ivar[row] = spectrum[1]
-                decisions += [Decision(objects.ids[row], SPECTRA, "repaired", note) for note in spectrum[2]]
-        there = np.array([spectrum is not None for spectrum in found], dtype=bool)
+        flux, ivar, there = stacked_spectra(found, objects.ids, decisions)
         checked = prepare_flux(flux, ivar, there)
         decisions += list_decisions(SPECTRA, objects.ids, checked.verdict, checked.repairs, SpecFormerView.words)
         for row in np.flatnonzero(checked.present).tolist():

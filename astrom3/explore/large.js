@@ -1,9 +1,10 @@
 // A large map: tiles that the server paints, and objects that it is asked for. The panel is that of the small page.
 
-class TileMap {
+class TileMap extends Viewport {
   // about: bounds [left, lower, side], tile, deepest; query(): the filters as a query string.
   constructor(canvas, about, query, on) {
-    this.canvas = canvas; this.about = about; this.query = query; this.on = on;
+    super(canvas);
+    this.about = about; this.query = query; this.on = on;
     this.tiles = new Map(); this.selected = null; this.near = []; this.firstPaint = 0;
     this.overview = this.load("overview.png");
     this.seen = new Promise((resolve) => { this.overview.addEventListener("load", resolve); this.overview.addEventListener("error", resolve); });
@@ -28,40 +29,6 @@ class TileMap {
 
   get scale() {
     return (this.zoom * Math.min(this.canvas.clientWidth || 1, Math.max((this.canvas.clientHeight || 1) - CAPTION, 1))) / this.about.bounds[2];
-  }
-
-  get middle() { return [this.canvas.clientWidth / 2, (this.canvas.clientHeight - CAPTION) / 2]; }
-
-  toScreen([x, y]) {
-    const s = this.scale, [u, v] = this.middle;
-    return [(x - this.centre[0]) * s + u, (this.centre[1] - y) * s + v];
-  }
-
-  toMap(px, py) {
-    const s = this.scale, [u, v] = this.middle;
-    return [(px - u) / s + this.centre[0], this.centre[1] - (py - v) / s];
-  }
-
-  zoomAt(px, py, factor) {
-    const [x, y] = this.toMap(px, py);
-    this.zoom = Math.max(0.5, Math.min(2 ** this.about.deepest, this.zoom * factor));
-    const [u, v] = this.toMap(px, py);
-    this.centre[0] += x - u; this.centre[1] += y - v;
-    this.request();
-  }
-
-  move(dx, dy) { this.centre[0] -= dx / this.scale; this.centre[1] += dy / this.scale; this.request(); }
-
-  reveal(place) {
-    const [px, py] = this.toScreen(place), w = this.canvas.clientWidth, h = this.canvas.clientHeight;
-    if (px < 20 || py < 20 || px > w - 20 || py > h - 20) this.centre = [...place];
-    this.request();
-  }
-
-  request() {
-    if (this.waiting) return;
-    this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; this.draw(); });
   }
 
   // Tiles of one zoom that the window needs: [column, row]. Below, the overview or a coarser tile shows through.
@@ -121,33 +88,15 @@ class TileMap {
     ring(this.selected, 10, style("--ink"), 2.5);
   }
 
-  listen() {
-    const { canvas } = this;
-    let from = null, moved = 0;
-    canvas.addEventListener("wheel", (e) => {
-      e.preventDefault();
-      const lines = e.deltaMode === 1 ? 30 : 1;
-      this.zoomAt(e.offsetX, e.offsetY, Math.exp(-Math.max(-300, Math.min(300, e.deltaY * lines)) * 0.0022));
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (e) => { canvas.setPointerCapture(e.pointerId); from = [e.offsetX, e.offsetY]; moved = 0; });
-    canvas.addEventListener("pointermove", (e) => {
-      if (!from) return;
-      moved += Math.abs(e.offsetX - from[0]) + Math.abs(e.offsetY - from[1]);
-      if (moved > 4) { this.move(e.offsetX - from[0], e.offsetY - from[1]); from = [e.offsetX, e.offsetY]; canvas.classList.add("moving"); }
-    });
-    canvas.addEventListener("pointerup", (e) => {
-      if (from && moved <= 4) this.on.click(...this.toMap(e.offsetX, e.offsetY), 9 / this.scale);
-      from = null; canvas.classList.remove("moving");
-    });
-    canvas.addEventListener("pointercancel", () => { from = null; canvas.classList.remove("moving"); });
-    canvas.addEventListener("keydown", (e) => {
-      const [w, h] = this.middle;
-      const keys = { ArrowLeft: () => this.move(60, 0), ArrowRight: () => this.move(-60, 0), ArrowUp: () => this.move(0, 60),
-        ArrowDown: () => this.move(0, -60), "+": () => this.zoomAt(w, h, 1.3), "=": () => this.zoomAt(w, h, 1.3),
-        "-": () => this.zoomAt(w, h, 1 / 1.3), 0: () => this.reset(), Escape: () => this.on.escape() };
-      if (keys[e.key] && !e.ctrlKey && !e.metaKey && !e.altKey) { keys[e.key](); e.preventDefault(); }
-    });
-  }
+  get deepest() { return 2 ** this.about.deepest; }
+
+  toScreen([x, y]) { return this.placeOnScreen(x, y); }
+
+  reveal([x, y]) { this.revealPlace(x, y); }
+
+  clicked(px, py) { this.on.click(...this.toMap(px, py), 9 / this.scale); }
+
+  keys() { return { Escape: () => this.on.escape() }; }
 }
 
 async function asked(address) {

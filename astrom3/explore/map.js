@@ -1,6 +1,5 @@
 // The map: points painted into pixels by hand (20,000 take milliseconds, with or without a GPU), a grid to find them.
 
-const CAPTION = 44; // CSS pixels at the lower edge
 const SHAPES = 5; // circle, square, triangle, diamond, cross: a class is told by colour and by shape
 
 // Coverage 0..255 of a shape of radius r pixels, (2r + 3) on a side, from 4 x 4 samples of each pixel.
@@ -21,10 +20,12 @@ function coverage(shape, r) {
   return { mask, half, side };
 }
 
-class PointMap {
+class PointMap extends Viewport {
   // xy: Float32Array of 2n; colours: Uint8Array of 3n; shapes, visible: Uint8Array of n.
   constructor(canvas, xy, on) {
-    this.canvas = canvas; this.xy = xy; this.n = xy.length / 2; this.on = on;
+    super(canvas);
+    this.deepest = 400;
+    this.xy = xy; this.n = xy.length / 2; this.on = on;
     this.colours = new Uint8Array(3 * this.n); this.shapes = new Uint8Array(this.n);
     this.visible = new Uint8Array(this.n).fill(1); this.selected = -1; this.near = []; this.hovered = -1;
     this.order = shuffled(this.n); // no class is painted over all others
@@ -72,18 +73,6 @@ class PointMap {
     return this.zoom * 0.94 * Math.min(w / (x1 - x0), Math.max(h - CAPTION, 1) / (y1 - y0));
   }
 
-  get middle() { return [this.canvas.clientWidth / 2, (this.canvas.clientHeight - CAPTION) / 2]; }
-
-  toScreen(i) {
-    const s = this.scale, [u, v] = this.middle;
-    return [(this.xy[2 * i] - this.centre[0]) * s + u, (this.centre[1] - this.xy[2 * i + 1]) * s + v];
-  }
-
-  toMap(px, py) {
-    const s = this.scale, [u, v] = this.middle;
-    return [(px - u) / s + this.centre[0], this.centre[1] - (py - v) / s];
-  }
-
   // The visible object nearest to a place on the screen, within `reach` CSS pixels; -1 where there is none.
   hit(px, py, reach = 9) {
     const [x, y] = this.toMap(px, py), r = reach / this.scale;
@@ -100,28 +89,9 @@ class PointMap {
     return best;
   }
 
-  zoomAt(px, py, factor) {
-    const [x, y] = this.toMap(px, py);
-    this.zoom = Math.max(0.5, Math.min(400, this.zoom * factor));
-    const [u, v] = this.toMap(px, py);
-    this.centre[0] += x - u; this.centre[1] += y - v;
-    this.request();
-  }
+  toScreen(i) { return this.placeOnScreen(this.xy[2 * i], this.xy[2 * i + 1]); }
 
-  move(dx, dy) { this.centre[0] -= dx / this.scale; this.centre[1] += dy / this.scale; this.request(); }
-
-  // Bring an object into view without changing the zoom.
-  reveal(i) {
-    const [px, py] = this.toScreen(i), w = this.canvas.clientWidth, h = this.canvas.clientHeight;
-    if (px < 20 || py < 20 || px > w - 20 || py > h - 20) this.centre = [this.xy[2 * i], this.xy[2 * i + 1]];
-    this.request();
-  }
-
-  request() {
-    if (this.waiting) return;
-    this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; this.draw(); });
-  }
+  reveal(i) { this.revealPlace(this.xy[2 * i], this.xy[2 * i + 1]); }
 
   draw() {
     const begin = performance.now(), ratio = window.devicePixelRatio || 1, canvas = this.canvas;
@@ -188,35 +158,19 @@ class PointMap {
     if (this.hovered >= 0 && this.hovered !== this.selected) ring(this.hovered, 8, style("--ink"), 1.5);
   }
 
-  listen() {
-    const { canvas } = this;
-    let from = null, moved = 0;
-    canvas.addEventListener("wheel", (e) => {
-      e.preventDefault();
-      const lines = e.deltaMode === 1 ? 30 : 1;
-      this.zoomAt(e.offsetX, e.offsetY, Math.exp(-Math.max(-300, Math.min(300, e.deltaY * lines)) * 0.0022));
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (e) => { canvas.setPointerCapture(e.pointerId); from = [e.offsetX, e.offsetY]; moved = 0; });
-    canvas.addEventListener("pointermove", (e) => {
-      if (from) {
-        moved += Math.abs(e.offsetX - from[0]) + Math.abs(e.offsetY - from[1]);
-        if (moved > 4) { this.move(e.offsetX - from[0], e.offsetY - from[1]); from = [e.offsetX, e.offsetY]; canvas.classList.add("moving"); this.hover(-1); }
-      } else this.hover(this.hit(e.offsetX, e.offsetY), e.offsetX, e.offsetY);
-    });
-    canvas.addEventListener("pointerup", (e) => {
-      if (from && moved <= 4) { const i = this.hit(e.offsetX, e.offsetY); if (i >= 0) this.on.select(i); }
-      from = null; canvas.classList.remove("moving");
-    });
-    canvas.addEventListener("pointercancel", () => { from = null; canvas.classList.remove("moving"); });
-    canvas.addEventListener("pointerleave", () => this.hover(-1));
-    canvas.addEventListener("keydown", (e) => {
-      const [w, h] = this.middle;
-      const keys = { ArrowLeft: () => this.move(60, 0), ArrowRight: () => this.move(-60, 0), ArrowUp: () => this.move(0, 60),
-        ArrowDown: () => this.move(0, -60), "+": () => this.zoomAt(w, h, 1.3), "=": () => this.zoomAt(w, h, 1.3),
-        "-": () => this.zoomAt(w, h, 1 / 1.3), 0: () => this.reset(), n: () => this.on.step(1), p: () => this.on.step(-1),
-        Enter: () => { const i = this.hit(w, h, 1e4); if (i >= 0) this.on.select(i); }, Escape: () => this.on.select(-1) };
-      if (keys[e.key] && !e.ctrlKey && !e.metaKey && !e.altKey) { keys[e.key](); e.preventDefault(); }
-    });
+  pointed(px, py) { this.hover(this.hit(px, py), px, py); }
+
+  left() { this.hover(-1); }
+
+  clicked(px, py) {
+    const i = this.hit(px, py);
+    if (i >= 0) this.on.select(i);
+  }
+
+  keys() {
+    const [w, h] = this.middle;
+    return { n: () => this.on.step(1), p: () => this.on.step(-1),
+      Enter: () => { const i = this.hit(w, h, 1e4); if (i >= 0) this.on.select(i); }, Escape: () => this.on.select(-1) };
   }
 
   hover(i, px, py) {

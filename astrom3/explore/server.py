@@ -25,7 +25,7 @@ from astrom3.explore.stored_map import Shown, StoredMap
 from astrom3.explore.writing import as_json, page_around
 
 log = logging.getLogger(__name__)
-SCRIPTS = ("packing.js", "plot.js", "palette.js", "map.js", "details.js", "large.js")
+SCRIPTS = ("packing.js", "plot.js", "palette.js", "viewport.js", "map.js", "details.js", "large.js")
 ALLOWED = "; img-src 'self' blob:; connect-src 'self'"
 LOCAL = ("127.0.0.1", "localhost", "::1")
 KEPT_TILES = 2000

@@ -33,7 +33,7 @@ HEAD = 4096  # bytes in which a page says who has written it
 GENERATOR = b'<meta name="generator" content="astrom3 explore">'
 OLDER = b"default-src 'none'; script-src 'sha256-"  # pages of astrom3 0.1.0
 UNITS_SHOWN = {"day": "d"}
-SCRIPTS = ("packing.js", "plot.js", "palette.js", "map.js", "details.js", "lists.js", "page.js")
+SCRIPTS = ("packing.js", "plot.js", "palette.js", "viewport.js", "map.js", "details.js", "lists.js", "page.js")
 
 
 def write(

@@ -21,7 +21,15 @@ from astrom3.data.readers import ReadError
 from astrom3.data.readers.cutouts import BANDS, CutoutReader, GridReader, bands_of_dict, on_grid, three_bands
 from astrom3.errors import UserError
 from astrom3.inference.observations import Options, Prepared, spectrum_of
-from astrom3.modalities.galaxy_views import PIXELS, SIZE, GalaxyView, Rows, prepare_flux, prepare_images
+from astrom3.modalities.galaxy_views import (
+    PIXELS,
+    SIZE,
+    GalaxyView,
+    Rows,
+    prepare_flux,
+    prepare_images,
+    stacked_spectra,
+)
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS
@@ -133,14 +141,8 @@ def image_rows(items: Sequence[Any], decisions: list[Decision]) -> Rows:
 def flux_rows(items: Sequence[Any], air: bool, decisions: list[Decision]) -> Rows:
     """Prepared spectra of n objects."""
     found = read_each(SPECTRA, items, lambda item: flux_of(item, air), decisions)
-    flux = np.zeros((len(items), PIXELS), np.float32)
-    ivar = np.ones((len(items), PIXELS), np.float32)
-    for number, spectrum in enumerate(found):
-        if spectrum is not None:
-            flux[number] = spectrum[0]
-            ivar[number] = spectrum[1]
-            decisions += [Decision(str(number), SPECTRA, "repaired", note) for note in spectrum[2]]
-    return prepare_flux(flux, ivar, np.array([spectrum is not None for spectrum in found]))
+    numbers = [str(number) for number in range(len(items))]
+    return prepare_flux(*stacked_spectra(found, numbers, decisions))
 
 
 def image_of(given: Any) -> np.ndarray:

@@ -66,16 +66,6 @@ def embed(model: TrainedModel, objects: Sequence[Observed], options: Mapping[str
         air = raw.galaxy_options(options)
         prepared = galaxies.prepare(columns["image"], columns["spectrum"], model.views, air)
         return raw.embedded(model, prepared, strict=False)
-    light_curves: Any = columns["light_curve"]
-    if not model.uses_features:
-        light_curves = magnitudes_or_fluxes(light_curves)
-    prepared = observations.prepare(
-        light_curves,
-        columns["spectrum"],
-        columns[METADATA],
-        model.statistics,
-        model.pad_constants,
-        raw.options_of(model, options),
-        model.views,
-    )
+    light_curves, spectra, metadata = columns["light_curve"], columns["spectrum"], columns[METADATA]
+    prepared = raw.prepared_of(model, light_curves, spectra, metadata, options, checked=True)
     return raw.embedded(model, prepared, strict=False)

@@ -46,13 +46,20 @@ def embed_curves(
 
 
 def prepared_of(
-    model: TrainedModel, light_curve: Any, spectrum: Any, metadata: Any, options: Mapping[str, Any]
+    model: TrainedModel,
+    light_curve: Any,
+    spectrum: Any,
+    metadata: Any,
+    options: Mapping[str, Any],
+    checked: bool = False,
 ) -> Prepared:
-    """Raw observations as the model reads them. UserError for a modality that it does not have."""
+    """Raw observations as the model reads them. UserError for a modality that it does not have, unless that has been
+    checked object by object."""
     if not model.uses_features:
         light_curve = magnitudes_or_fluxes(light_curve)
     rows = listed_rows(metadata)
-    refuse_foreign(model, light_curve, spectrum, rows)
+    if not checked:
+        refuse_foreign(model, light_curve, spectrum, rows)
     chosen = options_of(model, options)
     return prepare(light_curve, spectrum, rows, model.statistics, model.pad_constants, chosen, model.views)
 

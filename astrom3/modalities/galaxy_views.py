@@ -7,7 +7,7 @@ that a GPU does it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from astrom3.draws import draw
 from astrom3.errors import UserError
 from astrom3.modalities.constants import MAGNITUDES
 from astrom3.modalities.crops import CropSettings
-from astrom3.modalities.quality import Checked, frozen
+from astrom3.modalities.quality import Checked, Decision, frozen
 from astrom3.modalities.view import Arrays, Members, Reader, StoredView, View, register
 
 PIXELS = 7781  # of a spectrum: 3600 + 0.8 i Angstrom, vacuum, observed
@@ -73,6 +73,24 @@ def prepare_flux(flux: np.ndarray, ivar: np.ndarray | None, there: np.ndarray) -
         if not values[row].any():
             verdict[row] = DARK
     return Rows(values, there & (verdict == 0), verdict, repairs)
+
+
+def stacked_spectra(
+    found: Sequence[Any], ids: Sequence[str], decisions: list[Decision]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux and inverse variance (n, 7781) float32 and there (n,) bool of what readers gave of n objects: flux, inverse
+    variance and notes, or None. The notes are added to `decisions`."""
+    flux = np.zeros((len(found), PIXELS), np.float32)
+    ivar = np.zeros((len(found), PIXELS), np.float32)
+    there = np.zeros(len(found), dtype=bool)
+    for row, spectrum in enumerate(found):
+        if spectrum is None:
+            continue
+        flux[row], ivar[row], notes = spectrum
+        there[row] = True
+        for note in notes:
+            decisions.append(Decision(ids[row], "spectra", "repaired", note))
+    return flux, ivar, there
 
 
 def prepare_images(flux: np.ndarray, there: np.ndarray) -> Rows:

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from astrom3.data.datamodule import progress
 from astrom3.errors import UserError
+from astrom3.progress import progress
 from experiments.kills.cases import CASES, Case
 from experiments.kills.prepare import prepare
 from experiments.kills.table import markdown

@@ -40,8 +40,8 @@ KEYS: dict[str, Any] = {
 
 def main(arguments: list[str]) -> None:
     """Compute what is missing and write the tables."""
+    from astrom3.progress import progress
     from experiments.leaderboard import protocol, rows, table, tuned
-    from experiments.leaderboard.progress import progress
     from experiments.leaderboard.shop import Options, Shop
     from experiments.leaderboard.surveys import SEEDS
     from experiments.leaderboard.tasks import own_surveys
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
         if options["only"] in cell.row and cell.seed in wanted and not (folder / cell.file).is_file():
             missing.append((cell, task))
     inputs: dict[str, Any] = {}
-    with progress("leaderboard", len(missing)) as advance:
+    with progress("leaderboard", len(missing), "cells") as advance:
         for cell, task in missing:
             if cell.kind == tuned.KIND:
                 protocol.once(folder, cell, lambda c=cell, t=task: tuned.compute(c, shop, t), about(options))

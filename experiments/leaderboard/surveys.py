@@ -18,7 +18,7 @@ import numpy as np
 
 from astrom3.errors import UserError
 from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS
-from experiments.leaderboard.progress import progress
+from astrom3.progress import progress
 
 log = logging.getLogger(__name__)
 SEEDS = (42, 0, 66)
@@ -108,7 +108,8 @@ def kept(ids: np.ndarray, jobs: list[Any], compute: Callable[[Any], np.ndarray],
     missing = [i for i, name in enumerate(ids.tolist()) if name not in rows]
     if missing:
         title = f"{folder.name}, {len(missing)} curves"
-        with multiprocessing.get_context("fork").Pool(workers) as pool, progress(title, len(missing)) as advance:
+        pool_of = multiprocessing.get_context("fork").Pool
+        with pool_of(workers) as pool, progress(title, len(missing), "curves") as advance:
             for start in range(0, len(missing), PART):
                 chosen = missing[start : start + PART]
                 found = np.array(pool.map(compute, [jobs[i] for i in chosen], chunksize=8))
