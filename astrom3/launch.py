@@ -36,7 +36,9 @@ class Job:
         """Train; returns run -> reason of those that failed."""
         from astrom3.cli import verbs as cli
         from astrom3.train import train
+        from astrom3.training import cluster
 
+        cluster.obey_one_signal()
         try:
             cli.run("train", train, list(self.arguments))
         except cli.SweepError as error:
