@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 LOCK := requirements/linux-x86_64-py311.txt
 MATCHES := import platform, sys; sys.exit((sys.version_info[:2], sys.platform, platform.machine()) != ((3, 11), 'linux', 'x86_64'))
 
-.PHONY: help install demo test test-fast test-slurm test-gpu bench bench-gpu gpu-wheels docs lint lock audit clean
+.PHONY: help install demo test test-fast coverage test-slurm test-gpu bench bench-gpu gpu-wheels docs lint lock audit clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +36,12 @@ test: install  ## everything a laptop can run
 
 test-fast: install  ## without the slow tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not slurm"
+
+coverage: install  ## share of the package's lines that the quick tests run (a third slower than test-fast)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not slow and not slurm"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --sort=cover
 
 test-slurm: install  ## a real SLURM of one node, installed and started here (root and apt; skipped elsewhere)
 	$(BIN)/python -m pytest -m slurm -rs
@@ -76,9 +82,7 @@ lock: install  ## the lock file of the present environment, every file with its 
 	$(BIN)/python requirements/lock.py
 
 audit: install  ## known weaknesses of the locked packages (asks pypi.org)
-	@$(BIN)/python -m pip install --quiet pip-audit
-	@$(BIN)/python -m pip_audit --disable-pip --no-deps -r $(LOCK) || \
-	  echo "audit: weaknesses are listed above, or the network does not allow to ask pypi.org"
+	@$(BIN)/python requirements/audit.py
 
 clean:  ## remove the environment and the demo's runs
 	rm -rf $(VENV) runs/demo

@@ -5,8 +5,11 @@ Nothing here keeps a random state: every draw is a hash of its purpose (SplitMix
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
+Bits = TypeVar("Bits", np.uint64, np.ndarray)
 WINDOW = 2  # purpose of the draws that place windows in long curves
 
 
@@ -19,7 +22,7 @@ def draw(seed: int, epoch: int, purpose: int, items: np.ndarray) -> np.ndarray:
         return _mix(items.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
 
 
-def _mix(x):
+def _mix(x: Bits) -> Bits:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

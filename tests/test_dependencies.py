@@ -1,6 +1,8 @@
 """What the package imports is declared in pyproject.toml, and what is declared is imported."""
 
 import ast
+import importlib.util
+import json
 import re
 import sys
 import tomllib
@@ -9,6 +11,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,6 +43,7 @@ NOT_IMPORTED = {
     "nbformat": "the notebooks of docs/pages/examples are of its format",
     "ipykernel": "the kernel that runs docs/pages/examples",
     "jupytext": "opens docs/pages/examples as notebooks",
+    "coverage": "a program",
     "ruff": "a program",
     "mypy": "a program",
 }
@@ -108,3 +113,76 @@ def test_the_modules_are_those_of_the_distributions():
         if name not in NOT_IMPORTED:
             distributions = [distribution.lower().replace("_", "-") for distribution in known[module_of(requirement)]]
             assert name in distributions
+
+
+def lock():
+    """Package -> its version and the number of its hashes, of the lock file."""
+    text = (ROOT / "requirements" / "linux-x86_64-py311.txt").read_text()
+    found = {}
+    for block in re.split(r"\n(?=\w)", text):
+        match = re.match(r"([\w.-]+)==(\S+)", block)
+        if match:
+            found[match[1].lower()] = (match[2], block.count("--hash=sha256:"))
+    return found
+
+
+def test_the_lock_holds_what_developers_need_in_the_declared_ranges():
+    locked = lock()
+    assert all(hashes for _, hashes in locked.values())
+    wanted = list(PROJECT["dependencies"])
+    for requirements in PROJECT["optional-dependencies"].values():
+        wanted += [requirement for requirement in requirements if not requirement.startswith("astrom3[")]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "torch":  # comes from the index that the machine has
+            assert requirement.specifier.contains(locked[requirement.name.lower()][0]), requirement
+
+
+def test_the_workflow_runs_the_versions_of_python_that_are_declared():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    versions = workflow["jobs"]["tests"]["strategy"]["matrix"]["python"]
+    declared_versions = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line]
+    assert versions == declared_versions
+    assert PROJECT["requires-python"] == f">={versions[0]}"
+
+
+def test_what_the_hooks_and_the_workflow_run_is_there():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    programs = {hook["entry"].split()[0] for repository in hooks for hook in repository["hooks"]}
+    assert programs and {Path(program).name for program in programs} <= set(lock())
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"].values()
+    lines = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    assert lines
+    for line in lines:
+        program, argument = line.split()
+        assert (program == "make" and argument in targets) or (program == "bash" and (ROOT / argument).is_file())
+
+
+@pytest.fixture(scope="module")
+def audit():
+    spec = importlib.util.spec_from_file_location("audit", ROOT / "requirements" / "audit.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+UNKNOWN = {"name": "jinja2", "skip_reason": "Dependency not found on PyPI and could not be audited: jinja2 (3.1.2)"}
+CLEAN = {"name": "filelock", "version": "3.12.0", "vulns": []}
+WEAK = {"name": "jinja2", "version": "3.1.2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3.1.3"]}]}
+
+
+def test_an_audit_without_the_advisory_database_says_so_and_fails(audit):
+    offline = "Traceback ...\nrequests.exceptions.ConnectionError: HTTPSConnectionPool(host='pypi.org', port=443)"
+    for output, errors in (("", offline), (json.dumps({"dependencies": [UNKNOWN]}), "No known vulnerabilities found")):
+        sentence, status = audit.verdict(output, errors)
+        assert "the advisory database of pypi.org cannot be reached" in sentence
+        assert status != 0 and "\n" not in sentence
+
+
+def test_an_audit_names_what_it_found_and_what_it_did_not_look_up(audit):
+    assert audit.verdict(json.dumps({"dependencies": [CLEAN]}), "")[1] == 0
+    sentence, status = audit.verdict(json.dumps({"dependencies": [CLEAN, WEAK]}), "Found 1 known vulnerability")
+    assert status == 1 and "jinja2 3.1.2: PYSEC-1, fixed in 3.1.3" in sentence
+    sentence, status = audit.verdict(json.dumps({"dependencies": [CLEAN, UNKNOWN]}), "")
+    assert status == 1 and "jinja2" in sentence
+    assert audit.verdict("", "ERROR: requirement jinja2 is not pinned")[1] == 2

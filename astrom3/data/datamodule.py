@@ -199,23 +199,23 @@ class AstroM3DataModule(LightningDataModule):
                 self.splits[name] = split
             self._report(name)
 
-    def train_dataloader(self):
+    def train_dataloader(self) -> PackedLoader | StreamingLoader:
         return self._loader("train", True)
 
-    def val_dataloader(self):
+    def val_dataloader(self) -> PackedLoader | StreamingLoader:
         return self._loader("validation", False, self.windows == "every")
 
-    def test_dataloader(self):
+    def test_dataloader(self) -> PackedLoader | StreamingLoader:
         return self._loader("test", False, self.windows == "every")
 
-    def predict_dataloader(self):
+    def predict_dataloader(self) -> PackedLoader | StreamingLoader:
         return self._loader("test", False)
 
-    def split_dataloader(self, split: str):
+    def split_dataloader(self, split: str) -> PackedLoader | StreamingLoader:
         """Any split in its order, windows centred: for embeddings and analysis."""
         return self._loader(split, False)
 
-    def _loader(self, split: str, train: bool, every_window: bool = False):
+    def _loader(self, split: str, train: bool, every_window: bool = False) -> PackedLoader | StreamingLoader:
         rank, world_size = self._ranks()
         packed = self.splits[split]
         size = self.batch_size if train else self.eval_batch_size

@@ -312,7 +312,7 @@ class _Reader:
 
 
 @kernel
-def buffered(keys, buffer, growing=False):
+def buffered(keys: np.ndarray, buffer: int, growing: bool = False) -> np.ndarray:
     """Order (n,) in which objects 0 ... n-1 leave a shuffle buffer that they enter in order; keys (n,) uint64.
 
     growing: the buffer has room for one more object for every four that left it, until it has its full size. The first

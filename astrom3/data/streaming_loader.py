@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
@@ -11,6 +11,8 @@ from astrom3.data.loader import Position
 from astrom3.data.packed import Batch
 from astrom3.data.streaming import StreamDataset
 from astrom3.errors import UserError
+
+Item = TypeVar("Item")
 
 
 class StreamingLoader:
@@ -62,5 +64,5 @@ class StreamingLoader:
             yield batch
 
 
-def _as_it_is(item):
+def _as_it_is(item: Item) -> Item:
     return item

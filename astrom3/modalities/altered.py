@@ -22,7 +22,7 @@ FACTOR_CHANCE = 0.15  # of half or twice the period
 
 
 @kernel
-def uniform(state):
+def uniform(state: np.ndarray) -> float:
     """The next number in [0, 1) of a generator whose state is an array of one uint64 (xorshift64*, Vigna 2016)."""
     x = state[0]
     x ^= x >> np.uint64(12)
@@ -33,14 +33,16 @@ def uniform(state):
 
 
 @kernel
-def normal(state):
+def normal(state: np.ndarray) -> float:
     """A number of the normal distribution (Box & Muller 1958)."""
     radius = math.sqrt(-2.0 * math.log(1.0 - uniform(state)))
     return radius * math.cos(2.0 * math.pi * uniform(state))
 
 
 @kernel
-def alter(time, flux, error, period, state, out):
+def alter(
+    time: np.ndarray, flux: np.ndarray, error: np.ndarray, period: float, state: np.ndarray, out: np.ndarray
+) -> tuple[int, float]:
     """Write an altered curve into out (3, N) float64 and give its number of points and its period.
 
     time [day], flux and error in one unit, (N,) each. state: uint64 (1,), not 0; it moves on.

@@ -117,19 +117,19 @@ def _count_table(window: int, fractions: Fractions) -> list[np.ndarray]:
 
 @kernel
 def _mask(
-    items,
-    lengths,
-    seed,
-    epoch,
-    draw,
-    n_probed,
-    n_same,
-    n_random,
-    magnitudes,
-    target,
-    probed,
-    hidden,
-):
+    items: np.ndarray,
+    lengths: np.ndarray,
+    seed: int,
+    epoch: int,
+    draw: int,
+    n_probed: np.ndarray,
+    n_same: np.ndarray,
+    n_random: np.ndarray,
+    magnitudes: np.ndarray,
+    target: np.ndarray,
+    probed: np.ndarray,
+    hidden: np.ndarray,
+) -> None:
     order = np.empty(magnitudes.shape[1], np.int64)
     shuffled = np.empty(magnitudes.shape[1], np.int64)
     for i in range(len(items)):
@@ -167,11 +167,11 @@ def _mask(
 
 @kernel
 def _shuffle(
-    order,
-    n,
-    chosen,
-    state,
-):
+    order: np.ndarray,
+    n: int,
+    chosen: int,
+    state: np.uint64,
+) -> np.uint64:
     """Put a random choice of `chosen` of the numbers 0..n - 1 at the start of `order` (Fisher and Yates)."""
     for k in range(n):
         order[k] = k

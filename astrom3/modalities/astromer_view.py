@@ -129,7 +129,7 @@ def error_weights(errors: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def mix(state):
+def mix(state: np.uint64) -> np.uint64:
     """One round of SplitMix64 (Steele et al. 2014): a well mixed 64-bit number for each 64-bit number."""
     z = np.uint64(state) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -139,11 +139,11 @@ def mix(state):
 
 @kernel
 def stream(
-    seed,
-    epoch,
-    item,
-    purpose,
-):
+    seed: int,
+    epoch: int,
+    item: int,
+    purpose: int,
+) -> np.uint64:
     """The first state of the random numbers that belong to an item in an epoch, for one purpose."""
     state = mix(np.uint64(seed))
     state = mix(state ^ np.uint64(epoch))
@@ -152,21 +152,21 @@ def stream(
 
 
 @kernel
-def below(state, limit):
+def below(state: np.uint64, limit: int) -> np.int64:
     """A whole number in 0..limit - 1 from a state, for limits below 2**32."""
     return np.int64(((mix(state) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
 
 
 @kernel
 def _random_starts(
-    lengths,
-    items,
-    seed,
-    epoch,
-    draw,
-    window,
-    starts,
-):
+    lengths: np.ndarray,
+    items: np.ndarray,
+    seed: int,
+    epoch: int,
+    draw: int,
+    window: int,
+    starts: np.ndarray,
+) -> None:
     for i in range(len(items)):
         choices = max(lengths[i] - window, 0) + 1
         starts[i] = below(
@@ -182,16 +182,16 @@ def _random_starts(
 
 @kernel
 def _fill(
-    values,
-    offsets,
-    curves,
-    starts,
-    times,
-    magnitudes,
-    errors,
-    valid,
-    weights,
-):
+    values: np.ndarray,
+    offsets: np.ndarray,
+    curves: np.ndarray,
+    starts: np.ndarray,
+    times: np.ndarray,
+    magnitudes: np.ndarray,
+    errors: np.ndarray,
+    valid: np.ndarray,
+    weights: np.ndarray,
+) -> None:
     window = times.shape[1]
     for i in range(len(curves)):
         begin = offsets[curves[i]] + starts[i]
@@ -205,7 +205,7 @@ def _fill(
 
 
 @kernel
-def _fill_column(column, out):
+def _fill_column(column: np.ndarray, out: np.ndarray) -> None:
     total = 0.0
     for k in range(len(column)):
         total += column[k]
@@ -216,7 +216,7 @@ def _fill_column(column, out):
 
 
 @kernel
-def _weights(errors, out, n):
+def _weights(errors: np.ndarray, out: np.ndarray, n: int) -> None:
     lowest = np.inf
     highest = -np.inf
     for k in range(n):

@@ -121,7 +121,16 @@ class BandsReader(Reader):
 
 
 @kernel
-def _fill_points(values, offsets, rows, shift, constants, periods, x, mask):
+def _fill_points(
+    values: np.ndarray,
+    offsets: np.ndarray,
+    rows: np.ndarray,
+    shift: np.ndarray,
+    constants: np.ndarray,
+    periods: np.ndarray,
+    x: np.ndarray,
+    mask: np.ndarray,
+) -> None:
     """Write the points of B curves into x (B, L, 12) and mask (B, L), both float32 and zero before.
 
     values (total, 6), offsets (n + 1,); rows (B,); shift (B,) in [0, 1) says which point of each L-th part of a long

@@ -199,7 +199,9 @@ def _eclipses(t: np.ndarray, y: np.ndarray, weights: np.ndarray, frequency: floa
 
 
 @numba.njit(cache=True, nogil=True)
-def _fourier_fit(t, y, weights, frequency, n_harmonics):
+def _fourier_fit(
+    t: np.ndarray, y: np.ndarray, weights: np.ndarray, frequency: float, n_harmonics: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weighted least squares of 1, cos, sin, cos 2, sin 2 ...: coefficients (2 H + 1,), normal matrix, right side."""
     n_free = 2 * n_harmonics + 1
     normal = np.zeros((n_free, n_free))
@@ -228,7 +230,7 @@ def _fourier_fit(t, y, weights, frequency, n_harmonics):
 
 
 @numba.njit(cache=True, nogil=True)
-def _residuals(t, y, weights, frequency, n_harmonics):
+def _residuals(t: np.ndarray, y: np.ndarray, weights: np.ndarray, frequency: float, n_harmonics: int) -> np.ndarray:
     """Weighted residual sum of squares of the best Fourier series of 1, 2 ... H harmonics, (H,)."""
     _, normal, right = _fourier_fit(t, y, weights, frequency, n_harmonics)
     total = np.sum(weights * y * y)
@@ -241,7 +243,9 @@ def _residuals(t, y, weights, frequency, n_harmonics):
 
 
 @numba.njit(cache=True, nogil=True)
-def _refine(t, y, weights, frequency, n_harmonics, step):
+def _refine(
+    t: np.ndarray, y: np.ndarray, weights: np.ndarray, frequency: float, n_harmonics: int, step: float
+) -> float:
     """Frequency of the lowest residual within a grid step, by a scan and two finer ones."""
     width = step
     for _ in range(3):
@@ -259,7 +263,7 @@ def _refine(t, y, weights, frequency, n_harmonics, step):
 
 
 @numba.njit(cache=True, nogil=True)
-def _forest(phase, values, draws):
+def _forest(phase: np.ndarray, values: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Mean over trees, one for each row of `draws` (bootstrap samples, indices into phase)."""
     n = len(phase)
     prediction = np.zeros(n)

@@ -128,16 +128,16 @@ def magnitudes_of_fluxes(flux: np.ndarray, error: np.ndarray, zero_point: float)
 
 @kernel
 def _prepare(
-    offsets,
-    time,
-    magnitude,
-    error,
-    min_points,
-    largest_error,
-    values,
-    packed,
-    dropped,
-):
+    offsets: np.ndarray,
+    time: np.ndarray,
+    magnitude: np.ndarray,
+    error: np.ndarray,
+    min_points: int,
+    largest_error: float,
+    values: np.ndarray,
+    packed: np.ndarray,
+    dropped: np.ndarray,
+) -> None:
     position = 0
     for i in range(len(offsets) - 1):
         order = np.argsort(time[offsets[i] : offsets[i + 1]], kind="mergesort") + offsets[i]
@@ -164,13 +164,13 @@ def _prepare(
 
 @kernel
 def _repeats(
-    values,
-    start,
-    end,
-    time,
-    magnitude,
-    error,
-):
+    values: np.ndarray,
+    start: int,
+    end: int,
+    time: float,
+    magnitude: float,
+    error: float,
+) -> bool:
     """Whether the point equals one of those at the same time that are written already."""
     k = end - 1
     while k >= start and values[k, 0] == time:

@@ -65,7 +65,7 @@ def frequency_sums(
 
 
 @kernel
-def spread_points(places, turns, amounts, spread, grid):
+def spread_points(places: np.ndarray, turns: np.ndarray, amounts: np.ndarray, spread: float, grid: np.ndarray) -> None:
     """Add every amount to the cells around its place; places and turns (N,) in [0, 1), grid complex64 (cells,)."""
     cells = len(grid)
     width = 2 * math.pi / cells
@@ -81,7 +81,7 @@ def spread_points(places, turns, amounts, spread, grid):
 
 
 @kernel
-def combine(signal, window, doubled, variance, power):
+def combine(signal: np.ndarray, window: np.ndarray, doubled: np.ndarray, variance: float, power: np.ndarray) -> None:
     """Power (n,) of the three sums (n,), equation 5 of Zechmeister & Kuerster; `variance` is that of the values."""
     for k in range(len(power)):
         c = window[k].real

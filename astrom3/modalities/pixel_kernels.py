@@ -38,7 +38,7 @@ def pixel_kernel(function: F) -> F:
 
 
 @pixel_kernel
-def log32(x):
+def log32(x: np.float32) -> np.float32:
     """Natural logarithm of a positive float32."""
     bits = np.float32(x).view(np.int32)
     exponent = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
@@ -60,7 +60,7 @@ def log32(x):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def arcsinh32(y):
+def arcsinh32(y: np.float32) -> np.float32:
     """arcsinh of a float32 that is not negative, to the same relative precision where it is tiny. No reordering of its
     sums: they hold what rounding lost."""
     t = y + y * y / (ONE + np.sqrt(ONE + y * y))
@@ -69,7 +69,9 @@ def arcsinh32(y):
 
 
 @pixel_kernel
-def colours(flux, top, left, scales, m, q, out):
+def colours(
+    flux: np.ndarray, top: int, left: int, scales: np.ndarray, m: np.float32, q: np.float32, out: np.ndarray
+) -> None:
     """Flux (B, 3, H, W) g, r, z -> images (B, 3, h, w) z, r, g in [0, 1] of the window at (top, left), all float32."""
     count, _, height, width = out.shape
     root = ONE / np.sqrt(q)
@@ -108,7 +110,7 @@ def coloured(flux: np.ndarray, top: int, left: int, m: float, q: float, out: np.
 
 
 @pixel_kernel
-def mixed(key, position):
+def mixed(key: np.uint64, position: np.uint64) -> np.uint64:
     """64 random bits of a key and a position, both uint64: splitmix64."""
     x = key + position * GOLDEN
     x = (x ^ (x >> np.uint64(30))) * MIX_1
@@ -117,7 +119,7 @@ def mixed(key, position):
 
 
 @pixel_kernel
-def add_normal(plane, sigma, key):
+def add_normal(plane: np.ndarray, sigma: np.float32, key: np.uint64) -> None:
     """Add normal numbers of deviation `sigma` to a plane (N,) float32, in place; key: uint64."""
     half = len(plane) // 2
     first = plane[:half]
@@ -149,7 +151,7 @@ def add_normal(plane, sigma, key):
 
 
 @pixel_kernel
-def cut(flux, top, left, hflip, vflip, out):
+def cut(flux: np.ndarray, top: int, left: int, hflip: bool, vflip: bool, out: np.ndarray) -> None:
     """The window of flux (3, H, W) at (top, left), flipped as said, into out (3, h, w) float32."""
     _, height, width = out.shape
     for band in range(3):
@@ -166,7 +168,7 @@ def cut(flux, top, left, hflip, vflip, out):
 
 
 @pixel_kernel
-def smooth(image, sigmas, cut_at):
+def smooth(image: np.ndarray, sigmas: np.ndarray, cut_at: float) -> None:
     """Each band of image (B, H, W) float32 convolved along both axes with a Gaussian of sigmas (B,) pixels, in place;
     as it is where that is 0. The Gaussian ends at `cut_at` sigmas, and borders are mirrored, half a pixel out.
 
@@ -201,7 +203,7 @@ def smooth(image, sigmas, cut_at):
 
 
 @pixel_kernel
-def weighted_sums(values, weights, step, out):
+def weighted_sums(values: np.ndarray, weights: np.ndarray, step: int, out: np.ndarray) -> None:
     """out[j] = sum of weights[|k|] values[j + (R + k) step] over k from -R to R; values has 2 R step numbers more."""
     radius = len(weights) - 1
     for start in range(0, len(out), BLOCK):
@@ -227,7 +229,7 @@ def weighted_sums(values, weights, step, out):
 
 
 @pixel_kernel
-def half_gaussian(sigma, radius):
+def half_gaussian(sigma: float, radius: int) -> np.ndarray:
     """Weights (radius + 1,) float32 of a Gaussian at 0, 1, 2 ... pixels; with those on the other side they sum to 1."""
     weights = np.empty(radius + 1, np.float64)
     total = -1.0
@@ -238,7 +240,7 @@ def half_gaussian(sigma, radius):
 
 
 @pixel_kernel
-def mirrored(position, length):
+def mirrored(position: int, length: int) -> int:
     """The pixel that stands at a position when a line is mirrored at its ends, half a pixel out."""
     position %= 2 * length
     return position if position < length else 2 * length - 1 - position

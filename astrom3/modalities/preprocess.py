@@ -112,12 +112,21 @@ def centre(length: int) -> int:
 
 
 @kernel
-def _mad(values):
+def _mad(values: np.ndarray) -> float:
     return np.median(np.abs(values - np.median(values)))
 
 
 @kernel
-def _light_curves(offsets, time, flux, err, values, new_offsets, constants, verdict):
+def _light_curves(
+    offsets: np.ndarray,
+    time: np.ndarray,
+    flux: np.ndarray,
+    err: np.ndarray,
+    values: np.ndarray,
+    new_offsets: np.ndarray,
+    constants: np.ndarray,
+    verdict: np.ndarray,
+) -> None:
     position = 0
     for i in range(len(offsets) - 1):
         a = offsets[i]
@@ -146,7 +155,16 @@ def _light_curves(offsets, time, flux, err, values, new_offsets, constants, verd
 
 
 @kernel
-def _spectra(offsets, wavelength, flux, third, values, log_mad, present, verdict):
+def _spectra(
+    offsets: np.ndarray,
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    third: np.ndarray,
+    values: np.ndarray,
+    log_mad: np.ndarray,
+    present: np.ndarray,
+    verdict: np.ndarray,
+) -> None:
     grid_flux = np.empty(WAVELENGTH_COUNT)
     grid_third = np.empty(WAVELENGTH_COUNT)
     light = np.empty(WAVELENGTH_COUNT)
@@ -177,7 +195,9 @@ def _spectra(offsets, wavelength, flux, third, values, log_mad, present, verdict
 
 
 @kernel
-def _interpolate(x, flux, third, grid_flux, grid_third):
+def _interpolate(
+    x: np.ndarray, flux: np.ndarray, third: np.ndarray, grid_flux: np.ndarray, grid_third: np.ndarray
+) -> None:
     """np.interp of both columns on the common grid: increasing x (M,), ends held constant outside."""
     last = len(x) - 1
     j = 0
@@ -202,7 +222,16 @@ CONSTANT_SPECTRUM = 4
 
 
 @kernel
-def fill_windows(values, offsets, rows, starts, constants, pad_constants, x, mask):
+def fill_windows(
+    values: np.ndarray,
+    offsets: np.ndarray,
+    rows: np.ndarray,
+    starts: np.ndarray,
+    constants: np.ndarray,
+    pad_constants: bool,
+    x: np.ndarray,
+    mask: np.ndarray,
+) -> None:
     """Write the windows of B light curves into x (B, 200, 9) and mask (B, 200), both float32.
 
     values (total, 3), offsets (n + 1,); rows (B,) object numbers; starts (B,) first points; constants (B, 6). A curve

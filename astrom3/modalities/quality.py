@@ -12,7 +12,7 @@ values are kept, as published.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +123,7 @@ def check_spectra(offsets: np.ndarray, wavelength: np.ndarray, flux: np.ndarray,
     return _check("spectra", _clean_spectra, offsets, wavelength, flux, third, limit=MIN_PIXELS)
 
 
-def _check(modality: str, clean, offsets: np.ndarray, *columns: np.ndarray, limit: int) -> Checked:
+def _check(modality: str, clean: Callable[..., None], offsets: np.ndarray, *columns: np.ndarray, limit: int) -> Checked:
     offsets = np.asarray(offsets, dtype=np.int64)
     n = len(offsets) - 1
     inputs = [frozen(column) for column in columns]
@@ -150,7 +150,19 @@ def constant(values: np.ndarray) -> bool:
 
 
 @kernel
-def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict, repairs, min_points):
+def _clean_light_curves(
+    offsets: np.ndarray,
+    time: np.ndarray,
+    flux: np.ndarray,
+    err: np.ndarray,
+    t: np.ndarray,
+    f: np.ndarray,
+    e: np.ndarray,
+    new_offsets: np.ndarray,
+    verdict: np.ndarray,
+    repairs: np.ndarray,
+    min_points: int,
+) -> None:
     position = 0
     for i in range(len(offsets) - 1):
         start = position
@@ -191,7 +203,7 @@ def _clean_light_curves(offsets, time, flux, err, t, f, e, new_offsets, verdict,
 
 
 @kernel
-def _order_ties(t, f, e, start, end, repairs):
+def _order_ties(t: np.ndarray, f: np.ndarray, e: np.ndarray, start: int, end: int, repairs: np.ndarray) -> int:
     """Order points of equal time by flux, then error, and drop exact duplicates (the published np.unique of rows)."""
     first = start
     while first < end:
@@ -215,7 +227,19 @@ def _order_ties(t, f, e, start, end, repairs):
 
 
 @kernel
-def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdict, repairs, min_pixels):
+def _clean_spectra(
+    offsets: np.ndarray,
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    third: np.ndarray,
+    w: np.ndarray,
+    f: np.ndarray,
+    v: np.ndarray,
+    new_offsets: np.ndarray,
+    verdict: np.ndarray,
+    repairs: np.ndarray,
+    min_pixels: int,
+) -> None:
     position = 0
     for i in range(len(offsets) - 1):
         start = position
@@ -250,7 +274,7 @@ def _clean_spectra(offsets, wavelength, flux, third, w, f, v, new_offsets, verdi
 
 
 @kernel
-def _judge_spectrum(w, f, min_pixels):
+def _judge_spectrum(w: np.ndarray, f: np.ndarray, min_pixels: int) -> int:
     if len(w) < min_pixels:
         return 1
     if min(w[-1], WAVELENGTH_END) - max(w[0], WAVELENGTH_START) < MIN_COVERAGE * (WAVELENGTH_END - WAVELENGTH_START):

@@ -133,7 +133,16 @@ def grid_edges(grid: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _interpolate(wavelength, flux, weight, steps, grid, out_flux, out_ivar, covered):
+def _interpolate(
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    weight: np.ndarray,
+    steps: np.ndarray,
+    grid: np.ndarray,
+    out_flux: np.ndarray,
+    out_ivar: np.ndarray,
+    covered: np.ndarray,
+) -> None:
     """Linear interpolation of N pixels onto M; the variance is that of the weighted sum of two pixels."""
     right = 0
     for k in range(len(grid)):
@@ -157,7 +166,15 @@ def _interpolate(wavelength, flux, weight, steps, grid, out_flux, out_ivar, cove
 
 
 @kernel
-def _average(edges, flux, weight, bins, out_flux, out_ivar, covered):
+def _average(
+    edges: np.ndarray,
+    flux: np.ndarray,
+    weight: np.ndarray,
+    bins: np.ndarray,
+    out_flux: np.ndarray,
+    out_ivar: np.ndarray,
+    covered: np.ndarray,
+) -> None:
     """Mean over the overlap of N pixels with M bins; the variance is that of the weighted mean."""
     first = 0
     for k in range(len(bins)):

@@ -114,7 +114,7 @@ class MeasuredReader(CurveReader):
 
 
 @kernel
-def curve_of(values, constants, period, start):
+def curve_of(values: np.ndarray, constants: np.ndarray, period: float, start: np.uint64) -> tuple[np.ndarray, float]:
     """One curve in units of its median flux, (3, N) float64 [day, flux, error], altered where `start` is not 0.
 
     values (N, 3) and constants (3,) of the store. Gives the curve and the period.
@@ -135,7 +135,15 @@ def curve_of(values, constants, period, start):
 
 
 @kernel
-def fill_features(values, offsets, constants, rows, periods, states, out):
+def fill_features(
+    values: np.ndarray,
+    offsets: np.ndarray,
+    constants: np.ndarray,
+    rows: np.ndarray,
+    periods: np.ndarray,
+    states: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Features of B curves into out (B, 58) float32, zero before."""
     for i in range(len(rows)):
         part = values[offsets[rows[i]] : offsets[rows[i] + 1]]
@@ -152,7 +160,17 @@ def fill_features(values, offsets, constants, rows, periods, states, out):
 
 
 @kernel
-def fill_rings(values, offsets, constants, rows, periods, states, smoothing, ring, scalars):
+def fill_rings(
+    values: np.ndarray,
+    offsets: np.ndarray,
+    constants: np.ndarray,
+    rows: np.ndarray,
+    periods: np.ndarray,
+    states: np.ndarray,
+    smoothing: np.ndarray,
+    ring: np.ndarray,
+    scalars: np.ndarray,
+) -> None:
     """Folded curves of B objects into ring (B, 4, 64) and scalars (B, 5), both float32 and zero before."""
     for i in range(len(rows)):
         part = values[offsets[rows[i]] : offsets[rows[i] + 1]]
@@ -164,7 +182,9 @@ def fill_rings(values, offsets, constants, rows, periods, states, smoothing, rin
 
 
 @kernel
-def fold_curve(curve, period, own, smoothing, ring, scalars):
+def fold_curve(
+    curve: np.ndarray, period: float, own: np.ndarray, smoothing: np.ndarray, ring: np.ndarray, scalars: np.ndarray
+) -> None:
     """One curve at twice its period on the ring; without a known period the whole span is the period."""
     n = curve.shape[1]
     known = SHORTEST_PERIOD < period < np.inf

@@ -172,7 +172,16 @@ class ScaledReader(Reader):
 
 
 @kernel
-def fill_points(values, offsets, rows, shift, constants, periods, x, mask):
+def fill_points(
+    values: np.ndarray,
+    offsets: np.ndarray,
+    rows: np.ndarray,
+    shift: np.ndarray,
+    constants: np.ndarray,
+    periods: np.ndarray,
+    x: np.ndarray,
+    mask: np.ndarray,
+) -> None:
     """Write the points of B curves into x (B, L, 11) and mask (B, L), both float32 and zero before.
 
     values (total, 3) and offsets (n + 1,) of the store; rows (B,) object numbers; shift (B,) in [0, 1) says which point

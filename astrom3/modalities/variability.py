@@ -94,7 +94,7 @@ def variability_features(time: np.ndarray, flux: np.ndarray, flux_err: np.ndarra
 
 
 @kernel
-def measure(time, magnitude, error, period, out):
+def measure(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray, period: float, out: np.ndarray) -> None:
     """Write the features of one curve in magnitudes, float64 (N,) each, into `out` (58,) float32, zero before."""
     if magnitude.max() <= magnitude.min() or time[-1] <= time[0]:
         return
@@ -109,19 +109,19 @@ def measure(time, magnitude, error, period, out):
 
 
 @kernel
-def level(ordered, share):
+def level(ordered: np.ndarray, share: float) -> float:
     """A quantile of sorted values."""
     return ordered[round(share * (len(ordered) - 1))]
 
 
 @kernel
-def logarithm(value):
+def logarithm(value: float) -> float:
     """log10, at least -4."""
     return math.log10(max(value, 1e-4))
 
 
 @kernel
-def of_distribution(magnitude, error, out):
+def of_distribution(magnitude: np.ndarray, error: np.ndarray, out: np.ndarray) -> None:
     """Moments, percentiles and the errors: 18 features that no order in time changes."""
     n = len(magnitude)
     ordered = np.sort(magnitude)
@@ -152,7 +152,7 @@ def of_distribution(magnitude, error, out):
 
 
 @kernel
-def of_order(time, magnitude, out):
+def of_order(time: np.ndarray, magnitude: np.ndarray, out: np.ndarray) -> None:
     """What the order in time says: 16 features, among them eight of the structure function."""
     n = len(magnitude)
     mean = magnitude.mean()
@@ -191,7 +191,7 @@ def of_order(time, magnitude, out):
 
 
 @kernel
-def string(time, magnitude, period):
+def string(time: np.ndarray, magnitude: np.ndarray, period: float) -> float:
     """Clarke's string length of the curve folded at a period, 1 for noise (see features.py)."""
     order = np.argsort((time / period) % 1.0)
     folded = magnitude[order]
@@ -200,7 +200,7 @@ def string(time, magnitude, period):
 
 
 @kernel
-def model_at(coefficients, phases):
+def model_at(coefficients: np.ndarray, phases: np.ndarray) -> np.ndarray:
     """Fourier series 1, cos, sin, cos 2 ... at phases in turns, without the constant."""
     values = np.zeros(len(phases))
     for h in range(1, (len(coefficients) - 1) // 2 + 1):
@@ -210,7 +210,7 @@ def model_at(coefficients, phases):
 
 
 @kernel
-def of_phase(time, magnitude, error, period, out):
+def of_phase(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray, period: float, out: np.ndarray) -> None:
     """Features of the curve folded at the period, its double and its half: 24."""
     t = time - time[0]
     mean = magnitude.mean()
@@ -256,7 +256,7 @@ def of_phase(time, magnitude, error, period, out):
 
 
 @kernel
-def of_model(model, double, out):
+def of_model(model: np.ndarray, double: np.ndarray, out: np.ndarray) -> None:
     """Shape of the smooth folded curve (64,): skewness, share of faint phases, its minima, range, rise."""
     deviation = max(model.std(), 1e-9)
     out[0] = ((model / deviation) ** 3).mean()

@@ -329,7 +329,7 @@ def window_starts(lengths: np.ndarray, items: np.ndarray, seed: int, epoch: int 
 
 
 @kernel
-def fill_spectra(values, log_mad, slot, out):
+def fill_spectra(values: np.ndarray, log_mad: np.ndarray, slot: np.ndarray, out: np.ndarray) -> None:
     """values (m, 2, 2575), log_mad (m,), slot (B,) with -1 for none -> out (B, 3, 2575)."""
     for i in range(len(slot)):
         if slot[i] < 0:

@@ -31,7 +31,7 @@ def crc32c(data: bytes | memoryview) -> int:
 
 
 @kernel
-def _crc(data, table):
+def _crc(data: np.ndarray, table: np.ndarray) -> np.uint32:
     crc = np.uint32(0xFFFFFFFF)
     for byte in data:
         crc = table[(crc ^ byte) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))

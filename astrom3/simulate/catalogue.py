@@ -63,7 +63,9 @@ def _distances(rng: np.random.Generator, stars: Stars, b: np.ndarray) -> tuple[n
     return 10**middle, a_v
 
 
-def _velocities(rng: np.random.Generator, stars: Stars, lon: np.ndarray, b: np.ndarray, d: np.ndarray):
+def _velocities(
+    rng: np.random.Generator, stars: Stars, lon: np.ndarray, b: np.ndarray, d: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Proper motion in right ascension and declination [mas/yr] and radial velocity [km/s]."""
     n = len(lon)
     lon, b = np.radians(lon), np.radians(b)

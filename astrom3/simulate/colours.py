@@ -43,7 +43,7 @@ def absolute_magnitudes(m_v: np.ndarray, t: np.ndarray, g: np.ndarray) -> dict[s
     t: effective temperature [K]; g: 0 for dwarfs to 1 for giants; all (n,).
     """
 
-    def colour(dwarf, giant):
+    def colour(dwarf: np.ndarray, giant: np.ndarray) -> np.ndarray:
         return (1 - g) * np.interp(t, DWARF_TEFF, dwarf) + g * np.interp(t, GIANT_TEFF, giant)
 
     bp_rp = colour(DWARF_BPRP, GIANT_BPRP)

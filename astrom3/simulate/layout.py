@@ -102,7 +102,16 @@ def write_survey(
     return root
 
 
-def _fill(temp, batches, schema, description, classes, row_group, rows_per_file, seeds) -> None:
+def _fill(
+    temp: Path,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    description: Mapping[str, Any],
+    classes: Sequence[str],
+    row_group: int,
+    rows_per_file: int,
+    seeds: Sequence[int],
+) -> None:
     """Write objects, splits and dataset.json to a folder."""
     ids, labels = _write_objects(temp / "objects", batches, schema, row_group, rows_per_file)
     splits = _write_splits(temp / "splits", ids, labels, classes, seeds)
@@ -119,7 +128,9 @@ def _fill(temp, batches, schema, description, classes, row_group, rows_per_file,
     _write_json(temp / "dataset.json", dataset)
 
 
-def _write_objects(folder, batches, schema, row_group, rows_per_file) -> tuple[list[str], list[str | None]]:
+def _write_objects(
+    folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, row_group: int, rows_per_file: int
+) -> tuple[list[str], list[str | None]]:
     """Write the objects and return their ids and labels."""
     ids: list[str] = []
     labels: list[str | None] = []
@@ -150,7 +161,9 @@ def _write_objects(folder, batches, schema, row_group, rows_per_file) -> tuple[l
     return ids, labels
 
 
-def _write_splits(folder, ids, labels, classes, seeds) -> dict[str, Any]:
+def _write_splits(
+    folder: Path, ids: Sequence[str], labels: Sequence[str | None], classes: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
     """Write splits/{sub}_{seed}.parquet for every subset and seed; subsets need labels. Returns the counts."""
     labelled = any(label is not None for label in labels)
     subs = SUBS if labelled else SUBS[:1]

@@ -67,7 +67,7 @@ def _dip(phase: np.ndarray, width: float, edge: float) -> np.ndarray:
     return np.exp(-(x**edge))
 
 
-def _eclipsing(rng, name, phase, amplitude):
+def _eclipsing(rng: np.random.Generator, name: str, phase: np.ndarray, amplitude: float) -> np.ndarray:
     if name == "EW":
         second = rng.uniform(0.8, 1.0)
         wave = (0.5 + 0.5 * np.cos(2 * TURN * phase)) ** rng.uniform(1.0, 1.5)
@@ -96,11 +96,13 @@ RISE = {
 }
 
 
-def _pulsating(rng, name, phase, time, period, amplitude):
+def _pulsating(
+    rng: np.random.Generator, name: str, phase: np.ndarray, time: np.ndarray, period: float, amplitude: float
+) -> np.ndarray:
     fastest, slowest, shortest, longest = RISE[name]
     rise = rng.uniform(fastest, slowest)
     flat = rng.uniform(shortest, longest)
-    size = amplitude
+    size: float | np.ndarray = amplitude
     if name == "RRAB" and rng.random() < 0.2:  # Blazhko
         size = amplitude * (1 + rng.uniform(0.1, 0.3) * np.sin(TURN * (time / rng.uniform(20, 120) + rng.random())))
     curve = size * _sawtooth(phase, rise, flat)
@@ -112,13 +114,15 @@ def _pulsating(rng, name, phase, time, period, amplitude):
     return curve
 
 
-def _slow_wave(rng, time, scale, terms=5):
+def _slow_wave(rng: np.random.Generator, time: np.ndarray, scale: float, terms: int = 5) -> np.ndarray:
     """Smooth irregular function of time, mean 0 and deviation about 1, that varies over `scale` days."""
     f = rng.uniform(0.2, 1.0, terms)[:, None] / scale
     return np.sqrt(2 / terms) * np.sin(TURN * (f * time + rng.random((terms, 1)))).sum(0)
 
 
-def _long_period(rng, name, phase, time, period, amplitude):
+def _long_period(
+    rng: np.random.Generator, name: str, phase: np.ndarray, time: np.ndarray, period: float, amplitude: float
+) -> np.ndarray:
     if name == "M":
         phase = phase + 0.02 * _slow_wave(rng, time, 4 * period)
         size = amplitude * (1 + 0.08 * _slow_wave(rng, time, 2.5 * period))
@@ -133,7 +137,7 @@ def _long_period(rng, name, phase, time, period, amplitude):
     return amplitude * curve
 
 
-def _spotted(rng, phase, time, amplitude):
+def _spotted(rng: np.random.Generator, phase: np.ndarray, time: np.ndarray, amplitude: float) -> np.ndarray:
     season = rng.uniform(250, 900)
     size = 1 + rng.uniform(0.1, 0.4) * _slow_wave(rng, time, season)
     drift = rng.uniform(0.0, 0.05) * _slow_wave(rng, time, season)
@@ -156,7 +160,9 @@ def shape(rng: np.random.Generator, name: str, time: np.ndarray, period: float, 
     return curve - curve.mean()
 
 
-def light_curve(rng: np.random.Generator, label: int, period: float, amplitude: float, v_mag: float):
+def light_curve(
+    rng: np.random.Generator, label: int, period: float, amplitude: float, v_mag: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Time [HJD], flux and error [mJy] of one star, each (n,) float64, ascending in time, 100 to 600 points."""
     time = observing_times(rng)
     v = np.minimum(v_mag + shape(rng, CLASSES[label], time, period, amplitude), FAINTEST)

@@ -35,6 +35,9 @@ THIN = 0
 THICK = 1
 HALO = 2
 SUN = 5772.0  # K
+# What the functions of DRAW give for n stars: log10 period [day], amplitude [mag], effective temperature [K], M_V and
+# `giant` as in Stars, each (n,), the population, and [Fe/H] (n,) where the class has its own.
+Drawn = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int | np.ndarray, *tuple[np.ndarray, ...]]
 
 # Main sequence, Pecaut & Mamajek 2013 (rounded): effective temperature [K] and M_V [mag].
 DWARF_TEFF = np.array(
@@ -70,7 +73,9 @@ def class_counts(n_objects: int) -> np.ndarray:
     return counts
 
 
-def _normal(rng: np.random.Generator, n: int, mean, sigma, low: float, high: float) -> np.ndarray:
+def _normal(
+    rng: np.random.Generator, n: int, mean: float | np.ndarray, sigma: float, low: float, high: float
+) -> np.ndarray:
     """Normal deviates (n,), folded back at the bounds so that no value piles up there."""
     x = rng.normal(mean, sigma, n)
     x = np.where(x < low, 2 * low - x, x)
@@ -82,7 +87,7 @@ def main_sequence_mv(teff: np.ndarray) -> np.ndarray:
     return np.interp(np.log(teff), np.log(DWARF_TEFF), DWARF_MV)
 
 
-def _contact(rng, n, kind):
+def _contact(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     """EW: period, temperature and luminosity are tied (contact); EB: a wider, hotter and longer mixture."""
     if kind == "EW":
         log_p = _normal(rng, n, -0.42, 0.105, -0.66, 0.05)
@@ -97,7 +102,7 @@ def _contact(rng, n, kind):
     return log_p, amplitude, teff, m_v, np.full(n, 0.1), THIN
 
 
-def _detached(rng, n, kind):
+def _detached(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     log_p = _normal(rng, n, 0.33, 0.33, -0.5, 1.9)
     teff = 10 ** _normal(rng, n, 3.85, 0.06, 3.58, 4.05)
     m_v = main_sequence_mv(teff) - 0.4 - rng.exponential(0.6, n)
@@ -105,7 +110,7 @@ def _detached(rng, n, kind):
     return log_p, amplitude, teff, m_v, np.full(n, 0.15), THIN
 
 
-def _rotating(rng, n, kind):
+def _rotating(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     """Young spotted dwarfs (three fifths) and RS CVn subgiants and giants (the rest)."""
     evolved = rng.random(n) < 0.42
     log_p = np.where(evolved, _normal(rng, n, 1.1, 0.4, -0.2, 2.0), _normal(rng, n, 0.6, 0.45, -0.6, 1.6))
@@ -116,7 +121,7 @@ def _rotating(rng, n, kind):
     return log_p, amplitude, teff, m_v, np.where(evolved, 0.7, 0.05), THIN
 
 
-def _rr_lyrae(rng, n, kind):
+def _rr_lyrae(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     feh = _normal(rng, n, -1.4, 0.45, -2.6, -0.1)
     if kind == "RRAB":
         log_p = -0.25 - 0.03 * (feh + 1.4) + rng.normal(0, 0.055, n)
@@ -130,7 +135,7 @@ def _rr_lyrae(rng, n, kind):
     return log_p, amplitude, teff, m_v, np.full(n, 0.35), HALO, feh
 
 
-def _delta_scuti(rng, n, kind):
+def _delta_scuti(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     hads = kind == "HADS"
     log_p = _normal(rng, n, -1.02 if hads else -1.0, 0.13, -1.35, -0.62)
     teff = _normal(rng, n, 7250, 330, 6400, 8400)
@@ -141,7 +146,7 @@ def _delta_scuti(rng, n, kind):
     return log_p, amplitude, teff, m_v, np.full(n, 0.2), THICK if hads else THIN
 
 
-def _long_period(rng, n, kind):
+def _long_period(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     """M and SR: M_K from the period, M_V from the V-K of the temperature."""
     if kind == "M":
         log_p = _normal(rng, n, 2.47, 0.13, 1.95, 2.85)

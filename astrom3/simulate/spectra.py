@@ -139,7 +139,7 @@ def signal_to_noise(rng: np.random.Generator, v_mag: float) -> float:
 
 def spectrum(
     rng: np.random.Generator, label: int, teff: float, giant: float, feh: float, a_v: float, rv: float, v_mag: float
-):
+) -> tuple[np.ndarray, np.ndarray]:
     """Flux and inverse variance of one star, each (PIXELS,) float32, on WAVELENGTH."""
     teff = float(np.clip(teff * rng.lognormal(0, 0.03), 2600, 15000))  # phase of the pulsation, companion
     flux = template(teff, giant, feh) * (1 + emission(rng, label, teff))

@@ -48,7 +48,7 @@ class Survey:
     def rows(self, start: int, stop: int) -> Survey:
         """The same for a slice of the objects, small enough to send to a worker."""
 
-        def cut(columns):
+        def cut(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {k: v[start:stop] for k, v in columns.items()}
 
         return Survey(

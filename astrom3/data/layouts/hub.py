@@ -208,7 +208,14 @@ assert str(MIN_POINTS) in LIGHT_CURVE_REJECTIONS[TOO_FEW] and "span" in LIGHT_CU
 
 
 @kernel
-def _split_points(offsets, points, values, kept, constants, verdict):
+def _split_points(
+    offsets: np.ndarray,
+    points: np.ndarray,
+    values: np.ndarray,
+    kept: np.ndarray,
+    constants: np.ndarray,
+    verdict: np.ndarray,
+) -> None:
     """Rows [time, flux, error, six constants] -> values (total, 3) of the accepted curves and constants (n, 6)."""
     position = 0
     for i in range(len(offsets) - 1):

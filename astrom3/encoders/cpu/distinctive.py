@@ -45,7 +45,7 @@ def drawn_scores(query: Tensor, key: Tensor, keys: Tensor, n_heads: int) -> Tens
 
 
 @summing_kernel
-def _drawn_scores(query, key, keys, out):
+def _drawn_scores(query: np.ndarray, key: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
     batch, length, width = query.shape
     q = np.empty((length, width), out.dtype)
     k = np.empty((length, width), out.dtype)

@@ -61,7 +61,8 @@ def drop(x: Tensor, key: Key, p: float, out: Tensor) -> Tensor:
 
 
 @kernel
-def kept(i, a, b, threshold):  # Wellons' lowbias32, keyed before and between its rounds
+def kept(i: np.uint32, a: np.uint32, b: np.uint32, threshold: np.uint32) -> np.bool_:
+    # Wellons' lowbias32, keyed before and between its rounds
     h = uint32(uint32(i * uint32(0x9E3779B9)) + a)
     h = uint32(uint32(h ^ uint32(h >> uint32(16))) * uint32(0x7FEB352D))
     h = uint32(uint32(h ^ uint32(h >> uint32(15))) * uint32(0x846CA68B))
@@ -72,14 +73,25 @@ def kept(i, a, b, threshold):  # Wellons' lowbias32, keyed before and between it
 
 
 @kernel
-def _drop(x, out, first, a, b, threshold, factor):
+def _drop(
+    x: np.ndarray,
+    out: np.ndarray,
+    first: np.uint32,
+    a: np.uint32,
+    b: np.uint32,
+    threshold: np.uint32,
+    factor: np.floating,
+) -> None:
     for i in range(x.size):
         scaled = stored(wide(x[i]) * factor, x[i])
         out[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)
 
 
 @kernel
-def _drop_here(x, first, a, b, threshold, factor):  # its own loop: two arrays that overlap are not vectorised
+def _drop_here(
+    x: np.ndarray, first: np.uint32, a: np.uint32, b: np.uint32, threshold: np.uint32, factor: np.floating
+) -> None:
+    # its own loop: two arrays that overlap are not vectorised
     for i in range(x.size):
         scaled = stored(wide(x[i]) * factor, x[i])
         x[i] = scaled if kept(uint32(first + uint32(i)), a, b, threshold) else x.dtype.type(0)

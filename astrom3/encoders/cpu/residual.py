@@ -115,24 +115,24 @@ class _ResidualNorm(torch.autograd.Function):
 
 @summing_kernel
 def _forward(
-    first,
-    x,
-    branch,
-    total,
-    out,
-    low,
-    moments,
-    weight,
-    bias,
-    eps,
-    differentiable,
-    lowered,
-    dropping,
-    a,
-    b,
-    threshold,
-    factor,
-):
+    first: np.uint32,
+    x: np.ndarray,
+    branch: np.ndarray,
+    total: np.ndarray,
+    out: np.ndarray,
+    low: np.ndarray,
+    moments: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    eps: np.float32,
+    differentiable: bool,
+    lowered: bool,
+    dropping: bool,
+    a: np.uint32,
+    b: np.uint32,
+    threshold: np.uint32,
+    factor: np.float32,
+) -> None:
     rows, n = x.shape
     line = np.empty(n, np.float32)
     for i in range(rows):
@@ -169,8 +169,22 @@ def _forward(
 
 @summing_kernel
 def _backward(
-    first, sums, of_out, of_low, total, of_x, of_branch, moments, weight, both, dropping, a, b, threshold, factor
-):
+    first: np.uint32,
+    sums: np.ndarray,
+    of_out: np.ndarray,
+    of_low: np.ndarray,
+    total: np.ndarray,
+    of_x: np.ndarray,
+    of_branch: np.ndarray,
+    moments: np.ndarray,
+    weight: np.ndarray,
+    both: bool,
+    dropping: bool,
+    a: np.uint32,
+    b: np.uint32,
+    threshold: np.uint32,
+    factor: np.float32,
+) -> None:
     rows, n = total.shape
     line = np.empty(n, np.float32)
     gradient = np.empty(n, np.float32)

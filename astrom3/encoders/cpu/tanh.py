@@ -72,7 +72,7 @@ class _Tanh(torch.autograd.Function):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # no test for a divisor of 0, which would stop vectorisation
-def _tanh(x, out):
+def _tanh(x: np.ndarray, out: np.ndarray) -> None:
     o0, o1, o2, o3, o4, o5, o6 = ODD
     e0, e1, e2, e3 = EVEN
     for i in range(x.size):

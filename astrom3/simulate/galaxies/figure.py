@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from astrom3.simulate.galaxies.populations import MORPHOLOGIES
 from astrom3.simulate.galaxies.spectra import GRID
@@ -37,7 +38,7 @@ def _smooth(spectrum: np.ndarray, weight: np.ndarray, width: int = 5) -> np.ndar
     return total / np.maximum(np.convolve(weight, window, "same"), 1e-12)
 
 
-def _draw_spectrum(axis, member: Galaxy) -> None:
+def _draw_spectrum(axis: Axes, member: Galaxy) -> None:
     truth = member.properties
     smooth = _smooth(member.spectrum, member.ivar)
     axis.plot(GRID, smooth, color="0.25", lw=0.5)

@@ -177,7 +177,9 @@ def _structure(rng: np.random.Generator, quiescent: bool, log_mass: float) -> tu
     return ("barred_spiral" if rng.random() < 0.38 else "spiral"), min(bulge, 0.6), inclination
 
 
-def _radii(rng: np.random.Generator, morphology: str, quiescent: bool, log_mass: float, redshift: float):
+def _radii(
+    rng: np.random.Generator, morphology: str, quiescent: bool, log_mass: float, redshift: float
+) -> tuple[float, float]:
     """Half-light radii of disc and bulge [kpc]."""
     early = 0.62 + 0.65 * (max(log_mass, 9.7) - 10.8) + rng.normal(0, 0.11)
     late = 0.72 + 0.21 * (log_mass - 10.4) + rng.normal(0, 0.15)

@@ -14,10 +14,12 @@ it at [Z] = -0.5. That mix misses the template by 9 per cent (rms, 3600 to 9300 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 LIGHT_SPEED = 299792.458  # [km/s]
 LOG_STEP = 2e-4  # of the natural logarithm of the wavelength: 60 km/s
@@ -62,7 +64,9 @@ class Library:
     survived: np.ndarray  # (age,) mass in living stars and remnants
 
 
-def _lines(centres, strengths, sigma: float, lorentz: float = 0.0) -> np.ndarray:
+def _lines(
+    centres: Sequence[float] | np.ndarray, strengths: ArrayLike, sigma: float, lorentz: float = 0.0
+) -> np.ndarray:
     """Sum of line profiles of height `strengths` (wavelengths,): Gaussians [km/s], or Lorentz wings [Angstrom]."""
     profile = np.zeros(len(WAVELENGTH))
     strengths = np.broadcast_to(strengths, len(centres))
