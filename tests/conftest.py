@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ def galaxy_cache(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked gpu are skipped, with the reason, where there is no CUDA device."""
+    """Files with many slow tests come first, so that no worker is left with one at the end. Tests marked gpu are
+    skipped, with the reason, where there is no CUDA device."""
+    slow = Counter(item.path for item in items if "slow" in item.keywords)
+    items.sort(key=lambda item: -slow[item.path])
     marked = [item for item in items if "gpu" in item.keywords]
     if not marked:
         return

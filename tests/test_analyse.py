@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -433,7 +432,7 @@ def test_a_run_of_another_seed_is_pointed_out_and_nothing_possible_is_an_error(r
 def without_umap(options, **given):
     code = "import sys; sys.modules['umap'] = None; sys.argv = ['analyse', *sys.argv[1:]]; "
     code += "from astrom3.analyse.__main__ import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, **given)
+    return processes.run_module("-c", code, *options, **given)
 
 
 def test_a_missing_package_is_named_at_once_where_the_map_is_asked(tmp_path):

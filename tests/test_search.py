@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -166,9 +166,10 @@ Index.build(sys.argv[1], sys.argv[2], overwrite=True)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_build_that_is_stopped_leaves_the_old_index(place, tmp_path, how):
     before = Index.build(tmp_path / "index", place / "embeddings" / "train-00000-of-00004.parquet").about
-    process = subprocess.Popen([sys.executable, "-c", BUILD, str(tmp_path / "index"), str(place / "embeddings")],
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
-    assert [process.stdout.readline() for _ in range(3)] == 3 * ["a batch\n"]
+    process = processes.Started("-c", BUILD, tmp_path / "index", place / "embeddings")
+    while process.output()[0].count("a batch\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
     process.send_signal(how)
     assert process.wait(60) != 0
     index = Index.open(tmp_path / "index")
@@ -271,8 +272,7 @@ def test_a_damaged_index_is_said_to_be(place, tmp_path):
 
 def test_without_the_extra_one_sentence(place):
     code = "import sys; sys.modules['lancedb'] = None; from astrom3.search.__main__ import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, f"index={place}/index", "id=star 1"],
-                          capture_output=True, text=True)  # fmt: skip
+    done = processes.run_module("-c", code, f"index={place}/index", "id=star 1")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert 'the search needs lancedb: pip install "astrom3[search]"' in done.stderr
 
