@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from data_files import make_rows, write_ours
+from processes import run_ranks
 
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.loader import PackedLoader
