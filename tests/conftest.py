@@ -24,6 +24,15 @@ def real_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def star_cache(tmp_path_factory):
+    """Folder of simulated surveys of stars and their stores, shared by tests of any file and by xdist's workers."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "stars"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def galaxy_cache(tmp_path_factory):
     """Folder of one simulated galaxy survey of 24 and its stores, shared by the tests of AstroCLIP."""
     return tmp_path_factory.mktemp("galaxies")

@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def environment(tmp_path_factory):
+def environment(star_cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROM3_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ASTROM3_CACHE", str(star_cache))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
 

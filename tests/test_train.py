@@ -21,17 +21,11 @@ TINY = ["size=tiny", "data=simulated", "data.objects=240", "trainer=cpu", "train
 
 
 @pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    """One simulated survey and one store for all tests here, away from the user's cache."""
-    import os
-
-    folder = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("ASTROM3_CACHE")
-    os.environ["ASTROM3_CACHE"] = str(folder)
-    yield folder
-    os.environ.pop("ASTROM3_CACHE")
-    if before is not None:
-        os.environ["ASTROM3_CACHE"] = before
+def cache(star_cache):
+    """Away from the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASTROM3_CACHE", str(star_cache))
+        yield
 
 
 def run(tmp_path, *overrides):
