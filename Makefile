@@ -29,7 +29,8 @@ $(STAMP): pyproject.toml
 demo: install  ## simulated data, a short CLIP run, fine-tuning with and without it, plots (minutes, no network)
 	$(BIN)/python -m experiments.demo
 
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# Files in the order of tests/conftest.py: the longest first.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: install  ## everything a laptop can run
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

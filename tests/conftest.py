@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,25 @@ def real_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def star_cache(tmp_path_factory):
+    """Folder of simulated surveys of stars and their stores, shared by tests of any file and by xdist's workers."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "stars"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def galaxy_cache(tmp_path_factory):
     """Folder of one simulated galaxy survey of 24 and its stores, shared by the tests of AstroCLIP."""
     return tmp_path_factory.mktemp("galaxies")
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked gpu are skipped, with the reason, where there is no CUDA device."""
+    """Files with many slow tests come first, so that no worker is left with one at the end. Tests marked gpu are
+    skipped, with the reason, where there is no CUDA device."""
+    slow = Counter(item.path for item in items if "slow" in item.keywords)
+    items.sort(key=lambda item: -slow[item.path])
     marked = [item for item in items if "gpu" in item.keywords]
     if not marked:
         return

@@ -142,3 +142,9 @@ def full_curve(curve: dict, photo: np.ndarray) -> np.ndarray:
         parts.append(x[mask > 0])
         start += 200
     return np.concatenate(parts)
+
+
+def put(path, content):
+    """Write a file of this text or of these bytes; returns its path."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import runpy
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,39 +23,88 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["lightning", "torch.distributed", "astrom3.train", "astrom3.cli.config", "astrom3.tasks.contrastive",
      "astrom3.training.build", "astrom3.training.evaluation", "astrom3.data.datamodule", "processes",
-     "matplotlib.pyplot", "sklearn.linear_model", "sklearn.ensemble", "pyarrow.parquet", "numba", "torchmetrics"]
+     "matplotlib.pyplot", "sklearn.linear_model", "sklearn.ensemble", "pyarrow.parquet", "numba", "torchmetrics",
+     "wandb.sdk.launch.inputs.internal"]
 )  # fmt: skip
+
+
+class Started:
+    """A process that runs `python -m module arguments`, with the methods of subprocess.Popen that tests use.
+
+    The module "-c" stands for `python -c`: the first argument is then the code.
+    """
+
+    def __init__(self, module, *arguments, cwd=None, env=None):
+        self.args = [module, *map(str, arguments)]
+        self.folder = tempfile.TemporaryDirectory()
+        self.out = Path(self.folder.name) / "stdout"
+        self.err = Path(self.folder.name) / "stderr"
+        given = (self.args, str(cwd or Path.cwd()), dict(env or os.environ), str(self.out), str(self.err))
+        self.process = CONTEXT.Process(target=as_main, args=given)
+        self.process.start()
+        self.pid = self.process.pid
+
+    def poll(self):
+        return self.process.exitcode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout=600):
+        """Exit status; after `timeout` seconds the process is killed and subprocess.TimeoutExpired raised."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.process.exitcode
+
+    def output(self):
+        """What it has written so far to stdout and to stderr."""
+        return [path.read_text(errors="replace") if path.exists() else "" for path in (self.out, self.err)]
 
 
 def run_module(module, *arguments, cwd=None, env=None, timeout=600):
     """What `python -m module arguments` does: a subprocess.CompletedProcess with its status and its output as text."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "stdout"
-        err = Path(folder) / "stderr"
-        command = [module, *map(str, arguments)]
-        where = str(cwd or Path.cwd())
-        process = CONTEXT.Process(target=as_main, args=(command, where, dict(env or os.environ), str(out), str(err)))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(command, timeout)
-        text = [path.read_text(errors="replace") if path.exists() else "" for path in (out, err)]
-        return subprocess.CompletedProcess(command, process.exitcode, *text)
+    process = Started(module, *arguments, cwd=cwd, env=env)
+    with process.folder:
+        status = process.wait(timeout)
+        return subprocess.CompletedProcess(process.args, status, *process.output())
 
 
 def run(command, check=False, capture_output=True, text=True, **given):
-    """subprocess.run of [sys.executable, "-m", module, ...], by run_module, its output always captured as text."""
-    assert command[:2] == [sys.executable, "-m"], command
-    done = run_module(*command[2:], **given)
+    """subprocess.run of [sys.executable, "-m", module, ...] or [sys.executable, "-c", code, ...], output as text."""
+    assert command[0] == sys.executable and command[1] in ("-m", "-c"), command
+    done = run_module(*command[2 if command[1] == "-m" else 1 :], **given)
     if check:
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done
 
 
+def run_ranks(world, module, *arguments, cwd=None, env=None, timeout=300):
+    """What `torchrun --nproc-per-node=world -m module arguments` does, without its agent: all ranks must end well."""
+    together = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(free_port())}  # fmt: skip
+    ranks = []
+    for rank in range(world):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        environment = {**(env or os.environ), **together, **place}
+        ranks.append(Started(module, *arguments, cwd=cwd, env=environment))
+    ends = [rank.wait(timeout) for rank in ranks]
+    assert ends == [0] * world, "\n".join(rank.output()[1][-2000:] for rank in ranks)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 def run_command(command, cwd, env):
-    """A line of a README: `python -m module ...` by run_module, anything else by the shell."""
+    """A line of a README: `python -m module ...` and `torchrun ...` by run_module, anything else by the shell."""
     words = shlex.split(command)
+    if words[:1] == ["torchrun"]:
+        words = ["python", "-m", "torch.distributed.run", *words[1:]]
     if words[:2] == ["python", "-m"] and not set(words) & {"|", "&&", ">", ";"} and "$" not in command:
         return run_module(*words[2:], cwd=cwd, env=env)
     return subprocess.run(command, shell=True, cwd=cwd, env=env, capture_output=True, text=True)
@@ -76,7 +126,11 @@ def as_main(command, folder, environment, out, err):
     warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
     status = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if module == "-c":
+            code, *sys.argv[1:] = sys.argv[1:]
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if status and not isinstance(end.code, int):
@@ -136,4 +190,5 @@ def wait_for(path, process, seconds=60):
             return True
         if process.exitcode is not None:
             return False
+        time.sleep(0.001)
     raise AssertionError(f"{path} does not appear")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import processes
 import pytest
 import torch
 from astropy import units as u
@@ -234,8 +235,7 @@ def test_published_models_take_their_statistics_from_the_hub(tmp_path, monkeypat
         )
 
         def embed(statistics):
-            command = [sys.executable, "-c", code, statistics]
-            return subprocess.run(command, capture_output=True, text=True)
+            return processes.run_module("-c", code, statistics)
 
         given = embed(str(place))
         assert given.returncode == 0 and "(1, 24)" in given.stdout, given.stderr

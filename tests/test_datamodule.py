@@ -1,14 +1,13 @@
 """Batches: who is in them, which window, how ranks share them, how an interrupted epoch continues."""
 
 import json
-import subprocess
-import sys
 
 import lightning
 import numpy as np
 import pytest
 import torch
 from data_files import make_rows, write_ours
+from processes import run_ranks
 
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.loader import PackedLoader
@@ -338,10 +337,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_two_ranks_under_lightning_see_every_object_once(root, tmp_path, streaming):
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP)
-    command = [sys.executable, str(script), str(root), str(tmp_path / "cache"), str(streaming), str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    run_ranks(2, "-c", DDP, root, tmp_path / "cache", streaming, tmp_path)
     left, right = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     for epoch in (0, 1):
         train = [i for part in (left, right) for batch in part["train"][4 * epoch : 4 * epoch + 4] for i in batch]

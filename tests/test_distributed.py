@@ -3,15 +3,12 @@
 import csv
 import json
 import os
-import socket
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from processes import CONTEXT, finish
+from processes import CONTEXT, Started, finish, free_port
 
 from astrom3.cli.config import compose
 from astrom3.encoders.galspecnet import GalSpecNet
@@ -137,12 +134,6 @@ TINY = ["size=tiny", "data=simulated", "data.objects=243", "data.missing_spectra
         *(f"encoders.{m}.dropout=0.0" for m in ("photometry", "spectra", "metadata"))]  # fmt: skip
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["clip"])
 def test_runs_of_two_processes_and_of_two_nodes_have_the_numbers_of_one(mode, tmp_path):
@@ -150,23 +141,19 @@ def test_runs_of_two_processes_and_of_two_nodes_have_the_numbers_of_one(mode, tm
     no object is doubled or padded, so counts are the same and losses agree to rounding."""
     environment = {**os.environ, "ASTROM3_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     train = ["astrom3.train", *TINY, f"mode={mode}", "trainer=ddp", "trainer.accelerator=cpu"]
-    start = [sys.executable, "-m"]
     meet = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=1",
             f"--rdzv-endpoint=127.0.0.1:{free_port()}", "-m"]  # fmt: skip
-    two_nodes = [*start, *meet, *train, "trainer.devices=1", "trainer.num_nodes=2", f"root={tmp_path / 'nodes'}"]
+    two_nodes = [*meet, *train, "trainer.devices=1", "trainer.num_nodes=2", f"root={tmp_path / 'nodes'}"]
     commands = {
-        "one": [[*start, *train, "trainer.devices=1", f"root={tmp_path / 'one'}"]],
-        "two": [[*start, *train, f"root={tmp_path / 'two'}"]],
+        "one": [[*train, "trainer.devices=1", f"root={tmp_path / 'one'}"]],
+        "two": [[*train, f"root={tmp_path / 'two'}"]],
         "nodes": [two_nodes, two_nodes],
     }
     runs = {}
     for name, parts in commands.items():
-        logs = [(tmp_path / f"{name}-{i}.log").open("w") for i in range(len(parts))]
-        pairs = zip(parts, logs, strict=True)
-        agents = [subprocess.Popen(c, env=environment, stdout=log, stderr=log) for c, log in pairs]
-        ends = [a.wait(300) for a in agents]
-        said = [(tmp_path / f"{name}-{i}.log").read_text() for i in range(len(parts))]
-        assert ends == [0] * len(agents), "\n".join(said)
+        agents = [Started(*part, env=environment) for part in parts]
+        ends = [agent.wait(300) for agent in agents]
+        assert ends == [0] * len(agents), "\n".join("\n".join(agent.output()) for agent in agents)
         folder = tmp_path / name / f"{mode}-full-scratch-42"
         table = list(csv.DictReader((folder / "metrics.csv").open()))
         runs[name] = table, json.loads((folder / "metrics.json").read_text())

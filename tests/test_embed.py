@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -96,8 +95,7 @@ def test_kills_lose_nothing_and_double_nothing(place, whole):
     out, rng = place / "killed", random.Random(0)
     kills = 0
     for _ in range(40):
-        process = subprocess.Popen(command(place, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+        process = processes.Started(*command(place, out)[2:], env=os.environ | {"OMP_NUM_THREADS": "1"})
         before = len(list(out.glob("*.parquet")))
         limit = time.monotonic() + 60
         while process.poll() is None and len(list(out.glob("*.parquet"))) <= before and time.monotonic() < limit:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -324,7 +323,7 @@ def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
 
 def test_a_missing_package_is_named(tmp_path):
     code = "import sys; sys.modules['umap'] = None; from astrom3.explore.__main__ import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "model=x"], capture_output=True, text=True, cwd=tmp_path)
+    done = processes.run_module("-c", code, "model=x", cwd=tmp_path)
     assert done.returncode == 2 and 'pip install "astrom3[explore]"' in done.stderr and "map=pca" in done.stderr
 
 

@@ -10,13 +10,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import processes
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -118,10 +118,11 @@ def test_killed_it_resumes_exactly(place):
     words = ["--config-dir", "my_conf", *data(place), *SAME, f"root={place / 'broken'}", *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = place / "broken" / "photo-full-scratch-0"
-    with subprocess.Popen([sys.executable, "-m", "astrom3.train", *words], cwd=place, env=environment) as process:
-        while process.poll() is None and not (run / "checkpoints" / "last.ckpt").exists():
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
+    process = processes.Started("astrom3.train", *words, cwd=place, env=environment)
+    while process.poll() is None and not (run / "checkpoints" / "last.ckpt").exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     assert not (run / "metrics.json").exists(), "it was finished before it was killed"
     train(configured(place, place / "broken", more))
     whole = place / "whole" / run.name
@@ -210,7 +211,5 @@ def test_the_documentation_shows_these_very_files():
 
 @pytest.mark.slow
 def test_a_folder_that_is_not_there_is_named(place):
-    command = [sys.executable, "-m", "astrom3.train", "--config-dir=nowhere"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    done = processes.run_module("astrom3.train", "--config-dir=nowhere", cwd=place)
     assert done.returncode == 2 and "nowhere" in done.stderr and "no such folder" in done.stderr

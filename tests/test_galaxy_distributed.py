@@ -3,13 +3,11 @@
 import csv
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from processes import CONTEXT, finish
+from processes import CONTEXT, finish, run_ranks
 from torch.nn.parallel import DistributedDataParallel
 
 from astrom3.encoders.dino_head import Branch, DINOHead
@@ -167,15 +165,12 @@ def test_two_processes_have_the_loss_and_gradients_of_one(task, together):
 
 
 def trained(root, cache, mode, trainer, devices, *extra):
-    """Rows of metrics.csv of a tiny run by `astrom3.train` in a process of its own, and its folder."""
+    """Rows of metrics.csv of a tiny run by `astrom3.train` in processes as torchrun starts them, and its folder."""
     options = ["model=astroclip", f"mode={mode}", "size=tiny", "data=simulated", "data.objects=24", "data.batch_size=8",
                f"trainer={trainer}", f"trainer.devices={devices}", "trainer.accelerator=cpu", f"root={root}",
                "trainer.enable_progress_bar=false", *extra]  # fmt: skip
     environment = {**os.environ, "ASTROM3_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "astrom3.train", *options], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_ranks(devices, "astrom3.train", *options, env=environment)
     folder = root / f"astroclip-{mode}-full-scratch-42"
     with (folder / "metrics.csv").open() as file:
         return list(csv.DictReader(file)), folder

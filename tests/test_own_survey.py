@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from processes import run_command
+from processes import run_command, run_module
 from test_readme import commands
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,8 +31,7 @@ def test_the_guide(tmp_path):
     for kind, text in SNIPPETS:
         for command in [text] if kind == "python" else commands(text):
             if kind == "python":
-                program = [sys.executable, "-c", command]
-                done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True)
+                done = run_module("-c", command, cwd=tmp_path, env=environment)
             else:
                 done = run_command(shrink(command), tmp_path, environment)
             assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

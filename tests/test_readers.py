@@ -1,4 +1,4 @@
-"""Readers: every layout we take, and what a bad file says."""
+"""Readers of light curves and spectra: every format we take, and what a bad file says."""
 
 import gzip
 
@@ -8,18 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from raw_layout import build_raw, dat_text, lamost_arrays, lamost_bytes
+from data_files import put
+from raw_layout import lamost_arrays, lamost_bytes
 
 from astrom3.data.readers import ColumnError, ReadError
 from astrom3.data.readers.asassn import read_asassn
 from astrom3.data.readers.auto import LightCurveReader, SpectrumReader
 from astrom3.data.readers.lamost import is_lamost, read_lamost
-from astrom3.data.readers.objects import read_objects
-from astrom3.data.readers.raw import RawDataset, available_splits, parse_dat
-from astrom3.data.readers.table_files import read_table
 from astrom3.data.readers.tables import LightCurveColumns, SpectrumColumns, vacuum_wavelength
 from astrom3.errors import UserError
-from astrom3.modalities.schema import ALL_COLS, CLASSES
 
 HEADER = "HJD,UT Date,Camera,FWHM,Limit,mag,mag_err,flux(mJy),flux_err,Filter"
 OLD_HEADER = "JD,HJD,UT_date,FWHM,Diff,Limit,mag,mag_err,Filter"
@@ -36,16 +33,11 @@ OLD = f"""{OLD_HEADER}
 """
 
 
-def write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
 # --- ASAS-SN ----------------------------------------------------------------------------------------------------------
 
 
 def test_asassn_band_is_chosen_and_non_detections_are_left_out(tmp_path):
-    path = write(tmp_path / "lc.csv", SERVER)
+    path = put(tmp_path / "lc.csv", SERVER)
     g = read_asassn(path, "g")
     assert g.time.tolist() == [2458817.822] and g.flux.tolist() == [6.204] and g.flux_err.tolist() == [0.135]
     assert g.notes == ("1 non-detections left out",)
@@ -54,7 +46,7 @@ def test_asassn_band_is_chosen_and_non_detections_are_left_out(tmp_path):
 
 
 def test_asassn_mix_of_bands_is_refused_and_counted(tmp_path):
-    path = write(tmp_path / "lc.csv", SERVER)
+    path = put(tmp_path / "lc.csv", SERVER)
     with pytest.raises(ReadError, match=r"lc.csv: a mix of bands, V \(3\), g \(2\): choose one with band="):
         read_asassn(path)
     with pytest.raises(ReadError, match=r"no observations in band r, it has V \(3\), g \(2\)"):
@@ -62,7 +54,7 @@ def test_asassn_mix_of_bands_is_refused_and_counted(tmp_path):
 
 
 def test_asassn_header_without_flux_uses_the_measured_zero_points_and_hjd(tmp_path):
-    curve = read_asassn(write(tmp_path / "lc.csv", OLD))
+    curve = read_asassn(put(tmp_path / "lc.csv", OLD))
     assert curve.time.tolist() == [2458020.901, 2458021.896]
     np.testing.assert_allclose(curve.flux, 3.631e6 * 10 ** (-0.4 * np.array([14.217, 14.190])))
     np.testing.assert_allclose(curve.flux_err / curve.flux, 0.016 * np.log(10) / 2.5)
@@ -81,7 +73,7 @@ def test_asassn_header_without_flux_uses_the_measured_zero_points_and_hjd(tmp_pa
     ],
 )
 def test_bad_asassn_files(tmp_path, content, kind, message):
-    path = write(tmp_path / "lc.csv", content)
+    path = put(tmp_path / "lc.csv", content)
     with pytest.raises(kind, match=message) as error:
         read_asassn(path, "g")
     assert str(error.value).startswith(f"{path}: ")
@@ -97,7 +89,7 @@ def test_bad_asassn_files(tmp_path, content, kind, message):
 def test_both_lamost_layouts_gzipped_or_not(tmp_path, layout, zipped):
     arrays = lamost_arrays(np.random.default_rng(0))
     data = lamost_bytes(*arrays, layout)
-    path = write(tmp_path / ("s.fits.gz" if zipped else "s.fits"), gzip.compress(data) if zipped else data)
+    path = put(tmp_path / ("s.fits.gz" if zipped else "s.fits"), gzip.compress(data) if zipped else data)
     assert is_lamost(path)
     spectrum = read_lamost(path)
     assert all(a.dtype == np.float64 and a.shape == (3909,) for a in spectrum[:3])
@@ -123,7 +115,7 @@ def lamost_data(layout="image"):
     ],
 )
 def test_bad_lamost_files(tmp_path, content, message):
-    path = write(tmp_path / "s.fits", content())
+    path = put(tmp_path / "s.fits", content())
     with pytest.raises(ReadError, match=message) as error:
         read_lamost(path)
     assert str(error.value).startswith(f"{path}: ")
@@ -141,7 +133,7 @@ def test_fits_that_is_no_spectrum_says_what_is_in_it(tmp_path):
 
 
 def test_columns_without_header_by_position_with_offset_and_named_system(tmp_path):
-    path = write(tmp_path / "215153.dat", "1868.57131,11.769,0.024\n1869.55804,11.014,0.024\n1870.5,99.999,0.1\n")
+    path = put(tmp_path / "215153.dat", "1868.57131,11.769,0.024\n1869.55804,11.014,0.024\n1870.5,99.999,0.1\n")
     curve = LightCurveColumns(time=0, mag=1, mag_err=2, time_offset=2450000, system="asas-sn-V").read(path)
     np.testing.assert_allclose(curve.time, [2451868.57131, 2451869.55804], rtol=0, atol=1e-8)
     np.testing.assert_allclose(curve.flux, 3.836e6 * 10 ** (-0.4 * np.array([11.769, 11.014])))
@@ -167,14 +159,14 @@ def test_columns_of_every_format_by_their_usual_names(tmp_path, kind):
 
 
 def test_flux_units_are_converted(tmp_path):
-    path = write(tmp_path / "lc.csv", "time,flux,flux_err\n1,0.5,0.1\n")
+    path = put(tmp_path / "lc.csv", "time,flux,flux_err\n1,0.5,0.1\n")
     assert LightCurveColumns(flux_unit="Jy").read(path).flux.tolist() == [500]
     with pytest.raises(UserError, match=r"light_curves.flux_unit=parsec is no unit"):
         LightCurveColumns(flux_unit="parsec").read(path)
 
 
 def test_missing_columns_are_named_with_those_there_are(tmp_path):
-    path = write(tmp_path / "lc.csv", "t,brightness,err\n1,0.5,0.1\n")
+    path = put(tmp_path / "lc.csv", "t,brightness,err\n1,0.5,0.1\n")
     with pytest.raises(
         ColumnError, match=r"lc.csv: no column known as mag; set columns.mag to one of t, brightness, err"
     ):
@@ -197,16 +189,16 @@ def test_missing_columns_are_named_with_those_there_are(tmp_path):
 )  # fmt: skip
 def test_bad_plain_files(tmp_path, content, message):
     with pytest.raises(ReadError, match=message):
-        LightCurveColumns(time=0, flux=1, flux_err=2).read(write(tmp_path / "lc.csv", content))
+        LightCurveColumns(time=0, flux=1, flux_err=2).read(put(tmp_path / "lc.csv", content))
 
 
 def test_spectrum_columns_with_inverse_variance_or_error_in_any_unit(tmp_path):
-    path = write(tmp_path / "s.csv", "wave,flux,flux_err\n400,1,0.5\n401,2,0\n402,3,nan\n")
+    path = put(tmp_path / "s.csv", "wave,flux,flux_err\n400,1,0.5\n401,2,0\n402,3,nan\n")
     spectrum = SpectrumReader(columns=SpectrumColumns(wavelength_unit="nm"))(path)
     np.testing.assert_allclose(spectrum.wavelength, [4000, 4010, 4020])
     np.testing.assert_array_equal(spectrum.ivar, [4, 0, np.nan])
     with pytest.raises(ColumnError, match="neither an inverse variance nor a flux error"):
-        SpectrumColumns().read(write(tmp_path / "t.csv", "wave,flux\n400,1\n"))
+        SpectrumColumns().read(put(tmp_path / "t.csv", "wave,flux\n400,1\n"))
     with pytest.raises(UserError, match="wavelength_unit=mag"):
         SpectrumColumns(wavelength_unit="mag").read(path)
 
@@ -216,150 +208,14 @@ def test_air_wavelengths_become_vacuum():
 
 
 def test_formats_are_detected(tmp_path):
-    assert len(LightCurveReader(band="g")(write(tmp_path / "a.csv", SERVER)).time) == 1
+    assert len(LightCurveReader(band="g")(put(tmp_path / "a.csv", SERVER)).time) == 1
     with pytest.raises(ColumnError, match="band=V was asked for, but this is no ASAS-SN file"):
-        LightCurveReader(band="V")(write(tmp_path / "b.csv", "time,flux,flux_err\n1,2,3\n"))
-    assert len(SpectrumReader()(write(tmp_path / "s.fits.gz", gzip.compress(lamost_data()))).flux) == 3909
+        LightCurveReader(band="V")(put(tmp_path / "b.csv", "time,flux,flux_err\n1,2,3\n"))
+    assert len(SpectrumReader()(put(tmp_path / "s.fits.gz", gzip.compress(lamost_data()))).flux) == 3909
     with pytest.raises(UserError, match=r"light_curves.format=asasn is none of auto, asassn, columns"):
         LightCurveReader("asasn")
     with pytest.raises(UserError, match=r"spectra.format=hst is none of"):
         SpectrumReader("hst")
-
-
-# --- tables of objects ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["csv", "fits", "vot", "ecsv", "parquet", "dat"])
-def test_object_tables_of_every_format(tmp_path, kind):
-    table = Table({
-        "name": ["007", "8", "9"], "type": ["EW", "Mira", ""], "lc": ["a.csv", "b.csv", ""],
-        "PER": [0.3, 300.0, np.nan], "parallax": [1.0, np.nan, -2.0], "ra": [10.0, 20, 30], "dec": [1.0, 2, 3],
-    })  # fmt: skip
-    path = tmp_path / f"stars.{kind}"
-    formats = {"csv": "csv", "fits": "fits", "vot": "votable", "ecsv": "ascii.ecsv", "dat": "csv"}
-    if kind == "parquet":
-        pq.write_table(pa.table({n: np.asarray(table[n]).tolist() for n in table.colnames}), path)
-    else:
-        table.write(path, format=formats[kind])
-    found = read_objects(
-        path, id="name", label="type", light_curve="lc", columns={"period": "PER"}, labels={"Mira": "M"}
-    )
-    assert found.ids == ["007", "8", "9"] and found.labels == ["EW", "M", None] and found.classes == CLASSES
-    assert found.light_curves == [tmp_path / "a.csv", tmp_path / "b.csv", None] and found.spectra == [None] * 3
-    values = dict(zip(ALL_COLS, found.values.T, strict=True))
-    np.testing.assert_array_equal(values["period"], [0.3, 300, np.nan])
-    np.testing.assert_array_equal(values["parallax"], [1, np.nan, -2])
-    np.testing.assert_allclose([values["l"][0], values["b"][0]], [116.885, -61.737], atol=0.01)
-    assert np.isnan(values["w1_mag"]).all()
-
-
-def test_columns_that_follow_from_others_are_computed(tmp_path):
-    path = write(
-        tmp_path / "s.csv",
-        "id,j_mag,k_mag,j_k,pmra,pmdec,parallax,parallax_error\n1,12,11,,3,4,2,0\n2,12,11,5,3,4,2,0.5\n",
-    )
-    values = dict(zip(ALL_COLS, read_objects(path, id="id", columns={"ra": None}).values.T, strict=True))
-    assert values["j_k"].tolist() == [1, 5] and values["pm"].tolist() == [5, 5]
-    np.testing.assert_array_equal(values["parallax_over_error"], [np.nan, 4])
-
-
-def test_paths_may_be_patterns_under_a_root(tmp_path):
-    path = write(tmp_path / "s.csv", "id,field\n007,F1\n8,\n")
-    found = read_objects(path, id="id", light_curve="{field}/{id}.dat", root=tmp_path / "data")
-    assert found.light_curves == [tmp_path / "data/F1/007.dat", None]
-
-
-def test_unknown_classes_are_left_out_or_lose_their_label(tmp_path):
-    path = write(tmp_path / "s.csv", "id,type,lc\n1,EW,a\n2,QSO,b\n")
-    reject = read_objects(path, id="id", label="type", light_curve="lc")
-    assert reject.ids == ["1"] and reject.n_left_out == 1
-    assert [tuple(d) for d in reject.decisions] == [("2", "object", "rejected", "unknown class: QSO")]
-    kept = read_objects(path, id="id", label="type", light_curve="lc", unknown="unlabelled")
-    assert kept.labels == ["EW", None] and kept.decisions[0].decision == "repaired"
-    assert read_objects(path, id="id", label="type", light_curve="lc", classes="all").classes == ("EW", "QSO")
-    own = read_objects(path, id="id", label="type", light_curve="lc", classes=["QSO"])
-    assert own.ids == ["2"] and own.classes == ("QSO",)
-
-
-def test_wrong_columns_of_the_object_table_are_named(tmp_path):
-    path = write(tmp_path / "s.csv", "id,type,lc\n1,EW,a\n")
-    cases = [
-        ({"id": "name"}, r"s.csv has no column name \(id=name\); it has id, type, lc"),
-        ({"label": "class"}, "no column class"),
-        ({"light_curve": "curves/{file}.dat"}, "no column file"),
-        ({"columns": {"period": "PER"}}, r"no column PER \(columns.period=PER\)"),
-        ({"columns": {"perido": "lc"}}, r"columns.perido is no catalogue column"),
-        ({"columns": {"period": "type"}}, "column type is not all numbers"),
-        ({"unknown": "drop"}, "unknown=drop"),
-        ({"classes": "some"}, "classes=some"),
-    ]
-    for change, message in cases:
-        with pytest.raises(UserError, match=message):
-            read_objects(path, **({"id": "id", "light_curve": "lc"} | change))
-    with pytest.raises(UserError, match="no such file"):
-        read_objects(tmp_path / "none.csv", id="id", light_curve="lc")
-    with pytest.raises(UserError, match="cannot be read as a table"):
-        read_table(write(tmp_path / "bad.parquet", b"PAR1 not really"))
-
-
-# --- the raw AstroM3Dataset -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_raw_data_set_gives_back_what_was_written(tmp_path, zipped):
-    objects = {o["id"]: o for o in build_raw(tmp_path / "raw", zipped=zipped)}
-    data = RawDataset(tmp_path / "raw", "full", 42)
-    assert data.classes == ("EW", "RRAB") and available_splits(tmp_path / "raw") == [("full", 42), ("sub10", 42)]
-    n = 0
-    for split in ("train", "validation", "test"):
-        rows = data.split(split)
-        for object_id, label, values, name, spectrum in zip(
-            rows.ids, rows.labels, rows.values, rows.names, rows.spec_filenames, strict=True
-        ):
-            expected = objects[object_id]
-            assert label == expected["target"]
-            assert values.tolist() == [expected["values"][c] for c in ALL_COLS]
-            if n % 10 == 0:
-                curve = data.light_curve(name)
-                np.testing.assert_allclose(np.stack(curve[:3]), np.stack(expected["light_curve"]), rtol=1e-12)
-                np.testing.assert_array_equal(data.spectrum(spectrum, label).flux, expected["spectrum"][1])
-            n += 1
-    assert n == 40
-    with pytest.raises(ReadError, match=r"ASASSN-V none.dat: no such file"):
-        data.light_curve("ASASSN-V none")
-    with pytest.raises(ReadError, match=r"no file none.fits.gz"):
-        data.spectrum("none.fits.gz")
-
-
-def test_raw_data_set_says_what_is_missing(tmp_path):
-    build_raw(tmp_path / "bare", n=3)
-    (tmp_path / "bare/photometry.zip").unlink()
-    with pytest.raises(UserError, match=r"neither photometry.zip nor vardb_files"):
-        RawDataset(tmp_path / "bare", "full", 42).light_curve("ASASSN-V")
-    build_raw(tmp_path / "raw", n=12)
-    with pytest.raises(UserError, match=r"has the splits \(sub/seed\) full/42, sub10/42"):
-        RawDataset(tmp_path / "raw", "sub25", 42)
-    csv_path = tmp_path / "raw/splits/full/42/train.csv"
-    text = csv_path.read_text()
-    csv_path.write_text(text.replace("rfr_score", "rfr"))
-    with pytest.raises(UserError, match=r"train.csv lacks the columns rfr_score; it has"):
-        RawDataset(tmp_path / "raw", "full", 42).split("train")
-    csv_path.write_text(text[:-30])
-    with pytest.raises(UserError, match=r"train.csv is not the CSV it should be"):
-        RawDataset(tmp_path / "raw", "full", 42).split("train")
-    csv_path.unlink()
-    with pytest.raises(UserError, match=r"train.csv does not exist"):
-        RawDataset(tmp_path / "raw", "full", 42).split("train")
-
-
-def test_dat_files(tmp_path):
-    text = dat_text([1.0, 2.0], [3.0, 4.0], [0.1, 0.2])
-    assert parse_dat(tmp_path, text.encode()).flux.tolist() == [3, 4]
-    assert parse_dat(tmp_path, text.replace("HJD MAG", "#HJD MAG").encode()).flux_err.tolist() == [0.1, 0.2]
-    with pytest.raises(ReadError, match="no observations"):
-        parse_dat(tmp_path, "\n".join(text.splitlines()[:2]).encode())
-    with pytest.raises(ReadError, match="corrupt or truncated"):
-        parse_dat(tmp_path, text[:-12].encode())
 
 
 # --- real files -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def environment(tmp_path_factory):
+def environment(star_cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROM3_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ASTROM3_CACHE", str(star_cache))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
@@ -137,20 +136,21 @@ def test_packed_runs_share_workers_and_a_failed_one_stops_nothing(tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path):
     """Ctrl-C in the second run, SIGKILL in the third."""
-    command = [sys.executable, "-m", "astrom3.train", "-m", *TINY, "mode=meta", "seed=42,0,66", "epochs=60",
+    command = ["astrom3.train", "-m", *TINY, "mode=meta", "seed=42,0,66", "epochs=60",
                "early_stopping.patience=60", f"root={tmp_path}"]  # fmt: skip
     for number, how in ((0, signal.SIGINT), (66, signal.SIGKILL)):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = processes.Started(*command)
         table = tmp_path / f"meta-full-scratch-{number}" / "metrics.csv"
         while not table.exists() or len(table.read_text().splitlines()) < 4:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(how)
-        _, said = process.communicate()
-        assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
+        status = process.wait()
+        said = process.output()[1]
+        assert status == (130 if how == signal.SIGINT else -signal.SIGKILL), said
         assert how == signal.SIGKILL or said.strip().splitlines()[-1] == "astrom3 train: interrupted"
     first = (tmp_path / "meta-full-scratch-42" / "metrics.json").stat().st_mtime_ns
-    done = processes.run(command, capture_output=True, text=True)
+    done = processes.run_module(*command)
     assert done.returncode == 0, done.stderr
     assert finished(tmp_path) == [f"meta-full-scratch-{seed}" for seed in (0, 42, 66)]
     assert (tmp_path / "meta-full-scratch-42" / "metrics.json").stat().st_mtime_ns == first

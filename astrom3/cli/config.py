@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
             changed.append(o)
     if not changed:
         return
-    defaults = _compose(name, _choices(overrides, groups))
+    defaults = _defaults(name, tuple(_choices(overrides, groups)))
     for override in changed:
         key = override.key_or_group
         default = _value(defaults, key)
@@ -259,6 +260,12 @@ def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
             continue
         if key not in SEVERAL_KINDS and not _same_kind(default, value):
             raise UserError(f"{key}={_show(value)} is not {_kind(default)}, as {key}={_show(default)} is")
+
+
+@lru_cache(maxsize=128)
+def _defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
+    """What those options of the groups compose to. Only read: a sweep and a search ask for the same ones many times."""
+    return _compose(name, choices)
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
