@@ -27,3 +27,8 @@ def first_line(error: BaseException) -> str:
         if line.strip():
             lines.append(line.strip())
     return lines[0] if lines else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text with what would steer a terminal written out, line breaks excepted."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)

@@ -72,6 +72,8 @@ class OutputFolder:
         """Raise UserError where writing `names` would touch what is not this verb's own. key: of the configuration."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{key}={shown(self.path)} is a file: give a folder")
+        names = list(names)
+        refuse_links(self.path, names)
         if overwrite:
             return
         own = self.files
@@ -162,6 +164,17 @@ def inside(folder: Path, name: str) -> Path | None:
         return None
     real = path.parent.resolve()
     return path if real == folder.resolve() or folder.resolve() in real.parents else None
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """UserError where a link in the folder would lead what is written under one of the names out of it: a folder from
+    elsewhere could name any file of this machine."""
+    for name in names:
+        path = Path(name)
+        for part in (path, *path.parents[:-1]):
+            link = folder / part
+            if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
+                raise UserError(f"{shown(link)} is a link to {link.readlink()}, outside the folder: put a copy there")
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

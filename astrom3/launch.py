@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import subprocess
 import time
 from collections.abc import Sequence
@@ -163,12 +164,27 @@ def run_local(jobs: Sequence[Job], settings: dict[str, Any], folder: Path, at_on
 
 def outcome(job: Any) -> dict[str, str]:
     """Run -> reason of what failed in an ended job."""
-    from submitit.core.utils import pickle_load
-
     result = job.paths.result_pickle  # of the first task; asking the job itself would need SLURM's accounting
     if not result.exists():
         time.sleep(1)  # a network file system
     if not result.exists():
         return {f"job {job.job_id}": f"it was killed before its end, see {job.paths.stderr}"}
-    status, said = pickle_load(result)
+    status, said = plain_pickle(result)
     return said if status == "success" else {f"job {job.job_id}": said.strip().splitlines()[-1]}
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Reads text, numbers, lists and dicts, and nothing that a class or a function would have to make."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def plain_pickle(path: Path) -> tuple[str, Any]:
+    """What submitit keeps of an ended job: `success` with the answer of `Job`, or another word with a traceback."""
+    try:
+        with path.open("rb") as file:
+            status, said = PlainUnpickler(file).load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        return "error", f"{path} is damaged or not of astrom3 ({error})"
+    return str(status), said

@@ -19,15 +19,18 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from astrom3 import bounds, registry
+from astrom3.cli import keys
 from astrom3.cli.shorthand import NUMBERED, check_protocol, check_task, numbered
 from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
 
 OWN_FOLDERS: list[Path] = []  # given by --config-dir
+# What Hydra raises for settings of its own that it cannot use, beside its own errors.
+OF_HYDRA = (HydraException, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
 TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values from them
 
 
@@ -141,7 +144,7 @@ def quote_groups(overrides: Sequence[str], name: str = "train") -> list[str]:
         elif equals and key in groups and re.fullmatch(r"[\d,\s]+", value):
             quoted.append(f"{key}=" + ",".join(f'"{v}"' for v in values))
         else:
-            quoted.append(key + equals + value)
+            quoted.append(key + equals + keys.quoted_text(key, value))
     return quoted
 
 
@@ -156,7 +159,7 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
         raise UserError(f"{error.override!r} is not of the form key=value") from None
     except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name, overrides)) from None
-    except (HydraException, ValueError) as error:
+    except OF_HYDRA as error:
         raise UserError(_one_line(error)) from None
 
 
@@ -223,7 +226,11 @@ def _near(key: str, names: Sequence[str]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "HYDRA_FULL" not in line)
+    kept = []
+    for line in str(error).splitlines():
+        if line.strip() and not any(mark in line for mark in OF_THE_LIBRARY):
+            kept.append(line.strip())
+    return keys.shortened(" ".join(kept) or type(error).__name__, 500)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -243,23 +250,20 @@ def _leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
-    """An overridden value must have the type of the default: numbers for numbers, true/false for true/false."""
+    """An overridden value must have the type of the default, or the one that the key takes where that is null."""
     groups = config_groups()
     changed = []
     for o in parse_overrides(overrides):
-        if o.key_or_group not in groups and not o.key_or_group.startswith("hydra"):
-            changed.append(o)
+        if o.key_or_group in groups:
+            if not (o.is_sweep_override() or o.is_delete()):
+                keys.check_group(o.key_or_group, o.value(), groups[o.key_or_group])
+        elif not o.key_or_group.startswith("hydra") and not o.is_add() and not o.is_delete():
+            changed.append(o.key_or_group)
     if not changed:
         return
     defaults = _defaults(name, tuple(_choices(overrides, groups)))
-    for override in changed:
-        key = override.key_or_group
-        default = _value(defaults, key)
-        value = _value(cfg, key)
-        if default is None or value is None or override.is_add() or override.is_delete():
-            continue
-        if key not in SEVERAL_KINDS and not _same_kind(default, value):
-            raise UserError(f"{key}={_show(value)} is not {_kind(default)}, as {key}={_show(default)} is")
+    for key in changed:
+        keys.check_type(key, keys.value_of(defaults, key), cfg)
 
 
 @lru_cache(maxsize=128)
@@ -272,37 +276,12 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(overrides))
 
 
-def _value(cfg: DictConfig, key: str) -> Any:
-    try:
-        return OmegaConf.select(cfg, key)
-    except OmegaConfBaseException:  # an interpolation that only other overrides make resolvable
-        return None
-
-
-def _same_kind(default: Any, value: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    if isinstance(default, DictConfig | ListConfig):
-        return isinstance(value, type(default))
-    if isinstance(default, str) and isinstance(value, int | float):
-        return True  # a name that looks like a number
-    return isinstance(value, type(default))
-
-
-def _kind(value: Any) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", ListConfig: "a list"}
-    return kinds.get(type(value), "a group of keys")
-
-
-def _show(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
+OF_THE_LIBRARY = ("HYDRA_FULL", "full_key:", "object_type=", "reference_type=")  # lines of errors that say nothing
 POSITIVE = ("optim.lr", "data.batch_size", "data.eval_batch_size", "epochs", "schedule.factor", "hidden_dim")
 CHOICES = {
+    "schedule.kind": ("warmup_plateau", "cosine", "constant", "noam"),
+    "schedule.per": ("step", "epoch"),
+    "optim.kind": ("adam", "adamw"),
     "head_merge": ("published", "usual"),
     "evaluation": ("sampled", "fixed", "full"),
     "clamp": ("forward", "parameter"),
@@ -319,7 +298,7 @@ def _check_combination(cfg: DictConfig) -> None:
         if value is not None and value <= 0:
             raise UserError(f"{key}={value} must be greater than 0")
     for key, node in _leaves(cfg):
-        allowed = CHOICES.get(key.rpartition(".")[2])
+        allowed = CHOICES.get(key) or CHOICES.get(key.rpartition(".")[2])
         value = None if node is None else OmegaConf.select(cfg, key)
         if allowed and isinstance(value, str) and value not in allowed:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")

@@ -23,7 +23,8 @@ class RunLog(logging.FileHandler):
         self.is_known = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.is_known = self.is_known or is_ours(Path(self.baseFilename).parent)
+        path = Path(self.baseFilename)
+        self.is_known = self.is_known or (is_ours(path.parent) and not path.is_symlink())
         if not self.is_known:
             self.waiting.append(record)
             return

@@ -14,19 +14,22 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from astrom3.cli import config, sweeps, wall
-from astrom3.errors import UserError
+from astrom3.errors import UserError, first_line, printable
 from astrom3.files import left_by_the_dead, maker
 
 Verb = Callable[[DictConfig], Any]
 log = logging.getLogger(__name__)
+FOLDERS = ("run", "study")  # keys of the folders that Hydra makes before a verb begins
 SPINS = "20000"  # of an idle OpenMP thread (GNU's default 300,000) before it sleeps
 TELLING = {"--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}  # flags with which nothing is run
 
@@ -41,7 +44,7 @@ def run_verb(name: str, function: Verb, argv: Sequence[str] | None = None) -> No
     except (Exception, KeyboardInterrupt) as error:
         sentence, status = wall.answer(error)
         wall.show(error)
-        print(f"astrom3 {name}: {sentence}", file=sys.stderr)
+        print(f"astrom3 {name}: {printable(sentence)}", file=sys.stderr)
         sys.exit(status)
 
 
@@ -61,6 +64,7 @@ class SweepError(UserError):
 
 def run(name: str, function: Verb, arguments: list[str]) -> None:
     """The same with exceptions in place of exit statuses; a sweep raises SweepError at its end where a run failed."""
+    check_flags(arguments)
     flags = {a for a in arguments if a.startswith("-")}
     overrides = config.quote_groups([a for a in arguments if not a.startswith("-")], name)
     if flags & TELLING:
@@ -71,8 +75,25 @@ def run(name: str, function: Verb, arguments: list[str]) -> None:
         run_one(name, function, arguments, overrides)
 
 
+def check_flags(arguments: Sequence[str]) -> None:
+    """UserError where Hydra does not take a flag, or where it would run something else than this verb."""
+    parser = get_args_parser()
+    parser.error = refuse_flags  # type: ignore[method-assign,assignment]
+    given = parser.parse_args([a for a in arguments if a != "--version"])
+    for flag in ("experimental_rerun", "config_path", "config_name"):
+        if getattr(given, flag) is not None:
+            raise UserError(f"--{flag.replace('_', '-')} is not taken: give key=value, and --config-dir for own files")
+    if given.resolve and given.cfg is None and not given.help:
+        raise UserError("--resolve goes with --cfg job: add it")
+
+
+def refuse_flags(complaint: str) -> NoReturn:
+    raise UserError(f"{config.keys.shortened(complaint, 300)} (settings are key=value; --help shows them)")
+
+
 def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str]) -> None:
-    config.compose(overrides, name)
+    cfg = config.compose(overrides, name)
+    made = absent_folders(cfg)
     failures: list[BaseException] = []
 
     def task(cfg: DictConfig) -> Any:
@@ -82,9 +103,30 @@ def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str
             failures.append(error)
             return None
 
-    through_hydra(name, function, task, arguments)
-    if failures:
-        raise failures[0]
+    try:
+        through_hydra(name, function, task, arguments)
+        if failures:
+            raise failures[0]
+    except BaseException:
+        remove_empty(made)
+        raise
+
+
+def absent_folders(cfg: DictConfig) -> list[Path]:
+    """Folders that Hydra will make before the verb begins, for a log, the innermost first."""
+    found = []
+    for key in FOLDERS:
+        if cfg.get(key) is not None:
+            folder = Path(str(cfg[key])).absolute()
+            found += [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    return found
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Those in which nothing was written."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[str]) -> None:
@@ -130,6 +172,8 @@ def through_hydra(name: str, function: Verb, task: Verb, arguments: list[str]) -
     sys.argv = [before[0], *config.quote_groups(arguments, name)]
     try:
         main()
+    except config.OF_HYDRA as error:  # a verb's own never come here
+        raise UserError(f"Hydra cannot use its settings (hydra.*): {first_line(error)}") from error
     finally:
         sys.argv = before
 

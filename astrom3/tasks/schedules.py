@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
 from astrom3.tasks.losses_masked import noam_rate
+from astrom3.typed import check_arguments
 
 WARMUP_START = 1e-5
 
@@ -114,5 +115,7 @@ def make_schedule(optimizer: Optimizer, options: Mapping[str, Any]) -> WarmupThe
     arguments = dict(options)
     kind = arguments.pop("kind", "warmup_plateau")
     if kind == "warmup_plateau":
+        check_arguments(WarmupThenPlateau, {"optimizer": optimizer, **arguments}, "schedule")
         return WarmupThenPlateau(optimizer, **arguments)
+    check_arguments(StepSchedule, {"optimizer": optimizer, "kind": kind, **arguments}, "schedule")
     return StepSchedule(optimizer, kind, **arguments)

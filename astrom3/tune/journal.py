@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import OptunaError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+
+from astrom3.errors import UserError, first_line, shown
+from astrom3.files import check_regular
 
 JOURNAL = "journal.log"
 LOCK = "study.lock"
 LOCKS = "locks"
+# What Optuna raises at records that it has not written.
+OF_A_JOURNAL = (OptunaError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
 
 
-def open_study(folder: Path, lock: FileLock) -> optuna.Study:
-    """The study in the folder's journal. Hold the lock."""
-    mend(folder / JOURNAL)
+def open_study(folder: Path, lock: FileLock, keys: Iterable[str] = ()) -> optuna.Study:
+    """The study in the folder's journal. Hold the lock. UserError where the journal is damaged, or its trials
+    were not given all of the keys that are searched."""
+    path = folder / JOURNAL
+    check_regular(path)
+    mend(path)
+    try:
+        study = study_of(folder, lock)
+        check_trials(study, set(keys))
+    except OF_A_JOURNAL as error:
+        raise UserError(
+            f"{shown(path)} is damaged or not of astrom3 ({first_line(error)}): give another study=, or overwrite=true "
+            "to start afresh"
+        ) from None
+    return study
+
+
+def check_trials(study: optuna.Study, keys: set[str]) -> None:
+    """Raise ValueError where trials lack what `tune` has written of each."""
+    for place, trial in enumerate(study.get_trials(deepcopy=False)):
+        if trial.number != place:
+            raise ValueError(f"trial {trial.number} stands at place {place}")
+        trial._validate()
+        if not keys <= trial.params.keys():
+            raise ValueError(f"trial {place} has no {min(keys - trial.params.keys())}")
+        reason = trial.user_attrs.get("reason")
+        if trial.state == TrialState.FAIL and not isinstance(reason, str):
+            raise ValueError(f"trial {place} failed without a reason")
+        if trial.state == TrialState.COMPLETE and not isinstance(trial.user_attrs.get("best_epoch"), int):
+            raise ValueError(f"trial {place} has no best epoch")
+
+
+def study_of(folder: Path, lock: FileLock) -> optuna.Study:
+    """As Optuna reads or begins it."""
     backend = JournalFileBackend(str(folder / JOURNAL), lock_obj=FolderLock(lock))
     storage = JournalStorage(backend)
     if storage.get_all_studies():

@@ -63,7 +63,7 @@ class Search:
         """All trials that are not taken yet; returns best.yaml. Raises UserError where none succeeded."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self.open():
-            self.study = open_study(self.folder, self.lock)
+            self.study = open_study(self.folder, self.lock, self.space)
             done = len(finished(self.study))
             log.info("%s: %d of %d trials finished", self.folder, done, self.cfg.tune.trials)
         if done < self.cfg.tune.trials:
@@ -113,7 +113,7 @@ class Search:
             else:
                 raise UserError(f"another process is searching in {self.folder}: end it before overwrite=true")
         for path in self.folder.glob("trial-*"):
-            if run_folder(path).is_own:
+            if not path.is_symlink() and run_folder(path).is_own:
                 clear(path)
                 for name in (MARK, LOCK_OF_FOLDER, "train.log"):
                     (path / name).unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""What keys of the command line hold where their default, null or ???, does not say it, and which of them are text.
+
+A name of digits alone is a name: without quotes Hydra would read id=0012 as 12 and out=1e5 as 100000.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from astrom3.errors import UserError, printable
+from astrom3.typed import Mismatch, compare
+
+Text = str | None
+Texts = str | list[str | int | float] | None
+Count = int | None
+Number = float | None
+
+KINDS: dict[str, Any] = dict.fromkeys(
+    (
+        "model", "statistics", "embeddings", "other", "project", "swapped", "out", "run", "root", "study", "index",
+        "catalogue", "id", "light_curve", "spectrum", "image", "metadata", "system", "by", "find", "where", "label",
+        "name", "raw", "band", "title", "licence", "push", "host", "table", "fit", "map", "pooling",
+        "data.path", "data.cache", "data.root", "data.repo", "data.revision", "data.statistics", "data.id",
+        "data.label", "data.light_curve", "data.band", "data.origin.path", "data.origin.partition",
+        "data.origin.band", "data.origin.repo", "data.origin.root", "datamodule.cache", "datamodule.statistics",
+        "init.path", "init.repo", "light_curves.band", "light_curves.system", "match.table", "match.ra", "match.dec",
+    ),
+    Text,
+)  # fmt: skip
+KINDS |= dict.fromkeys(("allow", "what", "observations", "classes", "data.classes", "match.id", "match.own_id"), Texts)
+KINDS |= dict.fromkeys(("freeze", "unseen"), list[str | int | float])
+KINDS |= dict.fromkeys(("shard", "shards", "bits", "limit", "points", "num_heads", "workers"), Count)
+KINDS |= dict.fromkeys(("coverage", "zero_point", "light_curves.zero_point"), Number)
+KINDS |= dict.fromkeys(("approximate", "exact"), bool | None)
+KINDS |= {"labels": dict[str, Any] | None, "targets": str | list[str] | dict[str, Any] | None}
+KINDS |= dict.fromkeys(("light_curves.wavelengths", "data.wavelengths"), dict[str, float] | None)
+OF_COLUMNS = ("columns.", "light_curves.columns.", "spectra.columns.")  # names of columns
+# Keys with a default that null takes away.
+MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
+MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
+SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
+LOOKS_LIKE_NO_TEXT = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|[-+]?(nan|inf)|true|false", re.IGNORECASE)
+
+
+def kind_of(key: str) -> Any:
+    """The type of what a key holds, None where only its default says it."""
+    if key.startswith(OF_COLUMNS):
+        return Text
+    return KINDS.get(key)
+
+
+def is_text(key: str) -> bool:
+    """Whether a value of this key is text and nothing else."""
+    kind = kind_of(key)
+    return kind is str or set(get_args(kind)) == {str, type(None)}
+
+
+def quoted_text(key: str, value: str) -> str:
+    """The value of a text with quotes where Hydra would take it for a number, several of a sweep (a,b) each."""
+    parts = value.split(",")
+    if not is_text(key) or not any(LOOKS_LIKE_NO_TEXT.fullmatch(part.strip()) for part in parts):
+        return value
+    if any(mark in value for mark in "'\"[](){}\\$"):
+        return value
+    return ",".join(f"'{part.strip()}'" for part in parts)
+
+
+def check_open(key: str, value: Any) -> None:
+    """UserError where a plain value is not of the kind that the key takes."""
+    kind = kind_of(key)
+    if kind is None:
+        return
+    try:
+        compare(value, kind, key)
+    except Mismatch as error:
+        raise UserError(f"{error}") from None
+
+
+def check_null(key: str, default: Any, words: str) -> None:
+    """UserError where null takes away what has to be there."""
+    if default is None or (kind_of(key) is not None and type(None) in get_args(kind_of(key))):
+        return
+    if key in MAY_BE_NULL or key.startswith(MAY_BE_NULL_BELOW):
+        return
+    raise UserError(f"{key}=null: it has to be {words}, leave it away or give another value")
+
+
+def check_group(key: str, value: Any, options: Sequence[str]) -> None:
+    """UserError where the value of a group is no name of an option."""
+    if value is None or isinstance(value, bool | float | dict) or value == [] or value == "":
+        raise UserError(f"{key}={shortened(value)} does not exist: {key} is one of {', '.join(options)}")
+
+
+def shortened(value: Any, most: int = 80) -> str:
+    """A value as the command line has it, of which the end is left out where it is long."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = printable(text)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def elements_agree(default: Iterable[Any], value: Iterable[Any]) -> bool:
+    """Whether the members of a list are of the kinds of the default's members, where it has any."""
+    kinds = {kind for item in default for kind in ((int, float) if isinstance(item, float) else (type(item),))}
+    return not kinds or all(type(item) in kinds or (str in kinds and type(item) in (int, float)) for item in value)
+
+
+def check_type(key: str, default: Any, cfg: DictConfig) -> None:
+    """UserError where the value of one key, or of a key in it, is of another kind. default: of the key, resolved."""
+    try:
+        value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    except OmegaConfBaseException:  # said where the whole is resolved
+        return
+    if value is None:
+        check_null(key, default, kind_word(default))
+        return
+    if default is None or default == []:
+        check_open(key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+        return
+    if key not in SEVERAL_KINDS and not same_kind(default, value):
+        raise UserError(f"{key}={shortened(value)} is not {kind_word(default)}{example(key, default)}")
+    if isinstance(default, DictConfig) and isinstance(value, DictConfig):
+        for inner in value:
+            check_type(f"{key}.{inner}", value_of(default, str(inner)), cfg)
+
+
+def example(key: str, default: Any) -> str:
+    """`, as top=5 is`, where the default is no group of keys."""
+    return "" if isinstance(default, DictConfig) else f", as {key}={shortened(default)} is"
+
+
+def value_of(cfg: DictConfig, key: str) -> Any:
+    """The value of a key, None where it cannot be had yet."""
+    try:
+        return OmegaConf.select(cfg, key)
+    except OmegaConfBaseException:  # an interpolation that only other overrides make resolvable
+        return None
+
+
+def same_kind(default: Any, value: Any) -> bool:
+    """Numbers for numbers, true or false for true or false, and what a list holds for what it held."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    if isinstance(default, ListConfig) and isinstance(value, ListConfig):
+        return elements_agree(default, value)
+    if isinstance(default, DictConfig | ListConfig):
+        return isinstance(value, type(default))
+    if isinstance(default, str) and isinstance(value, int | float):
+        return True  # a name that looks like a number
+    return isinstance(value, type(default))
+
+
+def kind_word(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", ListConfig: "a list"}
+    return kinds.get(type(value), "a group of keys")
