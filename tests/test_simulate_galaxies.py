@@ -198,6 +198,28 @@ def test_disc_and_bulge_lie_at_the_same_place_and_keep_their_flux():
         assert ((form.in_fibre > 0) & (form.in_fibre < 1)).all()
 
 
+@pytest.mark.parametrize(("arms", "pitch"), [(1, 30.0), (2, 12.0), (3, 20.0), (5, 25.0)])
+def test_a_disc_has_the_arms_of_its_galaxy(arms, pitch):
+    """Along a logarithmic spiral of the drawn pitch the light varies `arms` times in a turn."""
+    rng = np.random.default_rng(5)
+    members = (populations.draw(rng, survey.LIMIT) for _ in range(2000))
+    template = next(member for member in members if member.morphology == "spiral")
+    close = dataclasses.replace(template, arms=arms, pitch=pitch, inclination=1.0)
+    plane = images._Plane(120, np.zeros(2), 0.0, 1.0, 14.0)
+    found = []
+    for seed in range(4):
+        ridge = images._arms(np.random.default_rng(seed), close, plane)
+        ring = (plane.radius > 1) & (plane.radius < 3)
+        phase = np.log(plane.radius + 0.1) / np.tan(np.radians(pitch))
+        power = {}
+        for number in range(1, 8):
+            for turn in (-1, 1):
+                wave = np.exp(-1j * number * (turn * plane.azimuth - phase))
+                power[number, turn] = abs((ridge * wave)[ring].mean())
+        found.append(max(power, key=power.get)[0])
+    assert found == [arms] * 4
+
+
 def test_noise_of_the_sky_is_that_of_the_field():
     air = images.Atmosphere(np.array([2.4, 2.1, 1.9]), np.array([0.003, 0.005, 0.011]))
     noise = images.noise(np.random.default_rng(0), np.zeros((3, 152, 152)), air)

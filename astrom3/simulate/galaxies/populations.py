@@ -22,6 +22,9 @@ MATTER = 0.3
 REDSHIFTS = (0.008, 0.6)
 MASSES = (7.8, 11.9)  # log10 of solar masses
 YOUNG = 0.1  # [Gyr], younger stars lie in the clumps and arms
+ARMED = ("barred_spiral", "merger", "spiral")
+ARM_NUMBERS = (0.06, 0.56, 0.18, 0.12, 0.08)  # shares of galaxies with 1, 2, 3, ... arms
+CLUMPY = 22  # star-forming regions; a galaxy with fewer looks clumpy
 FASTEST_DECLINE = -12.6  # log10 of the specific star-formation rate [1/yr], where gas still trickles in
 
 
@@ -45,6 +48,9 @@ class Properties:
     nucleus: float  # luminosity of an active nucleus in [O III] 5008 [L_sun], 0 for most
     dispersion: float  # of the stars of the bulge [km/s]
     rotation: float  # of the disc [km/s]
+    arms: int  # number of spiral arms, 0 where there are none
+    pitch: float  # angle between arms and circles [degree], 0 where there are no arms
+    clumps: int  # number of regions that hold the light of the youngest stars, few of them where it is clumpy
 
 
 @cache
@@ -177,6 +183,22 @@ def _structure(rng: np.random.Generator, quiescent: bool, log_mass: float) -> tu
     return ("barred_spiral" if rng.random() < 0.38 else "spiral"), min(bulge, 0.6), inclination
 
 
+def _arms(rng: np.random.Generator, morphology: str, bulge: float) -> tuple[int, float]:
+    """Number of spiral arms and their pitch angle [degree]; arms around a large bulge are tight (Kennicutt 1981)."""
+    if morphology not in ARMED:
+        return 0, 0.0
+    number = int(rng.choice(len(ARM_NUMBERS), p=ARM_NUMBERS)) + 1
+    return number, float(np.clip(rng.normal(25 - 22 * bulge, 6), 7, 38))
+
+
+def _clumps(rng: np.random.Generator, morphology: str, log_ssfr: float) -> int:
+    """Number of star-forming regions; few and bright ones in irregular galaxies and in some that form many stars."""
+    few = 0.1 + 0.4 / (1 + np.exp(-(log_ssfr + 9.6) / 0.25))
+    if morphology == "irregular" or rng.random() < few:
+        return int(rng.integers(6, CLUMPY))
+    return int(rng.integers(60, 160))
+
+
 def _radii(rng: np.random.Generator, morphology: str, quiescent: bool, log_mass: float, redshift: float):
     """Half-light radii of disc and bulge [kpc]."""
     early = 0.62 + 0.65 * (max(log_mass, 9.7) - 10.8) + rng.normal(0, 0.11)
@@ -202,6 +224,8 @@ def draw(rng: np.random.Generator, limit: float) -> Properties:
     else:
         dust = min(0.32 * 10 ** (0.38 * (log_mass - 10) + rng.normal(0, 0.15)) * (inclination + 0.1) ** -0.35, 2.8)
     oxygen = 8.75 - 0.55 / (1 + 10 ** (1.2 * (log_mass - 9.4))) - 0.08 * np.clip(ssfr + 10, -1, 1.5)
+    arms, pitch = _arms(rng, morphology, bulge)
+    clumps = _clumps(rng, morphology, ssfr)
     active = rng.random() < 0.12 / (1 + np.exp(-(log_mass - 10.5) / 0.2))
     nucleus = 10 ** rng.normal(7.0, 0.5) if active else 0.0
     return Properties(
@@ -221,4 +245,7 @@ def draw(rng: np.random.Generator, limit: float) -> Properties:
         nucleus=float(nucleus),
         dispersion=float(10 ** (2.25 + 0.28 * (log_mass - 11) + rng.normal(0, 0.06))),
         rotation=float(10 ** (2.13 + 0.27 * (log_mass - 10.2) + rng.normal(0, 0.06))),
+        arms=arms,
+        pitch=pitch,
+        clumps=clumps,
     )
