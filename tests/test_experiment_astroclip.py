@@ -108,5 +108,7 @@ def test_morphology_learns_what_an_embedding_tells():
 def test_overrides_of_the_command_line_win_over_those_of_the_size():
     common = ["epochs=3", "modalities=[spectra,images,photometry]"]
     masked = overrides_of("masked", common, SIZES["tiny"])
-    assert "epochs=10" not in masked and "epochs=3" in masked and "modalities" not in " ".join(masked)
+    assert [text for text in masked if text.startswith("epochs=")] == ["epochs=3"]
+    assert "module.width=12" in masked
+    assert "modalities" not in " ".join(masked)
     assert "modalities=[spectra,images,photometry]" in overrides_of("clip", common, SIZES["tiny"])

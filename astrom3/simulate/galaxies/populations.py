@@ -25,6 +25,10 @@ YOUNG = 0.1  # [Gyr], younger stars lie in the clumps and arms
 ARMED = ("barred_spiral", "merger", "spiral")
 ARM_NUMBERS = (0.06, 0.56, 0.18, 0.12, 0.08)  # shares of galaxies with 1, 2, 3, ... arms
 CLUMPY = 22  # star-forming regions; a galaxy with fewer looks clumpy
+# Scatter at a mass [dex]. With less, magnitudes tell metallicity and star formation as well as spectra do, which is not
+# so in nature; experiments/LOG.md of 2026-11-29 has what each modality tells.
+METAL_SCATTER = 0.24
+DUST_SCATTER = 0.22
 FASTEST_DECLINE = -12.6  # log10 of the specific star-formation rate [1/yr], where gas still trickles in
 
 
@@ -216,13 +220,14 @@ def draw(rng: np.random.Generator, limit: float) -> Properties:
     quiescent = rng.random() < share
     morphology, bulge, inclination = _structure(rng, quiescent, log_mass)
     formed = _formed(rng, quiescent and morphology != "merger", redshift, log_mass)
-    metallicity = 0.13 - 0.85 / (1 + 10 ** (1.1 * (log_mass - 9.9))) + rng.normal(0, 0.2) + 0.05 * quiescent
+    metallicity = 0.13 - 0.85 / (1 + 10 ** (1.1 * (log_mass - 9.9))) + rng.normal(0, METAL_SCATTER) + 0.05 * quiescent
     radius, bulge_radius = _radii(rng, morphology, quiescent, log_mass, redshift)
     ssfr = specific_rate(formed, log_mass)
     if quiescent:
-        dust = rng.exponential(0.07)
+        dust = rng.exponential(0.1)
     else:
-        dust = min(0.32 * 10 ** (0.38 * (log_mass - 10) + rng.normal(0, 0.15)) * (inclination + 0.1) ** -0.35, 2.8)
+        at_mass = 0.38 * (log_mass - 10) + rng.normal(0, DUST_SCATTER)
+        dust = min(0.32 * 10**at_mass * (inclination + 0.1) ** -0.35, 2.8)
     oxygen = 8.75 - 0.55 / (1 + 10 ** (1.2 * (log_mass - 9.4))) - 0.08 * np.clip(ssfr + 10, -1, 1.5)
     arms, pitch = _arms(rng, morphology, bulge)
     clumps = _clumps(rng, morphology, ssfr)
