@@ -16,8 +16,8 @@ SPLITS = ("train", "validation", "test")
 @dataclass(frozen=True)
 class Settings:
     """objects: of the simulated survey. stages: further overrides by mode. fewest_steps: of networks on embeddings, so
-    that few objects are passed through more often. width, epochs, batch: of the supervised baselines. flows: of a
-    posterior."""
+    that few objects are passed through more often. width, epochs, batch, rate: of the supervised baselines, of which those
+    on spectra and magnitudes take twice the fewest steps at least. flows: of a posterior."""
 
     objects: int
     stages: dict[str, tuple[str, ...]]
@@ -26,6 +26,7 @@ class Settings:
     epochs: int
     batch: int
     flows: int
+    rate: float = 5e-4
     neighbours: int = 64
 
 
@@ -43,15 +44,16 @@ SIZES = {
                 "schedule.warmup_epochs=1",
                 "module.momentum=[0.96,1.0]",
                 "module.drop_path=0.1",
-                "epochs=6",
+                "epochs=4",
             ),
             "clip": (*COARSE, "optim.lr=0.001", "schedule.warmup_epochs=2", "epochs=20"),
         },
         fewest_steps=400,
         width=8,
-        epochs=10,
+        epochs=8,
         batch=32,
         flows=2,
+        rate=2e-3,
     ),
     "small": Settings(
         objects=10_000,
