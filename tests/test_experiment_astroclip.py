@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from astrom3.simulate.galaxies.populations import CLUMPY
 from astrom3.simulate.galaxies.survey import galaxy, truth
 from experiments.astroclip import posterior, questions
 from experiments.astroclip.morphology import one_question
@@ -69,8 +70,26 @@ def test_answers_follow_the_decision_tree():
     edge_on = np.nan_to_num(asked["disk-edge-on"].fractions[:, 0]) == 1
     np.testing.assert_array_equal(asked["edge-on-bulge"].asked, edge_on)
     np.testing.assert_array_equal(asked["bar"].asked, featured & ~edge_on)
+    armed = np.nan_to_num(asked["spiral-arms"].fractions[:, 0]) == 1
+    assert armed.sum() > 5
+    for name in ("spiral-winding", "spiral-arm-count"):
+        np.testing.assert_array_equal(asked[name].asked, armed)
     for question in asked.values():
         assert (question.fractions[question.asked].sum(axis=1) == 1).all()
+
+
+def test_spiral_questions_have_the_answers_that_the_image_was_drawn_with():
+    ids = [f"GAL-0-{number:06d}" for number in range(40)]
+    asked = {question.name: question for question in questions.of_truth(ids)}
+    for row, name in enumerate(ids):
+        drawn = truth(0, int(name.split("-")[2]))
+        if not asked["spiral-arm-count"].asked[row]:
+            assert drawn.arms == 0 and drawn.pitch == 0
+            continue
+        assert asked["spiral-arm-count"].fractions[row].argmax() == drawn.arms - 1
+        winding = questions.TREE["spiral-winding"][asked["spiral-winding"].fractions[row].argmax()]
+        assert winding == ("tight" if drawn.pitch <= 15 else "medium" if drawn.pitch <= 23 else "loose")
+        assert asked["clumpy"].fractions[row, 0] == (drawn.clumps < CLUMPY)
 
 
 def test_morphology_learns_what_an_embedding_tells():
@@ -89,5 +108,7 @@ def test_morphology_learns_what_an_embedding_tells():
 def test_overrides_of_the_command_line_win_over_those_of_the_size():
     common = ["epochs=3", "modalities=[spectra,images,photometry]"]
     masked = overrides_of("masked", common, SIZES["tiny"])
-    assert "epochs=10" not in masked and "epochs=3" in masked and "modalities" not in " ".join(masked)
+    assert [text for text in masked if text.startswith("epochs=")] == ["epochs=3"]
+    assert "module.width=12" in masked
+    assert "modalities" not in " ".join(masked)
     assert "modalities=[spectra,images,photometry]" in overrides_of("clip", common, SIZES["tiny"])

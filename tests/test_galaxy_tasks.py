@@ -204,6 +204,25 @@ def test_masked_beside_contrastive_needs_a_spectrum_encoder_that_learns():
         small(["light_curves"])
 
 
+def test_what_is_not_hidden_can_be_left_out_of_the_last_block():
+    torch.manual_seed(0)
+    encoder = SpecFormer(16, 2, 2)
+    flux = torch.randn(3, 7781) + 1
+    masks = ChunkMasks()
+    objects = torch.arange(3)
+    parts = reconstruct(encoder, flux, masks, objects, (3, 1))
+    assert parts.reconstruction.shape == (3, 300, 22)
+    loss = masked_spectrum_loss(*parts)
+    found = torch.autograd.grad(loss, list(encoder.parameters()))
+    tokens = encoder.prepare(flux)
+    masked = masks.apply(tokens, masks.draw_for(objects, tokens.shape[1], 3, 1))
+    whole = masked_spectrum_loss(encoder.reconstruct(masked), tokens, masked)
+    torch.testing.assert_close(loss, whole)
+    expected = torch.autograd.grad(whole, list(encoder.parameters()))
+    for gradient, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-6)
+
+
 def test_hidden_tokens_are_a_function_of_seed_epoch_and_object():
     masks = ChunkMasks()
     offsets = masks.draw_for(torch.arange(2000), 778, 1, 2)

@@ -140,20 +140,24 @@ class SpecFormer(nn.Module):
         """Raw flux (B, L) or (B, L, 1) -> network tokens (B, T, input_dim)."""
         return spectrum_to_tokens(flux, self.slice_section_length, self.slice_overlap, self.compat)
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Network tokens (B, T, input_dim), masked or not -> normed tokens (B, T, embed_dim)."""
+    def encode(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Network tokens (B, T, input_dim), masked or not -> normed tokens (B, T, embed_dim).
+
+        With `rows`, positions int64 (B, H), only these tokens are computed to the end: (B, H, embed_dim).
+        """
         count = tokens.shape[1]
         if count > self.max_len:
             raise UserError(f"a spectrum of {count} tokens is too long for this SpecFormer of max_len={self.max_len}")
         x = self.data_embed(tokens) + self.position_embed.weight[:count]  # (B, T, D)
         x = F.dropout(x, self.dropout, self.training)
-        for block in self.blocks:
-            x = block(x)
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            x = block(x, rows if number == last else None)
         return self.final_layernorm(x)
 
-    def reconstruct(self, tokens: Tensor) -> Tensor:
-        """Network tokens (B, T, input_dim), masked -> the network's guess of all tokens, same shape."""
-        return self.head(self.encode(tokens))
+    def reconstruct(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Network tokens (B, T, input_dim), masked -> the network's guess of all tokens, or of those at `rows`."""
+        return self.head(self.encode(tokens, rows))
 
     def tokens(self, flux: Tensor) -> tuple[Tensor, Tensor]:
         """Raw flux (B, L) -> normed tokens (B, T, embed_dim) and which are valid, bool (B, T), here all."""

@@ -19,8 +19,13 @@ def self_attention(joint: Tensor, num_heads: int, dropout: float = 0.0) -> Tenso
     return attended.transpose(1, 2).reshape(batch, length, width // 3)
 
 
+def some_tokens(x: Tensor, rows: Tensor) -> Tensor:
+    """The tokens of x (B, T, D) at positions int64 (B, H) -> (B, H, D)."""
+    return x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
 class SpectrumAttention(nn.Module):
-    """Self-attention of SpecFormer: x (B, T, D) -> (B, T, D)."""
+    """Self-attention of SpecFormer: x (B, T, D) -> (B, T, D), or what the tokens at `rows` (B, H) see -> (B, H, D)."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -29,10 +34,25 @@ class SpectrumAttention(nn.Module):
         self.attention = nn.Linear(embed_dim, 3 * embed_dim)
         self.projection = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        attended = self_attention(self.attention(x), self.num_heads, dropout)
+        if rows is None:
+            attended = self_attention(self.attention(x), self.num_heads, dropout)
+        else:
+            attended = self._attend(some_tokens(x, rows), x, dropout)
         return F.dropout(self.projection(attended), self.dropout, self.training)
+
+    def _attend(self, some: Tensor, x: Tensor, dropout: float) -> Tensor:
+        """Attention of some tokens (B, H, D) to all tokens x (B, T, D)."""
+        width = x.shape[-1]
+        sizes = (width, 2 * width)
+        query_weight, weight = self.attention.weight.split(sizes)
+        query_bias, bias = self.attention.bias.split(sizes)
+        query = F.linear(some, query_weight, query_bias)
+        key, value = F.linear(x, weight, bias).chunk(2, dim=-1)
+        parts = [part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value)]
+        attended = F.scaled_dot_product_attention(*parts, dropout_p=dropout)  # (B, heads, H, D / heads)
+        return attended.transpose(1, 2).flatten(2)
 
 
 class SpectrumMLP(nn.Module):
@@ -49,7 +69,10 @@ class SpectrumMLP(nn.Module):
 
 
 class SpectrumBlock(nn.Module):
-    """x += attention(norm x), then x += MLP(norm x), for x (B, T, D)."""
+    """x += attention(norm x), then x += MLP(norm x), for x (B, T, D).
+
+    With `rows`, positions int64 (B, H), only these tokens are computed, which attend to all: -> (B, H, D).
+    """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -58,8 +81,9 @@ class SpectrumBlock(nn.Module):
         self.layernorm2 = nn.LayerNorm(embed_dim)
         self.mlp = SpectrumMLP(embed_dim, 4 * embed_dim, dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.layernorm1(x))
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        attended = self.attention(self.layernorm1(x), rows)
+        x = attended + (x if rows is None else some_tokens(x, rows))
         return x + self.mlp(self.layernorm2(x))
 
 

@@ -25,7 +25,7 @@ class Sums:
         self.totals = dict.fromkeys(self.names, 0.0)
 
     def add(self, reconstruction: Tensor, tokens: Tensor, masked: Tensor) -> None:
-        """Add a batch of tokens (B, T, W)."""
+        """Add the hidden tokens of a batch (B, H, W)."""
         hidden = masked != tokens
         truth = tokens.double()[hidden]
         error = reconstruction.double()[hidden] - truth
@@ -75,7 +75,7 @@ class MaskedSpectraModule(TrainingModule):
         self.results: dict[str, Any] = {}
 
     def forward(self, batch: Mapping[str, Any], epoch: int = 0) -> Reconstruction:
-        """Reconstruction, true and masked tokens of a batch, (B, T, W) each, at least float32."""
+        """Reconstruction, true and masked tokens of what is hidden in a batch, (B, H, W) each, at least float32."""
         return reconstruct(self.model, batch[FLUX], self.masks, batch["index"], (self.seed, epoch))
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:

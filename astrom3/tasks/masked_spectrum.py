@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from astrom3.encoders.specformer import SpecFormer
+from astrom3.encoders.transformer import some_tokens
 from astrom3.tasks.distributed import mean_over_ranks
 from astrom3.tasks.masks import ChunkMasks
 
 
 class Reconstruction(NamedTuple):
-    """What a network makes of masked spectra: reconstruction, true tokens and masked tokens, (B, T, W) each."""
+    """What a network makes of the hidden tokens of spectra: reconstruction, true and masked tokens, (B, H, W) each."""
 
     reconstruction: Tensor
     tokens: Tensor
@@ -25,13 +26,14 @@ def reconstruct(
 ) -> Reconstruction:
     """Hide tokens of spectra, flux (B, L), and let `model` reconstruct them; all at least float32.
 
-    The hidden tokens are drawn for (seed, epoch, object), so they do not depend on the number of processes. key: seed
-    and epoch.
+    The hidden tokens are drawn for (seed, epoch, object), so they do not depend on the number of processes. The others
+    do not enter the loss, so the last block of the network leaves them out. key: seed and epoch.
     """
     tokens = model.prepare(flux)
     offsets = masks.draw_for(objects, tokens.shape[1], *key).to(tokens.device)
     masked = masks.apply(tokens, offsets)
-    parts = (model.reconstruct(masked), tokens, masked)
+    rows = masks.positions(offsets, tokens.shape[1])
+    parts = (model.reconstruct(masked, rows), some_tokens(tokens, rows), some_tokens(masked, rows))
     return Reconstruction(*(part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts))
 
 

@@ -129,6 +129,12 @@ class ChunkMasks:
         distance = positions - starts.unsqueeze(-1)  # (batch, chunks, tokens)
         return ((distance >= 0) & (distance < self.width)).any(dim=1)
 
+    def positions(self, offsets: Tensor, tokens: int) -> Tensor:
+        """Which tokens are hidden, their positions in order, int64 (batch, chunks * width)."""
+        starts = self.bases(tokens).to(offsets.device) + offsets
+        steps = torch.arange(self.width, device=offsets.device)
+        return (starts.unsqueeze(-1) + steps).flatten(1)
+
     def apply(self, tokens: Tensor, offsets: Tensor) -> Tensor:
         """Spectrum tokens (B, T, W) with the hidden ones zero in all features."""
         hidden = self.hidden(offsets, tokens.shape[1])

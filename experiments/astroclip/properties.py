@@ -75,9 +75,10 @@ def supervised(data: Any, vectors: Mapping[str, Vectors], settings: Settings) ->
         "spectrum, Conv+Att, supervised": (SpectrumBaseline, lambda split: of_split(data, split, "specformer/flux")),
         "photometry, MLP, supervised": (photometry_mlp, lambda split: of_array(observed[split])),
     }
-    how = Fit(5e-4, settings.epochs, settings.batch)
     found = {}
     for name, (make, inputs) in baselines.items():
+        steps = 0 if name.startswith("image") else 2 * settings.fewest_steps
+        how = Fit(settings.rate, settings.epochs, settings.batch, steps)
         predictions = np.empty_like(vectors["test"].targets)
         for columns in GROUPS.values():
             scale = Scaling.of(vectors["train"].targets[:, columns])

@@ -1,7 +1,8 @@
 """The Galaxy Zoo decision tree (Walmsley et al. 2022, MNRAS 509, 3966): what volunteers would say of each galaxy.
 
-Of a simulated survey the answers are the truth it was drawn from, unanimous. Of real ones they are the debiased vote
-fractions in columns of the table, <question>_<answer>_debiased, where enough volunteers were asked.
+Of a simulated survey the answers are the truth it was drawn from, unanimous, and one more is asked, `clumpy` (Willett et
+al. 2017, MNRAS 464, 4176). Of real ones they are the debiased vote fractions in columns of the table,
+<question>_<answer>_debiased, where enough volunteers were asked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from astrom3.simulate.galaxies.populations import CLUMPY
 
 FEWEST_VOTES = 34  # a question of the test split counts with more of them
 FIRST = "smooth-or-featured_total-votes"
@@ -26,6 +29,8 @@ BULGES = (
 )  # upper bounds of the share
 ROUND = 0.8  # ratio of axes
 CIGAR = 0.5
+WINDINGS = ((15.0, "tight"), (23.0, "medium"), (90.0, "loose"))  # upper bounds of the pitch angle [degree]
+ARMS = ("1", "2", "3", "4", "more-than-4")
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,14 @@ TREE = {
     "disk-edge-on": ("yes", "no"),
     "spiral-arms": ("yes", "no"),
     "bar": ("yes", "no"),
+    "spiral-winding": tuple(name for _, name in WINDINGS),
+    "spiral-arm-count": ARMS,
     "bulge-size": tuple(name for _, name in BULGES),
     "how-rounded": ("round", "in-between", "cigar"),
     "edge-on-bulge": ("none", "rounded"),
     "merging": ("yes", "no"),
+    "clumpy": ("yes", "no"),
 }
-NOT_SIMULATED = ("spiral-winding", "spiral-arm-count")  # the truth table does not hold them
 
 
 def questions(data: Any, split: str, ids: Sequence[str]) -> list[Question]:
@@ -97,10 +104,19 @@ def answers(galaxy: Any) -> dict[str, str]:
     if kind == "edge_on":
         said["edge-on-bulge"] = "rounded" if galaxy.bulge_share > BULGES[1][0] else "none"
     if kind in DISCS:
-        said["spiral-arms"] = yes(kind in ("spiral", "barred_spiral"))
+        said["spiral-arms"] = yes(galaxy.arms > 0)
         said["bar"] = yes(kind == "barred_spiral")
-        said["bulge-size"] = next(name for bound, name in BULGES if galaxy.bulge_share <= bound)
+        said["bulge-size"] = within(BULGES, galaxy.bulge_share)
+        said["clumpy"] = yes(galaxy.clumps < CLUMPY)
+        if galaxy.arms:
+            said["spiral-winding"] = within(WINDINGS, galaxy.pitch)
+            said["spiral-arm-count"] = ARMS[min(galaxy.arms, len(ARMS)) - 1]
     return said
+
+
+def within(bounds: Sequence[tuple[float, str]], value: float) -> str:
+    """The name of the first upper bound that a value does not exceed."""
+    return next(name for bound, name in bounds if value <= bound)
 
 
 def yes(is_so: bool) -> str:

@@ -88,6 +88,7 @@ def specformer(
     **_: Any,
 ) -> Case:
     """A step of masked spectra (masks, forward, backward, clipping, AdamW), or inference."""
+    from astrom3.encoders.transformer import some_tokens
     from astrom3.tasks.masked_spectrum import masked_spectrum_loss
     from astrom3.tasks.masks import ChunkMasks
     from experiments.bench.plain_galaxies import PlainSpecFormer
@@ -102,8 +103,12 @@ def specformer(
         tokens = network.prepare(flux)
         offsets = masks.draw_for(torch.arange(batch), tokens.shape[1], 0, 0).to(device)
         masked = masks.apply(tokens, offsets)
+        rows = masks.positions(offsets, tokens.shape[1]) if ours else None
         with autocast(device, precision):
-            found = network.reconstruct(masked)
+            found = network.reconstruct(masked, rows) if ours else network.reconstruct(masked)
+        if rows is not None:
+            tokens = some_tokens(tokens, rows)
+            masked = some_tokens(masked, rows)
         masked_spectrum_loss(found.float(), tokens, masked).backward()
 
     def forward() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import ncx2
 
-from astrom3.simulate.galaxies.populations import Properties, kiloparsec_per_arcsec
+from astrom3.simulate.galaxies.populations import CLUMPY, Properties, kiloparsec_per_arcsec
 
 SCALE = 0.262  # [arcsec/pixel]
 SIZE = 152  # [pixels]
@@ -100,17 +100,18 @@ class _Plane:
         self.length = length
 
 
-def _arms(rng: np.random.Generator, plane: _Plane, sharpness: float) -> np.ndarray:
+def _arms(rng: np.random.Generator, galaxy: Properties, plane: _Plane) -> np.ndarray:
     """Logarithmic spiral arms, 0 between them and 1 on the ridge."""
-    number = rng.choice([2, 2, 2, 3, 4])
-    pitch = np.tan(np.radians(rng.uniform(11, 28)))
+    number = galaxy.arms
+    pitch = np.tan(np.radians(galaxy.pitch))
+    sharpness = rng.uniform(1.2, 3.5)
     turn = rng.choice([-1, 1])
     wobble = 0.25 * np.sin(plane.azimuth * rng.integers(1, 4) + rng.uniform(0, 2 * np.pi))
     phase = number * (turn * plane.azimuth - np.log(plane.radius + 0.1) / pitch + wobble)
     return (0.5 + 0.5 * np.cos(phase + rng.uniform(0, 2 * np.pi))) ** sharpness
 
 
-def _clumps(rng: np.random.Generator, field: np.ndarray, plane: _Plane, number: int, width: float) -> np.ndarray:
+def _clumps(rng: np.random.Generator, field: np.ndarray, number: int, width: float) -> np.ndarray:
     """Star-forming regions at random places of a density (fine, fine); light (fine, fine), sum 1.
 
     The width [pixels] is that of one region, widened to what a half-pixel grid can hold.
@@ -141,14 +142,14 @@ def _bar(rng: np.random.Generator, plane: _Plane) -> np.ndarray:
     return np.exp(-((np.abs(along / length) ** 2.6 + np.abs(across / (0.28 * length)) ** 2) ** 1.2))
 
 
-def _spiral(rng: np.random.Generator, plane: _Plane, barred: bool) -> tuple[np.ndarray, np.ndarray]:
+def _spiral(rng: np.random.Generator, galaxy: Properties, plane: _Plane) -> tuple[np.ndarray, np.ndarray]:
     smooth = np.exp(-plane.radius)
-    arms = _arms(rng, plane, rng.uniform(1.2, 3.5))
+    arms = _arms(rng, galaxy, plane)
     inner = np.clip((plane.radius - 0.4) / 0.6, 0, 1)
     contrast = rng.uniform(0.5, 1.6)
     disc = smooth * (1 + contrast * inner * (arms - 0.35))
     density = np.exp(-plane.radius * 0.85) * (0.12 + inner * arms**1.5)
-    if barred:
+    if galaxy.morphology == "barred_spiral":
         disc = disc * (1 - 0.35 * np.exp(-((plane.radius / 1.1) ** 4)))
         disc = disc + rng.uniform(0.45, 0.9) * _bar(rng, plane)
         density = density * np.clip(plane.radius / 1.1, 0.1, 1)
@@ -178,9 +179,9 @@ def _irregular(rng: np.random.Generator, plane: _Plane) -> tuple[np.ndarray, np.
     return disc, density
 
 
-def _merger(rng: np.random.Generator, plane: _Plane) -> tuple[np.ndarray, np.ndarray]:
+def _merger(rng: np.random.Generator, galaxy: Properties, plane: _Plane) -> tuple[np.ndarray, np.ndarray]:
     """Two discs that overlap, with a tidal tail on each side."""
-    disc, density = _spiral(rng, plane, barred=False)
+    disc, density = _spiral(rng, galaxy, plane)
     where = rng.uniform(0, 2 * np.pi)
     distance = rng.uniform(2.0, 4.2)
     x = plane.along - distance * np.cos(where)
@@ -199,21 +200,20 @@ def _merger(rng: np.random.Generator, plane: _Plane) -> tuple[np.ndarray, np.nda
 
 def _disc_light(rng: np.random.Generator, galaxy: Properties, plane: _Plane) -> tuple[np.ndarray, np.ndarray]:
     """Old disc and young stars (fine, fine), each with sum 1."""
-    number = int(rng.uniform(60, 160))
     if galaxy.morphology == "edge_on":
         disc, density = _edge_on(rng, plane)
     elif galaxy.morphology == "irregular":
         disc, density = _irregular(rng, plane)
-        number = int(rng.uniform(6, 22))
     elif galaxy.morphology == "merger":
-        disc, density = _merger(rng, plane)
+        disc, density = _merger(rng, galaxy, plane)
     elif galaxy.morphology in ("elliptical", "lenticular"):
         disc = density = np.exp(-plane.radius)
     else:
-        disc, density = _spiral(rng, plane, galaxy.morphology == "barred_spiral")
-    # Regions of 150 pc hold two fifths of the young light; the rest is smooth.
+        disc, density = _spiral(rng, galaxy, plane)
+    # Regions of 150 pc hold two fifths of the young light, more where they are few; the rest is smooth.
+    share = 0.6 if galaxy.clumps < CLUMPY else 0.4
     width = 0.15 / kiloparsec_per_arcsec(galaxy.redshift) / SCALE
-    young = 0.6 * density / density.sum() + 0.4 * _clumps(rng, density, plane, number, width)
+    young = (1 - share) * density / density.sum() + share * _clumps(rng, density, galaxy.clumps, width)
     return disc / disc.sum(), young
 
 

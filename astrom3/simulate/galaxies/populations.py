@@ -22,6 +22,13 @@ MATTER = 0.3
 REDSHIFTS = (0.008, 0.6)
 MASSES = (7.8, 11.9)  # log10 of solar masses
 YOUNG = 0.1  # [Gyr], younger stars lie in the clumps and arms
+ARMED = ("barred_spiral", "merger", "spiral")
+ARM_NUMBERS = (0.06, 0.56, 0.18, 0.12, 0.08)  # shares of galaxies with 1, 2, 3, ... arms
+CLUMPY = 22  # star-forming regions; a galaxy with fewer looks clumpy
+# Scatter at a mass [dex]. With less, magnitudes tell metallicity and star formation as well as spectra do, which is not
+# so in nature; experiments/LOG.md of 2026-11-29 has what each modality tells.
+METAL_SCATTER = 0.24
+DUST_SCATTER = 0.22
 FASTEST_DECLINE = -12.6  # log10 of the specific star-formation rate [1/yr], where gas still trickles in
 
 
@@ -45,6 +52,9 @@ class Properties:
     nucleus: float  # luminosity of an active nucleus in [O III] 5008 [L_sun], 0 for most
     dispersion: float  # of the stars of the bulge [km/s]
     rotation: float  # of the disc [km/s]
+    arms: int  # number of spiral arms, 0 where there are none
+    pitch: float  # angle between arms and circles [degree], 0 where there are no arms
+    clumps: int  # number of regions that hold the light of the youngest stars, few of them where it is clumpy
 
 
 @cache
@@ -177,6 +187,22 @@ def _structure(rng: np.random.Generator, quiescent: bool, log_mass: float) -> tu
     return ("barred_spiral" if rng.random() < 0.38 else "spiral"), min(bulge, 0.6), inclination
 
 
+def _arms(rng: np.random.Generator, morphology: str, bulge: float) -> tuple[int, float]:
+    """Number of spiral arms and their pitch angle [degree]; arms around a large bulge are tight (Kennicutt 1981)."""
+    if morphology not in ARMED:
+        return 0, 0.0
+    number = int(rng.choice(len(ARM_NUMBERS), p=ARM_NUMBERS)) + 1
+    return number, float(np.clip(rng.normal(25 - 22 * bulge, 6), 7, 38))
+
+
+def _clumps(rng: np.random.Generator, morphology: str, log_ssfr: float) -> int:
+    """Number of star-forming regions; few and bright ones in irregular galaxies and in some that form many stars."""
+    few = 0.1 + 0.4 / (1 + np.exp(-(log_ssfr + 9.6) / 0.25))
+    if morphology == "irregular" or rng.random() < few:
+        return int(rng.integers(6, CLUMPY))
+    return int(rng.integers(60, 160))
+
+
 def _radii(
     rng: np.random.Generator, morphology: str, quiescent: bool, log_mass: float, redshift: float
 ) -> tuple[float, float]:
@@ -196,14 +222,17 @@ def draw(rng: np.random.Generator, limit: float) -> Properties:
     quiescent = rng.random() < share
     morphology, bulge, inclination = _structure(rng, quiescent, log_mass)
     formed = _formed(rng, quiescent and morphology != "merger", redshift, log_mass)
-    metallicity = 0.13 - 0.85 / (1 + 10 ** (1.1 * (log_mass - 9.9))) + rng.normal(0, 0.2) + 0.05 * quiescent
+    metallicity = 0.13 - 0.85 / (1 + 10 ** (1.1 * (log_mass - 9.9))) + rng.normal(0, METAL_SCATTER) + 0.05 * quiescent
     radius, bulge_radius = _radii(rng, morphology, quiescent, log_mass, redshift)
     ssfr = specific_rate(formed, log_mass)
     if quiescent:
-        dust = rng.exponential(0.07)
+        dust = rng.exponential(0.1)
     else:
-        dust = min(0.32 * 10 ** (0.38 * (log_mass - 10) + rng.normal(0, 0.15)) * (inclination + 0.1) ** -0.35, 2.8)
+        at_mass = 0.38 * (log_mass - 10) + rng.normal(0, DUST_SCATTER)
+        dust = min(0.32 * 10**at_mass * (inclination + 0.1) ** -0.35, 2.8)
     oxygen = 8.75 - 0.55 / (1 + 10 ** (1.2 * (log_mass - 9.4))) - 0.08 * np.clip(ssfr + 10, -1, 1.5)
+    arms, pitch = _arms(rng, morphology, bulge)
+    clumps = _clumps(rng, morphology, ssfr)
     active = rng.random() < 0.12 / (1 + np.exp(-(log_mass - 10.5) / 0.2))
     nucleus = 10 ** rng.normal(7.0, 0.5) if active else 0.0
     return Properties(
@@ -223,4 +252,7 @@ def draw(rng: np.random.Generator, limit: float) -> Properties:
         nucleus=float(nucleus),
         dispersion=float(10 ** (2.25 + 0.28 * (log_mass - 11) + rng.normal(0, 0.06))),
         rotation=float(10 ** (2.13 + 0.27 * (log_mass - 10.2) + rng.normal(0, 0.06))),
+        arms=arms,
+        pitch=pitch,
+        clumps=clumps,
     )

@@ -51,6 +51,10 @@ LINES = {
 NAMES = tuple(LINES)
 CENTRES = np.array(list(LINES.values()))
 
+# Median noise of a pixel at 7500 Angstrom. The early release, which AstroCLIP was trained on, adds up several exposures:
+# its noise is half of that of one visit of the main survey.
+DEPTH = 0.21
+
 # Noise of one pixel over that at 7500 Angstrom, without sky lines: the blue end, and where the cameras meet.
 NOISE = np.array([
     [3600, 24], [3650, 16], [3700, 15], [3715, 9.5], [3800, 6.6], [4000, 5.2], [4500, 3.5], [5000, 2.55], [5500, 2.05],
@@ -271,7 +275,7 @@ def observe(rng: np.random.Generator, flux: np.ndarray) -> tuple[np.ndarray, np.
     Noise of sky and detector by wavelength, of the photons of the object itself, a calibration that errs smoothly by
     a few per cent, and a few pixels lost to cosmic rays (flux and inverse variance 0).
     """
-    depth = 0.42 * rng.lognormal(0, 0.3)
+    depth = DEPTH * rng.lognormal(0, 0.3)
     variance = (depth * SKY_NOISE) ** 2 + 0.012 * depth * np.clip(flux, 0, None) * SKY_NOISE
     place = (GRID - GRID[0]) / (GRID[-1] - GRID[0])
     tilt = rng.normal(0, [0.03, 0.02, 0.01])

@@ -21,7 +21,7 @@ from astrom3.simulate import layout
 from astrom3.simulate.galaxies import images, populations, spectra
 from astrom3.simulate.galaxies.populations import MORPHOLOGIES, Properties
 
-GENERATOR_VERSION = 1  # raise it when any simulated number changes
+GENERATOR_VERSION = 2  # raise it when any simulated number changes
 LIMIT = 19.4  # r magnitude of the faintest galaxy
 BRIGHTEST = 14.0
 CHUNK = 64  # galaxies of a row group, 22 MB at full size
@@ -32,6 +32,8 @@ PHYSICS = 0  # streams of random numbers of a galaxy
 STRUCTURE = 1
 CAMERA = 2
 SPECTROGRAPH = 3
+TOTAL_ERROR = 0.05  # error of a catalogue's total magnitude that the bands share, of models that do not fit [mag] ...
+COLOUR_ERROR = 0.02  # ... and that each band has for itself
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ def galaxy(seed: int, index: int, image_size: int = images.SIZE) -> Galaxy:
     spectrum, ivar = spectra.observe(_generator(seed, index, SPECTROGRAPH), true_spectrum)
     total = source.fluxes.sum(0)
     pixels = 4 * np.pi * air.seeing**2 + 2 * np.pi * form.bulge[:, 1:].max()
-    error = np.hypot(0.012 * total, air.noise * np.sqrt(pixels))
-    measured = np.maximum(total + error * rng.standard_normal(3), 0.3 * total)
+    misfit = TOTAL_ERROR * rng.standard_normal() + COLOUR_ERROR * rng.standard_normal(3)
+    sky = air.noise * np.sqrt(pixels) * rng.standard_normal(3)
+    measured = np.maximum(total * 10 ** (-0.4 * misfit) + sky, 0.3 * total)
     return Galaxy(
         properties=properties,
         image=image,
