@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +113,12 @@ def astromer(shop: Shop, key: str, source: Path) -> Inputs:
         from experiments.astromer.inputs import all_windows, embedded
 
         encoder = TrainedModel.load(source).network
-        ids, packed = datasets.everything(shop.data(name), {"photometry": "astromer"}, shop.store)
+        ids, packed = datasets.everything(shop.curves(name), {"photometry": "astromer"}, shop.store)
         windows = all_windows(packed.readers["photometry"])
         layers = embedded(encoder, windows, shop.folder / "inputs" / f"{key}-{name}-windows.npy").arrays[0].numpy()
         count = np.bincount(windows.curves, minlength=len(ids))
         total = np.zeros((len(ids), layers.shape[2]))
+        log.info("%s: %d windows of %d curves", name, len(windows.curves), len(ids))
         np.add.at(total, windows.curves, layers[:, -1])
         return shop.in_order(name, ids, total / np.maximum(count, 1)[:, None])
 
@@ -145,20 +148,32 @@ def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
     rows["ours, curve"] = curve
     rows["ours, curve and features"] = curve_and_features
     rows["ours, embedding + hand-made features"] = joined(curve_and_features, hand_made, four)
-    for version in (1, 2):
-        found = released(shop.options.weights, version)
+    for number in (1, 2):
+        found = released(shop.options.weights, number)
         if found is None:
-            log.info("no released weights of Astromer %d: its rows are left out", version)
+            log.info("no released weights of Astromer %d: its rows are left out", number)
             continue
-        key = f"astromer{version}"
-        rows[f"Astromer {version}, MACHO weights"] = lambda shop, key=key, found=found: astromer(shop, key, found)
+        key = f"astromer{number}"
+        rows[f"Astromer {number}, MACHO weights"] = lambda shop, key=key, found=found: astromer(shop, key, found)
     return rows
 
 
-def released(weights: Path | None, version: int) -> Path | None:
+def source_of(row: str, shop: Shop) -> str:
+    """The package or the file of weights that the inputs of a row come from, empty where they are all our own."""
+    words = []
+    if "light-curve package" in row:
+        words.append(f"light-curve {version('light-curve')}")
+    for number in (1, 2):
+        path = released(shop.options.weights, number)
+        if row.startswith(f"Astromer {number}") and path is not None:
+            words.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}")
+    return ", ".join(words)
+
+
+def released(weights: Path | None, number: int) -> Path | None:
     """The zip of released weights of a version of Astromer under the folder, None where there is none."""
     if weights is None:
         return None
     names = {1: "macho_a0.zip", 2: "macho_a1.zip"}
-    found = sorted(weights.rglob(names[version]))
+    found = sorted(weights.rglob(names[number]))
     return found[0] if found else None
