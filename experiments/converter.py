@@ -188,8 +188,8 @@ def same(one: float, other: float) -> bool:
 def periodogram_lines(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The first table."""
     lines = [
-        "| survey | curves | points, median | ours, CPU ms a curve | nifty-ls | whole search, ours | highest peak equal "
-        "to a step, % | period equal to 0.1 %, % |",
+        "| survey | curves | points, median | ours, CPU ms a curve | nifty-ls | whole search, ours | highest peak "
+        "equal to a step, % | period equal to 0.1 %, % |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for survey, rows in found.items():
