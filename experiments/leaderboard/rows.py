@@ -17,7 +17,7 @@ from experiments.leaderboard.surveys import BOTH, SEEDS
 
 log = logging.getLogger(__name__)
 Inputs = dict[str, np.ndarray]
-HIDDEN_UNITS = 512
+PART = 4096  # windows whose embeddings are kept together
 
 
 def four(shop: Shop) -> Inputs:
@@ -110,16 +110,22 @@ def astromer(shop: Shop, key: str, source: Path) -> Inputs:
 
     def make(name: str) -> np.ndarray:
         from astrom3.inference.trained import TrainedModel
-        from experiments.astromer.inputs import all_windows, embedded
+        from experiments.astromer.inputs import Rows, all_windows, embedded
 
         encoder = TrainedModel.load(source).network
         ids, packed = datasets.everything(shop.curves(name), {"photometry": "astromer"}, shop.store)
         windows = all_windows(packed.readers["photometry"])
-        layers = embedded(encoder, windows, shop.folder / "inputs" / f"{key}-{name}-windows.npy").arrays[0].numpy()
-        count = np.bincount(windows.curves, minlength=len(ids))
-        total = np.zeros((len(ids), layers.shape[2]))
         log.info("%s: %d windows of %d curves", name, len(windows.curves), len(ids))
-        np.add.at(total, windows.curves, layers[:, -1])
+        parts = []
+        for start in range(0, len(windows.curves), PART):
+            rows = slice(start, start + PART)
+            part = Rows(tuple(array[rows] for array in windows.arrays), windows.curves[rows])
+            path = shop.folder / "inputs" / f"{key}-{name}-windows" / f"{start:06d}.npy"
+            parts.append(embedded(encoder, part, path).arrays[0][:, -1].numpy())
+        last = np.concatenate(parts)
+        count = np.bincount(windows.curves, minlength=len(ids))
+        total = np.zeros((len(ids), last.shape[1]))
+        np.add.at(total, windows.curves, last)
         return shop.in_order(name, ids, total / np.maximum(count, 1)[:, None])
 
     return shop.inputs(key, make)
