@@ -19,9 +19,9 @@ from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.ring import RingEncoder, VariabilityEncoder
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
-from astrom3.tasks.classification import ClassificationModule
 from astrom3.modalities.constants import CHANNELS, FEATURES, RING, SCALAR, SCALARS
 from astrom3.modalities.variability import COUNT
+from astrom3.tasks.classification import ClassificationModule
 from astrom3.tasks.contrastive import ContrastiveModule
 from astrom3.tasks.grouping import GroupingModule
 
