@@ -17,7 +17,7 @@ from experiments.leaderboard.surveys import BOTH, SEEDS
 
 log = logging.getLogger(__name__)
 Inputs = dict[str, np.ndarray]
-PART = 4096  # windows whose embeddings are kept together
+PART = 2048  # windows whose embeddings are kept together
 
 
 def four(shop: Shop) -> Inputs:
@@ -106,29 +106,36 @@ def curve_and_features(shop: Shop) -> Inputs:
 
 
 def astromer(shop: Shop, key: str, source: Path) -> Inputs:
-    """Means over the windows of an object of the last block of a released Astromer."""
+    """Means over the points of the last block of a released Astromer, of the middle window of each object."""
 
     def make(name: str) -> np.ndarray:
         from astrom3.inference.trained import TrainedModel
-        from experiments.astromer.inputs import Rows, all_windows, embedded
+        from experiments.astromer.inputs import embedded
 
         encoder = TrainedModel.load(source).network
         ids, packed = datasets.everything(shop.curves(name), {"photometry": "astromer"}, shop.store)
-        windows = all_windows(packed.readers["photometry"])
-        log.info("%s: %d windows of %d curves", name, len(windows.curves), len(ids))
+        reader = packed.readers["photometry"]
         parts = []
-        for start in range(0, len(windows.curves), PART):
-            rows = slice(start, start + PART)
-            part = Rows(tuple(array[rows] for array in windows.arrays), windows.curves[rows])
+        for start in range(0, len(ids), PART):
+            rows = np.arange(start, min(start + PART, len(ids)))
             path = shop.folder / "inputs" / f"{key}-{name}-windows" / f"{start:06d}.npy"
-            parts.append(embedded(encoder, part, path).arrays[0][:, -1].numpy())
-        last = np.concatenate(parts)
-        count = np.bincount(windows.curves, minlength=len(ids))
-        total = np.zeros((len(ids), last.shape[1]))
-        np.add.at(total, windows.curves, last)
-        return shop.in_order(name, ids, total / np.maximum(count, 1)[:, None])
+            parts.append(embedded(encoder, middle_windows(reader, rows), path).arrays[0][:, -1].numpy())
+        return shop.in_order(name, ids, np.concatenate(parts))
 
     return shop.inputs(key, make)
+
+
+def middle_windows(reader: Any, rows: np.ndarray) -> Any:
+    """The middle 200 points, or all where there are fewer, of some objects of a reader."""
+    import torch
+
+    from astrom3.modalities import astromer_view
+    from experiments.astromer.inputs import Rows
+
+    starts = np.maximum(reader.lengths[rows] - astromer_view.WINDOW, 0) // 2
+    batch = astromer_view.empty_batch(len(rows))
+    astromer_view.fill_windows(reader.points, reader.offsets, reader.rows[rows], starts, batch)
+    return Rows(tuple(torch.from_numpy(batch[key]) for key in astromer_view.INPUTS), rows)
 
 
 def joined(*parts: Callable[[Shop], Inputs]) -> Callable[[Shop], Inputs]:
@@ -172,7 +179,7 @@ def source_of(row: str, shop: Shop) -> str:
     for number in (1, 2):
         path = released(shop.options.weights, number)
         if row.startswith(f"Astromer {number}") and path is not None:
-            words.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}")
+            words.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}, one window")
     return ", ".join(words)
 
 
