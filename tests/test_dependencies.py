@@ -48,7 +48,7 @@ NOT_IMPORTED = {
     "mypy": "a program",
 }
 # Imported in experiments and tests where they are installed, and not needed to run any of them.
-OPTIONAL = {"faiss", "usearch", "light_curve", "nested_pandas", "lightkurve", "hyrax", "ipywidgets"}
+OPTIONAL = {"faiss", "usearch", "light_curve", "nifty_ls", "nested_pandas", "lightkurve", "hyrax", "ipywidgets"}
 # Imported by a module that only they load: astrom3/inference/hyrax.py is hyrax's way to our encoders, and IPython is
 # there where a notebook runs.
 GUESTS = {"hyrax", "IPython"}

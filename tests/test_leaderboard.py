@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from astrom3.errors import UserError
-from experiments.leaderboard import classifiers, shop
-from experiments.leaderboard.__main__ import main
+from experiments.leaderboard import classifiers, shop, surveys
+from experiments.leaderboard.__main__ import main, sizes_of
+from experiments.leaderboard.committed import Stamps, read_csv
+from experiments.leaderboard.protocol import Cell
 from experiments.leaderboard.starembed import read_starembed
 from experiments.leaderboard.surveys import read_raw, splits
 from experiments.leaderboard.tasks import ASAS, CATALINA
@@ -85,6 +87,58 @@ def test_all_of_it_with_held_out_curves_and_again_with_the_same_bytes(tmp_path, 
     cell = json.loads(texts[0]["hand-made_features--asas-acvs--random_forest--all--42.json"])
     assert 0.3 < cell["scores"]["macro_f1"] <= 1 and cell["configuration"]["blind"]
     assert "hand-made_features--asas-acvs--random_forest--all--42.json," in (results / "times.csv").read_text()
+
+
+def test_committed_cells_are_taken_where_their_protocol_is_the_present_one(tmp_path, monkeypatch):
+    real = write_surveys(tmp_path / "real", 5, 0)
+    words = [f"real={real}", "only=majority"]
+    main([*words, f"work={tmp_path / 'first'}", f"out={tmp_path / 'a'}"])
+    cells = f"cells={tmp_path / 'a' / 'leaderboard.csv'}"
+    main([*words, f"work={tmp_path / 'second'}", f"out={tmp_path / 'b'}", cells])
+    assert not (tmp_path / "second" / "all" / "cells").exists()  # nothing was computed again
+    files = ("leaderboard.csv", "leaderboard.md", "leaderboard.png")
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    found = read_csv(tmp_path / "a" / "leaderboard.csv")
+    assert len(found) == 5 * 3 and all(len(cell["protocol"]) == 8 and cell["origin"] for cell in found)
+    monkeypatch.setattr(surveys, "TEST_SHARE", 0.4)
+    main([*words, f"work={tmp_path / 'third'}", f"out={tmp_path / 'c'}", cells, "seeds=1"])
+    assert len(read_csv(tmp_path / "c" / "leaderboard.csv")) == 5  # those of other folds are not among them
+    assert len(list((tmp_path / "third" / "all" / "cells").iterdir())) == 5
+    text = (tmp_path / "a" / "leaderboard.csv").read_text()
+    (tmp_path / "old.csv").write_text(text.replace(",protocol", ",something"))
+    with pytest.raises(UserError, match="no column protocol"):
+        read_csv(tmp_path / "old.csv")
+    with pytest.raises(UserError, match="there is no"):
+        read_csv(tmp_path / "nowhere.csv")
+
+
+def test_a_stamp_changes_with_what_decides_a_score_and_with_nothing_else(tmp_path, monkeypatch):
+    options = {"work": tmp_path / "work"}
+    real = write_surveys(tmp_path / "real", 5, 0)
+    logistic = Cell("hand-made features", "asas-acvs", "logistic regression", 100, 42)
+    forest = Cell("hand-made features", "asas-acvs", "random forest", 100, 42)
+    tuned = Cell("ours, fine-tuned", "asas-acvs", "fine-tuning", 20, 0)
+    cells = (logistic, forest, tuned)
+
+    def stamps(folder, epochs=30):
+        made = Stamps(shop.Shop(shop.Options(folder, epochs=epochs, **options)))
+        return [made.of(cell) for cell in cells]
+
+    before = stamps(real)
+    assert len(set(before)) == 3 and stamps(real) == before
+    longer = stamps(real, epochs=40)
+    assert longer[:2] == before[:2] and longer[2] != before[2]
+    other = stamps(write_surveys(tmp_path / "other", 6, 0))
+    assert not set(other) & set(before)
+    monkeypatch.setattr(classifiers, "COSTS", (0.1,))
+    changed = stamps(real)
+    assert changed[0] != before[0] and changed[1:] == before[1:]
+
+
+def test_sizes_are_numbers_or_all():
+    assert sizes_of("20,100, all") == [20, 100, 0] and sizes_of("") == [] and sizes_of(20) == [20]
+    with pytest.raises(UserError, match="holds many"):
+        sizes_of("20,many")
 
 
 def test_curves_of_several_bands_in_the_starembed_schema_become_one(tmp_path):

@@ -119,6 +119,14 @@ def test_padding_and_neighbours_in_the_batch_do_not_matter(network):
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
 
 
+def test_a_batch_in_which_no_object_has_a_light_curve_gives_no_rows(network):
+    x, mask = batch_of([cosine(40)])
+    assert network(x[:0], mask[:0]).shape == (0, 16)
+    network.train()
+    assert network(x[:0], mask[:0]).shape == (0, 16)
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
 def test_thinning_keeps_points_that_are_there():
     mask = torch.zeros(200, 100)
     mask[:, :60] = 1

@@ -85,7 +85,7 @@ class FoldedEncoder(nn.Module):
     def forward(self, photometry: Tensor, mask: Tensor) -> Tensor:
         longest = photometry.shape[1]
         if not torch.compiler.is_compiling():  # a graph has fixed shapes
-            longest = max(int(mask.sum(1).max()), 2 * max(LAGS))
+            longest = max(int(mask.sum(1).max()) if len(mask) else 0, 2 * max(LAGS))
         photometry = photometry[:, :longest]
         mask = mask[:, :longest]
         constants = self.constants(photometry, mask)

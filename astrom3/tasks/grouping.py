@@ -23,7 +23,7 @@ from astrom3.errors import UserError
 from astrom3.modalities.constants import FEATURES
 from astrom3.modalities.variability import NAMES
 from astrom3.tasks.contrastive import ContrastiveModule
-from astrom3.tasks.distributed import sum_over_ranks
+from astrom3.tasks.distributed import mean_over_ranks, sum_over_ranks, world_size
 from astrom3.tasks.optimisers import make_optimizer
 from astrom3.tasks.schedules import make_schedule
 from astrom3.tasks.task import at_least_float32
@@ -147,7 +147,8 @@ class GroupingModule(ContrastiveModule):
         return optimizer
 
     def self_made(self, batch: Mapping[str, Any], split: str) -> Tensor:
-        """Weighted loss of groups and scores, the mean over the encoders of their means over present objects."""
+        """Weighted loss of groups and scores, the mean over the encoders of their means over present objects of the
+        global batch. Every rank has the same number, and DDP's mean of the gradients is that of one process."""
         numbers, targets = self.aims[split]
         at = batch["index"].cpu()
         losses = []
@@ -157,10 +158,13 @@ class GroupingModule(ContrastiveModule):
             said, scores = answers.split((self.tasks * self.groups, targets.shape[1]), dim=1)
             there = at[rows.cpu()]
             right = numbers[there].to(said.device).flatten()
-            grouped = F.cross_entropy(said.reshape(-1, self.groups), right)
-            regressed = F.smooth_l1_loss(scores, targets[there].to(said.device))
-            losses.append(self.weights["grouping"] * grouped + self.weights["regression"] * regressed)
-        return torch.stack(losses).mean()
+            grouped = F.cross_entropy(said.reshape(-1, self.groups), right, reduction="sum") / self.tasks
+            aims = targets[there].to(scores)
+            regressed = F.smooth_l1_loss(scores, aims, reduction="sum") / targets.shape[1]
+            total = self.weights["grouping"] * grouped + self.weights["regression"] * regressed
+            count = max(sum_over_ranks(len(rows), total.device), 1.0)
+            losses.append(total * world_size() / count)
+        return mean_over_ranks(torch.stack(losses).mean())
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         losses, _unused = self._losses(batch)
@@ -170,10 +174,9 @@ class GroupingModule(ContrastiveModule):
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
         self._evaluate(batch, "val")
-        n = len(batch["label"])
+        n = sum_over_ranks(len(batch["label"]), self.device)
         own = float(self.self_made(batch, "validation"))
-        total = sum_over_ranks(n * own, self.device) / sum_over_ranks(n, self.device)
-        self.sums["val"].losses["self-made"] = self.sums["val"].losses.get("self-made", 0.0) + n * total
+        self.sums["val"].losses["self-made"] = self.sums["val"].losses.get("self-made", 0.0) + n * own
 
     def on_validation_epoch_end(self) -> None:
         losses = self.sums["val"].losses

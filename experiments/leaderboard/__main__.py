@@ -5,9 +5,11 @@
     python -m experiments.leaderboard real=../shared/real blind=<folder>     # tested on held-out curves of that folder
 
 ASAS and Catalina curves, periods from our converter, a fixed test fold, 3 seeds, 20, 100, 500, all labels
-per class, each survey and across. What is finished is not computed again. Keys: real, blind, work, out, weights
-(folder of released Astromer weights), per_class (at most so many curves of a label), epochs (of pre-training), only
-(part of a row's name), seeds, rows (cheap or all), workers, starembed (folder of the StarEmbed data, see starembed.py).
+per class, each survey and across. What is finished is not computed again. Keys: real, blind, work, out, cells (a
+leaderboard.csv whose cells count as finished where their protocol is the present one), weights (folder of released
+Astromer weights), per_class (at most so many curves of a label), epochs (of pre-training), only (a row's name, or part
+of it), shots (sizes such as 20,100), seeds, rows (cheap or all), workers, starembed (folder of the StarEmbed data, see
+starembed.py).
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ KEYS: dict[str, Any] = {
     "blind": "",
     "work": "runs/leaderboard",
     "out": "",
+    "cells": "",
     "weights": "",
     "per_class": 0,
     "epochs": 30,
     "only": "",
+    "shots": "",
     "seeds": 3,
     "rows": "cheap",
     "workers": 2,
@@ -41,7 +45,8 @@ KEYS: dict[str, Any] = {
 def main(arguments: list[str]) -> None:
     """Compute what is missing and write the tables."""
     from astrom3.progress import progress
-    from experiments.leaderboard import protocol, rows, table, tuned
+    from astrom3.training.run import git_commit
+    from experiments.leaderboard import committed, protocol, rows, table, tuned
     from experiments.leaderboard.shop import Options, Shop
     from experiments.leaderboard.surveys import SEEDS
     from experiments.leaderboard.tasks import own_surveys
@@ -62,32 +67,57 @@ def main(arguments: list[str]) -> None:
         for row in tuned.ROWS:
             for task in own_surveys(shop.tasks):
                 jobs += [(cell, task) for cell in tuned.cells(row, task)]
+    stamps = committed.Stamps(shop)
+    found = committed.known(folder, Path(options["cells"]) if options["cells"] else None, stamps)
+    named = {cell.row for cell, _ in jobs}
+    sizes = sizes_of(options["shots"]) or [*protocol.SHOTS]
     missing = []
     for cell, task in jobs:
-        if options["only"] in cell.row and cell.seed in wanted and not (folder / cell.file).is_file():
+        asked = cell.row == options["only"] if options["only"] in named else options["only"] in cell.row
+        if asked and cell.seed in wanted and cell.shots in sizes and cell not in found:
             missing.append((cell, task))
     inputs: dict[str, Any] = {}
+    commit = git_commit() or "unknown"
     with progress("leaderboard", len(missing), "cells") as advance:
         for cell, task in missing:
+            told = {
+                "inputs": rows.source_of(cell.row, shop),
+                "origin": commit[:7] + ("+" if commit.endswith("+") else ""),
+                "protocol": stamps.of(cell),
+                "configuration": about(options),
+            }
             if cell.kind == tuned.KIND:
-                protocol.once(folder, cell, lambda c=cell, t=task: tuned.compute(c, shop, t), about(options))
+                found[cell] = protocol.once(folder, cell, lambda c=cell, t=task: tuned.compute(c, shop, t), told)
             elif cell.row in protocol.CHANCE:
-                protocol.once(folder, cell, lambda c=cell, t=task: protocol.by_chance(c, shop, t), about(options))
+                found[cell] = protocol.once(folder, cell, lambda c=cell, t=task: protocol.by_chance(c, shop, t), told)
             else:
                 if cell.row not in inputs:
                     inputs = {cell.row: makers[cell.row](shop)}
                 given = inputs[cell.row]
-                width = {"width": int(next(iter(given.values())).shape[1])}
-                protocol.once(
+                told["configuration"] |= {"width": int(next(iter(given.values())).shape[1])}
+                found[cell] = protocol.once(
                     folder,
                     cell,
                     lambda c=cell, t=task, x=given: protocol.compute(c, shop, t, x),
-                    about(options) | width,
+                    told,
                 )
             advance(1)
     out = Path(options["out"]) if options["out"] else shop.folder
-    table.write(folder, out, "Leaderboard: real light curves of ASAS and Catalina", shop.tasks)
+    table.write(found.values(), out, "Leaderboard: real light curves of ASAS and Catalina", shop.tasks)
     log.info("%s", out / "leaderboard.md")
+
+
+def sizes_of(text: Any) -> list[int]:
+    """The sizes of `shots=20,100,all`; none where nothing is given."""
+    sizes = []
+    for word in str(text).split(","):
+        if word.strip() == "all":
+            sizes.append(0)
+        elif word.strip().isdigit():
+            sizes.append(int(word))
+        elif word.strip():
+            raise UserError(f"shots={text} holds {word.strip()}: give numbers of labels a class, or all.")
+    return sizes
 
 
 def about(options: dict[str, Any]) -> dict[str, Any]:

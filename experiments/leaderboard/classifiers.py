@@ -98,6 +98,17 @@ CLASSIFIERS: dict[str, Callable[[int], list[Candidate]]] = {
 RAW = ("random forest",)  # need no standardised inputs
 
 
+def described(kind: str) -> list[Any]:
+    """What decides the answers of a kind of score: the constants of this file that it reads."""
+    constants: dict[str, list[Any]] = {
+        "logistic regression": [CUT, COSTS, WEIGHTS],
+        "random forest": [TREES, WEIGHTS, LEAVES],
+        "nearest neighbours": [CUT, NEIGHBOURS],
+        "perceptron": [CUT, HIDDEN, DECAYS],
+    }
+    return [kind, *constants.get(kind, [CUT])]
+
+
 def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
     """Mean F1 over the classes that the labels have."""
     from sklearn.metrics import f1_score

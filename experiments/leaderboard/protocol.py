@@ -96,14 +96,12 @@ def compute(cell: Cell, shop: Shop, task: Task, inputs: dict[str, np.ndarray]) -
     return score(cell.kind, fold, cell.seed)
 
 
-def once(folder: Path, cell: Cell, make: Callable[[], dict[str, Any]], about: dict[str, Any]) -> None:
-    """Compute a cell where its file is missing."""
+def once(folder: Path, cell: Cell, make: Callable[[], dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
+    """Compute a cell and keep it with what is said about it; gives what was kept."""
     path = folder / cell.file
-    if path.is_file():
-        return
     began = time.monotonic()
     scores = make()
-    content = asdict(cell) | {"scores": scores, "configuration": about}
+    content = asdict(cell) | {"scores": scores} | about
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "times.csv").open("a") as file:
         file.write(f"{cell.file},{time.monotonic() - began:.1f}\n")
@@ -111,6 +109,7 @@ def once(folder: Path, cell: Cell, make: Callable[[], dict[str, Any]], about: di
     part.write_text(json.dumps(content, indent=1) + "\n")
     part.replace(path)
     log.info("%s, %s, %s, %s labels, seed %d: %s", *asdict(cell).values(), scores)
+    return content
 
 
 CHANCE = ("random", "majority")

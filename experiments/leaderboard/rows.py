@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from experiments.leaderboard.surveys import BOTH, SEEDS
 
 log = logging.getLogger(__name__)
 Inputs = dict[str, np.ndarray]
-HIDDEN_UNITS = 512
+PART = 2048  # windows whose embeddings are kept together
 
 
 def four(shop: Shop) -> Inputs:
@@ -104,22 +106,36 @@ def curve_and_features(shop: Shop) -> Inputs:
 
 
 def astromer(shop: Shop, key: str, source: Path) -> Inputs:
-    """Means over the windows of an object of the last block of a released Astromer."""
+    """Means over the points of the last block of a released Astromer, of the middle window of each object."""
 
     def make(name: str) -> np.ndarray:
         from astrom3.inference.trained import TrainedModel
-        from experiments.astromer.inputs import all_windows, embedded
+        from experiments.astromer.inputs import embedded
 
         encoder = TrainedModel.load(source).network
-        ids, packed = datasets.everything(shop.data(name), {"photometry": "astromer"}, shop.store)
-        windows = all_windows(packed.readers["photometry"])
-        layers = embedded(encoder, windows, shop.folder / "inputs" / f"{key}-{name}-windows.npy").arrays[0].numpy()
-        count = np.bincount(windows.curves, minlength=len(ids))
-        total = np.zeros((len(ids), layers.shape[2]))
-        np.add.at(total, windows.curves, layers[:, -1])
-        return shop.in_order(name, ids, total / np.maximum(count, 1)[:, None])
+        ids, packed = datasets.everything(shop.curves(name), {"photometry": "astromer"}, shop.store)
+        reader = packed.readers["photometry"]
+        parts = []
+        for start in range(0, len(ids), PART):
+            rows = np.arange(start, min(start + PART, len(ids)))
+            path = shop.folder / "inputs" / f"{key}-{name}-windows" / f"{start:06d}.npy"
+            parts.append(embedded(encoder, middle_windows(reader, rows), path).arrays[0][:, -1].numpy())
+        return shop.in_order(name, ids, np.concatenate(parts))
 
     return shop.inputs(key, make)
+
+
+def middle_windows(reader: Any, rows: np.ndarray) -> Any:
+    """The middle 200 points, or all where there are fewer, of some objects of a reader."""
+    import torch
+
+    from astrom3.modalities import astromer_view
+    from experiments.astromer.inputs import Rows
+
+    starts = np.maximum(reader.lengths[rows] - astromer_view.WINDOW, 0) // 2
+    batch = astromer_view.empty_batch(len(rows))
+    astromer_view.fill_windows(reader.points, reader.offsets, reader.rows[rows], starts, batch)
+    return Rows(tuple(torch.from_numpy(batch[key]) for key in astromer_view.INPUTS), rows)
 
 
 def joined(*parts: Callable[[Shop], Inputs]) -> Callable[[Shop], Inputs]:
@@ -145,20 +161,32 @@ def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
     rows["ours, curve"] = curve
     rows["ours, curve and features"] = curve_and_features
     rows["ours, embedding + hand-made features"] = joined(curve_and_features, hand_made, four)
-    for version in (1, 2):
-        found = released(shop.options.weights, version)
+    for number in (1, 2):
+        found = released(shop.options.weights, number)
         if found is None:
-            log.info("no released weights of Astromer %d: its rows are left out", version)
+            log.info("no released weights of Astromer %d: its rows are left out", number)
             continue
-        key = f"astromer{version}"
-        rows[f"Astromer {version}, MACHO weights"] = lambda shop, key=key, found=found: astromer(shop, key, found)
+        key = f"astromer{number}"
+        rows[f"Astromer {number}, MACHO weights"] = lambda shop, key=key, found=found: astromer(shop, key, found)
     return rows
 
 
-def released(weights: Path | None, version: int) -> Path | None:
+def source_of(row: str, shop: Shop) -> str:
+    """The package or the file of weights that the inputs of a row come from, empty where they are all our own."""
+    words = []
+    if "light-curve package" in row:
+        words.append(f"light-curve {version('light-curve')}")
+    for number in (1, 2):
+        path = released(shop.options.weights, number)
+        if row.startswith(f"Astromer {number}") and path is not None:
+            words.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}, one window")
+    return ", ".join(words)
+
+
+def released(weights: Path | None, number: int) -> Path | None:
     """The zip of released weights of a version of Astromer under the folder, None where there is none."""
     if weights is None:
         return None
     names = {1: "macho_a0.zip", 2: "macho_a1.zip"}
-    found = sorted(weights.rglob(names[version]))
+    found = sorted(weights.rglob(names[number]))
     return found[0] if found else None

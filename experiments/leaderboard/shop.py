@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from astrom3.modalities.schema import PHOTO_COLS
 from experiments.leaderboard import datasets, starembed
 from experiments.leaderboard.surveys import BOTH, RawSurvey, four_features, kept, rank_in_class, read_raw, save
 from experiments.leaderboard.tasks import STAREMBED, TASKS, Task
@@ -86,6 +87,12 @@ class Shop:
         """The data set of a survey, or of both."""
         surveys = list(self.surveys.values()) if name == BOTH else [self.surveys[name]]
         return datasets.write_data(name, surveys, self.four, self.folder / "data" / name)
+
+    def curves(self, name: str) -> Path:
+        """The data set of a survey without any features, for encoders that read the curve alone."""
+        survey = self.surveys[name]
+        nothing = {name: np.full((len(survey.ids), len(PHOTO_COLS)), np.nan)}
+        return datasets.write_data(f"{name}-curves", [survey], nothing, self.folder / "data" / f"{name}-curves")
 
     def inputs(self, key: str, make: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
         """`make(survey)` of every survey, (n, D) float32, kept under the key."""

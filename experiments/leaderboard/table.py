@@ -1,29 +1,28 @@
-"""The tables of the leaderboard, from the JSON files of its cells: leaderboard.md, leaderboard.csv, leaderboard.png."""
+"""The tables of the leaderboard, from its cells: leaderboard.md, leaderboard.csv, leaderboard.png."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.leaderboard.committed import COLUMNS, as_lines, rounded
 from experiments.leaderboard.goal import goal
 from experiments.leaderboard.protocol import SHOTS
 from experiments.leaderboard.tasks import TASKS, Task
 
-COLUMNS = ("task", "row", "kind", "shots", "seed", "accuracy", "macro_f1", "nmi", "ari", "probability", "distance")
 FROZEN_KIND = "logistic regression"
 Cells = list[dict[str, Any]]
 Numbers = dict[tuple[str, str, str, int], list[dict[str, float]]]
 
 
-def write(folder: Path, out: Path, title: str, tasks: Sequence[Task] = TASKS) -> None:
-    """Read every cell under `folder` and write the three files into `out`. The same cells give the same bytes."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+def write(contents: Iterable[Mapping[str, Any]], out: Path, title: str, tasks: Sequence[Task] = TASKS) -> None:
+    """Write the three files into `out`. The same cells give the same bytes, whether computed now or read from a csv."""
+    found = [rounded(content) for content in contents]
     order = {task.name: i for i, task in enumerate(tasks)}
     found.sort(key=lambda cell: (order[cell["task"]], cell["row"], cell["kind"], cell["shots"] or 10**9, cell["seed"]))
     out.mkdir(parents=True, exist_ok=True)
@@ -38,10 +37,7 @@ def as_csv(found: Cells) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for cell in found:
-        values = cell | cell["scores"]
-        row = [values.get(column, "") for column in COLUMNS]
-        writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in row])
+    writer.writerows(as_lines(found))
     return text.getvalue()
 
 

@@ -39,24 +39,33 @@ def cells(row: str, task: Task) -> list[Cell]:
     return found
 
 
+def starts_from_ours(cell: Cell) -> bool:
+    """Whether the network of a cell starts from our pre-training."""
+    return cell.kind == KIND and "init=file" in ROWS.get(cell.row, ())
+
+
+def settings(cell: Cell) -> list[str]:
+    """What the command of a cell has beside its folders and its seed."""
+    sizes = FROM_OURS if starts_from_ours(cell) else FROM_SCRATCH
+    return [*ROWS.get(cell.row, ()), *sizes.get(cell.shots, ())]
+
+
 def compute(cell: Cell, shop: Shop, task: Task) -> dict[str, Any]:
     """Train a network on the labels of a cell and give its test scores."""
     from astrom3.cli.config import compose
     from astrom3.train import train
 
     root = shop.folder / "runs" / f"{cell.row.replace(' ', '-').replace(',', '')}-{task.train}"
-    ours = "init=file" in ROWS[cell.row]
     overrides = [
-        *ROWS[cell.row],
+        *settings(cell),
         "trainer=cpu",
         f"seed={cell.seed}",
         f"root={str(root).replace('=', '-')}",
         "data=local",
         f"data.path={shop.data(task.train)}",
         f"data.cache={shop.store}",
-        *(FROM_OURS if ours else FROM_SCRATCH)[cell.shots],
     ]
-    if ours:
+    if starts_from_ours(cell):
         overrides.append(f"init.path={pretrained(shop)}")
     if cell.shots:
         overrides.append(f"shots={cell.shots}")
