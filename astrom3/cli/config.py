@@ -272,7 +272,7 @@ def _value(cfg: DictConfig, key: str) -> Any:
         return None
 
 
-def _same_kind(default: Any, value: Any) -> bool:
+def _same_kind(default: object, value: object) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
@@ -284,12 +284,12 @@ def _same_kind(default: Any, value: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", ListConfig: "a list"}
     return kinds.get(type(value), "a group of keys")
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
