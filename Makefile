@@ -38,7 +38,8 @@ test: install  ## everything a laptop can run
 test-fast: install  ## without the slow tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not slurm"
 
-coverage: export COVERAGE_FILE = $(CURDIR)/.coverage  # of processes in other folders too
+# An absolute path, since some of the processes that are measured work in other folders.
+coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: install  ## share of the package's lines that the quick tests run (40% more CPU time)
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not slow and not slurm"
