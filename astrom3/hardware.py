@@ -7,9 +7,9 @@ import logging
 import os
 import re
 import warnings
-from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from astrom3.errors import UserError
 
@@ -41,7 +41,7 @@ def check_device(device: str) -> None:
         raise UserError("device=mps: this machine has no Apple GPU that torch can use; say device=cpu")
 
 
-def precision(trainer: Any) -> str:
+def precision(trainer: DictConfig) -> str:
     """trainer.precision, with "auto" meaning bf16-mixed where the hardware computes it fast and 32-true elsewhere."""
     if trainer.precision != "auto":
         return trainer.precision

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -60,7 +60,7 @@ def held(path: Path, fact: str, key: str, patience: float) -> Iterator[None]:
         lock.release()
 
 
-def reading(path: Path) -> Any:
+def reading(path: Path) -> BinaryIO:
     """An open file that says that somebody reads what lies beside it, until it is closed or its process ends.
 
     Raises OSError where the file is not there, or where it is being removed.

@@ -174,7 +174,7 @@ def joined(key: str, name: str) -> str:
     return f"{key}.{name}" if key else str(name)
 
 
-def brief(value: Any) -> str:
+def brief(value: object) -> str:
     """A value in a few characters."""
     if value is None:
         return "null or missing"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from types import FrameType
 from typing import Any
 
 PARENT = "ASTROM3_PARENT"  # process id of whoever started a command as a part of its own
@@ -64,7 +65,7 @@ def watch(until: Callable[[], Any]) -> None:
 def terminable() -> Iterator[None]:
     """Let SIGTERM end the block like Ctrl-C does, so that its temporary folder goes. Main thread only."""
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     try:

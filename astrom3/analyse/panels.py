@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from astrom3.analyse.projection import fit as fit_umap
@@ -99,7 +100,7 @@ def picture(context: Context, maps: dict[str, dict[str, np.ndarray]], colour: np
     save(figure, context.out / "panels.png")
 
 
-def scatter(axis: Any, xy: np.ndarray, colour: np.ndarray) -> Any:
+def scatter(axis: Any, xy: np.ndarray, colour: np.ndarray) -> PathCollection | None:
     """Points coloured by a number, grey where it is unknown, or by class."""
     if colour.dtype.kind == "f":
         unknown = ~np.isfinite(colour)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ class WithStatistics:
         return replace(source, normaliser=self.normaliser)
 
 
-def data_of(model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Any = None, **options: Any) -> Any:
+def data_of(
+    model: TrainedModel, cfg_data: Any, sub: str, seed: int, allow: Sequence[str] | str | None = None, **options: Any
+) -> Any:
     """The data module of a configuration's `data` group, for this model: its modalities, its statistics, every object
     with at least one modality, with or without label. Prepared, not set up. allow: classes beyond the registry;
     options: more of AstroM3DataModule's."""

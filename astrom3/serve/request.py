@@ -182,7 +182,7 @@ def flag(given: Mapping[str, Any], name: str) -> bool:
     raise BadRequest(f"{name} is {kind_of(value)}, not true or false")
 
 
-def number(value: Any, name: str) -> float:
+def number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(f"{name} is {kind_of(value)}, not a number")
     try:
@@ -304,7 +304,7 @@ def shown(name: str) -> str:
     return name if len(name) <= 40 else name[:40] + "..."
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """What JSON calls the kind of a value."""
     if value is None:
         return "null"

@@ -25,7 +25,7 @@ from astrom3.training.memory import check_fits
 log = logging.getLogger(__name__)
 
 
-def build(cfg: DictConfig, allow: Any = None) -> tuple[Any, Any]:
+def build(cfg: DictConfig, allow: Sequence[str] | str | None = None) -> tuple[Any, Any]:
     """The data, prepared and set up for fitting, and the module, made for the classes that the data have.
 
     allow: classes beyond the registry that `cfg` may construct, from the command line and never from a stored file.

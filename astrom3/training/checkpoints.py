@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -99,7 +99,7 @@ def interrupts_after() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def unreadable(path: Any, reason: str) -> UserError:
+def unreadable(path: Path | str, reason: str) -> UserError:
     return UserError(
         f"{path} is damaged or no checkpoint of astrom3 ({reason}): remove it, or train the run again with "
         "overwrite=true"
@@ -121,11 +121,11 @@ def write_whole(checkpoint: Mapping[str, Any], path: Path) -> None:
 class Recorded:
     """A binary file that remembers why a write failed: torch's zip writer replaces the reason by one of its own."""
 
-    def __init__(self, file: Any, failure: list[BaseException]):
+    def __init__(self, file: BinaryIO, failure: list[BaseException]):
         self.file = file
         self.failure = failure
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:
         try:
             return self.file.write(data)
         except BaseException as error:

@@ -7,7 +7,7 @@ and sampled attention with fixed keys. training/evaluation.py tests the network 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 COVERAGE = 0.9  # that the report of a run is about
 
 
-def load(run: Path, allow: Any = None) -> TrainedModel:
+def load(run: Path, allow: Sequence[str] | str | None = None) -> TrainedModel:
     """The model of a run folder, as `astrom3.load` gives it."""
     return TrainedModel.load(run / "model", allow=allow)
 
 
-def fit(run: Path, data: Any, allow: Any = None) -> Confidence | None:
+def fit(run: Path, data: Any, allow: Sequence[str] | str | None = None) -> Confidence | None:
     """Fit temperature, scores and novelty, and write them beside the weights; None where the run has no classes."""
     raw = replace(load(run, allow), confidence=None)
     if not raw.has_head:
@@ -56,7 +56,9 @@ def fit(run: Path, data: Any, allow: Any = None) -> Confidence | None:
     return confidence
 
 
-def measure(run: Path, data: Any, coverage: float = COVERAGE, allow: Any = None) -> dict[str, Any] | None:
+def measure(
+    run: Path, data: Any, coverage: float = COVERAGE, allow: Sequence[str] | str | None = None
+) -> dict[str, Any] | None:
     """What the test split says of the probabilities and sets of a run; None where it has no confidence.json."""
     if not (run / "model" / CONFIDENCE).is_file():
         return None

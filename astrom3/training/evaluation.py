@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def save_results(
     data: Any,
     scores: dict[str, Any],
     title: str,
-    allow: Any = None,
+    allow: Sequence[str] | str | None = None,
 ) -> None:
     """model/, plots and, last because it marks the run as finished, metrics.json.
 

@@ -21,7 +21,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -225,7 +225,7 @@ def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
-def check_processes(trainer: Any) -> None:
+def check_processes(trainer: DictConfig) -> None:
     """What torchrun started must be what the configuration says. trainer: its group of keys."""
     check_machine(trainer)
     if "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -240,7 +240,7 @@ def check_processes(trainer: Any) -> None:
         )
 
 
-def check_machine(trainer: Any) -> None:
+def check_machine(trainer: DictConfig) -> None:
     """What this machine cannot do would wait for ever or start more processes than it has cores."""
     cores = os.cpu_count() or 1
     many = isinstance(trainer.devices, int) and trainer.devices > cores
@@ -261,7 +261,7 @@ def has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def differences(old: Any, new: DictConfig) -> list[str]:
+def differences(old: DictConfig, new: DictConfig) -> list[str]:
     """`key: old -> new` for every key that changes what is trained."""
     a = dict(_flat(old))
     b = dict(_flat(new))
@@ -320,7 +320,7 @@ def git_commit() -> str | None:
     return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "") or None
 
 
-def read_run(folder: str | Path, allow: Any = None) -> tuple[Path, DictConfig, dict[str, Any]]:
+def read_run(folder: str | Path, allow: Sequence[str] | str | None = None) -> tuple[Path, DictConfig, dict[str, Any]]:
     """Folder, configuration and run.json of a run with trained weights. allow: see `registry.check`."""
     run = Path(folder)
     for name in (CONFIG, INFO, f"checkpoints/{BEST}"):

@@ -99,7 +99,7 @@ class Search:
             (self.folder / LOCKS).mkdir(exist_ok=True)
             yield
 
-    def differences(self, old: Any) -> list[str]:
+    def differences(self, old: DictConfig) -> list[str]:
         found = []
         for d in differences(old, self.cfg):
             if not d.startswith(tuple(f"{k}: " for k in MAY_CHANGE)):
