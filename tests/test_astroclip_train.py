@@ -65,6 +65,7 @@ def test_a_run_leaves_its_scores_and_its_model(mode, trained):
         torch.testing.assert_close(tensor, weights[f"model.{name}"], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", KINDS)
 def test_a_run_that_stopped_after_an_epoch_ends_as_one_that_did_not(mode, trained, tmp_path):
     root, _ = trained

@@ -170,8 +170,8 @@ def test_loss_and_gradient_of_every_parameter_equal_those_of_one_process(world, 
             assert difference < tolerance, (case, name, float(difference))
 
 
-TINY = ["size=tiny", "data=simulated", "data.objects=243", "data.missing_spectra=0.3", "data.missing_light_curves=0.2",
-        "data.batch_size=64", "data.eval_batch_size=10", "trainer.enable_progress_bar=false",
+TINY = ["size=tiny", "data=simulated", "data.objects=123", "data.missing_spectra=0.3", "data.missing_light_curves=0.2",
+        "data.batch_size=32", "data.eval_batch_size=5", "trainer.enable_progress_bar=false",
         "trainer.precision=64-true", "encoders.photometry.evaluation=full", "encoders.photometry.honour_dropout=true",
         "encoders.photometry.factor=40",
         *(f"encoders.{m}.dropout=0.0" for m in ("photometry", "spectra", "metadata"))]  # fmt: skip
@@ -180,7 +180,7 @@ TINY = ["size=tiny", "data=simulated", "data.objects=243", "data.missing_spectra
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["clip"])
 def test_runs_of_two_processes_and_of_two_nodes_have_the_numbers_of_one(mode, tmp_path):
-    """Dropout and drawn keys off, so that only the order of sums differs. Evaluation batches of 10 leave ragged ends:
+    """Dropout and drawn keys off, so that only the order of sums differs. Evaluation batches of 5 leave ragged ends:
     no object is doubled or padded, so counts are the same and losses agree to rounding."""
     environment = {**os.environ, "ASTROM3_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     train = ["astrom3.train", *TINY, f"mode={mode}", "trainer=ddp", "trainer.accelerator=cpu"]

@@ -327,6 +327,7 @@ def test_a_missing_package_is_named(tmp_path):
     assert done.returncode == 2 and 'pip install "astrom3[explore]"' in done.stderr and "map=pca" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["first", "current", "raw"])
 def test_pages_of_the_other_layouts(browser, place, tmp_path, layout):
     write = {"first": write_first, "current": write_current, "raw": lambda root, rows: build_raw(root, len(rows))}

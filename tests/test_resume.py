@@ -117,6 +117,7 @@ def interrupted(root, mode, epoch, monkeypatch):
     return root / f"{mode}-full-scratch-42"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "empty", "missing"])
 def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(damage, tmp_path, monkeypatch, caplog):
     run = interrupted(tmp_path / "broken", "meta", 5, monkeypatch)
@@ -136,6 +137,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(damage, tmp_path
     assert_same_run(tmp_path / "whole" / run.name, run)
 
 
+@pytest.mark.slow
 def test_with_both_checkpoints_damaged_it_starts_afresh_and_says_so(tmp_path, monkeypatch, caplog):
     run = interrupted(tmp_path / "broken", "meta", 5, monkeypatch)
     for name in ("last.ckpt", "previous.ckpt"):
@@ -204,6 +206,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_changed_configurations_go_on_only_when_told(tmp_path, monkeypatch, caplog):
     run = interrupted(tmp_path, "meta", 5, monkeypatch)
     changed = [*overrides(tmp_path, "meta"), "trainer.gradient_clip_val=1.5"]

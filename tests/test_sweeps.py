@@ -100,6 +100,7 @@ def test_launchers_are_no_group_of_the_configuration():
     assert "hydra" not in config_groups()
 
 
+@pytest.mark.slow
 def test_the_grid_trains_both_stages_in_order_and_goes_on_from_what_there_is(tmp_path, capsys):
     part = ["tiny", "seed=42", "mode=meta", "sub=sub10,full", f"root={tmp_path}", "epochs=1", "data.objects=240"]
     grid([*part, "sub=full"])

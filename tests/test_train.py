@@ -75,6 +75,7 @@ def test_a_missing_clip_run_is_said_before_anything_heavy_is_imported(tmp_path):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["clip", "all"])
 def test_objects_with_missing_modalities_take_part(mode, tmp_path):
     options = ["data.missing_spectra=0.5", "data.missing_light_curves=0.3"]
@@ -85,6 +86,7 @@ def test_objects_with_missing_modalities_take_part(mode, tmp_path):
     assert all(v == v for v in scores.values() if isinstance(v, float))
 
 
+@pytest.mark.slow
 def test_published_weights_of_the_hub_start_a_run(tmp_path, monkeypatch):
     import huggingface_hub.constants as constants
     from hub_server import serve
@@ -100,12 +102,14 @@ def test_published_weights_of_the_hub_start_a_run(tmp_path, monkeypatch):
     torch.testing.assert_close(clip.encoders["metadata"].state_dict(), tuned.encoder.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["clip", "meta"])  # with and without gradient clipping
 def test_bfloat16_trains(mode, tmp_path):
     _, scores = run(tmp_path, f"mode={mode}", "epochs=1", "trainer.precision=bf16-mixed")
     assert scores["loss"] > 0 if mode == "clip" else scores["n"] > 0
 
 
+@pytest.mark.slow
 def test_wandb_offline_writes_beside_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     run(tmp_path, "mode=meta", "logger=wandb_offline")
@@ -179,6 +183,7 @@ def test_unreachable_hub_names_the_two_ways_out_and_never_simulates(tmp_path):
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_data_that_stay_on_the_device_give_the_same_run(tmp_path):
     _, host = run(tmp_path / "host", "mode=clip", "epochs=1")
     _, device = run(tmp_path / "device", "mode=clip", "epochs=1", "data.on_device=true")
