@@ -138,7 +138,8 @@ def data(run: Mapping[str, Any]) -> str:
         "| --- | ---: | ---: | ---: |",
     ]
     for split, counts in found.get("splits", {}).items():
-        rejected = ", ".join(f"{m}: {n}" for m, n in counts.get("rejected", {}).items()) or "0"
+        reasons = [f"{modality}: {count}" for modality, count in counts.get("rejected", {}).items()]
+        rejected = ", ".join(reasons) or "0"
         lines.append(f"| {split} | {counts['objects']:,} | {counts['used']:,} | {rejected} |")
     return "\n".join(lines)
 
@@ -149,11 +150,12 @@ def trained(model: TrainedModel, run: Mapping[str, Any]) -> str:
     if run:
         cfg = run["cfg"]
         info = run["info"]
-        optim = ", ".join(f"{k} {v:g}" for k, v in cfg.get("optim", {}).items() if type(v) in (int, float))
-        versions = ", ".join(f"{k} {v}" for k, v in info.get("versions", {}).items() if k in ("astrom3", "torch"))
+        optim = [f"{key} {value:g}" for key, value in cfg.get("optim", {}).items() if type(value) in (int, float)]
+        known = info.get("versions", {})
+        versions = [f"{name} {known[name]}" for name in known if name in ("astrom3", "torch")]
         lines.append(
             f"Training: mode={info.get('mode')} sub={info.get('sub')} init={info.get('init')} seed={info.get('seed')}, "
-            f"batch size {cfg['datamodule'].get('batch_size')}, {optim}; {versions}."
+            f"batch size {cfg['datamodule'].get('batch_size')}, {', '.join(optim)}; {', '.join(versions)}."
         )
     for encoder in informers(model):
         lines.append(
