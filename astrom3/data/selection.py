@@ -237,5 +237,6 @@ def counted(decisions: Iterable[Decision]) -> dict[str, dict[str, int]]:
     """How many observations of each modality were rejected, and how many repaired."""
     counts: dict[str, Counter] = {"rejected": Counter(), "repaired": Counter()}
     for row in decisions:
-        counts[row.decision][row.modality] += 1
+        if row.decision in counts:  # a copy of an object is left out, which is neither
+            counts[row.decision][row.modality] += 1
     return {decision: dict(found) for decision, found in counts.items()}

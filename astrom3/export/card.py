@@ -19,7 +19,7 @@ from astrom3.export.families import families_of
 from astrom3.export.onnx import Written
 from astrom3.inference.trained import PREPROCESSING, TrainedModel
 from astrom3.modalities.kinds import modality
-from astrom3.modalities.schema import PAPER_ORDER
+from astrom3.modalities.schema import in_paper_order
 from astrom3.published import astrom3 as published
 from astrom3.registry import read_stored
 from astrom3.training.run import CONFIG, INFO, METRICS
@@ -187,8 +187,7 @@ def metrics(run: Mapping[str, Any]) -> str:
 
 def classification_metrics(found: Mapping[str, Any]) -> str:
     """Accuracy and means over classes in a sentence, recall by class in a table, the paper's classes in its order."""
-    classes = [name for name in PAPER_ORDER if name in found["recall"]]
-    classes += [name for name in found["recall"] if name not in classes]
+    classes = in_paper_order(found["recall"])
     recalls = [percent(found["recall"][name]) for name in classes]
     lines = [
         f"Test split, {found['n']} objects: accuracy {100 * found['accuracy']:.2f} %, macro F1 "
