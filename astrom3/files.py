@@ -120,7 +120,12 @@ class OutputFolder:
                 shutil.rmtree(stage, ignore_errors=True)
 
     def _write_mark(self, files: Iterable[str], made_of: str) -> None:
-        about = {"made_by": self.kind, "version": 1, "made_of": made_of, "files": sorted(files)}
+        about = {
+            "made_by": self.kind,
+            "version": 1,
+            "made_of": made_of,
+            "files": sorted(files),
+        }
         write_json(self.path / MARK, about)
 
     def remove(self, names: Iterable[str] | None = None) -> None:

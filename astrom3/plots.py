@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from astrom3.files import replacing
-from astrom3.modalities.schema import PAPER_ORDER
+from astrom3.modalities.schema import in_paper_order
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -51,8 +51,8 @@ def curves(table: Path, path: Path, title: str) -> Path:
 def confusion(scores: Mapping[str, Any], path: Path, title: str) -> Path:
     """The confusion matrix in percent of each true class, counts in small print, classes in the paper's order."""
     names = list(scores["classes"])
-    order = [c for c in PAPER_ORDER if c in names] + [c for c in names if c not in PAPER_ORDER]
-    index = [names.index(c) for c in order]
+    order = in_paper_order(names)
+    index = [names.index(name) for name in order]
     counts = np.array(scores["confusion"])[np.ix_(index, index)]
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(1.5 + 0.55 * len(order), 1 + 0.55 * len(order)))

@@ -10,7 +10,7 @@ from astrom3.encoders.vit import VisionTransformer
 from astrom3.errors import UserError
 from astrom3.modalities.crops import CropSettings, colour
 from astrom3.modalities.cutout import network_image, stretch
-from astrom3.tasks.alignment import AlignmentScale, alignment_loss
+from astrom3.tasks.alignment import alignment_loss
 from astrom3.tasks.dino import sinkhorn_targets
 from astrom3.tasks.masks import ChunkMasks
 from astrom3.tasks.neighbours import neighbour_regression
@@ -144,13 +144,6 @@ def test_gathered_negatives_give_the_loss_of_the_whole_batch():
         own = slice(first, first + 3)
         parts.append(alignment_loss(images[own], spectra[own], 15.5, images, spectra, first))
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
-
-
-def test_a_learned_scale_enters_the_loss():
-    scale = AlignmentScale(learnable=True)
-    alignment_loss(torch.randn(4, 8), torch.randn(4, 8), scale()).backward()
-    assert scale.logit_scale.grad.abs() > 0
-    assert AlignmentScale()() == 15.5
 
 
 def test_chunks_that_do_not_fit_get_a_sentence():

@@ -1,6 +1,7 @@
 """The walls of the house: which room may import from which, no circles, and no file too long to read."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,12 @@ def test_no_circle_of_imports():
 
     for name in arrows:
         walk(name, [])
+
+
+@pytest.mark.parametrize("page", ["internals.md", "house.md"])
+def test_the_files_that_a_page_of_the_documentation_names_are_there(page):
+    """The walks of data through the house are lists of files."""
+    text = (ROOT.parent / "docs" / "pages" / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:\w+/)+\w+\.py)", text)
+    assert len(named) > 5
+    assert not [name for name in named if not (ROOT / name).is_file() and not (ROOT.parent / name).is_file()]

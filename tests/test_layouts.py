@@ -105,7 +105,7 @@ def test_a_missing_part_of_a_split_is_not_overlooked(folders, tmp_path):
     (tmp_path / "full_42").mkdir()
     source = folders["processed-1"] / "full_42" / "train-00000-of-00001.parquet"
     (tmp_path / "full_42" / "train-00000-of-00002.parquet").symlink_to(source)
-    with pytest.raises(UserError, match="lacks parts of a split"):
+    with pytest.raises(UserError, match="lacks 1 of the 2 parts of a split"):
         open_source(tmp_path, "full", 42)
 
 

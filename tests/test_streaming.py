@@ -12,7 +12,8 @@ from data_files import make_rows, write_current, write_first, write_ours
 from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.layouts import open_source
 from astrom3.data.origins import Local
-from astrom3.data.streaming import StreamDataset, StreamSplit, buffered
+from astrom3.data.shuffle_buffer import buffered
+from astrom3.data.streaming import StreamDataset, StreamSplit
 from astrom3.data.streaming_loader import StreamingLoader
 from astrom3.errors import UserError
 from astrom3.modalities.schema import MODALITIES

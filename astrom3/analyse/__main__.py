@@ -65,9 +65,12 @@ def make(cfg: DictConfig, chosen: Sequence[str], stage: Path) -> dict[str, Any]:
     from astrom3.analyse.embedded import gather, other_seed
 
     sources = [] if cfg.embeddings is not None else [cfg.model]
-    warnings = [w for s in (*sources, cfg.other) if s is not None and (w := other_seed(s, cfg.seed))]
-    for warning in warnings:
-        log.warning("%s", warning)
+    warnings = []
+    for source in (*sources, cfg.other):
+        warning = None if source is None else other_seed(source, cfg.seed)
+        if warning:
+            log.warning("%s", warning)
+            warnings.append(warning)
     context = gather(cfg, stage)
     numbers: dict[str, Any] = {"model": context.splits["test"].model, "warnings": warnings, "left_out": {}}
     sections = {}
@@ -131,11 +134,13 @@ def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects:
 
     count = ", ".join(f"{split} {n}" for split, n in objects.items())
     lines = [f"# Analysis of {numbers['model']}", "", f"Objects: {count}.", ""]
-    lines += [line for w in numbers["warnings"] for line in (f"**Careful:** {w}.", "")]
+    for warning in numbers["warnings"]:
+        lines += [f"**Careful:** {warning}.", ""]
     for name, section in sections.items():
         lines += [f"## {section.title}", "", *section.lines, "", f"![{section.title}]({name}.png)", ""]
     if numbers["left_out"]:
-        lines += ["## Left out", "", *(f"- {name}: {reason}" for name, reason in numbers["left_out"].items()), ""]
+        left_out = [f"- {name}: {reason}" for name, reason in numbers["left_out"].items()]
+        lines += ["## Left out", "", *left_out, ""]
     text = "\n".join(lines)
     write_text(out / "report.md", text)
     write_json(out / "analysis.json", numbers | {"objects": objects})

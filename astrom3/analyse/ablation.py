@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from astrom3.analyse.section import PUBLISHED, Context, NotPossible, Section, in_paper_order, percent, table
+from astrom3.analyse.section import PUBLISHED, Context, NotPossible, Section, percent, table
 from astrom3.encoders.towers import MultimodalClassifier
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
-from astrom3.modalities.schema import MODALITIES
+from astrom3.modalities.schema import MODALITIES, in_paper_order
 from astrom3.plots import save
 
 LETTERS = dict(zip(MODALITIES, "PSM", strict=True))
@@ -30,8 +30,11 @@ def through_head(network: MultimodalClassifier, objects: Embeddings, chosen: Seq
     """Class probabilities (n, C) from the embeddings of the modalities `chosen`; what the head says of nothing at all
     where an object has none of them."""
     modalities = network.backbone.modalities
-    there = {m: torch.from_numpy(objects.present[m] & (m in chosen)) for m in modalities}
-    vectors = {m: torch.from_numpy(objects.vectors[m]) * there[m].unsqueeze(1) for m in modalities}
+    there = {}
+    vectors = {}
+    for modality in modalities:
+        there[modality] = torch.from_numpy(objects.present[modality] & (modality in chosen))
+        vectors[modality] = torch.from_numpy(objects.vectors[modality]) * there[modality].unsqueeze(1)
     head = copy.deepcopy(network.head).cpu()
     with torch.inference_mode():
         return torch.softmax(head(network.fuse(vectors, there)), dim=-1).numpy()
@@ -68,7 +71,17 @@ def published_column(combination: str) -> int | None:
     """Column of that combination in the paper's table."""
     wanted = {LETTERS.get(m) for m in combination.split(" + ")}
     columns: list[str] = PUBLISHED["ablation"]["columns"]
-    return next((i for i, c in enumerate(columns) if set(c.split("+")) == wanted), None)
+    for number, column in enumerate(columns):
+        if set(column.split("+")) == wanted:
+            return number
+    return None
+
+
+def published_recall(combination: str, name: str) -> float | None:
+    """Recall in percent, "macro" or of a class, that the paper has for a combination; None where it has none."""
+    column = published_column(combination)
+    recalls = PUBLISHED["ablation"].get(name)
+    return None if column is None or recalls is None else recalls[column]
 
 
 def section(context: Context) -> Section:
@@ -83,21 +96,23 @@ def section(context: Context) -> Section:
     rows = []
     per_class = []
     for name, found in numbers.items():
-        column = published_column(name)
-        theirs = PUBLISHED["ablation"]
-        published = [theirs[c][column] if column is not None and c in theirs else None for c in ("macro", *classes)]
-        found["published_macro_recall"] = None if published[0] is None else published[0] / 100
+        macro = published_recall(name, "macro")
+        found["published_macro_recall"] = None if macro is None else macro / 100
         rows.append(
             [
                 name,
                 str(found["n"]),
                 percent(found["accuracy"]),
                 percent(found["macro_recall"]),
-                "-" if published[0] is None else f"{published[0]:.1f}",
+                "-" if macro is None else f"{macro:.1f}",
             ]
         )
-        cells = [(found["recall"].get(c, np.nan), p) for c, p in zip(classes, published[1:], strict=True)]
-        per_class.append([name, *(f"{percent(r, 0)} ({'-' if p is None else f'{p:.0f}'})" for r, p in cells)])
+        cells = [name]
+        for c in classes:
+            theirs = published_recall(name, c)
+            ours = percent(found["recall"].get(c, np.nan), 0)
+            cells.append(f"{ours} ({'-' if theirs is None else f'{theirs:.0f}'})")
+        per_class.append(cells)
     head = ["modalities", "n", "accuracy [%]", "macro recall [%]", "published macro recall [%]"]
     lines = [
         "The head that was trained on all modalities, given some of them, test split. Published: real data, "
@@ -117,9 +132,8 @@ def check(network: MultimodalClassifier, test: Embeddings) -> None:
     if test.probabilities is None:
         raise UserError("the embeddings have no probabilities: they were not made by this model, embed with it again")
     width = network.backbone.hidden_dim
-    same = all(test.vectors[m].shape[1] == width for m in test.modalities) and set(test.modalities) == set(
-        network.backbone.modalities
-    )
+    widths = {test.vectors[modality].shape[1] for modality in test.modalities}
+    same = widths == {width} and set(test.modalities) == set(network.backbone.modalities)
     if same:
         found = through_head(network, test, test.modalities)
         same = found.shape == test.probabilities.shape and bool(np.abs(found - test.probabilities).max() < AGREE)
@@ -131,13 +145,10 @@ def picture(context: Context, numbers: dict[str, dict[str, Any]]) -> None:
     figure = Figure(figsize=(7, 3))
     axis = figure.subplots()
     rows = np.arange(len(numbers))[::-1]
-    axis.barh(rows, [100 * v["macro_recall"] for v in numbers.values()], color="#4477aa", height=0.6, label="here")
-    theirs = [
-        (y, PUBLISHED["ablation"]["macro"][column])
-        for y, name in zip(rows, numbers, strict=True)
-        if (column := published_column(name)) is not None
-    ]
-    axis.plot([x for _, x in theirs], [y for y, _ in theirs], "k|", ms=12, label="published, real data")
+    recalls = [100 * found["macro_recall"] for found in numbers.values()]
+    axis.barh(rows, recalls, color="#4477aa", height=0.6, label="here")
+    published = np.array([published_recall(name, "macro") for name in numbers], dtype=float)  # None: NaN, not drawn
+    axis.plot(published, rows, "k|", ms=12, label="published, real data")
     axis.set_yticks(rows, list(numbers))
     axis.set_xlim(0, 100)
     axis.set_xlabel("macro recall, test split [%]")

@@ -17,11 +17,12 @@ import torch
 from matplotlib.figure import Figure
 
 from astrom3.analyse.ablation import through_head
-from astrom3.analyse.fewshot import by_centroid, unit
+from astrom3.analyse.fewshot import by_centroid
 from astrom3.analyse.section import Context, NotPossible, Section, labelled, percent, table
 from astrom3.encoders.informer import EVALUATIONS, HEAD_MERGES, InformerEncoder
 from astrom3.encoders.towers import MultimodalClassifier
 from astrom3.inference.embeddings import Embeddings
+from astrom3.inference.neighbours import unit
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.kinds import of_argument
 from astrom3.plots import save
@@ -43,7 +44,10 @@ def trained_merge(model: TrainedModel) -> str:
 def attending(model: TrainedModel, evaluation: str, merge: str) -> Iterator[None]:
     """The model with that kind of attention; afterwards it is as before."""
     encoders = informers(model)
-    before = [(e.evaluation, [layer.attention.head_merge for layer in e.layers]) for e in encoders]  # type: ignore[union-attr]
+    before = []
+    for encoder in encoders:
+        merges = [layer.attention.head_merge for layer in encoder.layers]  # type: ignore[union-attr]
+        before.append((encoder.evaluation, merges))
     try:
         for encoder in encoders:
             encoder.evaluation = evaluation
@@ -87,7 +91,8 @@ def measure(
     pairs = []
     for a, b in combinations(predicted, 2):
         pairs.append(float((a != b).mean()))
-    cosine = np.concatenate([(unit(v) * unit(reference_vectors)).sum(1) for v in vectors])
+    directions = unit(reference_vectors)
+    cosine = np.concatenate([(unit(drawn) * directions).sum(1) for drawn in vectors])
     return {
         "draws": len(predicted),
         "accuracy": float(np.mean(accuracy)),
@@ -119,21 +124,19 @@ def compare_kinds(
     own = trained_merge(model)
     out: dict[str, dict[str, dict[str, float]]] = {}
     reference: Embeddings | None = None
-    for merge in (own, *(m for m in HEAD_MERGES if m != own)):
-        for evaluation in ("fixed", *(e for e in EVALUATIONS if e != "fixed")):
-            found = [labelled(e) for e in outputs(model, embed, evaluation, merge, draws)]
-            found = [e.take(e.present[MODALITY]) for e in found]
+    for merge in (own, *(other for other in HEAD_MERGES if other != own)):
+        for evaluation in ("fixed", *(other for other in EVALUATIONS if other != "fixed")):
+            found = []
+            for embedded in map(labelled, outputs(model, embed, evaluation, merge, draws)):
+                found.append(embedded.take(embedded.present[MODALITY]))
             reference = found[0] if reference is None else reference
             base = predictions(model, reference, train)
-            every = [predictions(model, e, train) for e in found]
+            every = [predictions(model, embedded, train) for embedded in found]
+            vectors = [embedded.vectors[MODALITY] for embedded in found]
             for way in base:
-                out.setdefault(way, {})[f"{evaluation}, {merge} merge"] = measure(
-                    found[0].labels,
-                    [p[way] for p in every],
-                    [e.vectors[MODALITY] for e in found],
-                    base[way],
-                    reference.vectors[MODALITY],
-                )
+                predicted = [one[way] for one in every]
+                scores = measure(found[0].labels, predicted, vectors, base[way], reference.vectors[MODALITY])
+                out.setdefault(way, {})[f"{evaluation}, {merge} merge"] = scores
     return out
 
 
@@ -156,24 +159,31 @@ def section(context: Context) -> Section:
         "cosine of the embeddings",
         "5th percentile",
     ]
-    rows = [
-        [
-            way,
-            kind,
-            percent(v["accuracy"], 2) + (f" +- {percent(v['accuracy_sd'], 2)}" if v["draws"] > 1 else ""),
-            percent(v["flipped"], 2),
-            percent(v["flipped_between"], 2) if v["draws"] > 1 else "-",
-            f"{v['cosine']:.4f}",
-            f"{v['cosine_5']:.4f}",
-        ]
-        for way, kinds in numbers.items()
-        for kind, v in kinds.items()
-    ]
+    rows = []
+    for way, kinds in numbers.items():
+        for kind, scores in kinds.items():
+            rows.append([way, kind, *cells(scores)])
     text = (
         f"The same weights, trained with the {own} merge of the heads. Changed: against fixed keys and that merge. "
         f"Sampled: {DRAWS} draws, mean and deviation."
     )
     return Section("Attention: drawn keys and head merge", numbers, [text, "", *table(head, rows)])
+
+
+def cells(scores: dict[str, float]) -> list[str]:
+    """A row of the table."""
+    accuracy = percent(scores["accuracy"], 2)
+    between = "-"
+    if scores["draws"] > 1:
+        accuracy += f" +- {percent(scores['accuracy_sd'], 2)}"
+        between = percent(scores["flipped_between"], 2)
+    return [
+        accuracy,
+        percent(scores["flipped"], 2),
+        between,
+        f"{scores['cosine']:.4f}",
+        f"{scores['cosine_5']:.4f}",
+    ]
 
 
 def picture(context: Context, numbers: dict[str, dict[str, dict[str, float]]]) -> None:
@@ -182,7 +192,8 @@ def picture(context: Context, numbers: dict[str, dict[str, dict[str, float]]]) -
     kinds = list(next(iter(numbers.values())))
     for i, (way, found) in enumerate(numbers.items()):
         rows = np.arange(len(kinds))[::-1] + 0.2 * (i - (len(numbers) - 1) / 2)
-        accuracy, spread = ([100 * v[k] for v in found.values()] for k in ("accuracy", "accuracy_sd"))
+        accuracy = [100 * scores["accuracy"] for scores in found.values()]
+        spread = [100 * scores["accuracy_sd"] for scores in found.values()]
         axis.errorbar(accuracy, rows, xerr=spread, fmt="o", ms=4, capsize=2, label=way)
     axis.set_yticks(np.arange(len(kinds))[::-1], kinds)
     axis.set_xlabel("test accuracy [%]")

@@ -3,6 +3,7 @@ arXiv:1706.04599), negative log likelihood and Brier score. The numbers come fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,14 @@ def section(context: Context) -> Section:
     if validation is not None and len(validation[1]):
         t = temperature(*validation)
         kinds["with temperature"] = tempered(test, t)
-        before, after = (calibration(p, validation[1])["nll"] for p in (validation[0], tempered(validation[0], t)))
-        numbers |= {"temperature": t, "validation_nll": before, "validation_nll_with_temperature": after}
+        probabilities, known = validation
+        before = calibration(probabilities, known)["nll"]
+        after = calibration(tempered(probabilities, t), known)["nll"]
+        numbers |= {
+            "temperature": t,
+            "validation_nll": before,
+            "validation_nll_with_temperature": after,
+        }
         lines = [
             "",
             f"Temperature {t:.3f}, fitted on {len(validation[1])} validation objects, whose negative log "
@@ -39,23 +46,15 @@ def section(context: Context) -> Section:
             f"{len(labels)} test objects, {BINS} bins of equal width; without labelled validation objects no "
             "temperature is fitted.",
         ]
-    numbers |= {kind: calibration(p, labels) for kind, p in kinds.items()}
-    for kind, p in kinds.items():
-        numbers[kind]["bins"] = {
-            k: [None if np.isnan(x) else float(x) for x in v] for k, v in reliability(p, labels).items()
-        }
+    rows = []
+    for kind, probabilities in kinds.items():
+        scores: dict[str, Any] = calibration(probabilities, labels)
+        rows.append([kind, *cells(scores)])
+        bins = {}
+        for column, values in reliability(probabilities, labels).items():
+            bins[column] = [None if np.isnan(value) else float(value) for value in values]
+        numbers[kind] = scores | {"bins": bins}
     picture(context, kinds, labels)
-    rows = [
-        [
-            kind,
-            percent(v["ece"], 2),
-            f"{v['nll']:.3f}",
-            f"{v['brier']:.3f}",
-            percent(v["confidence"]),
-            percent(v["accuracy"]),
-        ]
-        for kind, v in ((k, numbers[k]) for k in kinds)
-    ]
     head = [
         "probabilities",
         "expected calibration error [%]",
@@ -65,6 +64,17 @@ def section(context: Context) -> Section:
         "accuracy [%]",
     ]
     return Section("Calibration, test split", numbers, [*table(head, rows), *lines])
+
+
+def cells(scores: Mapping[str, float]) -> list[str]:
+    """A row of the table."""
+    return [
+        percent(scores["ece"], 2),
+        f"{scores['nll']:.3f}",
+        f"{scores['brier']:.3f}",
+        percent(scores["confidence"]),
+        percent(scores["accuracy"]),
+    ]
 
 
 def probable(context: Context, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,6 @@ from astrom3.analyse.section import (
     NotPossible,
     Section,
     having,
-    in_paper_order,
     labelled,
     names_of,
     percent,
@@ -21,6 +20,7 @@ from astrom3.analyse.section import (
 )
 from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
+from astrom3.modalities.schema import in_paper_order
 from astrom3.plots import save
 
 DRAWS = 10_000
@@ -94,7 +94,10 @@ def section(context: Context) -> Section:
     numbers: dict[str, Any] = compare(first, second, labels)
     numbers |= {"second_model": other.model, "only_in_one": int((~both).sum()) + len(labelled(other)) - len(rows)}
     classes = [c for c in in_paper_order(test.classes) if (labels == c).any()]
-    per_class = {c: compare(first[labels == c], second[labels == c], labels[labels == c]) for c in classes}
+    per_class = {}
+    for name in classes:
+        own = labels == name
+        per_class[name] = compare(first[own], second[own], labels[own])
     for c, p in zip(classes, holm([per_class[c]["p"] for c in classes]), strict=True):
         per_class[c]["p_holm"] = p
     numbers["per_class"] = per_class
@@ -141,7 +144,9 @@ def picture(context: Context, numbers: dict[str, Any]) -> None:
     axis = figure.subplots()
     found = {"all": numbers, **numbers["per_class"]}
     middle = np.array([100 * v["difference"] for v in found.values()])
-    bounds = np.array([[100 * v["low"], 100 * v["high"]] for v in found.values()]).T
+    low = [100 * scores["low"] for scores in found.values()]
+    high = [100 * scores["high"] for scores in found.values()]
+    bounds = np.array([low, high])
     axis.errorbar(range(len(found)), middle, yerr=np.maximum(np.abs(bounds - middle), 0), fmt="o", ms=4, capsize=3)
     axis.axhline(0, color="0.6", lw=0.8)
     axis.set_xticks(range(len(found)), list(found))

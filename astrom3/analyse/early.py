@@ -175,9 +175,11 @@ def picture(context: Context, rows: list[dict[str, Any]]) -> None:
         places = range(len(own))
         ticks = ["all" if row["seen"] is None else f"{row['seen']:g}" for row in own]
         for key, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("coverage", "coverage of the sets")):
-            axes[0, column].plot(places, [100 * row[key] for row in own], marker="o", ms=3, label=label)
+            scores = [100 * row[key] for row in own]
+            axes[0, column].plot(places, scores, marker="o", ms=3, label=label)
+        sizes = [row["size"] for row in own]
         axes[0, column].axhline(100 * context.coverage, color="0.7", lw=1)
-        axes[1, column].plot(places, [row["size"] for row in own], marker="o", ms=3, color="C3")
+        axes[1, column].plot(places, sizes, marker="o", ms=3, color="C3")
         axes[1, column].set_xticks(places, ticks)
         axes[0, column].set_xticks(places, [])
         axes[1, column].set_xlabel(f"first {UNITS[axis]} of a curve")

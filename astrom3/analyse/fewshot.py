@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from astrom3.analyse.section import ASKED, COMPARED, PUBLISHED, Context, Section, drawn_rows, having, percent, table
 from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.inference.neighbours import unit
 from astrom3.modalities.kinds import modality
 from astrom3.modalities.schema import UNLABELLED
 from astrom3.plots import save
@@ -23,16 +24,12 @@ SHOTS = (1, 5, 20, 100, None)  # labels per class, None: all
 DRAWS = 5
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length 1; zero rows stay zero."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
-
-
 def centroids(vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels that occur (k,), and the direction (k, D) of the mean of the unit vectors of each."""
     found = np.unique(labels)
-    return found, unit(np.stack([unit(vectors[labels == k]).mean(0) for k in found]))
+    directions = unit(vectors)
+    means = [directions[labels == label].mean(0) for label in found]
+    return found, unit(np.stack(means))
 
 
 def by_centroid(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -154,11 +151,12 @@ def section(context: Context) -> Section:
         a = train.take(having(train, name))
         b = test.take(having(test, name))
         b = b.take(drawn_rows(len(b)))
-        if len(a) and len(b):
-            few[name] = {
-                str(shots or "all"): few_shot(a.vectors[name], a.labels, b.vectors[name], b.labels, shots)
-                for shots in SHOTS
-            }
+        if not len(a) or not len(b):
+            continue
+        few[name] = {}
+        for shots in SHOTS:
+            scores = few_shot(a.vectors[name], a.labels, b.vectors[name], b.labels, shots)
+            few[name][str(shots or "all")] = scores
     numbers: dict[str, Any] = {"few": few}
     lines = [
         f"Test objects, {DRAWS} draws of the training labels, mean and deviation. Cosine distances; the probe is a "
@@ -181,7 +179,11 @@ def section(context: Context) -> Section:
         numbers["zero"] = zero = zero_shot(train, test)
         rows = []
         for known, asked in zero.items():
-            rows.append([known, *(percent(asked[m]["accuracy"]) if m in asked else "-" for m in test.modalities)])
+            cells = [known]
+            for modality_asked in test.modalities:
+                found = asked.get(modality_asked)
+                cells.append("-" if found is None else percent(found["accuracy"]))
+            rows.append(cells)
         lines += [
             "",
             "Zero-shot: class centroids of one modality classify another; test accuracy in percent:",
@@ -196,16 +198,17 @@ def score_table(few: dict[str, Any], score: str, published: bool) -> list[str]:
     rows = []
     for name, by_shots in few.items():
         for method in METHODS:
-            cells = [
-                f"{percent(s[method][score])} +- {percent(s[method][f'{score}_sd'])}"
-                if shots != "all"
-                else percent(s[method][score])
-                for shots, s in by_shots.items()
-            ]
-            theirs = PUBLISHED["frozen"].get(method, {}).get("all" if name == MEAN else modality(name).short)
-            cells += ([f"{theirs:.1f}" if theirs is not None else "-"]) if published else []
-            rows.append([name, method, *cells])
-    head = ["embedding", "method", *(f"{s} per class" if s else "all" for s in SHOTS)]
+            cells = [name, method]
+            for shots, by_method in by_shots.items():
+                text = percent(by_method[method][score])
+                if shots != "all":
+                    text += f" +- {percent(by_method[method][f'{score}_sd'])}"
+                cells.append(text)
+            if published:
+                theirs = PUBLISHED["frozen"].get(method, {}).get("all" if name == MEAN else modality(name).short)
+                cells.append("-" if theirs is None else f"{theirs:.1f}")
+            rows.append(cells)
+    head = ["embedding", "method", *(f"{shots} per class" if shots else "all" for shots in SHOTS)]
     return table([*head, "published"] if published else head, rows)
 
 

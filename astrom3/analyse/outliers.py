@@ -20,10 +20,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from astrom3.analyse import isolation
-from astrom3.analyse.fewshot import centroids, unit
+from astrom3.analyse.fewshot import centroids
 from astrom3.analyse.section import Context, Section, having, names_of, percent, table
 from astrom3.inference.embeddings import Embeddings
-from astrom3.inference.neighbours import nearest
+from astrom3.inference.neighbours import nearest, unit
 from astrom3.modalities.schema import UNLABELLED
 from astrom3.plots import save
 
@@ -126,7 +126,9 @@ def section(context: Context) -> Section:
     names = context.names
     measured = {name: distances(objects, name) for name in names}
     shares = {name: disagreement(objects, name) for name in names}
-    suspicious = {name: scores_of(objects, name, measured[name], shares[name]) for name in names}
+    suspicious = {}
+    for name in names:
+        suspicious[name] = scores_of(objects, name, measured[name], shares[name])
     numbers: dict[str, Any] = {"embedding": {}, "swapped": {}}
     for name in names:
         own = measured[name]["own"]
@@ -212,7 +214,8 @@ def swapped_lines(
                 ]
             )
     nearest = np.array([*objects.classes, ""])[measured["nearest"]]
-    right = float(np.mean([nearest[i] == true[str(objects.ids[i])] for i in np.flatnonzero(swapped)]))
+    hits = [nearest[i] == true[str(objects.ids[i])] for i in np.flatnonzero(swapped)]
+    right = float(np.mean(hits))
     numbers["swapped"]["nearest_class_is_the_true_one"] = right
     n = int(swapped.sum())
     chance = float(swapped.mean())
@@ -259,7 +262,10 @@ def write_mislabelled(
     context: Context,
 ) -> None:
     """By the score of neighbours in `main`; the scores of every embedding beside it."""
-    columns = {f"{kind}_{name}": score for name, scores in suspicious.items() for kind, score in scores.items()}
+    columns = {}
+    for name, scores in suspicious.items():
+        for kind, score in scores.items():
+            columns[f"{kind}_{name}"] = score
     with open(context.out / "mislabelled.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         truth = ["true_label"] if context.swapped else []

@@ -13,13 +13,19 @@ import pyarrow.parquet as pq
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from astrom3.analyse.section import Context, Section, having, in_paper_order, names_of, table
+from astrom3.analyse.section import Context, Section, having, names_of, table
 from astrom3.errors import UserError
 from astrom3.extras import need
 from astrom3.inference.embeddings import Embeddings
+from astrom3.modalities.schema import in_paper_order
 from astrom3.plots import save
 
-UMAP = {"n_neighbors": 45, "min_dist": 0.7, "metric": "cosine", "random_state": 42}  # of the paper, section 4.2
+UMAP = {
+    "n_neighbors": 45,
+    "min_dist": 0.7,
+    "metric": "cosine",
+    "random_state": 42,
+}  # of the paper, section 4.2
 PROJECTED = "projected"
 
 
@@ -118,7 +124,8 @@ def picture(
     figure = Figure(figsize=(6.5, 5))
     axis = figure.subplots()
     names = {split: label_names(objects) for split, objects in splits.items()}
-    classes = in_paper_order(sorted({str(c) for labels in names.values() for c in labels} - {""}))
+    known = np.unique(np.concatenate([labels.astype(str) for labels in names.values()]))
+    classes = in_paper_order(list(filter(None, known.tolist())))
     for i, label in enumerate(["", *classes]):
         colour = colormaps["tab20"]((i - 1) % 20) if label else "0.7"
         text: str | None = (label or "no label") + (" (unseen)" if label in unseen else "")

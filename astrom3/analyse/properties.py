@@ -34,16 +34,20 @@ def section(context: Context) -> Section:
     test = context.splits["test"]
     known = values_of(context, "train", train, names)
     truth = values_of(context, "test", test, names)
-    inputs = {
-        name: (train.vectors[name], test.vectors[name], having(train, name), having(test, name))
-        for name in context.names
-    }
+    inputs = {}
+    for name in context.names:
+        inputs[name] = (train.vectors[name], test.vectors[name], having(train, name), having(test, name))
     magnitudes = [name for name in MAGNITUDES if name in context.data.source.table("train").target_names]
     if len(magnitudes) > 1:
         told = values_of(context, "train", train, magnitudes)
         asked = values_of(context, "test", test, magnitudes)
         inputs[PHOTOMETRY] = (told, asked, np.isfinite(told).all(1), np.isfinite(asked).all(1))
-    numbers: dict[str, Any] = {"neighbours": NEIGHBOURS, "targets": names, "r2": {}, "redshift": {}}
+    numbers: dict[str, Any] = {
+        "neighbours": NEIGHBOURS,
+        "targets": names,
+        "r2": {},
+        "redshift": {},
+    }
     for source, (vectors, queries, there, asked_for) in inputs.items():
         numbers["r2"][source] = {}
         for place, name in enumerate(names):
@@ -81,7 +85,9 @@ def values_of(context: Context, split: str, objects: Embeddings, names: Sequence
     """Numbers (n, len(names)) float64 of embedded objects, NaN where unknown."""
     source = context.data.source
     values = source.targets(split, list(names))
-    place = {str(name): row for row, name in enumerate(source.catalogue(split).ids.tolist())}
+    place = {}
+    for row, name in enumerate(source.catalogue(split).ids.tolist()):
+        place[str(name)] = row
     return values[[place[name] for name in objects.ids.tolist()]]
 
 
@@ -102,10 +108,10 @@ def lines(context: Context, numbers: Mapping[str, Any], names: Sequence[str]) ->
         *table(["from", *names, "published"], rows),
     ]
     if numbers["redshift"]:
-        errors = [
-            [source, *(f"{scores[key]:.4f}" for key in ("bias", "scatter", "outliers"))]
-            for source, scores in numbers["redshift"].items()
-        ]
+        errors = []
+        for source, scores in numbers["redshift"].items():
+            found = (scores["bias"], scores["scatter"], scores["outliers"])
+            errors.append([source, *(f"{value:.4f}" for value in found)])
         head = ["from", "bias of dz / (1 + z)", "scatter", "share beyond 0.15"]
         text += ["", "Redshift:", "", *table(head, errors)]
     return text

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from astrom3.analyse.ablation import through_head
-from astrom3.analyse.fewshot import by_centroid, unit
+from astrom3.analyse.fewshot import by_centroid
 from astrom3.analyse.section import having, labelled
 from astrom3.data.observed import locate, observations, units
 from astrom3.encoders.towers import MultimodalClassifier
-from astrom3.inference.batches import rows_of
+from astrom3.inference.batches import rows_of, to_device
 from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.inference.neighbours import unit
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.features import light_curve_features
@@ -59,13 +60,15 @@ class Trial:
         if "test" not in data.splits:
             data.setup("test")
         batches = list(data.split_dataloader("test"))
-        ids = data.object_ids("test")[np.concatenate([np.asarray(b["index"]) for b in batches])]
-        place = {name: i for i, name in enumerate(base.ids.tolist())}
-        base = base.take(np.array([place[str(i)] for i in ids]))  # in the order of the batches
+        positions = np.concatenate([np.asarray(batch["index"]) for batch in batches])
+        place = dict(zip(base.ids.tolist(), range(len(base)), strict=True))
+        order = [place[str(name)] for name in data.object_ids("test")[positions]]
+        base = base.take(np.array(order))  # in the order of the batches
         keep = (base.labels >= 0) & base.present[modality]
         inputs = {}
-        for k in model.views[modality].keys:
-            inputs[k] = torch.cat([torch.as_tensor(b[k]) for b in batches])[torch.from_numpy(keep)]
+        for key in model.views[modality].keys:
+            whole = torch.cat([torch.as_tensor(batch[key]) for batch in batches])
+            inputs[key] = whole[torch.from_numpy(keep)]
         train = labelled(train)
         train = train.take(having(train, modality))
         return cls(model, modality, inputs, base.take(keep), train, data.splits["test"].pad_constants)
@@ -119,9 +122,12 @@ class Trial:
                 predicted = np.concatenate([f.probabilities for f in found]).argmax(1)  # type: ignore[misc]
                 return Outcome(vectors, vectors, predicted)
             return Outcome(vectors, vectors, self.by_centroid(vectors))
-        moved = ({k: v.to(model.device) for k, v in part.items()} for part in parts)
-        vectors = np.concatenate([model.backbone.embed(self.modality, p).float().cpu().numpy() for p in moved])
-        count = np.sum([p for p in base.present.values()], axis=0)[:, None]
+        pieces = []
+        for part in parts:
+            embedding = model.backbone.embed(self.modality, to_device(part, model.device))
+            pieces.append(embedding.float().cpu().numpy())
+        vectors = np.concatenate(pieces)
+        count = np.sum(list(base.present.values()), axis=0)[:, None]
         mean = base.vectors[MEAN] + (vectors - base.vectors[self.modality]) / count
         if isinstance(model.network, MultimodalClassifier):
             new = Embeddings(
@@ -146,10 +152,8 @@ def moved(before: Outcome, after: Outcome, labels: np.ndarray, classes: tuple[st
     per_class: the same for each class."""
 
     def of(rows: np.ndarray) -> dict[str, float]:
-        far, whole = (
-            1 - (unit(a[rows]) * unit(b[rows])).sum(1).astype(np.float64)
-            for a, b in ((before.vectors, after.vectors), (before.mean, after.mean))
-        )
+        far = cosine_distance(before.vectors[rows], after.vectors[rows])
+        whole = cosine_distance(before.mean[rows], after.mean[rows])
         right = after.predicted[rows] == labels[rows]
         was = before.predicted[rows] == labels[rows]
         return {
@@ -162,8 +166,18 @@ def moved(before: Outcome, after: Outcome, labels: np.ndarray, classes: tuple[st
             "changed": float((after.predicted[rows] != before.predicted[rows]).mean()),
         }
 
-    every = np.ones(len(labels), bool)
-    return of(every) | {"per_class": {c: of(labels == k) for k, c in enumerate(classes) if (labels == k).any()}}
+    found: dict[str, Any] = of(np.ones(len(labels), bool))
+    found["per_class"] = {}
+    for number, name in enumerate(classes):
+        own = labels == number
+        if own.any():
+            found["per_class"][name] = of(own)
+    return found
+
+
+def cosine_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 - cosine of two embeddings (n, D) of each object, (n,) float64."""
+    return 1 - (unit(a) * unit(b)).sum(1).astype(np.float64)
 
 
 def z_score(column: str, raw: np.ndarray, normaliser: Normaliser) -> np.ndarray:
@@ -189,12 +203,13 @@ def recomputed(data: Any, ids: np.ndarray, advance: Callable[[int], Any] = lambd
     possible."""
     tables, where = locate(data.source)
     out = np.full((len(ids), len(PHOTO_COLS)), np.nan)
-    places = [where[str(i)] for i in ids]
+    owner, rows = np.array([where[str(name)] for name in ids], dtype=np.int64).reshape(-1, 2).T
     for number, table in enumerate(tables):
-        mine = sorted((row, i) for i, (t, row) in enumerate(places) if t == number)
-        for found, (_, i) in zip(observations(table, np.array([row for row, _ in mine])), mine, strict=True):
+        mine = np.flatnonzero(owner == number)
+        mine = mine[np.argsort(rows[mine], kind="stable")]
+        for i, found in zip(mine.tolist(), observations(table, rows[mine]), strict=True):
             if found.light_curve is not None:
                 features = light_curve_features(*found.light_curve)
-                out[i] = [features[c] for c in PHOTO_COLS]
+                out[i] = [features[name] for name in PHOTO_COLS]
             advance(1)
     return out

@@ -7,9 +7,9 @@ from itertools import permutations
 import numpy as np
 from matplotlib.figure import Figure
 
-from astrom3.analyse.fewshot import unit
 from astrom3.analyse.section import ASKED, COMPARED, Context, NotPossible, Section, drawn_rows, percent, table
 from astrom3.inference.embeddings import Embeddings
+from astrom3.inference.neighbours import unit
 from astrom3.plots import save
 
 TOP = (1, 5, 10)
@@ -40,13 +40,14 @@ def retrieval(objects: Embeddings) -> dict[str, dict[str, float]]:
         if n == 0:
             continue
         found = ranks(objects.vectors[a][both], objects.vectors[b][both], drawn_rows(n))
-        out[f"{a} -> {b}"] = {
-            "n": n,
-            **{f"recall@{k}": float((found <= k).mean()) for k in TOP},
-            "median_rank": float(np.median(found)),
-            **{f"chance@{k}": min(k / n, 1.0) for k in TOP},
-            "chance_median_rank": (n + 1) / 2,
-        }
+        scores: dict[str, float] = {"n": n}
+        for k in TOP:
+            scores[f"recall@{k}"] = float((found <= k).mean())
+        scores["median_rank"] = float(np.median(found))
+        for k in TOP:
+            scores[f"chance@{k}"] = min(k / n, 1.0)
+        scores["chance_median_rank"] = (n + 1) / 2
+        out[f"{a} -> {b}"] = scores
     return out
 
 
@@ -58,18 +59,16 @@ def section(context: Context) -> Section:
     if not numbers:
         raise NotPossible("no test object has two modalities")
     picture(context, numbers)
-    rows = [
-        [
-            direction,
-            str(v["n"]),
-            *(f"{percent(v[f'recall@{k}'])} ({percent(v[f'chance@{k}'])})" for k in TOP),
-            f"{v['median_rank']:.0f} ({v['chance_median_rank']:.0f})",
-        ]
-        for direction, v in numbers.items()
-    ]
+    rows = []
+    for direction, scores in numbers.items():
+        cells = [direction, str(scores["n"])]
+        for k in TOP:
+            cells.append(f"{percent(scores[f'recall@{k}'])} ({percent(scores[f'chance@{k}'])})")
+        cells.append(f"{scores['median_rank']:.0f} ({scores['chance_median_rank']:.0f})")
+        rows.append(cells)
     head = ["direction", "among", *(f"recall at {k} [%]" for k in TOP), "median rank"]
     text = "Test objects that have both modalities, labelled or not; in brackets what an arbitrary order would give."
-    if any(v["n"] > ASKED for v in numbers.values()):
+    if max(scores["n"] for scores in numbers.values()) > ASKED:
         text += f" Of more than {ASKED:,} objects, so many are drawn and looked for among all."
     return Section("Cross-modal retrieval, test split", numbers, [text, "", *table(head, rows)])
 
@@ -79,8 +78,10 @@ def picture(context: Context, numbers: dict[str, dict[str, float]]) -> None:
     axis = figure.subplots()
     rows = np.arange(len(numbers))[::-1]
     for k, shade in zip(TOP[::-1], ("0.75", "0.5", "0.2"), strict=True):
-        axis.barh(rows, [100 * v[f"recall@{k}"] for v in numbers.values()], color=shade, label=f"at {k}")
-    axis.plot([100 * v["chance@10"] for v in numbers.values()], rows, "r|", ms=12, label="at 10, by chance")
+        recalls = [100 * scores[f"recall@{k}"] for scores in numbers.values()]
+        axis.barh(rows, recalls, color=shade, label=f"at {k}")
+    chances = [100 * scores["chance@10"] for scores in numbers.values()]
+    axis.plot(chances, rows, "r|", ms=12, label="at 10, by chance")
     axis.set_yticks(rows, list(numbers))
     axis.set_xlabel("recall [%]")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -12,7 +12,7 @@ import numpy as np
 
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.trained import TrainedModel
-from astrom3.modalities.schema import PAPER_ORDER, UNLABELLED
+from astrom3.modalities.schema import UNLABELLED
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parent / "published.json").read_text())
 
@@ -51,7 +51,7 @@ class Context:
     @property
     def has_labels(self) -> bool:
         """Whether the train and the test split have labelled objects."""
-        return all((self.splits[split].labels != UNLABELLED).any() for split in ("train", "test"))
+        return len(self.labelled("train")) > 0 and len(self.labelled("test")) > 0
 
     def count_labels(self) -> str:
         """How many objects have a label, and how to get some."""
@@ -105,10 +105,6 @@ def drawn_rows(count: int) -> np.ndarray:
     if count <= ASKED:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, ASKED, replace=False))
-
-
-def in_paper_order(classes: Sequence[str]) -> list[str]:
-    return [c for c in PAPER_ORDER if c in classes] + [c for c in classes if c not in PAPER_ORDER]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from astrom3.analyse.replacing import Trial, moved, recomputed, why_not_recomputed, z_score
-from astrom3.analyse.section import Context, NotPossible, Section, in_paper_order, percent, table
+from astrom3.analyse.section import Context, NotPossible, Section, percent, table
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.schema import META_COLS, PHOTO_COLS
+from astrom3.modalities.schema import META_COLS, PHOTO_COLS, in_paper_order
 from astrom3.plots import save
 from astrom3.progress import progress
 
@@ -58,7 +58,10 @@ def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str
     before = trial.before
     order = rng.permutation(len(trial.base))
     given = {c: trial.given(c) for c in PHOTO_COLS}
-    kinds = {"mean": {c: np.zeros_like(z) for c, z in given.items()}, "random": {c: z[order] for c, z in given.items()}}
+    kinds: dict[str, dict[str, np.ndarray]] = {"mean": {}, "random": {}}
+    for column, z in given.items():
+        kinds["mean"][column] = np.zeros_like(z)
+        kinds["random"][column] = z[order]
     numbers: dict[str, Any] = {"accuracy": float((before.predicted == trial.labels).mean()), "n": len(trial.base)}
     if reason := why_not_recomputed(data, normaliser):
         numbers["not_recomputed"] = reason
@@ -68,15 +71,17 @@ def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str
             raw = recomputed(data, trial.base.ids, advance)
         known = np.isfinite(raw)
         numbers["recomputed_objects"] = int(known.all(1).sum())
-        new = {c: z_score(c, raw[:, i], normaliser) for i, c in enumerate(PHOTO_COLS)}
-        kinds["recomputed"] = {c: np.where(known[:, i], new[c], given[c]) for i, c in enumerate(PHOTO_COLS)}
+        kinds["recomputed"] = {}
+        for i, column in enumerate(PHOTO_COLS):
+            new = z_score(column, raw[:, i], normaliser)
+            kinds["recomputed"][column] = np.where(known[:, i], new, given[column])
     columns = (*PHOTO_COLS, ALL)
     with progress("Replacing features", len(columns) * len(kinds)) as advance:
         for column in columns:
             chosen = PHOTO_COLS if column == ALL else (column,)
             numbers[column] = {}
             for kind, values in kinds.items():
-                after = trial.outcome({c: values[c] for c in chosen})
+                after = trial.outcome({name: values[name] for name in chosen})
                 numbers[column][kind] = moved(before, after, trial.labels, trial.base.classes)
                 advance(1)
     return numbers
@@ -107,9 +112,13 @@ def best_constant(trial: Trial, normaliser: Normaliser | None) -> dict[str, Any]
     published = tried.pop()
     tried.sort(key=lambda t: t["value"])
     best = min(tried, key=lambda t: t["distance"])
-    plain = [{k: t[k] for k in ("value", "distance", "distance_sd", "accuracy")} for t in tried]
-    unit = "raw" if normaliser is not None else "z-score"
-    return {"unit": unit, "best": best, "tried": plain} | ({} if normaliser is None else {"published": published})
+    plain = []
+    for found in tried:
+        plain.append({key: found[key] for key in ("value", "distance", "distance_sd", "accuracy")})
+    result = {"unit": "z-score", "best": best, "tried": plain}
+    if normaliser is not None:
+        result |= {"unit": "raw", "published": published}
+    return result
 
 
 def catalogue(trial: Trial) -> dict[str, Any]:
@@ -120,10 +129,10 @@ def catalogue(trial: Trial) -> dict[str, Any]:
     numbers: dict[str, Any] = {"accuracy": float((before.predicted == trial.labels).mean()), "n": len(trial.base)}
     for column in META_COLS:
         z = trial.given(column)
-        kinds = {"mean": np.zeros_like(z), "random": z[order]}
-        numbers[column] = {
-            k: moved(before, trial.outcome({column: v}), trial.labels, trial.base.classes) for k, v in kinds.items()
-        }
+        numbers[column] = {}
+        for kind, values in (("mean", np.zeros_like(z)), ("random", z[order])):
+            after = trial.outcome({column: values})
+            numbers[column][kind] = moved(before, after, trial.labels, trial.base.classes)
     return numbers
 
 
@@ -141,20 +150,21 @@ def slot_with(model: TrainedModel, trait: str) -> str | None:
 
 def feature_lines(found: dict[str, Any], score: dict[str, Any]) -> list[str]:
     kinds = list(found[ALL])
-    rows = [
-        [
-            column,
-            kind,
-            distance(v),
-            f"{v['distance_mean']:.3f}",
-            percent(v["accuracy"], 2),
-            f"{100 * v['accuracy_change']:+.2f}",
-            percent(v["changed"]),
-        ]
-        for column in (*PHOTO_COLS, ALL)
-        for kind in kinds
-        if (v := found[column][kind])
-    ]
+    rows = []
+    for column in (*PHOTO_COLS, ALL):
+        for kind in kinds:
+            scores = found[column][kind]
+            rows.append(
+                [
+                    column,
+                    kind,
+                    distance(scores),
+                    f"{scores['distance_mean']:.3f}",
+                    percent(scores["accuracy"], 2),
+                    f"{100 * scores['accuracy_change']:+.2f}",
+                    percent(scores["changed"]),
+                ]
+            )
     head = [
         "feature",
         "replaced by",
@@ -173,25 +183,8 @@ def feature_lines(found: dict[str, Any], score: dict[str, Any]) -> list[str]:
     ]
     if reason := found.get("not_recomputed"):
         lines += ["", f"Not recomputed: {reason}."]
-    classes = in_paper_order(list(found[ALL]["mean"]["per_class"]))
     for kind in kinds:
-        per_class = [
-            [
-                column,
-                *(
-                    f"{abs(v['distance']):.2f} ({100 * v['accuracy_change']:+.0f})"
-                    for c in classes
-                    if (v := found[column][kind]["per_class"][c])
-                ),
-            ]
-            for column in (*PHOTO_COLS, ALL)
-        ]
-        lines += [
-            "",
-            f"{kind.capitalize()}, per class: cosine distance, change of recall in points:",
-            "",
-            *table(["feature", *classes], per_class),
-        ]
+        lines += per_class_lines(found, kind)
     best = score["best"]
     lines += [
         "",
@@ -206,19 +199,33 @@ def feature_lines(found: dict[str, Any], score: dict[str, Any]) -> list[str]:
     return lines
 
 
-def catalogue_lines(found: dict[str, Any]) -> list[str]:
-    order = sorted(META_COLS, key=lambda c: -found[c]["random"]["distance"])
-    rows = [
-        [
-            c,
-            *(
-                x
-                for k in ("mean", "random")
-                for x in (distance(found[c][k]), f"{100 * found[c][k]['accuracy_change']:+.2f}")
-            ),
-        ]
-        for c in order
+def per_class_lines(found: dict[str, Any], kind: str) -> list[str]:
+    """The table of one replacement, by class."""
+    classes = in_paper_order(list(found[ALL]["mean"]["per_class"]))
+    rows = []
+    for column in (*PHOTO_COLS, ALL):
+        cells = [column]
+        for name in classes:
+            scores = found[column][kind]["per_class"][name]
+            cells.append(f"{abs(scores['distance']):.2f} ({100 * scores['accuracy_change']:+.0f})")
+        rows.append(cells)
+    return [
+        "",
+        f"{kind.capitalize()}, per class: cosine distance, change of recall in points:",
+        "",
+        *table(["feature", *classes], rows),
     ]
+
+
+def catalogue_lines(found: dict[str, Any]) -> list[str]:
+    order = sorted(META_COLS, key=lambda column: -found[column]["random"]["distance"])
+    rows = []
+    for column in order:
+        cells = [column]
+        for kind in ("mean", "random"):
+            scores = found[column][kind]
+            cells += [distance(scores), f"{100 * scores['accuracy_change']:+.2f}"]
+        rows.append(cells)
     head = ["column", "distance, mean of training", "change of accuracy", "distance, random", "change of accuracy"]
     text = f"Catalogue columns, {found['n']} objects, accuracy as they are {percent(found['accuracy'], 2)} %; cosine "
     return [
@@ -240,21 +247,25 @@ def picture(context: Context, numbers: dict[str, Any], light: str | None, values
         kinds = list(found[ALL])
         for i, kind in enumerate(kinds):
             rows = np.arange(len(columns))[::-1] + 0.25 * (1 - i)
-            axis.barh(rows, [found[c][kind]["distance"] for c in columns], 0.22, label=kind)
+            distances = [found[column][kind]["distance"] for column in columns]
+            axis.barh(rows, distances, 0.22, label=kind)
         axis.set_yticks(np.arange(len(columns))[::-1], columns)
         axis.set_xlabel("cosine distance of the light-curve embedding")
         axis.locator_params(axis="x", nbins=5)
         axis.legend(frameon=False)
         axis = axes.pop(0)
         tried = numbers[SCORE]["tried"]
-        axis.plot([t["value"] for t in tried], [t["distance"] for t in tried], marker=".", color="#4477aa")
+        constants = [one["value"] for one in tried]
+        distances = [one["distance"] for one in tried]
+        axis.plot(constants, distances, marker=".", color="#4477aa")
         axis.set_xlabel(f"{SCORE} of every object ({numbers[SCORE]['unit']})")
         axis.set_ylabel("cosine distance")
     if values is not None:
         axis = axes.pop(0)
         found = numbers[values]
         order = sorted(META_COLS, key=lambda c: found[c]["random"]["distance"])[-15:]
-        axis.barh(range(len(order)), [found[c]["random"]["distance"] for c in order], 0.7, color="#ccbb44")
+        distances = [found[column]["random"]["distance"] for column in order]
+        axis.barh(range(len(order)), distances, 0.7, color="#ccbb44")
         axis.set_yticks(range(len(order)), order, fontsize=7)
         axis.set_xlabel("cosine distance, random values")
     figure.tight_layout()

@@ -21,8 +21,9 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.convert.inputs import inputs_of
 
     options: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    for place, key in [(options, key) for key in ("table", "raw", "root", "out")] + [(options["match"], "table")]:
-        place[key] = place[key] and str(Path(place[key]).expanduser())
+    for key in ("table", "raw", "root", "out"):
+        options[key] = expanded(options[key])
+    options["match"]["table"] = expanded(options["match"]["table"])
     out = Path(options["out"])
     with inputs_of(options, out) as inputs:
         for sentence in inputs.sentences:
@@ -47,10 +48,19 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
     return summary
 
 
+def expanded(path: str | None) -> str | None:
+    """A path with the home folder for ~."""
+    return path and str(Path(path).expanduser())
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Options without those that are null."""
-    nested = {k: _given(v) if isinstance(v, dict) else v for k, v in options.items()}
-    return {k: v for k, v in nested.items() if v not in (None, {})}
+    given = {}
+    for key, value in options.items():
+        own = _given(value) if isinstance(value, dict) else value
+        if own not in (None, {}):
+            given[key] = own
+    return given
 
 
 def warn_of_rare_classes(root: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.checked import CurveSet, coverage_of, grid_coverage, partly_covered, ragged
+from astrom3.data.checked import CurveSet, coverage_of, grid_coverage, partly_covered
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
 from astrom3.data.readers.objects import Objects
 from astrom3.data.rows import objects_table
@@ -30,6 +30,7 @@ from astrom3.locks import sole_maker
 from astrom3.modalities.catalogue_quality import check_catalogue, possible
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, check_spectra
+from astrom3.modalities.ragged import ragged
 from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, SEEDS
 from astrom3.progress import progress
 from astrom3.workers import pool as worker_pool

@@ -210,9 +210,11 @@ def all_targets(table: Any, targets: Any, given: Mapping[str, Any]) -> Any:
     if targets == "all":
         return targets
     asked = dict(targets) if isinstance(targets, Mapping) else dict.fromkeys(as_list(targets))
-    usual = [name for name in ("ra", "dec", *OF_GALAXIES) if name in table.column_names]
     named = columns_named(*(given[key] for key in NAMED))
-    return asked | {name: None for name in usual if name not in asked and name not in named}
+    for name in ("ra", "dec", *OF_GALAXIES):
+        if name in table.column_names and name not in named:
+            asked.setdefault(name, None)
+    return asked
 
 
 def from_observations(options: Mapping[str, Any], folder: Path) -> Inputs:
@@ -225,7 +227,8 @@ def from_observations(options: Mapping[str, Any], folder: Path) -> Inputs:
         table = read_long(paths, curve_columns(options), curves["columns"]["id"], folder, curves["band"])
     sentences = [f"{paths[0]}: {table.rows} observations of {len(table.places)} objects"]
     if table.left_out:
-        sentences.append("left out: " + ", ".join(f"{n} {why}" for why, n in table.left_out.items()))
+        reasons = [f"{count} {reason}" for reason, count in table.left_out.items()]
+        sentences.append(f"left out: {', '.join(reasons)}")
     if options["table"] is None:
         refused = [key for key in ("label", "spectrum", "targets") if options[key] is not None]
         if refused:
@@ -267,7 +270,8 @@ def objects_of(table: LongTable) -> Objects:
     ids = list(table.places)
     values = np.full((len(ids), len(ALL_COLS)), np.nan)
     nothing: list[Any] = [None] * len(ids)
-    return Objects(ids, list(nothing), values, [usable(table.places[name]) for name in ids], list(nothing), ())
+    places = list(map(usable, table.places.values()))
+    return Objects(ids, list(nothing), values, places, list(nothing), ())
 
 
 def files_of(given: str | Sequence[str]) -> list[Path]:
@@ -277,11 +281,12 @@ def files_of(given: str | Sequence[str]) -> list[Path]:
     for name in names:
         path = Path(str(name)).expanduser()
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
+            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            found += [file for file in inside if not file.name.startswith((".", "_"))]
         elif path.exists() or not glob.has_magic(str(path)):
             found.append(path)
         else:
-            found += [Path(file) for file in sorted(glob.glob(str(path), recursive=True))]
+            found += map(Path, sorted(glob.glob(str(path), recursive=True)))
     if not found:
         raise UserError(f"observations={given}: there is no such file.")
     return found
@@ -316,7 +321,8 @@ def understood(objects: Objects, reader: Any, options: Mapping[str, Any]) -> Inp
 
 def first_readable(reader: Any, references: Sequence[Any]) -> tuple[Any, Any] | None:
     """The first light curve that can be read, with its reference; None where none of the first can."""
-    for reference in [reference for reference in references if reference is not None][:PROBES]:
+    given = [reference for reference in references if reference is not None]
+    for reference in given[:PROBES]:
         try:
             return reference, reader(reference)
         except ReadError:
@@ -333,6 +339,7 @@ def spectrum_columns(options: Mapping[str, Any]) -> SpectrumColumns:
 def curve_columns(options: Mapping[str, Any]) -> LightCurveColumns:
     """How light curves are read, of the options."""
     curves = options["light_curves"]
-    names = {key: name for key, name in curves["columns"].items() if key != "id"}
+    names = dict(curves["columns"])
+    names.pop("id", None)
     units = {key: curves[key] for key in ("time_offset", "flux_unit", "zero_point", "system")}
     return LightCurveColumns(**names, **units)

@@ -110,7 +110,9 @@ def by_id(
             continue
         twice += key in place
         place.setdefault(key, row)
-    partner = [-1 if key is None else place.get(key, -1) for key in keys_of(path, first, first_keys)]
+    partner = []
+    for key in keys_of(path, first, first_keys):
+        partner.append(-1 if key is None else place.get(key, -1))
     sentence = f"by {', '.join(second_keys)}"
     if twice:
         sentence += f"; {twice} rows of {second_path.name} have an id that another row has, the first is taken"
@@ -123,20 +125,22 @@ def keys_of(path: Path, table: pa.Table, names: Sequence[str]) -> list[tuple[str
     for name in names:
         if name not in table.column_names:
             raise UserError(f"{path} has no column {name} to match by; it has {', '.join(table.column_names)}.")
-        columns.append([None if value is None else str(value).strip() for value in table[name].to_pylist()])
-    return [None if None in key or "" in key else key for key in zip(*columns, strict=True)]
+        cells = ["" if value is None else str(value).strip() for value in table[name].to_pylist()]
+        columns.append(cells)
+    return [key if all(key) else None for key in zip(*columns, strict=True)]
 
 
 def positions(path: Path, table: pa.Table, names: tuple[str | None, str | None]) -> np.ndarray:
     """Right ascension and declination (n, 2) float64 [degree], NaN where they are missing or impossible."""
     columns = []
     for usual, given in zip(("ra", "dec"), names, strict=True):
-        name = given or next((name for name in table.column_names if name.lower() == usual), None)
-        if name is None or name not in table.column_names:
-            asked = given or usual
+        asked = given or usual
+        known = [name for name in table.column_names if name == given or (given is None and name.lower() == usual)]
+        if not known:
             raise UserError(f"{path} has no column {asked} to match positions; it has {', '.join(table.column_names)}.")
+        name = known[0]
         try:
-            columns.append(np.array([np.nan if v is None else float(v) for v in table[name].to_pylist()]))
+            columns.append(np.array(table[name].to_pylist(), dtype=np.float64))  # null is NaN
         except (TypeError, ValueError):
             raise UserError(f"{path}: column {name} is not all numbers, so positions cannot be matched.") from None
     sky = np.stack(columns, axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from astrom3.data.readers.raw import RawDataset, RawSplit, available_splits
 from astrom3.data.writer import PublishedSplit
 from astrom3.errors import UserError
 from astrom3.modalities.schema import ALL_COLS, SPLITS
+
+Key = tuple[str, str, str]  # of an object: id, name of the light curve, file of the spectrum
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,14 @@ def read_raw(
     available = available_splits(path)
     if not available:
         raise UserError(f"{path} has no splits/<sub>/<seed>/info.json: it is not the raw AstroM3Dataset.")
-    found: dict[tuple[str, str, str], tuple[str | None, np.ndarray]] = {}  # (id, name, spectrum) -> label, values
-    keys: dict[tuple[str, int], dict[str, list[tuple[str, str, str]]]] = {}
+    found: dict[Key, tuple[str | None, np.ndarray]] = {}  # label and values
+    keys: dict[tuple[str, int], dict[str, list[Key]]] = {}
     infos = {}
     classes = set()
     for sub, seed in available:
         dataset = RawDataset(path, sub, seed)
-        infos[sub, seed], members = dataset.info, {}
+        infos[sub, seed] = dataset.info
+        members = {}
         classes |= set(dataset.classes)
         for split in SPLITS:
             rows: RawSplit = dataset.split(split)
@@ -53,22 +58,36 @@ def read_raw(
             for key, label, values in zip(members[split], rows.labels, rows.values, strict=True):
                 found.setdefault(key, (label, values))
         keys[sub, seed] = members
-    uses: dict[str, int] = {}
-    for object_id, _, _ in found:
-        uses[object_id] = uses.get(object_id, 0) + 1
-    unique = {key: key[0] if uses[key[0]] == 1 else f"{key[0]} {key[2]}" for key in found}
-    published = {
-        where: PublishedSplit({s: [unique[k] for k in m] for s, m in members.items()}, infos[where])
-        for where, members in keys.items()
-    }
-    labels = [label for label, _ in found.values()]
-    objects = Objects(
-        list(unique.values()),
-        labels,
-        np.array([values for _, values in found.values()]).reshape(-1, len(ALL_COLS)),
-        [name or None for _, name, _ in found],
-        [(spectrum, label) if spectrum else None for (_, _, spectrum), label in zip(found, labels, strict=True)],
-        tuple(sorted(classes)),
-    )
+    unique = unique_ids(found)
+    published = {}
+    for where, members in keys.items():
+        names = {split: [unique[key] for key in listed] for split, listed in members.items()}
+        published[where] = PublishedSplit(names, infos[where])
     reader = RawReader(dataset)
-    return objects, Recipe(reader.light_curve, reader.spectrum, features), published
+    recipe = Recipe(reader.light_curve, reader.spectrum, features)
+    return objects_of(found, list(unique.values()), tuple(sorted(classes))), recipe, published
+
+
+def unique_ids(found: Iterable[Key]) -> dict[Key, str]:
+    """Ids, with the name of the spectrum behind one that two objects have."""
+    listed = list(found)
+    uses = Counter(object_id for object_id, _, _ in listed)
+    unique = {}
+    for key in listed:
+        object_id, _, spectrum = key
+        unique[key] = object_id if uses[object_id] == 1 else f"{object_id} {spectrum}"
+    return unique
+
+
+def objects_of(found: Mapping[Key, tuple[str | None, np.ndarray]], ids: list[str], classes: tuple[str, ...]) -> Objects:
+    """The objects with what their readers need of them: the name of a light curve, and the label beside a spectrum."""
+    labels: list[str | None] = []
+    values: list[np.ndarray] = []
+    curves: list[str | None] = []
+    spectra: list[tuple[str, str | None] | None] = []
+    for (_, name, spectrum), (label, row) in found.items():
+        labels.append(label)
+        values.append(row)
+        curves.append(name or None)
+        spectra.append((spectrum, label) if spectrum else None)
+    return Objects(ids, labels, np.array(values).reshape(-1, len(ALL_COLS)), curves, spectra, classes)

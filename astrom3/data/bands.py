@@ -135,5 +135,12 @@ class BandCounts:
         found = []
         for name, points in self.points.items():
             length = wavelength(name, self.wavelengths)
-            found.append({"name": name, "wavelength": length, "points": points, "objects": self.objects[name]})
+            found.append(
+                {
+                    "name": name,
+                    "wavelength": length,
+                    "points": points,
+                    "objects": self.objects[name],
+                }
+            )
         return sorted(found, key=lambda band: (band["wavelength"] or 0.0, band["name"]))

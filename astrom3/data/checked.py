@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from astrom3.modalities.catalogue import PERIOD
 from astrom3.modalities.features import light_curve_features
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Checked, Decision, check_light_curves
+from astrom3.modalities.ragged import joined, ragged
 from astrom3.modalities.resampling import coverage
 from astrom3.modalities.schema import PHOTO_COLS, WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 
@@ -33,7 +34,7 @@ class CurveSet:
         offsets, time, flux, error = ragged(curves)
         if not keep_bands:
             return cls(check_light_curves(offsets, time, flux, error), None)
-        names = np.concatenate([np.empty(0, dtype=str), *(band_of(curve) for curve in curves)])
+        names = joined(map(band_of, curves), str)
         known, codes = np.unique(names, return_inverse=True)
         found = check_bands(offsets, time, flux, error, codes)
         return cls(found, known[found.band.astype(np.int64)] if len(known) else names)
@@ -48,15 +49,21 @@ class CurveSet:
         offsets = self.checked_curves.offsets
         return slice(int(offsets[i]), int(offsets[i + 1]))
 
+    def curve(self, i: int) -> tuple[np.ndarray, ...]:
+        """Time, flux and error of an object."""
+        part = self.part(i)
+        return tuple(column[part] for column in self.checked_curves.columns)
+
     def row(self, i: int) -> dict[str, np.ndarray]:
         """The light curve of an object as a data set has it."""
-        time, flux, error = (column[self.part(i)] for column in self.checked_curves.columns)
-        row = {"time": time, "flux": flux, "flux_err": error}
-        return row if self.bands is None else row | {"band": self.bands[self.part(i)].astype(object)}
+        row = dict(zip(("time", "flux", "flux_err"), self.curve(i), strict=True))
+        if self.bands is not None:
+            row["band"] = self.bands[self.part(i)].astype(object)
+        return row
 
     def features(self, i: int, given: np.ndarray, which: str) -> np.ndarray:
         """PHOTO_COLS of an object: the period from all bands, the others from the best sampled one."""
-        time, flux, error = (column[self.part(i)] for column in self.checked_curves.columns)
+        time, flux, error = self.curve(i)
         if self.bands is None:
             return given_or_computed(given, time, flux, error, which)
         return features_of_bands(given, time, flux, error, self.bands[self.part(i)], which)
@@ -72,9 +79,7 @@ def features_of_bands(
         return given_or_computed(given, *curve, which)
     searched = light_curve_features(*combined(time, flux, error, band))[PHOTO_COLS[PERIOD]]
     period = None if np.isnan(searched) else searched
-    computed = light_curve_features(*curve, period)
-    values = np.array([computed[c] for c in PHOTO_COLS])
-    return np.where(np.isnan(given), values, given) if which == "missing" else values
+    return filled_in(given, light_curve_features(*curve, period), which)
 
 
 def band_of(curve: Any) -> np.ndarray:
@@ -83,21 +88,21 @@ def band_of(curve: Any) -> np.ndarray:
     return np.full(len(curve[0]), "") if band is None else np.asarray(band, dtype=str)
 
 
-def ragged(columns: Sequence[Sequence[Any]]) -> tuple[np.ndarray, ...]:
-    """Offsets (n + 1,) and three flat columns."""
-    offsets = np.concatenate([[0], np.cumsum([len(c[0]) for c in columns])]).astype(np.int64)
-    return offsets, *(np.concatenate([np.empty(0), *(c[k] for c in columns)]) for k in range(3))
-
-
 def given_or_computed(
     given: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, which: str
 ) -> np.ndarray:
     """The four features (PHOTO_COLS) of a curve; given ones are kept unless `which` is all, a given period is used."""
     period = given[PERIOD]
     use = period if which == "missing" and period > 0 else None
-    computed = light_curve_features(time, flux, error, use)
-    values = np.array([computed[c] for c in PHOTO_COLS])
-    return np.where(np.isnan(given), values, given) if which == "missing" else values
+    return filled_in(given, light_curve_features(time, flux, error, use), which)
+
+
+def filled_in(given: np.ndarray, computed: Mapping[str, float], which: str) -> np.ndarray:
+    """PHOTO_COLS as computed, or where only missing ones are wanted, as given and else as computed."""
+    values = np.array([computed[name] for name in PHOTO_COLS])
+    if which == "missing":
+        return np.where(np.isnan(given), values, given)
+    return values
 
 
 def grid_coverage(wavelength: np.ndarray) -> float:

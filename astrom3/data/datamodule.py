@@ -34,7 +34,12 @@ from astrom3.modalities.view import StoredView, View, views_of
 from astrom3.progress import progress
 
 log = logging.getLogger(__name__)
-STAGE_SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+STAGE_SPLITS = {
+    "fit": ("train", "validation"),
+    "validate": ("validation",),
+    "test": ("test",),
+    "predict": ("test",),
+}
 
 
 class AstroM3DataModule(LightningDataModule):
@@ -180,7 +185,8 @@ class AstroM3DataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open what the stage needs: "fit", "validate", "test", or all splits for None."""
-        names = [name for name in (STAGE_SPLITS[stage] if stage else SPLITS) if name not in self.splits]
+        needed = STAGE_SPLITS[stage] if stage else SPLITS
+        names = [name for name in needed if name not in self.splits]
         stores = {} if self.streaming else self._stores(names)
         options: dict[str, Any] = {
             "labelled_only": self.labelled_only,
@@ -268,12 +274,15 @@ class AstroM3DataModule(LightningDataModule):
     def _report(self, name: str) -> None:
         counts = self.splits[name].counts
         if not counts["used"]:
-            example = next((f" (first: {d.object_id}, {d.reason})" for d in self.splits[name].decisions[-1:]), "")
+            example = ""
+            for decision in self.splits[name].decisions[-1:]:
+                example = f" (first: {decision.object_id}, {decision.reason})"
             raise UserError(f"No object of the {name} split of {self.source.root} can be used{example}.")
         text = f"{name}: {counts['used']} of {counts['objects']} objects used"
         for key in ("missing", "rejected", "repaired"):
-            some = {m: k for m, k in counts[key].items() if k}
-            text += f"; {key} " + ", ".join(f"{m} {k}" for m, k in some.items()) if some else ""
+            some = [f"{modality} {count}" for modality, count in counts[key].items() if count]
+            if some:
+                text += f"; {key} {', '.join(some)}"
         log.info("%s", text)
 
 

@@ -31,7 +31,12 @@ def galaxy_schema(targets: Mapping[str, str | None], images: str | None, spectra
     """Columns of objects/*.parquet. images: IMAGE, IMAGE_FILE, or None without images. A null is a missing modality."""
     fields = [pa.field("object_id", pa.string(), nullable=False), pa.field("label", pa.string())]
     if images == IMAGE:
-        about = {"shape": json.dumps(SHAPE), "axes": "x,y,band", "bands": "g,r,z", "unit": "nanomaggy"}
+        about = {
+            "shape": json.dumps(SHAPE),
+            "axes": "x,y,band",
+            "bands": "g,r,z",
+            "unit": "nanomaggy",
+        }
         fields.append(pa.field(IMAGE, pa.list_(pa.float32(), int(np.prod(SHAPE))), metadata=about))
     elif images == IMAGE_FILE:
         fields.append(pa.field(IMAGE_FILE, pa.string()))

@@ -68,7 +68,7 @@ def units(source: Source) -> Units:
     if source.layout == "processed-2":
         normalised = "normalised: (flux − mean) / MAD"
         return Units("days since the first point", normalised, normalised, "z-scores")
-    if all(isinstance(one, MagnitudeTable) for table in source.tables.values() for one in parts_of(table)):
+    if is_made_of(source, MagnitudeTable):
         return Units("time [d]", "relative flux", "", "as in the data set")
     catalogue = "z-scores" if source.normaliser is None else "as in the catalogue"
     step = STEP_OF_FLOAT32_HJD if source.layout == "processed-1" else 0.0
@@ -77,12 +77,16 @@ def units(source: Source) -> Units:
 
 def is_of_galaxies(source: Source) -> bool:
     """Whether the objects of a source are galaxies."""
-    return all(isinstance(one, GalaxyRows) for table in source.tables.values() for one in parts_of(table))
+    return is_made_of(source, GalaxyRows)
 
 
-def parts_of(table: Table) -> list[Table]:
-    """The tables of which a table is made: one, or those that a fold has joined."""
-    return table.tables if isinstance(table, JoinedTable) else [table]
+def is_made_of(source: Source, kind: type) -> bool:
+    """Whether all tables of a source are of one kind. A fold may have joined several to one."""
+    for table in source.tables.values():
+        parts = table.tables if isinstance(table, JoinedTable) else [table]
+        if not all(isinstance(part, kind) for part in parts):
+            return False
+    return True
 
 
 def locate(source: Source) -> tuple[list[Table], dict[str, tuple[int, int]]]:
@@ -91,10 +95,11 @@ def locate(source: Source) -> tuple[list[Table], dict[str, tuple[int, int]]]:
     where: dict[str, tuple[int, int]] = {}
     for split, rows in source.rows.items():
         table = source.tables[split]
-        number = next((i for i, t in enumerate(tables) if t is table), len(tables))
-        if number == len(tables):
+        if table not in tables:
             tables.append(table)
-        where |= {str(i): (number, int(r)) for i, r in zip(source.catalogue(split).ids, rows, strict=True)}
+        number = tables.index(table)
+        for object_id, row in zip(source.catalogue(split).ids, rows, strict=True):
+            where[str(object_id)] = (number, int(row))
     return tables, where
 
 
@@ -141,18 +146,17 @@ def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
             curves = found.get("photometry", nothing)
             spectra = found.get("spectra", nothing)
             for row, curve, spectrum in zip(wanted.tolist(), curves, spectra, strict=True):
-                problems = []
-                for p in (curve, spectrum):
-                    if isinstance(p, str):
-                        problems.append(p)
-                if isinstance(curve, tuple) and len(curve) > 3:
-                    yield Observed(row, _three(curve), _three(spectrum), curve[3], tuple(problems))
-                else:
-                    yield Observed(row, _three(curve), _three(spectrum), None, tuple(problems))
+                features = curve[3] if isinstance(curve, tuple) and len(curve) > 3 else None
+                yield Observed(row, _three(curve), _three(spectrum), features, _problems(curve, spectrum))
 
 
 def _three(found: Any) -> Columns | None:
     return found[:3] if isinstance(found, tuple) else None
+
+
+def _problems(*found: Any) -> tuple[str, ...]:
+    """What stands in the place of observations that cannot be read."""
+    return tuple(problem for problem in found if isinstance(problem, str))
 
 
 def _ragged(lengths: np.ndarray, columns: list[np.ndarray], bad: np.ndarray) -> Iterator[Columns | str | None]:
@@ -161,8 +165,9 @@ def _ragged(lengths: np.ndarray, columns: list[np.ndarray], bad: np.ndarray) -> 
         if bad[i]:
             yield "columns of unequal length"
         elif length:
-            first, second, third = (np.asarray(c[end - length : end], np.float64) for c in columns)
-            yield first, second, third
+            first, second, third = columns
+            part = slice(end - length, end)
+            yield first[part].astype(np.float64), second[part].astype(np.float64), third[part].astype(np.float64)
         else:
             yield None
 
@@ -173,7 +178,7 @@ def _ours(table: Any, modality: str, column: pa.Array) -> Iterator[Columns | str
 
 def _first(modality: str, column: pa.Array) -> Iterator[Columns | str | None]:
     lengths, points, bad = rows_of_three(column)
-    return _ragged(lengths, [points[:, i] for i in range(3)], bad)
+    return _ragged(lengths, list(points.T), bad)
 
 
 def _current(modality: str, column: pa.Array) -> Iterator[Any]:
@@ -220,15 +225,23 @@ def _galaxies(table: GalaxyRows, rows: np.ndarray) -> Iterator[Observed]:
             continue
         iterators = [table.observations(group, modality, inside) for modality in table.modalities]
         for pieces in zip(*iterators, strict=True):
-            found = {m: prepared(views[m], piece) for m, piece in zip(table.modalities, pieces, strict=True)}
-            unreadable = {d.object_id: (d.reason,) for piece in pieces for d in piece.unreadable}
+            found = {}
+            unreadable = {}
+            for modality, piece in zip(table.modalities, pieces, strict=True):
+                found[modality] = prepared(views[modality], piece)
+                for decision in piece.unreadable:
+                    unreadable[decision.object_id] = decision.reason
             for place, row in enumerate(pieces[0].rows.tolist()):
                 spectrum = _row_of(found, "spectra", place)
                 columns = None if spectrum is None else (GRID, spectrum.astype(np.float64), np.ones(len(GRID)))
-                verdicts = {modality: int(data.verdict[place]) for modality, data in found.items()}
-                problems = tuple(f"{m}: {REJECTIONS[code]}" for m, code in verdicts.items() if code)
-                problems += tuple(unreadable.get(str(ids[row]), ()))
-                yield Observed(row, None, columns, None, problems, _row_of(found, "images", place))
+                problems = []
+                for modality, data in found.items():
+                    verdict = int(data.verdict[place])
+                    if verdict:
+                        problems.append(f"{modality}: {REJECTIONS[verdict]}")
+                if str(ids[row]) in unreadable:
+                    problems.append(unreadable[str(ids[row])])
+                yield Observed(row, None, columns, None, tuple(problems), _row_of(found, "images", place))
 
 
 def _row_of(found: dict[str, Any], modality: str, place: int) -> np.ndarray | None:
@@ -249,8 +262,7 @@ def _files(table: RawTable, rows: np.ndarray) -> Iterator[Observed]:
         label = objects.labels[row]
         curve = _read(dataset.light_curve, name) if name else None
         spectrum = _read(dataset.spectrum, filename, label) if filename else None
-        problems = tuple(p for p in (curve, spectrum) if isinstance(p, str))
-        yield Observed(row, _three(curve), _three(spectrum), None, problems)
+        yield Observed(row, _three(curve), _three(spectrum), None, _problems(curve, spectrum))
 
 
 def _read(read: Callable[..., Any], *arguments: Any) -> Columns | str:

@@ -154,19 +154,20 @@ class Hub:
         with self._explained():
             files = repository_files(self.repo, self.revision, self.endpoint)
         for config, folder in config_folders(protocol.base, seed):
-            inside = {
-                path.removeprefix(f"{folder}/"): file for path, file in files.items() if path.startswith(f"{folder}/")
-            }
+            inside = {}
+            for path, file in files.items():
+                if path.startswith(f"{folder}/"):
+                    inside[path.removeprefix(f"{folder}/")] = file
             names = by_split(inside, f"{self.repo}/{folder}")
             if names:
-                parts = {split: [ParquetFile(inside[name]) for name in listed] for split, listed in names.items()}
+                parts = parquet_files(names, inside)
                 root = Path(f"{self.repo}@{next(iter(inside.values())).revision[:8]}")
                 with self._named():
                     source = open_processed(root, config, parts, protocol.base, seed)
                     source = apply_protocol(source, protocol, seed)
                 log.info("Reading %s", source.describe())
                 return source
-        galaxies = {split: [ParquetFile(files[name]) for name in names] for split, names in split_files(files).items()}
+        galaxies = parquet_files(split_files(files), files)
         if galaxies and is_pairs(galaxies):
             root = Path(f"{self.repo}@{next(iter(files.values())).revision[:8]}")
             with self._named():
@@ -230,6 +231,14 @@ def repository_files(repo: str, revision: str | None, endpoint: str) -> dict[str
         if isinstance(entry, RepoFile):
             files[entry.path] = RemoteFile(repo, entry.path, commit, endpoint, entry.size, entry.blob_id)
     return files
+
+
+def parquet_files(names: Mapping[str, Sequence[str]], files: Mapping[str, RemoteFile]) -> dict[str, list[ParquetFile]]:
+    """The remote files of some names, by split."""
+    found = {}
+    for split, listed in names.items():
+        found[split] = [ParquetFile(files[name]) for name in listed]
+    return found
 
 
 def open_origin(origin: Any, sub: str, seed: int, streaming: bool) -> Source:

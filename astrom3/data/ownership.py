@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 
-from astrom3.files import OutputFolder, read_json
+from astrom3.errors import UserError
+from astrom3.files import OutputFolder, carry_over, read_json
 
 LAYOUT = "astrom3"
 KIND = "data set"
@@ -17,6 +20,20 @@ WRITTEN = re.compile(
 def output_folder(root: Path) -> OutputFolder:
     """The folder of a data set, as the verbs that write one own it."""
     return OutputFolder(root, KIND, legacy=written_before)
+
+
+def publish(temporary: Path, root: Path, overwrite: bool = True) -> None:
+    """Give a finished folder its name. An older data set there is moved away first and then removed; what else lies in
+    its folder stays. UserError where one has come there in the meantime, unless `overwrite`."""
+    old = temporary.with_suffix(".old")
+    name_written(temporary)
+    if root.is_dir() and any(root.iterdir()):
+        if not overwrite:
+            raise UserError(f"{root} was written by somebody else in the meantime; give another folder.")
+        carry_over(root, temporary, output_folder(root).files or ())
+        os.replace(root, old)
+    os.replace(temporary, root)  # an empty folder at root is replaced by this, too
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def name_written(folder: Path) -> None:

@@ -18,7 +18,7 @@ class ResidentSplit:
     def __init__(self, split: PackedSplit, device: torch.device) -> None:
         self.split = split
         self.device = device
-        self.complete = all(bool(p.all()) for p in split.present.values())
+        self.complete = bool(np.all([there.all() for there in split.present.values()]))
         self.index = self._take(split.positions)
         self.labels = self._take(split.labels)
         self.present = {m: self._take(p) for m, p in split.present.items()}

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue_quality import possible
+from astrom3.modalities.ragged import joined, offsets_of
 from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS, object_schema
 
 MOST_ROWS = 10**8
@@ -20,14 +21,14 @@ def objects_table(rows: Sequence[Mapping[str, Any]], targets: Iterable[str] = ()
     """Rows as dicts (arrays for light curves and spectra, dicts for catalogue columns) -> table of object_schema."""
     schema = object_schema(targets, bands)
     columns: list[pa.Array] = []
-    for c in ("object_id", "label"):
-        columns.append(pa.array([None if row.get(c) is None else str(row[c]) for row in rows], pa.string()))
-    for name in ("light_curve", "spectrum"):
-        columns.append(_ragged([row.get(name) for row in rows], schema.field(name).type))
-    for name in ("photo_cols", "meta_cols"):
-        columns.append(pa.array([row.get(name) for row in rows], schema.field(name).type))
-    if "targets" in schema.names:
-        columns.append(pa.array([row.get("targets") for row in rows], schema.field("targets").type))
+    for field in schema:
+        values: list[Any] = [row.get(field.name) for row in rows]
+        if field.name in ("object_id", "label"):
+            values = [None if value is None else str(value) for value in values]
+        if field.name in ("light_curve", "spectrum"):
+            columns.append(_ragged(values, field.type))
+        else:
+            columns.append(pa.array(values, field.type))
     return pa.table(columns, schema=schema)
 
 
@@ -37,8 +38,8 @@ def _ragged(rows: Sequence[Mapping[str, Any] | None], kind: pa.StructType) -> pa
     for child in kind:
         dtype = child.type.value_type.to_pandas_dtype()
         arrays = [np.empty(0, dtype) if row is None else np.asarray(row[child.name], dtype) for row in rows]
-        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int32)
-        flat = np.concatenate([np.empty(0, dtype), *arrays])
+        offsets = offsets_of(list(map(len, arrays))).astype(np.int32)
+        flat = joined(arrays, dtype)
         children.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, child.type.value_type)))
     mask = pa.array([row is None for row in rows], pa.bool_())
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask)
@@ -54,6 +55,16 @@ def catalogue_values(table: pa.Table) -> np.ndarray:
             child = pc.struct_field(column, name)
             values[:, ALL_COLS.index(name)] = child.to_numpy(zero_copy_only=False)
     return possible(values)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column holds plain numbers."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds a list of values in every row."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def check_rows(source: str, rows: int) -> None:

@@ -86,7 +86,10 @@ def class_cap(counts: Sequence[int], target: float) -> int:
     high = int(sizes[-1])
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if total(middle) <= target else (low, middle - 1)
+        if total(middle) <= target:
+            low = middle
+        else:
+            high = middle - 1
     return low
 
 
@@ -99,14 +102,14 @@ def cap_subset(labels: Sequence[str | None] | np.ndarray, fraction: int, seed: i
     names = np.asarray(labels, dtype=object)
     if fraction == 1:
         return np.arange(len(names))
-    labelled = np.array([i for i, label in enumerate(names) if label is not None], dtype=np.int64)
+    labelled = np.flatnonzero(names != np.array(None))
     if not len(labelled):
         return labelled
     _, ids = np.unique(names[labelled].astype(str), return_inverse=True)
     counts = np.bincount(ids)
     cap = class_cap(counts.tolist(), len(labelled) / fraction)
     order = np.random.default_rng([seed, len(names)]).permutation(len(labelled))
-    keep = [members[:cap] for c in range(len(counts)) if len(members := order[ids[order] == c])]
+    keep = [order[ids[order] == number][:cap] for number in range(len(counts))]
     return np.sort(labelled[np.concatenate(keep)])
 
 

@@ -170,16 +170,16 @@ def _build(table: Table, view: StoredView, folder: Path, progress: Progress | No
             raise UserError(f"{len(table)} objects were announced, {done} were read: a file is damaged.")
         arrays = writer.close()
         write_decisions(temporary / "rejected.csv", decisions)
-        names = ["rejected.csv", *(f"{name}.npy" for name in arrays)]
-        manifest = {
+        manifest: dict[str, Any] = {
             "modality": view.store,
             "objects": len(table),
             "version": PREPROCESSING_VERSION,
-            "arrays": {name: {"shape": shape, "dtype": dtype} for name, (shape, dtype) in arrays.items()},
-            "files": {
-                name: {"size": (temporary / name).stat().st_size, "crc32": _crc(temporary / name)} for name in names
-            },
+            "arrays": {},
+            "files": {"rejected.csv": _size_and_sum(temporary / "rejected.csv")},
         }
+        for name, (shape, dtype) in arrays.items():
+            manifest["arrays"][name] = {"shape": shape, "dtype": dtype}
+            manifest["files"][f"{name}.npy"] = _size_and_sum(temporary / f"{name}.npy")
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
         if folder.exists():  # damaged
             damaged = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
@@ -188,6 +188,11 @@ def _build(table: Table, view: StoredView, folder: Path, progress: Progress | No
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _size_and_sum(path: Path) -> dict[str, Any]:
+    """What shows that a file of the store is as it was written."""
+    return {"size": path.stat().st_size, "crc32": _crc(path)}
 
 
 def prepared_pieces(table: Table, view: str | StoredView, threads: int | None = None) -> Iterator[Piece]:

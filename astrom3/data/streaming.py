@@ -10,7 +10,6 @@ own objects, so that batches stay equal over the ranks; an evaluation batch gets
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,12 +19,24 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from astrom3.data.layouts.table import Group, Piece, Source, picked
-from astrom3.data.packed import Batch, Selection, catalogue_inputs, known_present, names_for, select, view_columns
+from astrom3.data.packed import Batch
 from astrom3.data.sampler import global_sizes
+from astrom3.data.selection import (
+    Selection,
+    catalogue_inputs,
+    columns_of,
+    columns_present,
+    counted,
+    known_present,
+    names_for,
+    select,
+    too_few,
+    view_columns,
+)
+from astrom3.data.shuffle_buffer import buffered
 from astrom3.data.store import guard
 from astrom3.draws import draw
 from astrom3.errors import UserError
-from astrom3.kernel import kernel
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.view import Members, StoredView, View, views_of
 from astrom3.modalities.views import readers_of
@@ -53,7 +64,7 @@ class StreamSplit:
         inputs = catalogue_inputs(catalogue, source.normaliser, self.views)
         present = known_present(self.views, catalogue.ids, inputs)
         columns = view_columns(source, split, self.views)
-        present |= {slot: np.isfinite(values).all(axis=1) for slot, values in columns.items()}
+        present |= columns_present(columns)
         aims = source.targets(split, targets) if targets else None
         decisions = [*source.repeated.get(split, ()), *inputs.decisions]
         self.selection: Selection = select(catalogue, present, decisions, labelled_only, min_modalities, aims)
@@ -72,7 +83,7 @@ class StreamSplit:
         self.metadata = picked(inputs.metadata, self.positions)
         self.periods = picked(inputs.periods, self.positions)
         self.known = {slot: there[self.positions] for slot, there in present.items()}  # by the catalogue
-        self.columns = {s: np.nan_to_num(v[self.positions]).astype(np.float32) for s, v in columns.items()}
+        self.columns = columns_of(columns, self.positions)
         self.pad_constants = self.table.pad_constants if pad_constants is None else pad_constants
         unread = {slot: view for slot, view in self.views.items() if not view.stored}
         everybody = Members(
@@ -98,11 +109,10 @@ class StreamSplit:
     def counts(self) -> dict[str, Any]:
         """As of a packed split; what observations are missing shows only while reading, so it is not counted here."""
         counts = {**self.selection.counts, "present": {}, "missing": {}}
-        counts["left_out"] += sum(d.modality == "object" for d in self.found)
-        counts["used"] -= sum(d.modality == "object" for d in self.found)
-        for decision in ("rejected", "repaired"):
-            counts[decision] = dict(Counter(d.modality for d in self.decisions if d.decision == decision))
-        return counts
+        lost = sum(d.modality == "object" for d in self.found)
+        counts["left_out"] += lost
+        counts["used"] -= lost
+        return counts | counted(self.decisions)
 
     def sequence(self, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
         """(n,) numbers of all objects in reading order: row groups in a random order, rows in order within them."""
@@ -160,8 +170,11 @@ class StreamDataset(IterableDataset):
     def plan(self, worker: int, workers: int) -> Plan:
         """The part of one worker of this rank: batches number worker, worker + workers, ..."""
         sequence = self.split.sequence(self.seed, self.epoch, self.train)
-        before = sum(sum(self.shares(rank)) for rank in range(self.rank))
-        before += sum(sum(self.sizes[w::workers]) for w in range(worker))
+        before = 0
+        for rank in range(self.rank):
+            before += sum(self.shares(rank))
+        for earlier in range(worker):
+            before += sum(self.sizes[earlier::workers])
         sizes = self.sizes[worker::workers]
         reads = sequence[before : before + sum(sizes)]
         order = np.arange(len(reads))
@@ -262,8 +275,7 @@ class _Reader:
         has = np.stack(list(present.values()))
         usable = has.sum(axis=0) >= split.min_modalities
         for i in np.flatnonzero(~usable).tolist():
-            there = ", ".join(slot for slot, row in zip(present, has, strict=True) if row[i]) or "none"
-            reason = f"{split.min_modalities} of {', '.join(present)} needed, usable: {there}"
+            reason = too_few(split.min_modalities, present, i)
             self.decisions.append(Decision(str(ids[i]), "object", "rejected", reason))
         chosen = np.flatnonzero(usable)
         used = members[chosen]
@@ -278,7 +290,7 @@ class _Reader:
                 reader = view.reader(arrays[view.store], of_piece)
                 filled = reader.fill(np.arange(len(chosen)), self.seed, self.epoch)
                 values |= {key: tensor.numpy() for key, tensor in filled.items()}
-        guard(*(v for v in values.values() if v.dtype == np.float32))
+        guard(*[array for array in values.values() if array.dtype == np.float32])
         self._put(places[chosen], values)
 
     def _put(self, places: np.ndarray, values: dict[str, np.ndarray]) -> None:
@@ -303,40 +315,10 @@ class _Reader:
         if split.targets is not None:
             out["target"] = torch.from_numpy(split.targets[members])
         for slot, view in split.views.items():
-            if view.stored:
-                out |= {key: torch.from_numpy(self.pool[key][slots]) for key in view.keys}
-            else:
+            if not view.stored:
                 out |= split.readers[slot].fill(members, self.seed, self.epoch)
+                continue
+            for key in view.keys:
+                out[key] = torch.from_numpy(self.pool[key][slots])
         out["present"] = {m: torch.from_numpy(self.pool[f"present.{m}"][slots]) for m in split.modalities}
         return out
-
-
-@kernel
-def buffered(keys: np.ndarray, buffer: int, growing: bool = False) -> np.ndarray:
-    """Order (n,) in which objects 0 ... n-1 leave a shuffle buffer that they enter in order; keys (n,) uint64.
-
-    growing: the buffer has room for one more object for every four that left it, until it has its full size. The first
-    batch of remote data is then read at once, and not after the thousands of objects that a buffer holds.
-    """
-    n = len(keys)
-    order = np.empty(n, np.int64)
-    held = np.empty(min(buffer, n), np.int64)
-    filled = 0
-    out = 0
-    for i in range(n):
-        room = min(len(held), 1 + out // 4) if growing else len(held)
-        if filled < room:
-            held[filled] = i
-            filled += 1
-        else:
-            j = keys[i] % np.uint64(filled)
-            order[out] = held[j]
-            held[j] = i
-            out += 1
-    while filled:
-        j = keys[out] % np.uint64(filled)
-        order[out] = held[j]
-        filled -= 1
-        held[j] = held[filled]
-        out += 1
-    return order

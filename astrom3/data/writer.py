@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -28,12 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astrom3.data.bands import BandCounts
-from astrom3.data.ownership import LAYOUT, name_written, output_folder
+from astrom3.data.ownership import LAYOUT, output_folder, publish
 from astrom3.data.rare import rare_classes
 from astrom3.data.rows import catalogue_values, objects_table
 from astrom3.data.splits import FRACTIONS, check_fractions, make_splits
 from astrom3.errors import UserError
-from astrom3.files import carry_over, remove_leftovers, temporary_folder
+from astrom3.files import remove_leftovers, temporary_folder
 from astrom3.modalities import kinds
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import (
@@ -223,7 +222,6 @@ class DatasetWriter:
             self._file.close()
             self._file = None
         self._rejected.close()
-
         values = np.concatenate(self._values)
         splits: dict[str, Any] = {}
         (self._temp / "splits").mkdir()
@@ -232,8 +230,9 @@ class DatasetWriter:
                 splits[f"{sub}_{seed}"] = self._write_split(f"{sub}_{seed}", self._names(split), values, split.info)
         else:
             labelled = any(label is not None for label in self._labels)
+            possible = subs if labelled else {"full"} & set(subs)
             for seed in seeds:
-                for sub in subs if labelled else [s for s in subs if s == "full"]:
+                for sub in possible:
                     names = make_splits(self._labels, sub, seed, fractions)
                     splits[f"{sub}_{seed}"] = self._write_split(f"{sub}_{seed}", names, values, {})
         counts = self._counts()
@@ -252,16 +251,22 @@ class DatasetWriter:
             "rare_classes": rare_classes(self.classes, splits),
         }
         _write_json(self._temp / "dataset.json", dataset | self.further_entries())
-        content = {**counts, **(summary or {}), "decisions": self._decision_counts(), "splits": splits}
+        content = {
+            **counts,
+            **(summary or {}),
+            "decisions": self._decision_counts(),
+            "splits": splits,
+        }
         _write_json(self._temp / "summary.json", content)
-        self._publish()
+        publish(self._temp, self.root, self.overwrite)
+        self._done = True
         return self.root
 
     def _accepted(self, table: pa.Table) -> pa.Table:
         keep = np.ones(len(table), dtype=bool)
-        for i, (object_id, label) in enumerate(
-            zip(table["object_id"].to_pylist(), table["label"].to_pylist(), strict=True)
-        ):
+        ids = table["object_id"].to_pylist()
+        labels = table["label"].to_pylist()
+        for i, (object_id, label) in enumerate(zip(ids, labels, strict=True)):
             if not object_id:
                 self.reject("", "object", "rejected", "no object_id")
             elif object_id in self._ids:
@@ -283,7 +288,8 @@ class DatasetWriter:
         if self._file is None:
             path = self._temp / "objects" / f"objects-{self._n_files:05d}.parquet"
             self._file = pq.ParquetWriter(path, self.schema, compression="zstd", **self.encoding())
-            self._n_files, self._rows_in_file = self._n_files + 1, 0
+            self._n_files += 1
+            self._rows_in_file = 0
         self._file.write_table(group.combine_chunks(), row_group_size=self.row_group)
         self._rows_in_file += len(group)
         if self._rows_in_file >= self.rows_per_file:
@@ -292,7 +298,9 @@ class DatasetWriter:
 
     def _names(self, split: PublishedSplit) -> np.ndarray:
         """Split name of every object written, "" where it is in none; published ids never written are left out."""
-        where = {object_id: name for name, ids in split.members.items() for object_id in ids}
+        where: dict[str, str] = {}
+        for name, ids in split.members.items():
+            where |= dict.fromkeys(ids, name)
         return np.array([where.get(object_id, "") for object_id in self._ids], dtype="<U10")
 
     def _write_split(self, stem: str, names: np.ndarray, values: np.ndarray, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,13 +308,14 @@ class DatasetWriter:
         ids = np.array(list(self._ids), dtype=object)
         labels = np.array(self._labels, dtype=object)
         rows = {"object_id": ids[chosen].tolist(), "split": names[chosen].tolist()}
-        pq.write_table(
-            pa.table(rows, schema=SPLIT_SCHEMA), self._temp / "splits" / f"{stem}.parquet", compression="zstd"
-        )
+        table = pa.table(rows, schema=SPLIT_SCHEMA)
+        pq.write_table(table, self._temp / "splits" / f"{stem}.parquet", compression="zstd")
         counts = {}
         for split in SPLITS:
             found = Counter(labels[names == split].tolist())
-            counts[split] = {c: found[c] for c in self.classes} | ({"unlabelled": found[None]} if found[None] else {})
+            counts[split] = {name: found[name] for name in self.classes}
+            if found[None]:
+                counts[split]["unlabelled"] = found[None]
         statistics = dict(info) or self.statistics(values[names == SPLITS[0]])
         content = statistics | {"classes": self.classes, "counts": counts}
         _write_json(self._temp / "splits" / f"{stem}.json", content)
@@ -327,19 +336,6 @@ class DatasetWriter:
         for (modality, decision, kind), n in sorted(self._decisions.items()):
             tree[decision].setdefault(modality, {})[kind] = n
         return tree
-
-    def _publish(self) -> None:
-        """Give the finished folder its name; an older data set there is moved away first and then removed."""
-        old = self._temp.with_suffix(".old")
-        name_written(self._temp)
-        if self.root.is_dir() and any(self.root.iterdir()):
-            if not self.overwrite:
-                raise UserError(f"{self.root} was written by somebody else in the meantime; give another folder.")
-            carry_over(self.root, self._temp, output_folder(self.root).files or ())
-            os.replace(self.root, old)
-        os.replace(self._temp, self.root)  # an empty folder at root is replaced by this, too
-        self._done = True
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     keep_memory()
     job = job_of(cfg)
     job.open_folder()
-    mine = [part for i, part in enumerate(job.parts) if i % shards == shard]
+    mine = job.parts[shard::shards]
     todo = [part for part in mine if part in job.missing()]
     log.info("%d of %d parts are this job's, %d of them are there", len(mine), len(job.parts), len(mine) - len(todo))
     if cfg.engine == "ray":

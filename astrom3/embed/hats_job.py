@@ -132,9 +132,9 @@ class HatsJob(Job):
         known = self.catalogue.properties
         position = [known.healpix_column or "_healpix_29", known.ra_column, known.dec_column, self.names.id]
         schema = ParquetFile(part.path).schema.names
-        position = [name for name in dict.fromkeys(position) if name is not None and name in schema]
+        position = [name for name in dict.fromkeys(position) if name in schema]
         there = ParquetFile(part.path).columns(position)
-        place = {name: row for row, name in enumerate(ids.tolist())}
+        place = dict(zip(ids.tolist(), range(len(ids)), strict=True))
         rows = np.array([place[name] for name in embedded.ids.tolist()], dtype=np.int64)
         order = np.argsort(rows, kind="stable")
         table = there.take(pa.array(rows[order]))
@@ -163,7 +163,12 @@ class HatsJob(Job):
         decisions = list(self.rejected())
         write_decisions(self.out / REJECTED, decisions)
         kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)
-        summary = {"complete": True, "parts": len(self.parts), "objects": rows, "decisions": dict(kinds)}
+        summary = {
+            "complete": True,
+            "parts": len(self.parts),
+            "objects": rows,
+            "decisions": dict(kinds),
+        }
         write_json(self.out / SUMMARY, summary)
         log.info("%s: %s objects in %d partitions", self.out, f"{rows:,}", len(written))
         return summary

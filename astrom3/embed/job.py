@@ -119,13 +119,12 @@ class Job:
         cfg = self.cfg
         options = {"eval_batch_size": cfg.batch, "on_device": False}
         self.data = data_of(self.model, cfg.data, cfg.sub, cfg.seed, cfg.get("allow"), **options)
-        wanted = []
-        for s in cfg.splits:
-            if s in self.data.source.rows:
-                wanted.append(s)
+        wanted = [split for split in cfg.splits if split in self.data.source.rows]
         if not wanted or not set(cfg.splits) <= set(STAGES):
             raise UserError(f"splits={list(cfg.splits)}: there are {', '.join(self.data.source.rows)}")
-        self.parts = [part for split in wanted for part in self._parts_of(split)]
+        self.parts: list[Part] = []
+        for split in wanted:
+            self.parts += self._parts_of(split)
 
     def _parts_of(self, split: str) -> list[Part]:
         if split not in self.data.splits:
@@ -133,7 +132,10 @@ class Job:
         batches = len(self.data.split_dataloader(split))
         step = self.cfg.part // self.cfg.batch
         starts = range(0, batches, step)
-        return [Part(split, i, len(starts), s, min(s + step, batches)) for i, s in enumerate(starts)]
+        parts = []
+        for number, start in enumerate(starts):
+            parts.append(Part(split, number, len(starts), start, min(start + step, batches)))
+        return parts
 
     def describe(self) -> dict[str, Any]:
         """What decides what is in the parts."""
@@ -141,10 +143,13 @@ class Job:
 
         source = self.data.source
         cache = cache_root(self.cfg.data.cache)
-        digest = weights_digest(self.cfg.model)
         pooled = {} if self.pooling is None else {"pooling": self.pooling, "per": self.per}
+        prints = {}
+        for part in self.parts:
+            if part.split not in prints:
+                prints[part.split] = source.fingerprint(part.split, cache)
         return pooled | {
-            "model": digest,
+            "model": weights_digest(self.cfg.model),
             "evaluation": self.cfg.evaluation,
             "sub": self.cfg.sub,
             "seed": self.cfg.seed,
@@ -154,7 +159,7 @@ class Job:
             "streaming": self.data.streaming,
             "coverage": self.coverage,
             "confidence": None if self.model.confidence is None else confidence_digest(self.cfg.model),
-            "data": {s: source.fingerprint(s, cache) for s in dict.fromkeys(p.split for p in self.parts)},
+            "data": prints,
         }
 
     @cached_property
@@ -323,7 +328,8 @@ def weights_digest(model: str) -> str:
         files = [astroclip.find(model)]
     else:
         folder = published.find(model)
-        files = [path for name in (published.WEIGHTS, native.WEIGHTS) if (path := folder / name).is_file()][:1]
+        own = [folder / published.WEIGHTS, folder / native.WEIGHTS]
+        files = [path for path in own if path.is_file()][:1]
     digest = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:

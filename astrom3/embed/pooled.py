@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.errors import UserError
-from astrom3.inference.embeddings import KEY, MEAN, Embeddings, lists
+from astrom3.inference.embeddings import KEY, MEAN, Embeddings, common_classes, lists
 from astrom3.inference.trained import TrainedModel
 from astrom3.inference.windows import Windowed, check_choices
+from astrom3.modalities.ragged import offsets_of
 from astrom3.modalities.schema import UNLABELLED
 
 
@@ -48,8 +49,7 @@ def pooled_alone(
 
     found: of numbers in `split`, whose objects are called `ids` (n,). name: of the split. classes: of the data.
     """
-    known = (*model.classes, *(c for c in classes if c not in model.classes))
-    number = np.array([*(known.index(c) for c in classes), UNLABELLED], dtype=np.int64)
+    known, number = common_classes(model, classes)
     members = found.objects
     return Embeddings(
         ids[members].astype(str),
@@ -88,8 +88,7 @@ def rows_table(
 
 def nested(sequences: Sequence[np.ndarray]) -> pa.ListArray:
     """Arrays (points, D) as list<list<float>>."""
-    lengths = [len(sequence) for sequence in sequences]
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    ends = offsets_of(list(map(len, sequences))).astype(np.int32)
     points = np.concatenate(sequences) if sequences else np.empty((0, 1), np.float32)
     width = points.shape[1]
     bounds = np.arange(0, len(points) * width + 1, width, dtype=np.int64)

@@ -17,6 +17,7 @@ from astrom3.files import replacing
 
 PREDICTIONS = "_predictions.csv"  # readers of a folder of parquet pass over names that begin with _
 ROWS_AT_ONCE = 4096
+KNOWN = ("object_id", "label", "split", "predicted")
 
 
 def write_predictions(path: Path, parts: Sequence[Path], classes: Sequence[str]) -> None:
@@ -24,19 +25,18 @@ def write_predictions(path: Path, parts: Sequence[Path], classes: Sequence[str])
     kept = [name for name in ("novelty", "set") if name in pq.read_schema(parts[0]).names]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["object_id", "label", "split", "predicted", *(f"p({name})" for name in classes), *kept])
+        chances = [f"p({name})" for name in classes]
+        writer.writerow([*KNOWN, *chances, *kept])
         for row in rows_of(parts, kept):
+            known = [row[name] for name in KNOWN]
             probabilities = row["probabilities"] or [None] * len(classes)
-            numbers = []
-            for p in probabilities[: len(classes)]:
-                numbers.append(None if p is None else f"{p:.6g}")
-            known = [row["object_id"], row["label"], row["split"], row["predicted"]]
-            writer.writerow([*known, *numbers, *(cell(row[name]) for name in kept)])
+            further = [row[name] for name in kept]
+            writer.writerow([*known, *map(cell, [*probabilities[: len(classes)], *further])])
 
 
 def rows_of(parts: Sequence[Path], kept: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of all files, without their embeddings."""
-    columns = ["object_id", "label", "split", "predicted", "probabilities", *kept]
+    columns = [*KNOWN, "probabilities", *kept]
     for part in parts:
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from astrom3.modalities.view import get_view
+
 LOGIT_SCALE_RANGE = (1.0, 100.0)
 CLAMPS = ("forward", "parameter")
 # Prefixes of batch keys with what a frozen encoder or the frozen part of a tower has said (training/frozen.py).
@@ -53,12 +55,19 @@ def leave_unused(encoder: nn.Module) -> None:
         getattr(encoder, name).requires_grad_(False)
 
 
+def encoders_of(model: nn.Module) -> dict[str, Any]:
+    """Modality -> encoder of a model of any kind."""
+    inner: Any = getattr(model, "backbone", model)  # of a tower too, whose view and inputs are its backbone's
+    several = getattr(inner, "encoders", None)
+    if several is not None:
+        return dict(several.items())
+    encoder = getattr(inner, "encoder", inner)
+    return {get_view(encoder.view).modality: encoder}
+
+
 def compile_encoders(model: nn.Module) -> None:
     """torch.compile of every encoder, in place: the names of the tensors stay."""
-    inner: Any = getattr(model, "backbone", model)
-    for encoder in (
-        inner.encoders.values() if isinstance(inner, MultimodalModel) else [getattr(inner, "encoder", inner)]
-    ):
+    for encoder in encoders_of(model).values():
         encoder.compile()
 
 
@@ -103,11 +112,12 @@ class MultimodalModel(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         for encoder in encoders.values():
             leave_unused(encoder)
-        widths: dict[str, int] = {m: e.out_features for m, e in encoders.items()}  # type: ignore[misc]
-        self.projections = nn.ModuleDict({m: nn.Linear(width, hidden_dim) for m, width in widths.items()})
-        self.logit_scales = nn.ParameterDict(
-            {f"{a}_{b}": nn.Parameter(torch.tensor(math.log(start_scale))) for a, b in self.pairs}
-        )
+        self.projections = nn.ModuleDict()
+        for modality, encoder in encoders.items():
+            self.projections[modality] = nn.Linear(encoder.out_features, hidden_dim)  # type: ignore[arg-type]
+        self.logit_scales = nn.ParameterDict()
+        for a, b in self.pairs:
+            self.logit_scales[f"{a}_{b}"] = nn.Parameter(torch.tensor(math.log(start_scale)))
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -99,13 +99,20 @@ class Blocks:
         self.tally.pixels_not_finite += dropped
         kind, first, step = grid_of(wavelength)
         ticks = np.rint(wavelength / WAVELENGTH_STEP).astype(np.int64) if kind == GIVEN else np.empty(0, np.int64)
-        row: dict[str, Any] = {"count": len(order), "dropped": dropped, "grid": kind, "first": first, "step": step}
+        row: dict[str, Any] = {
+            "count": len(order),
+            "dropped": dropped,
+            "grid": kind,
+            "first": first,
+            "step": step,
+        }
         if len(order):
             found = stretched(flux, self.bits)
             codes = found.codes
             scales = found[1:]
             self.tally.spectra += 1
-            self.tally.spectrum_errors.append(float(np.median(np.abs(found.decode() - flux))) / (2 * found.scale))
+            error = float(np.median(np.abs(found.decode() - flux)))
+            self.tally.spectrum_errors.append(error / (2 * found.scale))
         else:
             codes = np.empty(0, np.uint8 if self.bits == 8 else np.uint16)
             scales = (0.0, 1.0, 0.0, 1.0)
@@ -132,8 +139,9 @@ def _stack(rows: Sequence[dict[str, Any]], kinds: dict[str, type]) -> bytes:
     """Scalars to arrays (m,), float64 unless `kinds` says otherwise; arrays one behind the other."""
     arrays = {}
     for name, value in rows[0].items():
+        column = [row[name] for row in rows]
         if isinstance(value, np.ndarray):
-            arrays[name] = np.concatenate([r[name] for r in rows])
+            arrays[name] = np.concatenate(column)
         else:
-            arrays[name] = np.array([r[name] for r in rows], dtype=kinds.get(name, np.float64))
+            arrays[name] = np.array(column, dtype=kinds.get(name, np.float64))
     return pack(arrays)

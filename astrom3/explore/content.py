@@ -110,8 +110,8 @@ def gather(
     """Everything but the observations. kind, fit: of the map, see `positions`; limit: show so many, drawn at random;
     normaliser: statistics by which a normalised layout's periods become days."""
     tables, where = locate(source)
-    table = np.array([where.get(i, (ABSENT, ABSENT))[0] for i in embeddings.ids.tolist()], dtype=np.int64)
-    row = np.array([where.get(i, (ABSENT, ABSENT))[1] for i in embeddings.ids.tolist()], dtype=np.int64)
+    places = [where.get(name, (ABSENT, ABSENT)) for name in embeddings.ids.tolist()]
+    table, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
     absent = np.flatnonzero(table == ABSENT)
     if len(absent) == len(embeddings):
         raise UserError(
@@ -128,11 +128,15 @@ def gather(
     scores = {name: distances(embeddings, name) for name in embeddings.vectors}
     chosen = drawn(len(embeddings), limit)
     chosen = chosen[np.lexsort((row[chosen], table[chosen] % (len(tables) + 1)))]  # the absent ones, -1, come last
-    shown, table, row = embeddings.take(chosen), table[chosen], row[chosen]
+    shown = embeddings.take(chosen)
+    table = table[chosen]
+    row = row[chosen]
     log.info("Making the map of %d objects (%s)", len(shown), kind)
     xy, how = positions(shown, kind, fit)
     there = shown.present | {MEAN: np.ones(len(shown), bool)}
-    found = {name: nearest(shown.vectors[name], there[name], top) for name in shown.vectors}
+    found = {}
+    for name, vectors in shown.vectors.items():
+        found[name] = nearest(vectors, there[name], top)
     columns: tuple[str, ...] = ALL_COLS
     if is_of_galaxies(source):
         columns = next(iter(tables)).target_names
@@ -144,7 +148,9 @@ def gather(
             values[table == number] = one.catalogue().values[rows]
         elif columns:
             values[table == number] = one.targets(columns)[rows]
-    here = {name: {k: v[chosen] for k, v in score.items()} for name, score in scores.items()}
+    here = {}
+    for name, by_kind in scores.items():
+        here[name] = {kind: values_of[chosen] for kind, values_of in by_kind.items()}
     return Content(
         shown,
         len(embeddings),

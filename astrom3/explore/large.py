@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from astrom3.analyse.fewshot import unit
 from astrom3.analyse.section import having
 from astrom3.data.layouts.table import Source
 from astrom3.data.observed import is_of_galaxies, locate, units
@@ -27,6 +26,7 @@ from astrom3.explore.positions import MIN_FITTED
 from astrom3.explore.projecting import SAMPLE, fitted
 from astrom3.files import OutputFolder, write_json
 from astrom3.inference.embeddings import MEAN, Embeddings
+from astrom3.inference.neighbours import unit
 from astrom3.inference.results import shown_name
 from astrom3.modalities.schema import ALL_COLS, UNLABELLED
 

@@ -55,28 +55,25 @@ def vacuum(air: float) -> float:
 FEATURES = tuple(Feature(name, round(vacuum(air), 2), kind) for name, air, kind in IN_AIR)
 
 # Lines of galaxies in vacuum at rest (NIST, as in Bolton et al. 2012, AJ 144, 144); the last two are of our atmosphere.
-GALAXY_FEATURES = tuple(
-    Feature(name, wavelength, kind)
-    for name, wavelength, kind in (
-        ("[O II]", 3728.5, "forbidden"),
-        ("Ca K", 3934.8, "metal"),
-        ("Ca H", 3969.6, "metal"),
-        ("Hδ", 4102.9, "balmer"),
-        ("G", 4305.6, "band"),
-        ("Hγ", 4341.7, "balmer"),
-        ("Hβ", 4862.7, "balmer"),
-        ("[O III]", 4960.3, "forbidden"),
-        ("[O III]", 5008.2, "forbidden"),
-        ("Mg b", 5176.6, "metal"),
-        ("Na D", 5894.6, "metal"),
-        ("[O I]", 6302.0, "forbidden"),
-        ("[N II]", 6549.9, "forbidden"),
-        ("Hα", 6564.6, "balmer"),
-        ("[N II]", 6585.3, "forbidden"),
-        ("[S II]", 6718.3, "forbidden"),
-        ("[S II]", 6732.7, "forbidden"),
-        ("[S III]", 9071.1, "forbidden"),
-        ("⊕ B", 6869.1, "telluric"),
-        ("⊕ A", 7595.8, "telluric"),
-    )
+GALAXY_FEATURES = (
+    Feature("[O II]", 3728.5, "forbidden"),
+    Feature("Ca K", 3934.8, "metal"),
+    Feature("Ca H", 3969.6, "metal"),
+    Feature("Hδ", 4102.9, "balmer"),
+    Feature("G", 4305.6, "band"),
+    Feature("Hγ", 4341.7, "balmer"),
+    Feature("Hβ", 4862.7, "balmer"),
+    Feature("[O III]", 4960.3, "forbidden"),
+    Feature("[O III]", 5008.2, "forbidden"),
+    Feature("Mg b", 5176.6, "metal"),
+    Feature("Na D", 5894.6, "metal"),
+    Feature("[O I]", 6302.0, "forbidden"),
+    Feature("[N II]", 6549.9, "forbidden"),
+    Feature("Hα", 6564.6, "balmer"),
+    Feature("[N II]", 6585.3, "forbidden"),
+    Feature("[S II]", 6718.3, "forbidden"),
+    Feature("[S II]", 6732.7, "forbidden"),
+    Feature("[S III]", 9071.1, "forbidden"),
+    Feature("⊕ B", 6869.1, "telluric"),
+    Feature("⊕ A", 7595.8, "telluric"),
 )

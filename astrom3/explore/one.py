@@ -38,22 +38,24 @@ class Objects:
         found = [(name, name, name) for name in names]
         modalities = [name for name in names if name != MEAN]
         if self.stored.about["kind"] == "galaxies":
-            found += [(f"{asked}{ARROW}{told}", asked, told) for asked, told in permutations(modalities, 2)]
+            for asked, told in permutations(modalities, 2):
+                found.append((f"{asked}{ARROW}{told}", asked, told))
         return found
 
     def page(self, row: int) -> dict[str, Any]:
         """at: the object's number on the page; rows: of its objects on the map; about and blocks as in a page."""
-        near = {name: self.stored.near(row, asked, told, self.top) for name, asked, told in self.kinds()}
+        near = {}
         everybody = {row}
-        for rows, _ in near.values():
-            everybody |= set(rows.tolist())
+        for name, asked, told in self.kinds():
+            near[name] = self.stored.near(row, asked, told, self.top)
+            everybody.update(near[name][0].tolist())
         chosen = np.array(sorted(everybody))[:BLOCK]
         columns = self.stored.columns
         table = np.asarray(columns["table"][chosen], np.int64)
         place = np.asarray(columns["row"][chosen], np.int64)
         order = np.lexsort((place, table % (len(self.tables) + 1)))  # the absent ones, -1, come last
         chosen = chosen[order]
-        number = {one: k for k, one in enumerate(chosen.tolist())}
+        number = dict(zip(chosen.tolist(), range(len(chosen)), strict=True))
         at = number[row]
         neighbours = {}
         for name, (rows, cosine) in near.items():
@@ -73,7 +75,12 @@ class Objects:
             texts["spectra-0"] = armour(blocks.spectra(some))
         texts["core"] = armour(pack(content.arrays()))
         said = about(content, self.stored.about["title"], blocks)
-        return {"at": at, "rows": chosen.tolist(), "about": said, "blocks": texts}
+        return {
+            "at": at,
+            "rows": chosen.tolist(),
+            "about": said,
+            "blocks": texts,
+        }
 
     def content(self, rows: np.ndarray, table: np.ndarray, place: np.ndarray, neighbours: dict[str, Any]) -> Content:
         """Of these rows of the map."""
@@ -81,19 +88,26 @@ class Objects:
         columns = stored.columns
         names = stored.about["vectors"]
         probabilities = np.array(columns["probabilities"][rows]) if "probabilities" in columns else None
+        present = {}
+        vectors = {}
+        scores: dict[str, dict[str, np.ndarray]] = {}
+        for name in names:
+            vectors[name] = np.array(columns[f"vectors-{name}"][rows])
+            if name != MEAN:
+                present[name] = np.array(columns[f"present-{name}"][rows])
+            scores[name] = {}
+            for kind in ("own", "other", "nearest"):
+                scores[name][kind] = np.array(columns[f"{kind}-{name}"][rows])
         objects = Embeddings(
             np.array(stored.names(rows.tolist()), dtype=str),
             np.array(columns["label"][rows], np.int64),
             np.array(stored.about["splits"], dtype=str)[columns["split"][rows]],
-            {name: np.array(columns[f"present-{name}"][rows]) for name in names if name != MEAN},
-            {name: np.array(columns[f"vectors-{name}"][rows]) for name in names},
+            present,
+            vectors,
             probabilities,
             tuple(stored.about["classes"]),
             stored.about["model"],
         )
-        scores = {}
-        for name in names:
-            scores[name] = {kind: np.array(columns[f"{kind}-{name}"][rows]) for kind in ("own", "other", "nearest")}
         return Content(
             objects,
             len(stored),

@@ -29,7 +29,14 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
         flat = np.ascontiguousarray(array.ravel(), dtype=array.dtype.newbyteorder("<"))
         planes = flat.dtype.kind in "ui" and flat.dtype.itemsize > 1
         data = flat.view(np.uint8).reshape(-1, flat.dtype.itemsize).T.tobytes() if planes else flat.tobytes()
-        about.append({"name": name, "type": array.dtype.name, "offset": offset, "length": flat.size})
+        about.append(
+            {
+                "name": name,
+                "type": array.dtype.name,
+                "offset": offset,
+                "length": flat.size,
+            }
+        )
         parts.append(data + bytes(-len(data) % 8))
         offset += len(parts[-1])
     head = json.dumps(about).encode()

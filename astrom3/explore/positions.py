@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from astrom3.errors import UserError
@@ -40,12 +43,19 @@ def positions(objects: Embeddings, kind: str, fit: str | None) -> tuple[np.ndarr
         from astrom3.analyse.sections import UMAP
 
         groups = {"train": rows, "others": ~rows} if not rows.all() else {"train": rows}
-        found = fit_umap({name: objects.take(mask) for name, mask in groups.items()}, MEAN, UMAP)
+        parts = {name: objects.take(mask) for name, mask in groups.items()}
+        found = fit_umap(parts, MEAN, UMAP)
         for name, mask in groups.items():
             xy[mask] = found[name]
-        text = f"UMAP of the mean embedding ({', '.join(f'{k} {v}' for k, v in UMAP.items())})"
+        text = umap_text(UMAP)
     if not np.isfinite(xy).all():
         raise UserError(f"the {kind} map of {objects.model or 'the embeddings'} is not finite: check the model")
     n = int(rows.sum())
     text += f", fitted on {n:,} {'training objects' if not rows.all() else 'objects'}"
     return xy, text + ("" if rows.all() else f", the other {len(objects) - n:,} projected into it")
+
+
+def umap_text(settings: Mapping[str, Any]) -> str:
+    """What the page says of the map."""
+    listed = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"UMAP of the mean embedding ({listed})"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.errors import UserError
-from astrom3.explore.positions import MIN_FITTED
+from astrom3.explore.positions import MIN_FITTED, umap_text
 
 SAMPLE = 50_000  # objects that a large map is fitted on, at most
 Project = Callable[[np.ndarray], np.ndarray]  # vectors (m, D) -> float32 (m, 2)
@@ -47,4 +47,4 @@ def umap(vectors: np.ndarray) -> tuple[Project, str]:
     def project(some: np.ndarray) -> np.ndarray:
         return np.asarray(reducer.transform(some), dtype=np.float32)
 
-    return project, f"UMAP of the mean embedding ({', '.join(f'{k} {v}' for k, v in UMAP.items())})"
+    return project, umap_text(UMAP)

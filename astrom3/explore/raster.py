@@ -11,6 +11,7 @@ import io
 import numpy as np
 
 from astrom3.explore.stored_map import Shown, StoredMap
+from astrom3.modalities.schema import in_paper_order
 
 SIDE = 256  # pixels of a tile
 OVERVIEW_SIDE = 1024
@@ -25,14 +26,15 @@ COLOURS = np.array(
     ],
     dtype=np.float32,
 )  # fmt: skip
-PAPER_ORDER = ("EW", "SR", "EA", "RRAB", "EB", "ROT", "RRC", "HADS", "M", "DSCT")
+
 UNKNOWN = np.array([[167, 173, 181]], np.float32)
 
 
 def palette(classes: list[str]) -> np.ndarray:
     """Colours float32 (C + 1, 3) of the classes; the last is for objects without one."""
-    order = [c for c in PAPER_ORDER if c in classes] + [c for c in classes if c not in PAPER_ORDER]
-    return np.concatenate([COLOURS[[order.index(c) % len(COLOURS) for c in classes]], UNKNOWN])
+    order = in_paper_order(classes)
+    places = [order.index(name) % len(COLOURS) for name in classes]
+    return np.concatenate([COLOURS[places], UNKNOWN])
 
 
 def overview(stored: StoredMap) -> bytes:

@@ -38,7 +38,7 @@ Answer = Callable[[Request], Response]
 def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
     """host: that the server is bound to; of this machine's own, pages of other names are refused (DNS rebinding)."""
     about = stored.about | {
-        "counts": {str(k): n for k, n in stored.counts().items()},
+        "counts": {str(label): count for label, count in stored.counts().items()},
         "kinds": [name for name, _, _ in objects.kinds()],
         "deepest": raster.DEEPEST,
         "tile": raster.SIDE,
@@ -90,7 +90,8 @@ def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
         for key, column in (("label", "label"), ("nearest", f"nearest-{name}"), ("predicted", "predicted")):
             listed[key] = columns[column][rows].tolist() if column in columns else [-1] * len(rows)
         for key in ("own", "other"):
-            listed[key] = [None if value != value else value for value in columns[f"{key}-{name}"][rows].tolist()]
+            values = columns[f"{key}-{name}"][rows].tolist()
+            listed[key] = [None if value != value else value for value in values]
         return JSONResponse(listed)
 
     def one(http: Request) -> Response:

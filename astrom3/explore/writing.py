@@ -60,14 +60,23 @@ def write(
 
 def page_around(title: str, scripts: Sequence[str], allowed: str = "") -> tuple[str, str]:
     """The page before and after its data. scripts: files; allowed: more that its content security policy lets it."""
-    script = "\n".join(['(() => {\n"use strict";', *((FOLDER / n).read_text("utf-8") for n in scripts), "})();\n"])
+    sources = [(FOLDER / name).read_text("utf-8") for name in scripts]
+    script = "\n".join(['(() => {\n"use strict";', *sources, "})();\n"])
     style = (FOLDER / "page.css").read_text("utf-8")
     policy = f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'{allowed}"
     template = (FOLDER / "template.html").read_text("utf-8")
-    fields = {"title": html.escape(title), "policy": policy, "style": style, "script": script}
-    parts = template.partition("<!-- data -->\n")
-    head, tail = (re.sub(r"\{\{(\w+)\}\}", lambda found: fields[found[1]], part) for part in (parts[0], parts[2]))
-    return head, tail
+    fields = {
+        "title": html.escape(title),
+        "policy": policy,
+        "style": style,
+        "script": script,
+    }
+
+    def filled(part: str) -> str:
+        return re.sub(r"\{\{(\w+)\}\}", lambda found: fields[found[1]], part)
+
+    head, _, tail = template.partition("<!-- data -->\n")
+    return filled(head), filled(tail)
 
 
 def is_page(path: Path) -> bool:
@@ -99,7 +108,8 @@ def observed(content: Content) -> Iterator[list[Observed]]:
         if found.photo is not None:
             content.values[i, : len(PHOTO_COLS)] = found.photo
         if found.problems:
-            content.notes.setdefault(i, []).extend(p for p in found.problems if p not in content.notes.get(i, []))
+            notes = content.notes.setdefault(i, [])
+            notes += [problem for problem in found.problems if problem not in notes]
         some.append(found)
         if len(some) == BLOCK:
             yield some
@@ -146,7 +156,12 @@ def about(content: Content, title: str, blocks: Blocks) -> dict[str, Any]:
         "period_column": -1 if galaxies else PERIOD,
         "block": BLOCK,
         "how": content.how,
-        "units": {"time": unit.time, "flux": unit.flux, "spectrum": unit.spectrum, "catalogue": unit.catalogue},
+        "units": {
+            "time": unit.time,
+            "flux": unit.flux,
+            "spectrum": unit.spectrum,
+            "catalogue": unit.catalogue,
+        },
         "time_step": unit.time_step,
         "neighbours": next(iter(content.neighbours.values()))[0].shape[1],
         "features": [f._asdict() for f in (GALAXY_FEATURES if galaxies else FEATURES)],

@@ -118,15 +118,7 @@ def build_graph(encoder: Astromer) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     width = encoder.d_model
-    inputs = [
-        value(
-            name,
-            "batch",
-            encoder.window,
-            1,
-        )
-        for name in INPUTS
-    ]
+    inputs = [value(name, "batch", encoder.window, 1) for name in INPUTS]
     shapes = (("batch", width), ("batch", width), ("batch", encoder.window, width))
     outputs = [value(name, *shape) for name, shape in zip(OUTPUTS, shapes, strict=True)]
     body = helper.make_graph(

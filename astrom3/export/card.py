@@ -19,7 +19,7 @@ from astrom3.export.families import families_of
 from astrom3.export.onnx import Written
 from astrom3.inference.trained import PREPROCESSING, TrainedModel
 from astrom3.modalities.kinds import modality
-from astrom3.modalities.schema import PAPER_ORDER
+from astrom3.modalities.schema import in_paper_order
 from astrom3.published import astrom3 as published
 from astrom3.registry import read_stored
 from astrom3.training.run import CONFIG, INFO, METRICS
@@ -138,7 +138,8 @@ def data(run: Mapping[str, Any]) -> str:
         "| --- | ---: | ---: | ---: |",
     ]
     for split, counts in found.get("splits", {}).items():
-        rejected = ", ".join(f"{m}: {n}" for m, n in counts.get("rejected", {}).items()) or "0"
+        reasons = [f"{modality}: {count}" for modality, count in counts.get("rejected", {}).items()]
+        rejected = ", ".join(reasons) or "0"
         lines.append(f"| {split} | {counts['objects']:,} | {counts['used']:,} | {rejected} |")
     return "\n".join(lines)
 
@@ -149,11 +150,12 @@ def trained(model: TrainedModel, run: Mapping[str, Any]) -> str:
     if run:
         cfg = run["cfg"]
         info = run["info"]
-        optim = ", ".join(f"{k} {v:g}" for k, v in cfg.get("optim", {}).items() if type(v) in (int, float))
-        versions = ", ".join(f"{k} {v}" for k, v in info.get("versions", {}).items() if k in ("astrom3", "torch"))
+        optim = [f"{key} {value:g}" for key, value in cfg.get("optim", {}).items() if type(value) in (int, float)]
+        known = info.get("versions", {})
+        versions = [f"{name} {known[name]}" for name in known if name in ("astrom3", "torch")]
         lines.append(
             f"Training: mode={info.get('mode')} sub={info.get('sub')} init={info.get('init')} seed={info.get('seed')}, "
-            f"batch size {cfg['datamodule'].get('batch_size')}, {optim}; {versions}."
+            f"batch size {cfg['datamodule'].get('batch_size')}, {', '.join(optim)}; {', '.join(versions)}."
         )
     for encoder in informers(model):
         lines.append(
@@ -185,8 +187,7 @@ def metrics(run: Mapping[str, Any]) -> str:
 
 def classification_metrics(found: Mapping[str, Any]) -> str:
     """Accuracy and means over classes in a sentence, recall by class in a table, the paper's classes in its order."""
-    classes = [name for name in PAPER_ORDER if name in found["recall"]]
-    classes += [name for name in found["recall"] if name not in classes]
+    classes = in_paper_order(found["recall"])
     recalls = [percent(found["recall"][name]) for name in classes]
     lines = [
         f"Test split, {found['n']} objects: accuracy {100 * found['accuracy']:.2f} %, macro F1 "

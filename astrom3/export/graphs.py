@@ -116,7 +116,9 @@ class Graph:
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs in the file: what the view calls them, else the last part of the key, or all of it where
         that is the name of another input or of an output."""
-        given = {key: name for view in self.views.values() for key, name in view.file_inputs.items()}
+        given: dict[str, str] = {}
+        for view in self.views.values():
+            given |= view.file_inputs
         short = [given.get(key, key.rpartition("/")[2]) for key in self.keys]
         taken = [*short, *self.outputs]
         pairs = zip(self.keys, short, strict=True)

@@ -111,7 +111,10 @@ def write(graph: Graph, path: Path) -> None:
 
 def name_outputs(graph: Any, names: Sequence[str]) -> None:
     """The exporter would give names to outputs without looking who has them already."""
-    taken = {value.name: value for node in graph for value in node.outputs}
+    taken = {}
+    for node in graph:
+        for value in node.outputs:
+            taken[value.name] = value
     for name in names:
         if name in taken:
             taken[name].name = f"{name}_inside"
@@ -136,10 +139,15 @@ def compare(graph: Graph, path: Path) -> Written:
         with torch.inference_mode(), margins(graph.module) as closest:
             expected = graph.module(*inputs.values())
         expected = expected if isinstance(expected, tuple) else (expected,)
-        off = np.max([np.abs(a - b.numpy()).reshape(n, -1).max(1) for a, b in zip(found, expected, strict=True)], 0)
+        off = np.zeros(n)
+        for theirs, ours in zip(found, expected, strict=True):
+            difference = np.abs(theirs - ours.numpy()).reshape(n, -1)
+            off = np.maximum(off, difference.max(1))
         margin = np.min(closest, 0) if closest else np.full(n, np.inf)
         excused = (off > TOLERANCE) & (margin < TIE)
-        worst, objects, tied = max(worst, float(off[~excused].max(initial=0))), objects + n, tied + int(excused.sum())
+        worst = max(worst, float(off[~excused].max(initial=0)))
+        objects += n
+        tied += int(excused.sum())
     if worst > TOLERANCE:
         raise UserError(f"{graph.name}.onnx differs from torch by {worst:.1e}, more than {TOLERANCE:g}: not written")
     return Written(graph.name, graph.inputs, graph.outputs, worst, objects, tied)

@@ -44,4 +44,7 @@ def joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 
 def rows_of(batch: Mapping[str, Any], rows: slice) -> dict[str, Any]:
-    return {k: rows_of(v, rows) if isinstance(v, dict) else v[rows] for k, v in batch.items()}
+    found = {}
+    for key, value in batch.items():
+        found[key] = rows_of(value, rows) if isinstance(value, dict) else value[rows]
+    return found

@@ -169,7 +169,9 @@ def early_calibrations(model: TrainedModel, source: Source) -> tuple[tuple[Calib
         return (), 0
     shortest = int(np.percentile(whole.points[whole.usable], LOWEST_PERCENTILE))
     found = []
-    for points in (n for n in POINTS if n < shortest):
+    for points in POINTS:
+        if points >= shortest:
+            continue
         seen = classify_cut(model, source, "validation", Cut(points))
         seen = seen.take(seen.usable & seen.cut)
         if len(seen.labels):
@@ -179,7 +181,6 @@ def early_calibrations(model: TrainedModel, source: Source) -> tuple[tuple[Calib
 
 def cuts(points: Any, days: Any) -> Mapping[str, list[Cut]]:
     """The cuts of an analysis: by number of points and by days, each with the whole curve at its end."""
-    return {
-        "points": [*(Cut(points=int(n)) for n in sorted(points)), Cut()],
-        "days": [*(Cut(days=float(n)) for n in sorted(days)), Cut()],
-    }
+    by_points = [Cut(points=int(number)) for number in sorted(points)]
+    by_days = [Cut(days=float(number)) for number in sorted(days)]
+    return {"points": [*by_points, Cut()], "days": [*by_days, Cut()]}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ __all__ = [
 ]
 
 
+BY_OBJECT = ("ids", "labels", "splits", "present", "vectors", "probabilities", "novelty", "in_set")  # one row each
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """n objects. ids (n,) str; labels (n,) int64 into `classes`, UNLABELLED where none; splits (n,) str, "" unknown;
@@ -86,18 +89,13 @@ class Embeddings:
 
     def take(self, rows: np.ndarray) -> Embeddings:
         """Some objects, by number or mask."""
-        return Embeddings(
-            self.ids[rows],
-            self.labels[rows],
-            self.splits[rows],
-            {m: p[rows] for m, p in self.present.items()},
-            {m: v[rows] for m, v in self.vectors.items()},
-            None if self.probabilities is None else self.probabilities[rows],
-            self.classes,
-            self.model,
-            None if self.novelty is None else self.novelty[rows],
-            None if self.in_set is None else self.in_set[rows],
-        )
+
+        def taken(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: array[rows] for name, array in value.items()}
+            return None if value is None else value[rows]
+
+        return replace(self, **{name: taken(getattr(self, name)) for name in BY_OBJECT})
 
     def of_split(self, *names: str) -> Embeddings:
         return self.take(np.isin(self.splits, names))
@@ -105,16 +103,17 @@ class Embeddings:
     @classmethod
     def concatenate(cls, parts: Sequence[Embeddings]) -> Embeddings:
         """All of one model."""
-        first = parts[0]
-        joined: dict[str, Any] = {
-            name: np.concatenate([getattr(p, name) for p in parts]) for name in ("ids", "labels", "splits")
-        }
-        for name in ("present", "vectors"):
-            joined[name] = {k: np.concatenate([getattr(p, name)[k] for p in parts]) for k in getattr(first, name)}
-        for name in ("probabilities", "novelty", "in_set"):
-            values = [getattr(p, name) for p in parts]
-            joined[name] = None if any(value is None for value in values) else np.concatenate(values)
-        return cls(**joined, classes=first.classes, model=first.model)
+
+        def joined(values: list[Any]) -> Any:
+            if isinstance(values[0], dict):
+                return {name: np.concatenate([value[name] for value in values]) for name in values[0]}
+            missing = [value for value in values if value is None]
+            return None if missing else np.concatenate(values)
+
+        columns = {}
+        for name in BY_OBJECT:
+            columns[name] = joined([getattr(part, name) for part in parts])
+        return replace(parts[0], **columns)
 
     @classmethod
     def of_split_of(cls, model: TrainedModel, data: Any, split: str) -> Embeddings:
@@ -142,7 +141,7 @@ class Embeddings:
         columns: dict[str, Any] = {
             "object_id": pa.array(self.ids, pa.string()),
             "label": pa.array(names[self.labels], pa.string()),
-            "split": pa.array([s or None for s in self.splits.tolist()], pa.string()),
+            "split": pa.array([split or None for split in self.splits.tolist()], pa.string()),
         }
         anything: np.ndarray = np.logical_or.reduce(list(self.present.values()))
         for name, vectors in self.vectors.items():
@@ -161,7 +160,10 @@ class Embeddings:
     def from_table(cls, table: pa.Table, source: str = "the table") -> Embeddings:
         about = read_about(table.schema, source)
         classes = tuple(about["classes"])
-        number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
+        number: dict[str | None, int] = {None: UNLABELLED}
+        for place, name in enumerate(classes):
+            number[name] = place
+        labels = [number.get(name, UNLABELLED) for name in table["label"].to_pylist()]
         present = {}
         vectors = {}
         for name in vector_names(table.schema):
@@ -176,8 +178,8 @@ class Embeddings:
             in_set = members_of(table["set"].to_pylist(), classes[: probabilities.shape[1]])
         return cls(
             np.array(table["object_id"].to_pylist(), dtype=str),
-            np.array([number.get(x, UNLABELLED) for x in table["label"].to_pylist()], dtype=np.int64),
-            np.array([s or "" for s in table["split"].to_pylist()], dtype=str),
+            np.array(labels, dtype=np.int64),
+            np.array([split or "" for split in table["split"].to_pylist()], dtype=str),
             present,
             vectors,
             probabilities,
@@ -207,10 +209,9 @@ class Embeddings:
 
 def members_of(sets: Sequence[Sequence[str] | None], classes: Sequence[str]) -> np.ndarray:
     """Sets of names -> bool (n, C)."""
-    number = {name: i for i, name in enumerate(classes)}
     out = np.zeros((len(sets), len(classes)), dtype=bool)
     for i, names in enumerate(sets):
-        out[i, [number[name] for name in names or () if name in number]] = True
+        out[i] = np.isin(classes, names or [])
     return out
 
 
@@ -225,8 +226,7 @@ def from_batch(
 ) -> Embeddings:
     """What a model made of a batch of a data module. ids: of the whole split; classes: of the data. Labels are kept by
     name: a class that the model does not know is added behind its own. coverage: of prediction sets."""
-    own = (*model.classes, *(c for c in classes if c not in model.classes))
-    number = np.array([*(own.index(c) for c in classes), UNLABELLED], dtype=np.int64)
+    own, number = common_classes(model, classes)
     index = np.asarray(batch["index"])
     return Embeddings(
         ids[index].astype(str),
@@ -240,6 +240,13 @@ def from_batch(
         found.novelty,
         None if coverage is None else model.sets(found, coverage),
     )
+
+
+def common_classes(model: TrainedModel, classes: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes of a model and behind them those that only the data have, and the place there of each class of the
+    data, with UNLABELLED behind them."""
+    own = tuple(dict.fromkeys((*model.classes, *classes)))
+    return own, np.array([*map(own.index, classes), UNLABELLED], dtype=np.int64)
 
 
 def lists(values: np.ndarray, there: np.ndarray) -> pa.FixedSizeListArray:

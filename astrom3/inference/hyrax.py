@@ -90,7 +90,13 @@ class Astrom3Dataset(HyraxDataset):
         about = config[TABLE]
         self.trained = model_of(config)
         origin = {"_target_": "astrom3.data.origins.Local", "path": str(data_location), "band": None}
-        options = {"origin": origin, "cache": None, "streaming": False, "batch_size": 256, "eval_batch_size": 256}
+        options = {
+            "origin": origin,
+            "cache": None,
+            "streaming": False,
+            "batch_size": 256,
+            "eval_batch_size": 256,
+        }
         data = data_of(self.trained, OmegaConf.create(options), "full", int(about["seed"]), on_device=False)
         chosen = [about["split"]] if about["split"] != "all" else [name for name in SPLITS if name in data.source.rows]
         self.parts = []

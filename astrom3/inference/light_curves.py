@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astrom3.data.bands import need_wavelengths
-from astrom3.data.checked import features_of_bands, given_or_computed, ragged
+from astrom3.data.checked import features_of_bands, given_or_computed
 from astrom3.data.readers import LightCurve
 from astrom3.data.readers.auto import LightCurveReader
 from astrom3.data.readers.surveys import SURVEYS
@@ -29,6 +29,7 @@ from astrom3.inference.columns import columns_of, days, find, numbers, pick, sam
 from astrom3.modalities.bands import best_sampled, check_bands
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, check_light_curves
+from astrom3.modalities.ragged import ragged
 from astrom3.modalities.schema import PHOTO_COLS
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from astrom3.inference.neighbours import unit
+
 DIRECTIONS = 32
 QUANTILES = 101
 FLOOR = 1e-3  # of the variance along a direction, relative to the mean one
@@ -41,12 +43,19 @@ class Novelty:
     @classmethod
     def fit(cls, train: np.ndarray, labels: np.ndarray, validation: np.ndarray) -> Novelty | None:
         """Of embeddings (n, D) with labels (n,) and of validation objects (m, D); None where there are too few."""
-        classes = [k for k in np.unique(labels) if (labels == k).sum() >= FEWEST]
-        if not classes or not len(validation):
+        found, counts = np.unique(labels, return_counts=True)
+        classes = found[counts >= FEWEST]
+        if not len(classes) or not len(validation):
             return None
-        vectors = unit(train)
-        centres = np.stack([vectors[labels == k].mean(0) for k in classes])
-        within = np.concatenate([vectors[labels == k] - centre for k, centre in zip(classes, centres, strict=True)])
+        vectors = unit(np.asarray(train, dtype=np.float64))
+        means = []
+        offsets = []
+        for label in classes:
+            own = vectors[labels == label]
+            means.append(own.mean(0))
+            offsets.append(own - means[-1])
+        centres = np.stack(means)
+        within = np.concatenate(offsets)
         _, singular, directions = np.linalg.svd(within, full_matrices=False)
         variances = singular**2 / max(len(within) - len(classes), 1)
         mean = variances.sum() / within.shape[1]
@@ -65,7 +74,7 @@ class Novelty:
 
     def score(self, vectors: np.ndarray) -> np.ndarray:
         """Distances (n,) float32 of embeddings (n, D) in deviations, per square root of the number of dimensions."""
-        directed = unit(vectors)
+        directed = unit(np.asarray(vectors, dtype=np.float64))
         scores = np.full(len(vectors), np.inf)
         for centre in self.centres:
             offset = directed - centre
@@ -102,13 +111,6 @@ class Novelty:
         if len(quantiles) != QUANTILES or (np.diff(quantiles) < 0).any():
             raise ValueError("quantiles of novelty that are not ascending")
         return cls(centres, directions, scales, rest, quantiles)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length 1, float64; zero rows stay zero."""
-    vectors = np.asarray(vectors, dtype=np.float64)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
 
 
 def significant(values: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from astrom3.data.checked import grid_coverage, partly_covered, ragged
+from astrom3.data.checked import grid_coverage, partly_covered
 from astrom3.data.packed import Batch
 from astrom3.data.readers import LightCurve, ReadError, Spectrum
 from astrom3.data.readers.auto import SpectrumReader
@@ -33,6 +33,7 @@ from astrom3.modalities.catalogue import PERIOD, Normaliser
 from astrom3.modalities.catalogue_quality import check_catalogue
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision, list_decisions
+from astrom3.modalities.ragged import ragged
 from astrom3.modalities.schema import ALL_COLS, COLUMN_UNITS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.modalities.view import Members, Reader, StoredView, View, views_of
 
@@ -89,20 +90,23 @@ def prepare(
     wanted = views_of(MODALITIES) if views is None else views
     uses_features = any(view.uses_features for view in wanted.values())
     items = {LIGHT: listed(light_curves), SPECTRUM: listed(spectra), CATALOGUE: listed_rows(metadata)}
-    lengths = {m: len(x) for m, x in items.items() if x is not None}
+    lengths = {}
+    for modality, item in items.items():
+        if item is not None:
+            lengths[modality] = len(item)
     if not lengths:
         raise UserError("nothing to work on: give light_curve, spectrum or metadata")
     if len(set(lengths.values())) > 1:
-        raise UserError(
-            f"lists of unequal length ({', '.join(f'{m}: {n}' for m, n in lengths.items())}): give None "
-            "where an object lacks one"
-        )
+        listing = ", ".join(f"{modality}: {length}" for modality, length in lengths.items())
+        raise UserError(f"lists of unequal length ({listing}): give None where an object lacks one")
     n = next(iter(lengths.values()))
     if not n:
         raise UserError("the list of objects is empty: give at least one")
     ids = [str(i) for i in range(n)]
     decisions = list[Decision]()
-    read: dict[str, list[Any]] = {m: x if x is not None else [None] * n for m, x in items.items()}
+    read: dict[str, list[Any]] = {}
+    for modality, item in items.items():
+        read[modality] = [None] * n if item is None else item
     curves = Curves(read_all(LIGHT, read[LIGHT], lambda x: light_curve_of(x, options), decisions), options.wavelengths)
     spectra_read = read_all(SPECTRUM, read[SPECTRUM], lambda x: spectrum_of(x, options, resample=True), decisions)
     for i, spectrum in enumerate(spectra_read):
@@ -112,12 +116,17 @@ def prepare(
     if uses_features:
         curves.complete_features(values, options.features)
     has_metadata, notes = check_catalogue(values, ids)
-    given = {m: np.array([x is not None for x in read[m]]) for m in read}
+    given = {}
+    for modality, values_read in read.items():
+        given[modality] = np.array([value is not None for value in values_read])
     own = {*META_COLS, "ra", "dec"}  # a dict with nothing but PHOTO_COLS goes with a light curve
-    given[CATALOGUE] = np.array([x is not None and bool(own & set(x)) for x in read[CATALOGUE]])
+    given[CATALOGUE] = np.array([not own.isdisjoint(row or ()) for row in read[CATALOGUE]])
     photo_wanted = given[LIGHT] & uses_features
     meta_wanted = given[CATALOGUE]
-    decisions += [d for d in notes if (photo_wanted if d.modality == LIGHT else meta_wanted)[int(d.object_id)]]
+    for note in notes:
+        wanted_by = photo_wanted if note.modality == LIGHT else meta_wanted
+        if wanted_by[int(note.object_id)]:
+            decisions.append(note)
     if normaliser is None and (photo_wanted.any() or meta_wanted.any()):
         raise UserError(
             "this model has no statistics to normalise catalogue columns with: load it with statistics=<the info.json "
@@ -255,11 +264,14 @@ def check_columns(rows: Sequence[Any]) -> None:
 def catalogue_of(rows: Sequence[Any]) -> np.ndarray:
     """Catalogue values (n, 38) of dicts of columns, NaN unknown."""
     check_columns(rows)
-    names = [c for c in KNOWN if any(row and c in row for row in rows)]
-    columns = {
-        c: pa.array([scalar((row or {}).get(c), COLUMN_UNITS[c], c) for row in rows], pa.float64(), from_pandas=True)
-        for c in names
-    }
+    named: set[str] = set()
+    for row in rows:
+        named.update(row or ())
+    columns = {}
+    for name in KNOWN:
+        if name in named:
+            values = [scalar((row or {}).get(name), COLUMN_UNITS[name], name) for row in rows]
+            columns[name] = pa.array(values, pa.float64(), from_pandas=True)
     if not columns:
         return np.full((len(rows), len(ALL_COLS)), np.nan)
     return catalogue_values(Path(CATALOGUE), pa.table(columns), {})

@@ -125,15 +125,19 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
     there = np.logical_or.reduce(list(present.values()))
     probabilities = None
     if model.has_head:  # nothing can be said of an object without any modality
-        probabilities = np.concatenate([p.probabilities for p in parts])  # type: ignore[misc]
+        probabilities = joined([part.probabilities for part in parts])
+        assert probabilities is not None
         probabilities[~there] = np.nan
+    embeddings = {}
+    for modality in model.modalities:
+        embeddings[modality] = np.concatenate([part.embeddings[modality] for part in parts])
     return Embedded(
         present,
-        {m: np.concatenate([p.embeddings[m] for p in parts]) for m in model.modalities},
-        np.concatenate([p.mean for p in parts]),
+        embeddings,
+        np.concatenate([part.mean for part in parts]),
         probabilities,
-        joined([p.points for p in parts]),
-        joined([p.novelty for p in parts]),
+        joined([part.points for part in parts]),
+        joined([part.novelty for part in parts]),
         prepared.decisions,
     )
 

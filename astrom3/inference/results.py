@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ from astrom3.errors import UserError
 from astrom3.extras import need
 from astrom3.files import replacing
 from astrom3.modalities.quality import Decision
+
+Result = TypeVar("Result", bound=Any)
 
 
 class Tabular:
@@ -112,16 +114,21 @@ class Classified(Tabular):
     def columns(self) -> dict[str, Any]:
         """The id, the predicted class and the probabilities of every object, as embed writes them."""
         found: dict[str, Any] = {"object_id": ids_of(self.ids, len(self.probabilities)), "predicted": self.labels}
-        found |= {f"p({name})": self.probabilities[:, i] for i, name in enumerate(self.classes)}
-        for name in ("novelty", "novelty_quantile"):
-            values = getattr(self, name)
-            found |= {} if values is None else {name: values}
-        return found if self.sets is None else found | {"set": self.sets}
+        for number, name in enumerate(self.classes):
+            found[f"p({name})"] = self.probabilities[:, number]
+        further = {"novelty": self.novelty, "novelty_quantile": self.novelty_quantile, "set": self.sets}
+        for name, values in further.items():
+            if values is not None:
+                found[name] = values
+        return found
 
     @property
     def labels(self) -> list[str | None]:
         """Most probable class of each object, None where nothing could be said."""
-        return [None if np.isnan(p).any() else self.classes[int(p.argmax())] for p in self.probabilities]
+        names = np.array(self.classes, dtype=object)
+        labels = names[np.nan_to_num(self.probabilities).argmax(1)]
+        labels[np.isnan(self.probabilities).any(1)] = None
+        return labels.tolist()
 
     @property
     def sets(self) -> list[tuple[str, ...]] | None:
@@ -147,9 +154,14 @@ def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
     """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
     if ids is None:
         return found
+    return with_names(found, ids, len(found.mean))
+
+
+def with_names(found: Result, ids: Sequence[Any], count: int) -> Result:
+    """A result of `count` objects with their names, in its decisions too."""
     names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
-    if len(names) != len(found.mean):
-        raise UserError(f"ids= names {len(names)} objects, and {len(found.mean)} were handed in")
+    if len(names) != count:
+        raise UserError(f"ids= names {len(names)} objects, and {count} were handed in")
     decisions = []
     for decision in found.decisions:
         decisions.append(decision._replace(object_id=str(names[int(decision.object_id)])))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from astrom3.encoders.cpu import accelerate
 from astrom3.encoders.heads import SequenceClassifier
 from astrom3.encoders.informer import EVALUATIONS, InformerEncoder
-from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel, encode, encoders_of
 from astrom3.errors import UserError
 from astrom3.hardware import check_device
 from astrom3.inference.batches import points_of, to_device
@@ -124,11 +124,7 @@ class TrainedModel:
     @property
     def views(self) -> dict[str, View]:
         """Modality -> the view that its encoder reads."""
-        if self.backbone is not None:
-            encoders: Any = self.backbone.encoders
-            return {m: get_view(encoder.view) for m, encoder in encoders.items()}
-        view = get_view(self.encoder.view)
-        return {view.modality: view}
+        return {modality: get_view(encoder.view) for modality, encoder in encoders_of(self.network).items()}
 
     @property
     def backbone(self) -> MultimodalModel | None:
@@ -170,10 +166,11 @@ class TrainedModel:
                 logits = self.network.head(self.network.fuse(found, present))
         else:
             found, logits = self._single(moved)
-            there = present[self.modalities[0]].unsqueeze(1)
-            found = {m: e * there for m, e in found.items()}
-        count = torch.stack([present[m] for m in self.modalities]).sum(0).clamp(min=1).unsqueeze(1)
-        mean = torch.stack([found[m].float() for m in self.modalities]).sum(0) / count
+            only = self.modalities[0]
+            found[only] = found[only] * present[only].unsqueeze(1)
+        there = torch.stack([present[modality] for modality in self.modalities])  # (M, B)
+        parts = torch.stack([found[modality].float() for modality in self.modalities])  # (M, B, D)
+        mean = parts.sum(0) / there.sum(0).clamp(min=1).unsqueeze(1)
         if not mean.isfinite().all():
             raise UserError(
                 f"{self.name} gives embeddings that are not finite: its weights are damaged, fetch it again"
@@ -345,5 +342,7 @@ class TrainedModel:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Keys of the batch that the model reads."""
-        encoders: Any = self.backbone.encoders.values() if self.backbone is not None else [self.encoder]
-        return tuple(key for encoder in encoders for key in encoder.inputs)
+        keys: list[str] = []
+        for encoder in encoders_of(self.network).values():
+            keys += encoder.inputs
+        return tuple(keys)

@@ -9,7 +9,7 @@ those of the encoder. Views that read one window of a curve (that of AstroM3) gi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from astrom3.errors import UserError
 from astrom3.inference.batches import to_device
+from astrom3.inference.results import with_names
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.view import Reader
 
@@ -215,10 +216,4 @@ def projected(model: TrainedModel, slot: str, vectors: np.ndarray) -> np.ndarray
 
 def named_windows(found: Windowed, ids: Sequence[Any]) -> Windowed:
     """The same with the names of its objects, in its decisions too. UserError where there are too few or too many."""
-    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
-    if len(names) != found.count:
-        raise UserError(f"ids= names {len(names)} objects, and {found.count} were handed in")
-    decisions = []
-    for decision in found.decisions:
-        decisions.append(decision._replace(object_id=str(names[int(decision.object_id)])))
-    return replace(found, ids=names, decisions=decisions)
+    return with_names(found, ids, found.count)

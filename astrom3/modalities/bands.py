@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from astrom3.modalities.quality import MIN_POINTS, Checked, check_light_curves
+from astrom3.modalities.ragged import offsets_of
 
 BAND_POINTS = 5  # fewest points of a band
 TOO_FEW = 1  # position in quality.LIGHT_CURVE_REJECTIONS
@@ -82,9 +83,8 @@ def _together(
     order = np.lexsort((checked.columns[0], points))
     order = order[accepted[points[order]]]
     counts = np.bincount(points[order], minlength=len(accepted))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     columns = tuple(column[order] for column in checked.columns)
-    return CheckedBands(checked.modality, offsets, columns, verdict, repairs, band[order])
+    return CheckedBands(checked.modality, offsets_of(counts), columns, verdict, repairs, band[order])
 
 
 def best_sampled(band: np.ndarray) -> np.ndarray:

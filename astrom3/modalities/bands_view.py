@@ -22,6 +22,7 @@ from astrom3.kernel import kernel
 from astrom3.modalities.bands import CheckedBands, check_bands
 from astrom3.modalities.constants import REFERENCE
 from astrom3.modalities.quality import frozen
+from astrom3.modalities.ragged import offsets_of
 from astrom3.modalities.scaled_view import (
     FEATURES,
     HIGHEST,
@@ -70,8 +71,8 @@ def prepare_bands(checked: CheckedBands) -> BandCurves:
             parts.append(values)
             lengths[i] = len(values)
             constants[i] = clipped(np.log10(values[-1, 0]), 8)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return BandCurves(np.concatenate([np.empty((0, 6)), *parts]), offsets, constants, verdict)
+    values = np.concatenate([np.empty((0, 6)), *parts])
+    return BandCurves(values, offsets_of(lengths), constants, verdict)
 
 
 def scale_bands(time: np.ndarray, flux: np.ndarray, error: np.ndarray, band: np.ndarray) -> np.ndarray:

@@ -17,7 +17,12 @@ from astrom3.modalities.schema import ABS_COLS, ALL_COLS, COS_COLS, LOG_COLS, ME
 from astrom3.stored import Statistics
 from astrom3.typed import check
 
-METADATA_FUNC = {"abs": list(ABS_COLS), "cos": list(COS_COLS), "sin": list(SIN_COLS), "log": list(LOG_COLS)}
+METADATA_FUNC = {
+    "abs": list(ABS_COLS),
+    "cos": list(COS_COLS),
+    "sin": list(SIN_COLS),
+    "log": list(LOG_COLS),
+}
 COLUMN = {name: i for i, name in enumerate(ALL_COLS)}
 PERIOD = COLUMN["period"]
 # Columns that follow from others where a table does not give them: name -> (of which, how).

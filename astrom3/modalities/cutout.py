@@ -11,8 +11,20 @@ from torch.nn import functional as F
 
 from astrom3.errors import UserError
 
-BAND_SCALES = {"u": 1.5, "g": 6.0, "r": 3.4, "i": 1.0, "z": 2.2}  # per nanomaggy
-COLOURS = {"z": 0, "r": 1, "g": 2, "i": 0, "u": 2}  # plane of the network image that a band goes to
+BAND_SCALES = {
+    "u": 1.5,
+    "g": 6.0,
+    "r": 3.4,
+    "i": 1.0,
+    "z": 2.2,
+}  # per nanomaggy
+COLOURS = {
+    "z": 0,
+    "r": 1,
+    "g": 2,
+    "i": 0,
+    "u": 2,
+}  # plane of the network image that a band goes to
 SOFTENING = 0.03  # m of the stretch
 STRETCH = 20.0  # Q of the stretch (Lupton et al. 2004)
 CROP = 144  # pixels

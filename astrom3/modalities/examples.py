@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from astrom3.modalities.ragged import offsets_of
 from astrom3.modalities.schema import WAVELENGTH_COUNT, WAVELENGTH_START, WAVELENGTH_STEP
 
 Columns = tuple[np.ndarray, ...]  # offsets (n + 1,), then the raw columns of a modality
@@ -24,7 +25,7 @@ def periods(n: int, rng: np.random.Generator) -> np.ndarray:
 def light_curves(n: int, points: int | None, rng: np.random.Generator) -> Columns:
     """Sine waves with noise: time [day], flux and error [mJy] of n stars. points: of each, None: random."""
     lengths = rng.integers(FEWEST, MOST, n) if points is None else np.full(n, min(max(points, FEWEST), MOST))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = offsets_of(lengths)
     total = int(offsets[-1])
     time = rng.uniform(0, 1000, total)
     for first, last in pairwise(offsets):

@@ -19,6 +19,12 @@ CLASSES = ("DSCT", "EA", "EB", "EW", "HADS", "M", "ROT", "RRAB", "RRC", "SR")
 PAPER_ORDER = ("EW", "SR", "EA", "RRAB", "EB", "ROT", "RRC", "HADS", "M", "DSCT")  # for tables and plots
 UNLABELLED = -1
 
+
+def in_paper_order(classes: Iterable[str]) -> list[str]:
+    """Classes of the paper as it lists them, then the others as they come."""
+    return sorted(classes, key=lambda name: PAPER_ORDER.index(name) if name in PAPER_ORDER else len(PAPER_ORDER))
+
+
 # Four features of the light curve [mag, day, -, -] ...
 PHOTO_COLS = ("amplitude", "period", "lksl_statistic", "rfr_score")
 # ... and 34 catalogue columns [mag, mas, mas/yr, degree], in the order of the published networks.
@@ -85,7 +91,12 @@ COLUMN_UNITS |= {name: "mas" for name in META_COLS if name.startswith("parallax"
 COLUMN_UNITS |= dict.fromkeys(("parallax_over_error", "ruwe", "lksl_statistic", "rfr_score"), "") | {"period": "day"}
 
 SUBS = ("full", "sub50", "sub25", "sub10")
-SUB_FRACTION = {"full": 1, "sub50": 2, "sub25": 4, "sub10": 10}  # a subset aims at n / this number of objects
+SUB_FRACTION = {
+    "full": 1,
+    "sub50": 2,
+    "sub25": 4,
+    "sub10": 10,
+}  # a subset aims at n / this number of objects
 SEEDS = (42, 0, 66, 12, 123)
 SPLITS = ("train", "validation", "test")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from astrom3.draws import draw
+from astrom3.modalities.ragged import offsets_of
 
 SHORTEST = 5  # points that are always kept
 CHOSEN = 7  # what a draw is for, beside those of sampler.py, streaming.py and splits.py
@@ -32,5 +33,4 @@ def cut_curves(
     parts = []
     for row, n in zip(rows.tolist(), kept.tolist(), strict=True):
         parts.append(values[offsets[row] : offsets[row] + n])
-    ends = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-    return np.concatenate(parts) if parts else values[:0], ends
+    return np.concatenate(parts) if parts else values[:0], offsets_of(kept)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def _load_astrodino(state: Mapping[str, Tensor], path: Path, num_heads: int | No
         named[name.replace("module.", "")] = tensor
     backbone = _group(named, "backbone.")
     head = _group(named, "dino_head.")
-    _check_names(set(named), {"backbone." + n for n in backbone} | {"dino_head." + n for n in head}, path)
+    _check_names(set(named), _with_prefix("backbone.", backbone) | _with_prefix("dino_head.", head), path)
     config = {"vit": vit_config(backbone, path, num_heads), "dino_head": dino_head_config(head, path)}
     modules = {
         "vit": _fill(VisionTransformer, config["vit"], plain_blocks(backbone), path),
@@ -123,7 +123,7 @@ def _load_astroclip(state: dict[str, Tensor], hyper: dict, path: Path) -> Checkp
     scale = state.pop("logit_scale", None)
     images = _group(state, "image_encoder.")
     spectra = _group(state, "spectrum_encoder.")
-    known = {"image_encoder." + n for n in images} | {"spectrum_encoder." + n for n in spectra}
+    known = _with_prefix("image_encoder.", images) | _with_prefix("spectrum_encoder.", spectra)
     _check_names(set(state), known, path)
     pickled_images = hyper.get("image_encoder")
     pickled_spectra = hyper.get("spectrum_encoder")
@@ -262,7 +262,15 @@ def _group(state: Mapping[str, Tensor], prefix: str, inverse: bool = False) -> d
     """The tensors below `prefix`, without it; or, inverted, all others."""
     if inverse:
         return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    found = {}
+    for name, tensor in state.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = tensor
+    return found
+
+
+def _with_prefix(prefix: str, names: Iterable[str]) -> set[str]:
+    return {prefix + name for name in names}
 
 
 def _prefixed(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 from torch import nn
@@ -113,23 +113,25 @@ def _informer(config: Mapping[str, Any]) -> InformerEncoder:
     for theirs, ours in INFORMER_ARGUMENTS.items():
         if theirs in config:
             known[ours] = config[theirs]
-    return _made(InformerEncoder, known | {k: config[k] for k in INFORMER_VARIANTS if k in config})
+    return _made(InformerEncoder, known | _chosen(config, INFORMER_VARIANTS))
 
 
 def _galspecnet(config: Mapping[str, Any]) -> GalSpecNet:
     names = ("conv_channels", "kernel_size", "mp_kernel_size", "pixels")
     dropout = config.get("dropout_rate", config.get("dropout", 0.0))
-    return _made(GalSpecNet, {"dropout": dropout} | {k: config[k] for k in names if k in config})
+    return _made(GalSpecNet, {"dropout": dropout} | _chosen(config, names))
 
 
 def _mlp(config: Mapping[str, Any]) -> MetadataMLP:
-    arguments = {}
-    for k in ("input_dim", "hidden_dim", "dropout"):
-        if k in config:
-            arguments[k] = config[k]
+    arguments = _chosen(config, ("input_dim", "hidden_dim", "dropout"))
     if "hidden_dim" not in arguments:
         raise UserError("the configuration of the catalogue encoder lacks hidden_dim")
     return _made(MetadataMLP, arguments)
+
+
+def _chosen(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those of some keys that a configuration has."""
+    return {name: config[name] for name in names if name in config}
 
 
 def _made(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> Network:
@@ -151,11 +153,12 @@ def describe(model: nn.Module) -> dict[str, Any]:
 
 
 def _multimodal_config(model: MultimodalModel) -> dict[str, Any]:
-    wrong = {m: type(e).__name__ for m, e in model.encoders.items() if _MODALITY.get(m) is not type(e)}
-    if wrong or tuple(model.encoders) != tuple(_MODALITY):
+    kinds = {modality: type(encoder) for modality, encoder in model.encoders.items()}
+    if list(kinds.items()) != list(_MODALITY.items()):
+        listed = ", ".join(f"{modality}: {kind.__name__}" for modality, kind in kinds.items())
         raise UserError(
-            f"this model ({', '.join(f'{m}: {type(e).__name__}' for m, e in model.encoders.items())}) has no published "
-            "form, which is photometry: InformerEncoder, spectra: GalSpecNet, metadata: MetadataMLP"
+            f"this model ({listed}) has no published form, which is photometry: InformerEncoder, spectra: GalSpecNet, "
+            "metadata: MetadataMLP"
         )
     config: dict[str, Any] = {"fusion": "avg", "num_classes": 10, "hidden_dim": model.hidden_dim}
     if model.clamp != "forward":
@@ -165,7 +168,8 @@ def _multimodal_config(model: MultimodalModel) -> dict[str, Any]:
         own = _encoder_config(encoder)
         if "dropout_rate" in own:  # the trimodal model calls it s_dropout, the single encoder dropout_rate
             own["dropout"] = own.pop("dropout_rate")
-        config |= {("seq_len" if k == "seq_len" else f"{prefix}_{k}"): v for k, v in own.items()}
+        for key, value in own.items():
+            config["seq_len" if key == "seq_len" else f"{prefix}_{key}"] = value
     return config
 
 

@@ -13,14 +13,25 @@ CONF_JSON = "conf.json"
 CONFIG_TOML = "config.toml"
 CONFIGS = (CONF_JSON, CONFIG_TOML)
 LARGEST_CONFIG = 1 << 20  # bytes
-LIMITS = {"layers": 128, "d_model": 8192, "n_heads": 256, "d_ff": 65536, "window": 1_000_000}
+LIMITS = {
+    "layers": 128,
+    "d_model": 8192,
+    "n_heads": 256,
+    "d_ff": 65536,
+    "window": 1_000_000,
+}
 LARGEST_WIDTH_PRODUCT = 1 << 28  # numbers of all blocks' matrices, more or less
 ARCHITECTURES = {"zero": 1, "base": 2}
 BLOCKING = -1e3  # a mask factor of at most this keeps masked points out
 
 # What the code of version 2 does with an option of its configuration, by version of the model.
 MASK_FORMATS: dict[int, dict[Any, str]] = {
-    1: {"Q": "key", "QK": "either", None: "none", "K": "none"},
+    1: {
+        "Q": "key",
+        "QK": "either",
+        None: "none",
+        "K": "none",
+    },
     2: {"K": "key", "Q": "query", "QK": "either"},
 }
 

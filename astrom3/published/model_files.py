@@ -90,17 +90,13 @@ def open_model(source: str | Path, markers: tuple[str, ...]) -> ModelFiles:
         raise UserError(f"{shown(path)} is not a zip archive, or it is damaged; fetch it again.")
     if not path.is_dir():
         raise UserError(f"There is no folder or archive {shown(path)}; check the path.")
-    folders = [path] if any((path / marker).is_file() for marker in markers) else sorted(path.iterdir())
+    is_model = any((path / marker).is_file() for marker in markers)
     files = {}
-    for folder in folders:
-        if folder.is_dir():
-            files.update({str(file): file.name for file in folder.iterdir() if file.is_file()})
-    return _choose(
-        path,
-        files,
-        markers,
-        None,
-    )
+    for folder in [path] if is_model else sorted(path.iterdir()):
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if file.is_file():
+                files[str(file)] = file.name
+    return _choose(path, files, markers, None)
 
 
 def _members(path: Path) -> dict[str, str]:
@@ -130,7 +126,13 @@ def _choose(
 ) -> ModelFiles:
     """The files beside the only marker, or beside the one that lies highest."""
     listed = " or ".join(markers)
-    folders = {str(Path(file).parent) for file, name in files.items() if name in markers}
+    by_folder: dict[str, dict[str, str]] = {}
+    folders = set()
+    for file, name in files.items():
+        folder = str(Path(file).parent)
+        by_folder.setdefault(folder, {})[name] = file
+        if name in markers:
+            folders.add(folder)
     if not folders:
         raise UserError(f"{shown(source)} has no {listed}, so it is not a model of this kind; give its folder or zip.")
     depth = min(len(Path(folder).parts) for folder in folders)
@@ -138,5 +140,4 @@ def _choose(
     if len(highest) > 1:
         names = ", ".join(Path(folder).name for folder in highest)
         raise UserError(f"{shown(source)} holds several models ({names}); give the folder of one of them.")
-    beside = {name: file for file, name in files.items() if str(Path(file).parent) == highest[0]}
-    return ModelFiles(source, beside, archive)
+    return ModelFiles(source, by_folder[highest[0]], archive)

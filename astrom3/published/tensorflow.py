@@ -30,7 +30,16 @@ MOST_ENTRIES = 1_000_000
 MOST_SHARDS = 10_000
 MOST_DIMENSIONS = 8
 FLOAT32 = 1
-DTYPES = {1: "float32", 2: "float64", 3: "int32", 7: "string", 9: "int64", 10: "bool", 14: "bfloat16", 19: "float16"}
+DTYPES = {
+    1: "float32",
+    2: "float64",
+    3: "int32",
+    7: "string",
+    9: "int64",
+    10: "bool",
+    14: "bfloat16",
+    19: "float16",
+}
 VARINT = 0
 FIXED64 = 1
 BYTES = 2
@@ -63,10 +72,6 @@ class Bundle:
     def data_name(self, prefix: str, shard: int) -> str:
         """Name of a data file of the checkpoint whose files begin with `prefix`."""
         return f"{prefix}.data-{shard:05d}-of-{self.shards:05d}"
-
-    def data_size(self, shard: int) -> int:
-        """Bytes that a data file must have at least."""
-        return max((e.offset + e.size for e in self.entries.values() if e.shard == shard), default=0)
 
     def read(self, name: str, data: bytes) -> np.ndarray:
         """The numbers of a float32 variable from the bytes of its data file. Raises UserError where damaged."""

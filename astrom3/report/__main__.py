@@ -28,8 +28,8 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     out = Path(cfg.out)
     runs = table.collect(root)
     if not runs:
-        deeper = sorted({p.parent.parent.name for p in root.glob("*/*/config.yaml")})
-        hint = f"; there are runs below {', '.join(f'{root}/{d}' for d in deeper[:5])}" if deeper else ""
+        deeper = sorted({str(path.parent.parent) for path in root.glob("*/*/config.yaml")})
+        hint = f"; there are runs below {', '.join(deeper[:5])}" if deeper else ""
         raise UserError(f"{root} holds no runs{hint}: train some with root={root}, or name another folder")
     grid = table.Grid(tuple(cfg.modes), tuple(cfg.subs), tuple(cfg.inits), tuple(int(s) for s in cfg.seeds))
     summary = table.summarise(runs, grid)
@@ -50,8 +50,10 @@ def report(cfg: DictConfig) -> dict[str, Any]:
 
 def written_before(folder: Path) -> list[str] | None:
     """Names of what astrom3 0.1.0 has written to the folder of a report, None where it is none (see OutputFolder)."""
-    tables = [folder / "report.csv", folder / "runs.csv"]
-    if not all(path.is_file() for path in tables) or not read_text(tables[1]).startswith("folder,mode,sub,init,seed"):
+    runs = folder / "runs.csv"
+    if not (folder / "report.csv").is_file() or not runs.is_file():
+        return None
+    if not read_text(runs).startswith("folder,mode,sub,init,seed"):
         return None
     return [name for name in FILES if (folder / name).is_file()]
 
@@ -61,9 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from astrom3.cli.verbs import TELLING, run_verb
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    bare = [] if TELLING & set(arguments) else [a for a in arguments if "=" not in a and not a.startswith("-")]
-    given = [f"root={a.rstrip('/') or '/'}" if a in bare[:1] else a for a in arguments]
-    run_verb("report", report, given)
+    for place, argument in enumerate(arguments):
+        if TELLING & set(arguments):
+            break
+        if "=" not in argument and not argument.startswith("-"):
+            arguments[place] = f"root={argument.rstrip('/') or '/'}"
+            break
+    run_verb("report", report, arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from scipy import stats
 
@@ -24,10 +23,16 @@ from astrom3 import stored
 from astrom3.errors import UserError, first_line
 from astrom3.files import read_text
 from astrom3.registry import read_stored
+from astrom3.training.run import flat
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())["accuracy"]
 STATES = ("finished", "failed", "unfinished", "damaged")
-FRACTIONS = {"sub10": 10, "sub25": 25, "sub50": 50, "full": 100}  # percent of the labels
+FRACTIONS = {
+    "sub10": 10,
+    "sub25": 25,
+    "sub50": 50,
+    "full": 100,
+}  # percent of the labels
 # What may differ between the runs of one table: it follows from (mode, sub, init, seed), or is where things are.
 FREE = (
     "mode",
@@ -79,10 +84,9 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        found = {}
-        for k, v in asdict(self).items():
-            if k not in ("scores", "config"):
-                found[k] = v
+        found = asdict(self)
+        del found["scores"]
+        del found["config"]
         return found
 
 
@@ -139,22 +143,13 @@ class Summary:
 
     @property
     def pretrained(self) -> list[Run]:
-        found = []
-        for r in self.runs:
-            if r.mode == "clip" and r.state == "finished":
-                found.append(r)
-        return found
+        return [run for run in self.runs if run.mode == "clip" and run.state == "finished"]
 
     def missing(self) -> Iterator[tuple[str, str, str, list[int]]]:
         """(mode, sub, init, seeds) without any folder."""
-        there = set()
-        for r in self.runs:
-            there.add((r.mode, r.sub, r.init, r.seed))
+        there = {(run.mode, run.sub, run.init, run.seed) for run in self.runs}
         for mode, sub, init in product(self.grid.modes, self.grid.subs, self.grid.inits):
-            seeds = []
-            for s in self.grid.seeds:
-                if (mode, sub, init, s) not in there:
-                    seeds.append(s)
+            seeds = [seed for seed in self.grid.seeds if (mode, sub, init, seed) not in there]
             if seeds:
                 yield mode, sub, init, seeds
 
@@ -174,9 +169,14 @@ def read(folder: Path) -> Run:
         who: dict[str, Any] = {"folder": folder.name, "mode": f"{cfg.mode}{cfg.get('task_name', '')}"}
         who["sub"] = str(cfg.get("protocol", cfg.sub))
         who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
-        config = {k: v for k, v in _flat(OmegaConf.to_container(cfg)) if not _free(k)}
+        config = {}
+        for key, value in flat(cfg):
+            if not _free(key):
+                config[key] = value
     except (OSError, UserError, OmegaConfBaseException, AttributeError, TypeError, ValueError):
-        mode, sub, init, seed = names if len(names) == 4 and names[3].isdigit() else (folder.name, "", "", "-1")
+        if len(names) != 4 or not names[3].isdigit():
+            names = [folder.name, "", "", "-1"]
+        mode, sub, init, seed = names
         return Run(folder.name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
     try:
         if (folder / "metrics.json").is_file():
@@ -203,19 +203,15 @@ def _free(key: str) -> bool:
     return key in FREE or key.startswith(tuple(k + "." for k in FREE))
 
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def summarise(runs: Sequence[Run], grid: Grid) -> Summary:
     """Means over the seeds of every cell, with its published number and, for "clip", the gain."""
+    finished: dict[tuple[str, str, str], dict[int, Run]] = {}  # by seed
+    for run in runs:
+        if run.state == "finished":
+            finished.setdefault((run.mode, run.sub, run.init), {})[run.seed] = run
     rows = []
     for mode, sub, init in product(grid.modes, grid.subs, grid.inits):
-        found = {r.seed: r for r in runs if (r.mode, r.sub, r.init, r.state) == (mode, sub, init, "finished")}
+        found = finished.get((mode, sub, init))
         if not found:
             continue
         accuracy = mean_and_deviation([r.accuracy for r in found.values() if r.accuracy is not None])
@@ -226,11 +222,13 @@ def summarise(runs: Sequence[Run], grid: Grid) -> Summary:
         off = (accuracy[0] - published) / scatter if accuracy[0] is not None and scatter else None
         row = Row(mode, sub, init, len(found), *accuracy, *f1, published, scatter, off)
         if init == "clip":
-            base = {r.seed: r for r in runs if (r.mode, r.sub, r.init, r.state) == (mode, sub, "scratch", "finished")}
-            both = [s for s in found if s in base]
-            gains = [found[s].accuracy - base[s].accuracy for s in both]  # type: ignore[operator]
+            base = finished.get((mode, sub, "scratch"), {})
+            gains = []
+            for seed, run in found.items():
+                if seed in base:
+                    gains.append(run.accuracy - base[seed].accuracy)  # type: ignore[operator]
             mean, error, p = gain(gains)
-            row = replace(row, pairs=len(both), gain=mean, gain_error=error, p=p)
+            row = replace(row, pairs=len(gains), gain=mean, gain_error=error, p=p)
         rows.append(row)
     return Summary(rows, list(runs), grid, disagreements(runs))
 
@@ -263,9 +261,12 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
             values.setdefault(key, {}).setdefault(json.dumps(value), []).append(run.folder)
     out = []
     for key, found in values.items():
-        if len(found) > 1:
-            parts = [f"{value} in {len(who)} runs (such as {who[0]})" for value, who in found.items()]
-            out.append(f"the runs differ in {key}: {'; '.join(parts)}")
+        if len(found) < 2:
+            continue
+        parts = []
+        for value, folders in found.items():
+            parts.append(f"{value} in {len(folders)} runs (such as {folders[0]})")
+        out.append(f"the runs differ in {key}: {'; '.join(parts)}")
     return out
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from astrom3.files import replacing
 from astrom3.plots import save
-from astrom3.report.table import FRACTIONS, PUBLISHED, Row, Summary, by_mode
+from astrom3.report.table import FRACTIONS, PUBLISHED, Row, Run, Summary, by_mode
 
 CAPTION = (
     "Test accuracy in percent, each subset on its own test split; mean and standard deviation (n - 1) over n seeds; "
@@ -49,7 +49,7 @@ HEADER = ["mode", "labels", "start", "n", "accuracy", "macro F1", "gain from CLI
 
 
 def lines(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
-    return [f"| {' | '.join(r)} |" for r in [header, ["---"] * len(header), *rows]]
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
 def markdown(summary: Summary) -> str:
@@ -57,39 +57,55 @@ def markdown(summary: Summary) -> str:
     out = ["# Report", "", CAPTION, ""]
     if summary.simulated:
         out += [f"**{SIMULATED}**", ""]
-    out += [f"**Warning: {w}.**\n" for w in summary.warnings]
-    out += lines([cells(r) for r in summary.rows], HEADER) if summary.rows else ["No classification run is finished."]
+    out += [f"**Warning: {warning}.**\n" for warning in summary.warnings]
+    if summary.rows:
+        out += lines(list(map(cells, summary.rows)), HEADER)
+    else:
+        out.append("No classification run is finished.")
     if summary.pretrained:
-        rows = []
-        for run in summary.pretrained:
-            centroid = run.scores.get("centroid_accuracy", {})
-            shown = ", ".join(f"{m} {100 * a:.1f}" for m, a in centroid.items())
-            rows.append([str(run.seed), f"{run.scores['loss']:.3f}", f"{100 * run.scores['clip_accuracy']:.1f}", shown])
         header = ["seed", "test loss", "CLIP accuracy", "class centroids, accuracy"]
-        out += ["", "## Pre-training", "", *lines(rows, header)]
+        out += ["", "## Pre-training", "", *lines(list(map(pretraining_cells, summary.pretrained)), header)]
     for state, title in (("failed", "Failed"), ("damaged", "Damaged"), ("unfinished", "Not finished")):
-        runs = [r for r in summary.runs if r.state == state]
-        if runs:
-            out += ["", f"## {title}", "", *(f"- {r.folder}: {r.reason}" for r in runs)]
-    missing = list(summary.missing())
-    if missing:
-        out += ["", "## Missing", ""]
-        whole = [m for m in missing if len(m[3]) == len(summary.grid.seeds)]
-        out += [
-            f"- {m} {s} {i}: seeds {', '.join(map(str, seeds))}"
-            for m, s, i, seeds in missing
-            if len(seeds) < len(summary.grid.seeds)
-        ]
-        if whole:
-            out.append(f"- no run at all of: {', '.join(f'{m} {s} {i}' for m, s, i, _ in whole)}")
+        listed = [f"- {run.folder}: {run.reason}" for run in summary.runs if run.state == state]
+        if listed:
+            out += ["", f"## {title}", "", *listed]
+    out += missing_lines(summary)
     return "\n".join(out) + "\n"
+
+
+def pretraining_cells(run: Run) -> list[str]:
+    """A row of the table of pre-trainings."""
+    accuracies = []
+    for name, accuracy in run.scores.get("centroid_accuracy", {}).items():
+        accuracies.append(f"{name} {100 * accuracy:.1f}")
+    return [
+        str(run.seed),
+        f"{run.scores['loss']:.3f}",
+        f"{100 * run.scores['clip_accuracy']:.1f}",
+        ", ".join(accuracies),
+    ]
+
+
+def missing_lines(summary: Summary) -> list[str]:
+    """The runs that the table expects and that have no folder."""
+    some = []
+    none = []
+    for mode, sub, init, seeds in summary.missing():
+        cell = f"{mode} {sub} {init}"
+        if len(seeds) == len(summary.grid.seeds):
+            none.append(cell)
+        else:
+            some.append(f"- {cell}: seeds {', '.join(map(str, seeds))}")
+    if none:
+        some.append(f"- no run at all of: {', '.join(none)}")
+    return ["", "## Missing", "", *some] if some else []
 
 
 def latex(summary: Summary) -> str:
     """report.tex: one booktabs table, to be put into a paper with \\input."""
-    shown = [
-        [c.replace("+-", r"$\pm$").replace("%", r"\%").replace("_", r"\_") for c in cells(r)] for r in summary.rows
-    ]
+    body = []
+    for row in summary.rows:
+        body.append(" & ".join(map(escape, cells(row))) + r" \\")
     head = [
         "mode",
         "labels",
@@ -103,7 +119,6 @@ def latex(summary: Summary) -> str:
         r"$\Delta/\sigma$",
     ]
     note = CAPTION + (" " + SIMULATED if summary.simulated else "")
-    body = [" & ".join(r) + r" \\" for r in shown]
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
@@ -143,17 +158,23 @@ STYLE = {"scratch": ("#999999", "from scratch"), "clip": ("#cc4422", "CLIP pre-t
 
 def plot(summary: Summary, path: Path) -> Path:
     """Accuracy against the share of the labels, one panel a mode; dots are seeds, hollow marks the published means."""
-    panels = {m: rows for m, rows in by_mode(summary).items() if rows} or {"": []}
+    panels = {}
+    for mode, rows in by_mode(summary).items():
+        if rows:
+            panels[mode] = rows
+    panels = panels or {"": []}
     figure = Figure(figsize=(3.1 * len(panels) + 0.6, 3.2))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     ticks = list(range(len(FRACTIONS)))
     for axis, (mode, rows) in zip(axes, panels.items(), strict=True):
         for init, (colour, label) in STYLE.items():
             shift = 0.06 if init == "clip" else -0.06
-            mine = sorted((r for r in rows if r.init == init), key=lambda r: FRACTIONS.get(r.sub, 100))
-            at = [list(FRACTIONS).index(r.sub) + shift for r in mine]
-            errors = [r.accuracy_std or 0 for r in mine]
-            axis.errorbar(at, [r.accuracy for r in mine], errors, fmt="o-", color=colour, ms=4, capsize=2, label=label)
+            mine = [row for row in rows if row.init == init]
+            mine.sort(key=lambda row: FRACTIONS.get(row.sub, 100))
+            at = [list(FRACTIONS).index(row.sub) + shift for row in mine]
+            accuracies = [row.accuracy for row in mine]
+            errors = [row.accuracy_std or 0 for row in mine]
+            axis.errorbar(at, accuracies, errors, fmt="o-", color=colour, ms=4, capsize=2, label=label)
             for run in summary.runs:
                 if (run.mode, run.init, run.state) == (mode, init, "finished") and run.sub in FRACTIONS:
                     place = list(FRACTIONS).index(run.sub) + shift

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3.data.ownership import name_written, output_folder
+from astrom3.data.ownership import output_folder, publish
 from astrom3.data.splits import make_splits
 from astrom3.errors import UserError
-from astrom3.files import carry_over, remove_leftovers, temporary_folder
+from astrom3.files import remove_leftovers, temporary_folder
 from astrom3.locks import sole_maker
 from astrom3.modalities.schema import SEEDS, SPLIT_SCHEMA, SPLITS, SUBS
 from astrom3.workers import pool as worker_pool
@@ -52,10 +52,11 @@ def in_order(make: Callable[..., pa.RecordBatch], tasks: Iterable[tuple], worker
             flying += [pool.submit(make, *task) for task in itertools.islice(waiting, 1)]
 
 
-def worker_count(workers: int | None, count: int) -> int:
+def worker_count(workers: int | None, count: int, largest: int = LARGEST_IN_PROCESS) -> int:
+    """As asked, else one for each core, or this process alone for `largest` objects and fewer."""
     if workers is not None:
         return workers
-    return 1 if count <= LARGEST_IN_PROCESS else os.cpu_count() or 1
+    return 1 if count <= largest else os.cpu_count() or 1
 
 
 def _check_folder(root: Path, overwrite: bool) -> None:
@@ -96,7 +97,7 @@ def write_survey(
     try:
         with terminable(), sole_maker(root, "simulation"):
             _fill(temp, batches, schema, description, classes, row_group, rows_per_file, seeds)
-            _publish(temp, root)
+            publish(temp, root)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return root
@@ -149,7 +150,7 @@ def _write_objects(
                     path,
                     schema,
                     compression="zstd",
-                    use_dictionary=[name for name in plain if name == "label"],
+                    use_dictionary=sorted({"label"} & set(plain)),
                     use_byte_stream_split=[f"{name}.list.element" for name in large],
                 )
             writer.write_batch(batch, row_group_size=row_group)
@@ -182,14 +183,3 @@ def _write_splits(
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _publish(temp: Path, root: Path) -> None:
-    """Give the finished folder its name; an older data set there is moved away first and then removed."""
-    old = temp.with_suffix(".old")
-    name_written(temp)
-    if root.is_dir() and any(root.iterdir()):
-        carry_over(root, temp, output_folder(root).files or ())
-        os.replace(root, old)
-    os.replace(temp, root)
-    shutil.rmtree(old, ignore_errors=True)

@@ -175,8 +175,19 @@ def light_curve(
 
 
 # Share of stars whose catalogue period is not the true one: half of it (two like eclipses), twice, or a one-day alias.
-HALF = {"EA": 0.05, "EB": 0.04, "EW": 0.03, "ROT": 0.06}
-TWICE = {"RRC": 0.03, "DSCT": 0.03, "HADS": 0.02, "ROT": 0.04, "SR": 0.04}
+HALF = {
+    "EA": 0.05,
+    "EB": 0.04,
+    "EW": 0.03,
+    "ROT": 0.06,
+}
+TWICE = {
+    "RRC": 0.03,
+    "DSCT": 0.03,
+    "HADS": 0.02,
+    "ROT": 0.04,
+    "SR": 0.04,
+}
 ALIAS = {"M": 0.0, "SR": 0.02, "RRAB": 0.01}
 ALIAS_OTHER = 0.02
 

@@ -18,10 +18,18 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.errors import UserError
+from astrom3.modalities.ragged import offsets_of
 from astrom3.simulate import layout, lightcurves, populations
 
 GENERATOR_VERSION = 1  # raise it when any simulated number changes
-COUNTS = {"Cep_0": 1182, "Cep_1": 683, "EC": 6824, "LPV": 3046, "RRab": 7397, "RRc": 1762}  # Alcock, by label id
+COUNTS = {
+    "Cep_0": 1182,
+    "Cep_1": 683,
+    "EC": 6824,
+    "LPV": 3046,
+    "RRab": 7397,
+    "RRc": 1762,
+}  # Alcock, by label id
 CLASSES = tuple(COUNTS)
 FIRST_MJD = 48823.0  # July 1992
 YEARS = 8
@@ -144,8 +152,8 @@ def star(seed: int, index: int) -> Star:
 def make_rows(seed: int, start: int, stop: int, labelled: bool) -> pa.RecordBatch:
     """Stars start ... stop - 1 as rows of SCHEMA."""
     stars = [star(seed, index) for index in range(start, stop)]
-    ends = np.concatenate([[0], np.cumsum([len(member.time) for member in stars])])
-    offsets = pa.array(ends, pa.int32())
+    lengths = [len(member.time) for member in stars]
+    offsets = pa.array(offsets_of(lengths), pa.int32())
     children = []
     for name in ("time", "mag", "mag_err"):
         flat = np.concatenate([getattr(member, name) for member in stars])

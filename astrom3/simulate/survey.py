@@ -10,8 +10,6 @@ It is for installing, testing, benchmarks and teaching: dataset.json says "simul
 from __future__ import annotations
 
 import csv
-import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +19,9 @@ import pyarrow as pa
 
 from astrom3.errors import UserError
 from astrom3.locks import sole_maker
+from astrom3.modalities.ragged import joined, offsets_of
 from astrom3.modalities.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
-from astrom3.simulate import catalogue, lightcurves, populations, spectra
-from astrom3.workers import pool as worker_pool
+from astrom3.simulate import catalogue, layout, lightcurves, populations, spectra
 from astrom3.workers import terminable
 
 VERSION = 1  # raise it when any simulated number changes
@@ -125,11 +123,10 @@ def catalogue_columns(n_objects: int = populations.TOTAL, seed: int = 0) -> tupl
 
 
 def _ragged(arrays: list[np.ndarray | None], kind: pa.DataType) -> pa.ListArray:
-    lengths = [0 if a is None else len(a) for a in arrays]
-    flat = np.concatenate([np.empty(0), *(a for a in arrays if a is not None)]).astype(kind.to_pandas_dtype())
-    return pa.ListArray.from_arrays(
-        pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), pa.array(flat, kind)
-    )
+    present = [array if array is not None else np.empty(0) for array in arrays]
+    offsets = offsets_of(list(map(len, present)))
+    flat = joined(present).astype(kind.to_pandas_dtype())
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat, kind))
 
 
 def _struct(field: str, children: list[pa.Array], present: np.ndarray) -> pa.StructArray:
@@ -160,23 +157,22 @@ def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
         )
     columns = {**survey.columns, **measured}
     every = np.ones(len(stars.label), bool)
+    known_curves = [curve if has else (None,) * 3 for curve, has in zip(curves, survey.has_light_curve, strict=True)]
+    curve_columns = []
+    for values in zip(*known_curves, strict=True):
+        curve_columns.append(_ragged(list(values), pa.float64()))
     wavelengths = [spectra.WAVELENGTH if has else None for has in survey.has_spectrum]
-    curve_columns = [
-        _ragged([c[k] if has else None for c, has in zip(curves, survey.has_light_curve, strict=True)], pa.float64())
-        for k in range(3)
-    ]
-    spectrum_columns = [
-        _ragged(wavelengths, pa.float64()),
-        *(_ragged([f[k] for f in fluxes], pa.float32()) for k in range(2)),
-    ]
+    spectrum_columns = [_ragged(wavelengths, pa.float64())]
+    for values in zip(*fluxes, strict=True):
+        spectrum_columns.append(_ragged(list(values), pa.float32()))
     return pa.record_batch(
         [
             pa.array(survey.ids),
-            pa.array([CLASSES[k] for k in survey.written_label]),
+            pa.array([CLASSES[number] for number in survey.written_label]),
             _struct("light_curve", curve_columns, survey.has_light_curve),
             _struct("spectrum", spectrum_columns, survey.has_spectrum),
-            _struct("photo_cols", [pa.array(columns[c]) for c in PHOTO_COLS], survey.has_light_curve),
-            _struct("meta_cols", [pa.array(columns[c]) for c in META_COLS], every),
+            _struct("photo_cols", [pa.array(columns[name]) for name in PHOTO_COLS], survey.has_light_curve),
+            _struct("meta_cols", [pa.array(columns[name]) for name in META_COLS], every),
         ],
         schema=OBJECT_SCHEMA,
     )
@@ -184,16 +180,8 @@ def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
 
 def _batches(survey: Survey, workers: int) -> Iterator[pa.RecordBatch]:
     """Rows in order, CHUNK at a time; a few chunks are in flight at once, so memory stays bounded."""
-    n = len(survey.ids)
-    tasks = ((survey.rows(k, min(k + CHUNK, n)), k) for k in range(0, n, CHUNK))
-    if workers <= 1:
-        yield from (make_rows(*task) for task in tasks)
-        return
-    with worker_pool(workers) as pool:
-        flying = [pool.submit(make_rows, *task) for task in itertools.islice(tasks, 2 * workers)]
-        while flying:
-            yield flying.pop(0).result()
-            flying += [pool.submit(make_rows, *task) for task in itertools.islice(tasks, 1)]
+    tasks = ((survey.rows(start, stop), start) for start, stop in layout.chunks(len(survey.ids), CHUNK))
+    yield from layout.in_order(make_rows, tasks, workers)
 
 
 def simulate(
@@ -213,8 +201,6 @@ def simulate(
     """
     from astrom3.data.writer import DatasetWriter
 
-    if workers is None:
-        workers = 1 if n_objects <= LARGEST_IN_PROCESS else os.cpu_count() or 1
     survey = plan(
         n_objects,
         seed,
@@ -237,7 +223,7 @@ def simulate(
         Path(root), classes=CLASSES, name=f"simulated survey, seed {seed}", provenance=provenance, overwrite=overwrite
     )
     with terminable(), writer, sole_maker(writer.root, "simulation"):
-        for batch in _batches(survey, workers):
+        for batch in _batches(survey, layout.worker_count(workers, n_objects, LARGEST_IN_PROCESS)):
             writer.write(batch)
         if swapped_labels:
             with writer.file("swapped.csv").open("w", newline="") as file:

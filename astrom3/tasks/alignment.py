@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 PUBLISHED_SCALE = 15.5  # multiplies the cosines, although it is called a temperature
@@ -38,20 +36,3 @@ def alignment_loss(
     by_image = F.cross_entropy(alignment_logits(images, candidates_spectra, scale), target)
     by_spectrum = F.cross_entropy(alignment_logits(spectra, candidates_images, scale), target)
     return (by_image + by_spectrum) / 2
-
-
-class AlignmentScale(nn.Module):
-    """The factor of the cosines: fixed, as published, or learned as its logarithm `logit_scale`.
-
-    The published code can create the parameter but never uses it in its loss. Here a learned scale enters the loss.
-    """
-
-    def __init__(self, start: float = PUBLISHED_SCALE, learnable: bool = False) -> None:
-        super().__init__()
-        self.start = start
-        self.learnable = learnable
-        if learnable:
-            self.logit_scale = nn.Parameter(torch.tensor(math.log(start)))
-
-    def forward(self) -> Tensor | float:
-        return self.logit_scale.exp() if self.learnable else self.start

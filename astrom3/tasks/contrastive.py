@@ -32,7 +32,9 @@ class Sums:
     def add(self, losses: Mapping[str, float], n: int, right: int, of: int) -> None:
         for name, loss in losses.items():
             self.losses[name] = self.losses.get(name, 0.0) + n * loss
-        self.objects, self.right, self.of = self.objects + n, self.right + right, self.of + of
+        self.objects += n
+        self.right += right
+        self.of += of
 
     def means(self) -> dict[str, float]:
         return {name: total / self.objects for name, total in self.losses.items()}
@@ -93,7 +95,8 @@ class ContrastiveModule(TrainingModule):
         losses, matched = self._losses(batch)
         assert matched is not None
         n = sum_over_ranks(len(batch["label"]), self.device)
-        self.sums[stage].add({k: float(v) for k, v in losses.items()}, int(n), int(matched[0]), int(matched[1]))
+        right, of = map(int, matched)
+        self.sums[stage].add({name: float(loss) for name, loss in losses.items()}, int(n), right, of)
 
     def _finish(self, stage: str) -> Sums:
         """Means over the epoch; every rank has summed up the same numbers of the global batches."""
@@ -109,12 +112,18 @@ class ContrastiveModule(TrainingModule):
     def on_test_epoch_end(self) -> None:
         sums = self._finish("test")
         losses = sums.means()
+        by_pair = {}
+        scales = {}
+        for a, b in self.model.pairs:
+            by_pair[f"{a}_{b}"] = losses[f"loss/{a}_{b}"]
+            scales[f"{a}_{b}"] = float(self.model.scale(a, b))
         self.results = {
             "loss": losses["loss"],
-            "loss_per_pair": {k.removeprefix("loss/"): v for k, v in losses.items() if k != "loss"},
+            "loss_per_pair": by_pair,
             "clip_accuracy": sums.accuracy,
-            "logit_scales": {f"{a}_{b}": float(self.model.scale(a, b)) for a, b in self.model.pairs},
-        } | self._centroids()
+            "logit_scales": scales,
+            **self._centroids(),
+        }
 
     def _centroids(self) -> dict[str, Any]:
         """Class centroids of the training embeddings, and how often a test object's nearest one is its own class's."""
@@ -145,4 +154,7 @@ class ContrastiveModule(TrainingModule):
                 there = present.get(m, torch.ones(len(e), dtype=torch.bool))
                 parts.setdefault(f"present/{m}", []).append(there.cpu().to(torch.uint8))
             parts.setdefault("label", []).append(batch["label"].cpu())
-        return {k: gather_rows(torch.cat(v).to(self.device)).cpu() for k, v in parts.items()}
+        whole = {}
+        for key, pieces in parts.items():
+            whole[key] = gather_rows(torch.cat(pieces).to(self.device)).cpu()
+        return whole

@@ -106,7 +106,15 @@ class RegressionModule(TrainingModule):
     def described_targets(self) -> list[dict[str, Any]]:
         """What turns the network's outputs into numbers: name, unit, mean and std of every target."""
         rows = zip(self.targets, self.mean.tolist(), self.std.tolist(), strict=True)
-        return [{"name": name, "unit": self.units.get(name), "mean": mean, "std": std} for name, mean, std in rows]
+        return [
+            {
+                "name": name,
+                "unit": self.units.get(name),
+                "mean": mean,
+                "std": std,
+            }
+            for name, mean, std in rows
+        ]
 
 
 def masked_mse(predicted: Tensor, true: Tensor) -> Tensor:

@@ -74,7 +74,12 @@ def aim_of(cfg: DictConfig, data: Any) -> dict[str, Any]:
     if data.targets:
         mean, std = train_statistics(data.splits["train"].targets, data.targets)
         warn_of_inputs(data)
-        return {"targets": list(data.targets), "mean": mean, "std": std, "units": data.source.units}
+        return {
+            "targets": list(data.targets),
+            "mean": mean,
+            "std": std,
+            "units": data.source.units,
+        }
     classes = list(data.classes)
     if cfg.model.get("_partial_") and len(classes) < 2:
         found = f"only one class, {classes[0]}" if classes else "no classes"

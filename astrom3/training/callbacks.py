@@ -42,21 +42,22 @@ class EpochTable(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        values = {k: float(f"{float(v):.7g}") for k, v in trainer.callback_metrics.items()}  # what float32 knows
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **dict(sorted(values.items()))})
+        values = {}
+        for name, value in sorted(trainer.callback_metrics.items()):
+            values[name] = float(f"{float(value):.7g}")  # what float32 knows
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
         if trainer.is_global_zero:
             write_table(self.path, self.rows)
             if not on_terminal():
-                said = ", ".join(f"{k} {values[k]:.4g}" for k in SAID if k in values)
-                log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, said)
-        name = next((n for n in ("train/loss", "val/loss") if not math.isfinite(values.get(n, 0.0))), None)
-        if name is not None:
-            loss = values[name]
-            kind = "training" if name == "train/loss" else "validation"
-            raise UserError(
-                f"the {kind} loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr, or set "
-                f"trainer.gradient_clip_val; the weights before are in {self.path.parent / 'checkpoints'}"
-            )
+                said = [f"{name} {values[name]:.4g}" for name in SAID if name in values]
+                log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, ", ".join(said))
+        for name, kind in (("train/loss", "training"), ("val/loss", "validation")):
+            loss = values.get(name, 0.0)
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the {kind} loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr, or set "
+                    f"trainer.gradient_clip_val; the weights before are in {self.path.parent / 'checkpoints'}"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -67,7 +68,9 @@ class EpochTable(Callback):
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     """Rewrite the whole csv; a reader never sees half of it."""
-    columns = list(dict.fromkeys(k for row in rows for k in row))
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns |= dict.fromkeys(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
     writer.writeheader()

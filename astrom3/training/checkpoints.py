@@ -212,7 +212,9 @@ def check_weights(module: torch.nn.Module, state: Mapping[str, torch.Tensor], pa
     """UserError where the weights of a checkpoint are those of another network than `module`."""
     own = module.state_dict()
     differs = sorted(set(own) ^ set(state))
-    differs += [name for name, tensor in state.items() if name in own and tensor.shape != own[name].shape]
+    for name in sorted(set(own) & set(state)):
+        if state[name].shape != own[name].shape:
+            differs.append(name)
     if differs:
         raise UserError(
             f"{path} holds the weights of another network than config.yaml describes ({differs[0]} differs): copy the "

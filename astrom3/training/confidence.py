@@ -73,6 +73,12 @@ def measure(
     tempered = complete.probabilities(test.probabilities)
     sets = complete.sets(test.probabilities, coverage)
     counts = dict(zip(confidence.classes, complete.counts, strict=True))
+    expected = {}
+    too_few = {}
+    for name, count in counts.items():
+        expected[name] = spread(count, coverage)
+        if count < needed(coverage):
+            too_few[name] = vouched(count, coverage)
     return {
         "temperature": complete.temperature,
         "before": calibration(test.probabilities.astype(np.float64), test.labels),
@@ -80,8 +86,8 @@ def measure(
         "asked": coverage,
         "sets": measure_sets(sets, test.labels, confidence.classes),
         "validation": counts,
-        "expected_spread": {name: spread(n, coverage) for name, n in counts.items()},
-        "too_few": {n: vouched(k, coverage) for n, k in counts.items() if k < needed(coverage)},
+        "expected_spread": expected,
+        "too_few": too_few,
     }
 
 

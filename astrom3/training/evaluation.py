@@ -40,11 +40,12 @@ def test_best(trainer: L.Trainer, module: Any, data: L.LightningDataModule, seed
     L.seed_everything(seed, verbose=False)
     trainer.test(module, datamodule=data, verbose=False)
     scores = {"seed": seed, "stage": "test", **module.results}
-    lost = next((name for name, value in scores.items() if isinstance(value, float) and not math.isfinite(value)), None)
-    if lost is not None and lost in ("loss", "accuracy", "clip_accuracy"):
-        raise UserError(
-            f"the test gives {lost}={scores[lost]}: the best weights are of no use, train again with a lower optim.lr"
-        )
+    for name in ("loss", "accuracy", "clip_accuracy"):
+        value = scores.get(name, 0.0)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(
+                f"the test gives {name}={value}: the best weights are of no use, train again with a lower optim.lr"
+            )
     return scores
 
 
@@ -107,8 +108,8 @@ def headline(scores: dict[str, Any]) -> str:
             f"RMSE {scores['rmse_probed']:.4f} mag, R2 {scores['r2_probed']:.3f} on probed points"
         )
     if "accuracy" not in scores:
-        found = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
-        return f"test {found}, n {scores['n']}"
+        found = [f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float)]
+        return f"test {', '.join(found)}, n {scores['n']}"
     text = f"test accuracy {100 * scores['accuracy']:.2f} %, macro F1 {100 * scores['macro_f1']:.2f} %, n {scores['n']}"
     if scores.get("confidence"):
         text += f"; {confidence.sentence(scores['confidence'])}"

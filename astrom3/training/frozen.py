@@ -118,7 +118,10 @@ def fixed_part(encoder: Any, module: Any) -> Fixed | None:
 
 def is_fixed(part: nn.Module, module: Any) -> bool:
     """Whether a part is among those that `freeze` names, or within one: it learns nothing and never drops anything."""
-    return does_not_learn(part) and any(part is inner for frozen in module.frozen for inner in frozen.modules())
+    covered: set[nn.Module] = set()
+    for frozen in module.frozen:
+        covered.update(frozen.modules())
+    return does_not_learn(part) and part in covered
 
 
 def does_not_learn(part: nn.Module) -> bool:
@@ -162,7 +165,14 @@ def keep_outputs(
             for done in compute(kept, kept.missing()[first::step], encode):
                 advance(done)
             trainer.strategy.barrier()
-    kept.describe({"slot": slot, "split": name, "view": data.views[slot].name, "encoder": type(fixed.part).__name__})
+    kept.describe(
+        {
+            "slot": slot,
+            "split": name,
+            "view": data.views[slot].name,
+            "encoder": type(fixed.part).__name__,
+        }
+    )
     split.readers[slot] = KeptReader(fixed.key, kept)
     fixed.part.train(training)
     return kept

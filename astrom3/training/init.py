@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from astrom3 import stored
 from astrom3.errors import UserError
@@ -102,7 +102,10 @@ class FromRuns:
     @property
     def runs(self) -> list[FromRun]:
         """One start for each."""
-        return [FromRun(path, self.seed, mode) for path, mode in zip(self.paths, self.modes, strict=True)]
+        starts = []
+        for path, mode in zip(self.paths, self.modes, strict=True):
+            starts.append(FromRun(path, self.seed, mode))
+        return starts
 
     def check(self) -> None:
         for run in self.runs:
@@ -147,10 +150,13 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
     from astrom3.published import astrom3 as published
 
     renamed = published.names(model)
-    wanted = {ours: theirs for ours, theirs in renamed.items() if head or not theirs.startswith("fc.")}
+    wanted = {}
+    for ours, theirs in renamed.items():
+        if head or not theirs.startswith("fc."):
+            wanted[ours] = theirs
     encoder = getattr(model, "encoder", None)
-    if encoder is not None and (part := published.encoder_state(state, encoder)):
-        state = part
+    if encoder is not None:
+        state = published.encoder_state(state, encoder) or state
     missing = [theirs for theirs in wanted.values() if theirs not in state]
     if missing:
         raise UserError(
@@ -199,6 +205,8 @@ def adopt_parts(model: nn.Module, source: nn.Module, name: str, head: bool = Fal
     Encoders are matched by modality. Where all encoders match, projections and logit scales come along, and between
     masked models the reconstruction head; the class head only if `head`.
     """
+    from astrom3.encoders.towers import encoders_of
+
     own = encoders_of(model)
     given = encoders_of(source)
     shared = [modality for modality in own if modality in given]
@@ -206,16 +214,23 @@ def adopt_parts(model: nn.Module, source: nn.Module, name: str, head: bool = Fal
         raise UserError(
             f"{name} has encoders of {', '.join(given)}, this model of {', '.join(own)}: nothing to start from"
         )
-    taken = sum(fill(own[modality], given[modality], name) for modality in shared)
-    whole = len(shared) == len(own)
-    for part, wanted in (("projections", whole), ("logit_scales", whole), ("head", head or is_masked(model, source))):
-        mine = getattr(getattr(model, "backbone", model), part, None) if part != "head" else getattr(model, part, None)
-        theirs = (
-            getattr(getattr(source, "backbone", source), part, None) if part != "head" else getattr(source, part, None)
-        )
-        if wanted and mine is not None and theirs is not None:
-            taken += fill(mine, theirs, name)
+    taken = 0
+    for modality in shared:
+        taken += fill(own[modality], given[modality], name)
+    if len(shared) == len(own):
+        towers = (getattr(model, "backbone", model), getattr(source, "backbone", source))
+        taken += fill_part("projections", *towers, name)
+        taken += fill_part("logit_scales", *towers, name)
+    if head or is_masked(model, source):
+        taken += fill_part("head", model, source, name)
     return taken
+
+
+def fill_part(part: str, own: nn.Module, given: nn.Module, source: str) -> int:
+    """`fill` of a part that both models have; 0 where one has none."""
+    mine = getattr(own, part, None)
+    theirs = getattr(given, part, None)
+    return 0 if mine is None or theirs is None else fill(mine, theirs, source)
 
 
 def is_masked(*models: nn.Module) -> bool:
@@ -223,18 +238,6 @@ def is_masked(*models: nn.Module) -> bool:
     from astrom3.encoders.astromer import MaskedAstromer
 
     return all(isinstance(model, MaskedAstromer) for model in models)
-
-
-def encoders_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Modality -> encoder of a model of any kind."""
-    from astrom3.modalities.view import get_view
-
-    inner: Any = getattr(model, "backbone", model)
-    several = getattr(inner, "encoders", None)
-    if several is not None:
-        return dict(several.items())
-    encoder = getattr(inner, "encoder", inner)
-    return {get_view(encoder.view).modality: encoder}
 
 
 def fill(own: nn.Module, given: nn.Module, source: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from astrom3.encoders.dino_head import Branch
+from astrom3.encoders.towers import encoders_of
 from astrom3.encoders.towers_astroclip import CrossAttentionTower
 from astrom3.errors import UserError
 from astrom3.published import astroclip
@@ -17,7 +18,7 @@ __all__ = ["adopt", "recognises"]
 
 def adopt(model: nn.Module, source: str) -> int:
     """Put published weights into the encoders of `model`, into its heads where both have them; returns how many."""
-    from astrom3.training.init import encoders_of, fill
+    from astrom3.training.init import fill
 
     own = encoders_of(model)
     checkpoint = astroclip.load(source, num_heads=heads_of(own))
@@ -48,7 +49,12 @@ def heads_of(encoders: Mapping[str, nn.Module]) -> int | None:
 
 def by_slot(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The encoders or towers of a checkpoint by slot."""
-    slots = {"specformer": "spectra", "spectra": "spectra", "vit": "images", "images": "images"}
+    slots = {
+        "specformer": "spectra",
+        "spectra": "spectra",
+        "vit": "images",
+        "images": "images",
+    }
     found = {}
     for name, module in modules.items():
         if name in slots:

@@ -263,18 +263,23 @@ def has_accelerator() -> bool:
 
 def differences(old: DictConfig, new: DictConfig) -> list[str]:
     """`key: old -> new` for every key that changes what is trained."""
-    a = dict(_flat(old))
-    b = dict(_flat(new))
-    keys = [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k) and (k in a or k not in ADDED)]
-    free = tuple(k + "." for k in KEPT_ON_RESUME)
-    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if k not in KEPT_ON_RESUME and not k.startswith(free)]
+    before = dict(flat(old))
+    now = dict(flat(new))
+    found = []
+    for key in dict.fromkeys([*before, *now]):
+        is_free = key in KEPT_ON_RESUME or key.startswith(tuple(f"{kept}." for kept in KEPT_ON_RESUME))
+        is_new = key in ADDED and key not in before
+        if before.get(key) != now.get(key) and not is_free and not is_new:
+            found.append(f"{key}: {before.get(key)} -> {now.get(key)}")
+    return found
 
 
-def _flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`a.b.c` and value of everything in a configuration that is no group of keys."""
     plain: Any = OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg
     for key, value in plain.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -302,7 +307,11 @@ def describe_data(data: Any) -> dict[str, Any]:
 
 def _overrides(arguments: list[str]) -> list[str]:
     """Without folders of this machine."""
-    return [a if not os.path.isabs(a.partition("=")[2]) else a.partition("=")[0] + "=<folder>" for a in arguments]
+    shown_arguments = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        shown_arguments.append(f"{key}=<folder>" if os.path.isabs(value) else argument)
+    return shown_arguments
 
 
 def git_commit() -> str | None:

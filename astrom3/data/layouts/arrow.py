@@ -25,7 +25,7 @@ from astrom3.data.layouts.magnitudes import MagnitudeTable
 from astrom3.data.layouts.ours import ObjectTable, drawn_split, read_json
 from astrom3.data.layouts.pairs import is_pairs, open_pairs
 from astrom3.data.layouts.protocols import as_protocol, capped
-from astrom3.data.layouts.table import Source, Table
+from astrom3.data.layouts.table import Source, Table, all_rows
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import OBJECT_SCHEMA, SPLITS
@@ -83,7 +83,7 @@ def saved_files(folder: Path) -> Files:
     names = read_json(folder / SPLITS_FILE).get("splits")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{folder / SPLITS_FILE} names no splits; write the data set again.")
-    if not all(name in SPLIT_NAMES for name in names) or not names:
+    if not names or not set(names) <= set(SPLIT_NAMES):
         raise UserError(f"{folder} has the splits {', '.join(names)}; they must be called {', '.join(SPLITS)}.")
     files = {SPLIT_NAMES[name]: data_files(folder / name) for name in names}
     return {split: files[split] for split in SPLITS if split in files}
@@ -94,12 +94,15 @@ def data_files(folder: Path) -> list[ColumnFile]:
     state = read_json(folder / STATE_FILE)
     listed = state.get("_data_files")
     listed = listed if isinstance(listed, list) else []
-    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise UserError(f"{folder / STATE_FILE} lists no Arrow files of this folder; write the data set again.")
+    found: list[ColumnFile] = []
+    for entry in listed or [None]:
+        name = entry.get("filename") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or Path(name).name != name:
+            raise UserError(f"{folder / STATE_FILE} lists no Arrow files of this folder; write the data set again.")
+        found.append(ArrowFile(folder / name))
     if state.get("_indices_data_files"):
         raise UserError(f"{folder} is a choice of rows of other files; save it with a newer version of datasets.")
-    return [ArrowFile(folder / str(name)) for name in names]
+    return found
 
 
 def find_saved(root: Path, sub: str, seed: int) -> tuple[str, Path] | None:
@@ -169,7 +172,7 @@ def open_tables(
         tables = dict.fromkeys(rows, opened[""])
     else:
         tables = opened
-        rows = {split: np.arange(len(table), dtype=np.int64) for split, table in tables.items()}
+        rows = all_rows(tables)
     if "train" not in tables:
         raise UserError(f"{root} has no train split, which the catalogue columns are normalised with.")
     normaliser = Normaliser.fit(tables["train"].catalogue().values[rows["train"]])

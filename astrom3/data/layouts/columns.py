@@ -6,7 +6,7 @@ file = ParquetFile(Path("objects-00000.parquet"))
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +88,14 @@ class ColumnFile(ABC):
     @abstractmethod
     def columns(self, names: list[str]) -> pa.Table:
         """Whole columns."""
+
+
+def column_files(paths: Iterable[Any]) -> list[ColumnFile]:
+    """Files of columns as they are, and paths as those of parquet files."""
+    files: list[ColumnFile] = []
+    for path in paths:
+        files.append(path if isinstance(path, ColumnFile) else ParquetFile(path))
+    return files
 
 
 class ParquetFile(ColumnFile):

@@ -30,6 +30,7 @@ RUN = 256  # rows of a group: what is shuffled as one
 TRAIN_SHARE = 0.8
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 DATASETS = {"images": "images", "spectra": "spectra"}  # modality -> name in a file
+IN_A_GROUP = ("images", "spectra", "redshifts", "targetids")
 IMAGE_FILE = re.compile(r"images_npix152_0(\d\d)000000_0(\d\d)000000\.h5")
 FIELDS = ("ra", "dec", "release", "brickid", "objid")  # numbers of an image that `targets` gives
 ORDER_SEED = 42  # of the published order of the images
@@ -157,7 +158,7 @@ def paired_file(root: Path) -> Path | None:
     for path in files:
         if path.suffix in SUFFIXES and h5py.is_hdf5(path):
             with readable(path) as file:
-                if any(key.isdigit() for key in file):
+                if any(map(str.isdigit, file)):
                     found.append(path)
     if len(found) > 1:
         raise UserError(f"{root} holds {len(found)} paired HDF5 files: give one of them, data.path={found[0]}")
@@ -169,11 +170,11 @@ def open_paired_file(path: Path, sub: str, seed: int) -> Source:
     parts: list[Part] = []
     first = 0
     with readable(path) as file:
-        for key in sorted((key for key in file if key.isdigit()), key=int):
-            missing = [name for name in ("images", "spectra", "redshifts", "targetids") if name not in file[key]]
+        for key in sorted(filter(str.isdigit, file), key=int):
+            missing = [name for name in IN_A_GROUP if name not in file[key]]
             if missing:
                 raise UserError(f"{path}: group {key} lacks {', '.join(missing)}; download it again.")
-            lengths = {len(file[key][name]) for name in ("images", "spectra", "redshifts", "targetids")}
+            lengths = {len(file[key][name]) for name in IN_A_GROUP}
             if len(lengths) > 1 or int(np.prod(file[key]["spectra"].shape[1:])) != PIXELS:
                 raise UserError(
                     f"{path}: group {key} has datasets of other sizes than (n, {PIXELS}); download it again."

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from astrom3.data.layouts.parquet import ParquetTable, numbers
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Table
+from astrom3.data.rows import is_list, is_numeric
 from astrom3.errors import UserError
 from astrom3.modalities.galaxy_views import (
     MISSHAPEN,
@@ -129,8 +130,7 @@ class ColumnGalaxies(GalaxyRows):
     @property
     def target_names(self) -> tuple[str, ...]:
         """Columns of plain numbers: redshift, mass, magnitudes and the like."""
-        kinds = (pa.types.is_floating, pa.types.is_integer)
-        return tuple(field.name for field in self.schema if any(kind(field.type) for kind in kinds))
+        return tuple(field.name for field in self.schema if is_numeric(field.type))
 
     def columns_of(self, modality: str) -> list[str]:
         """Names of the columns to read for one modality."""
@@ -196,10 +196,6 @@ class ParquetGalaxies(ColumnGalaxies, ParquetTable):
 
 
 # --- lists to arrays --------------------------------------------------------------------------------------------------
-
-
-def is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def nested_rows(column: pa.Array, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -29,6 +29,7 @@ from astrom3.data.readers import ReadError
 from astrom3.data.readers.measured import Measured
 from astrom3.data.readers.systems import RELATIVE_MEANS
 from astrom3.data.readers.tables import Columns, LightCurveColumns
+from astrom3.data.rows import is_numeric
 from astrom3.errors import UserError, shown
 from astrom3.extras import need
 from astrom3.modalities.catalogue_quality import possible
@@ -84,11 +85,10 @@ class HatsCatalogue:
                 f"{shown(root)} has folders as partitions, which are not read: write it with one file for each, as "
                 "lsdb's write_catalog does by default"
             )
-        paths = [hats.io.paths.pixel_catalog_file(base, pixel, npix_suffix=suffix) for pixel in pixels]
-        members = [
-            Partition(int(pixel.order), int(pixel.pixel), Path(str(file)))
-            for pixel, file in zip(pixels, paths, strict=True)
-        ]
+        members = []
+        for pixel in pixels:
+            path = hats.io.paths.pixel_catalog_file(base, pixel, npix_suffix=suffix)
+            members.append(Partition(int(pixel.order), int(pixel.pixel), Path(str(path))))
         if not members:
             raise UserError(f"{shown(root)} has no partitions: it is an empty HATS catalogue")
         return cls(base, properties, tuple(members))
@@ -119,10 +119,13 @@ class HatsColumns:
             if name is not None and name not in schema.names:
                 raise UserError(f"{shown(partition.path)} has no column {name}; it has {', '.join(schema.names)}")
         lower = {name.lower(): name for name in schema.names}
-        chosen = id or next((lower[name] for name in IDS if name in lower), None)
-        if chosen is None:
+        known = [lower[name] for name in IDS if name in lower]
+        if id is None and not known:
             raise UserError(f"name the column of ids with data.id=: {partition.path} has {', '.join(schema.names)}")
-        nested = [light_curve] if light_curve else [name for name in schema.names if is_nested(schema.field(name).type)]
+        chosen = id or known[0]
+        nested = [field.name for field in schema if is_nested(field.type)]
+        if light_curve:
+            nested = [light_curve]
         if len(nested) != 1 or not is_nested(schema.field(nested[0]).type):
             listed = ", ".join(nested) or "none"
             raise UserError(
@@ -132,15 +135,11 @@ class HatsColumns:
         return cls(chosen, nested[0], label, **options)
 
 
-def is_numeric(kind: pa.DataType) -> bool:
-    """Whether a column holds plain numbers."""
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
-
-
 def is_nested(kind: pa.DataType) -> bool:
     """Whether a column holds structs of lists."""
-    lists = (pa.types.is_list, pa.types.is_large_list)
-    return pa.types.is_struct(kind) and len(kind) > 0 and all(any(t(child.type) for t in lists) for child in kind)
+    if not pa.types.is_struct(kind) or not len(kind):
+        return False
+    return all(pa.types.is_list(child.type) or pa.types.is_large_list(child.type) for child in kind)
 
 
 class HatsTable(ParquetTable):
@@ -229,7 +228,7 @@ class HatsTable(ParquetTable):
         ids = np.array(pc.cast(table[self.names.id], pa.string()).to_pylist(), dtype=object)
         names = pc.cast(table[label[0]], pa.string()).to_pylist() if label else [None] * len(ids)
         labels, unknown, strange = label_ids([name or None for name in names], self.classes)
-        has_metadata = np.full(len(ids), any(name in META_COLS for name in known))
+        has_metadata = np.full(len(ids), not set(META_COLS).isdisjoint(known))
         return Catalogue(ids, labels, self._values(table, known), unknown, strange, False, has_metadata)
 
     def _values(self, table: pa.Table, known: Sequence[str]) -> np.ndarray:
@@ -269,8 +268,8 @@ def class_names(partitions: Sequence[Partition], label: str) -> tuple[str, ...]:
             f"{shown(partitions[0].path)}: column {label} holds numbers, which are no class names: predict them with "
             f"target={label}, or name the classes with data.classes=[...]"
         )
-    found: set[str] = set()
+    found: set[Any] = set()
     for partition in partitions:
         column = ParquetFile(partition.path).columns([label])[label]
-        found |= {name for name in pc.unique(pc.cast(column, pa.string())).to_pylist() if name}
-    return tuple(sorted(found))
+        found.update(pc.unique(pc.cast(column, pa.string())).to_pylist())
+    return tuple(sorted(found - {None, ""}))

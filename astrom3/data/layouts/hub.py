@@ -20,26 +20,25 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from astrom3.data.layouts.columns import ColumnFile
+from astrom3.data.layouts.columns import ColumnFile, column_files
 from astrom3.data.layouts.ours import label_ids, struct_child
 from astrom3.data.layouts.parquet import (
-    ParquetFile,
     ParquetTable,
     check_once,
     numbers,
-    offsets_of,
     prepare,
     rows_of_three,
     text_column,
     unnest,
 )
-from astrom3.data.layouts.table import Catalogue, Source
+from astrom3.data.layouts.table import Catalogue, Source, all_rows
 from astrom3.errors import UserError
 from astrom3.kernel import kernel
 from astrom3.modalities.catalogue import COLUMN, Normaliser
 from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.preprocess import LightCurves, Spectra
 from astrom3.modalities.quality import LIGHT_CURVE_REJECTIONS, MIN_POINTS, NOT_FINITE, UNEQUAL, frozen
+from astrom3.modalities.ragged import offsets_of
 from astrom3.modalities.schema import (
     ALL_COLS,
     CLASSES,
@@ -268,9 +267,10 @@ def open_processed(
     where the files have none; then the numbers say whether they are normalised.
     """
     opened: dict[str, list[ColumnFile]] = {}
+    kinds: dict[str, str] = {}
     for split, parts in files.items():
-        opened[split] = [part if isinstance(part, ColumnFile) else ParquetFile(part) for part in parts]
-    kinds = {split: kind_of(parts[0]) for split, parts in opened.items()}
+        opened[split] = column_files(parts)
+        kinds[split] = kind_of(opened[split][0])
     kind = next(iter(kinds.values()))
     if len(set(kinds.values())) > 1:
         raise UserError(f"{root}: the splits of {config} have different layouts ({kinds}); download them again.")
@@ -280,7 +280,7 @@ def open_processed(
         split = next(iter(opened))
         normalised = bool(looks_normalised(table_class(opened[split], split, False)))
     tables = {split: table_class(parts, split, normalised) for split, parts in opened.items()}
-    rows = {split: np.arange(len(table), dtype=np.int64) for split, table in tables.items()}
+    rows = all_rows(tables)
     normaliser = None
     if kind == "processed-1":
         some = next(iter(tables.values()))  # train, where there is one

@@ -11,7 +11,13 @@ from astrom3.modalities.schema import (
     SPLITS,
 )
 
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
 
 
 def config_folders(sub: str, seed: int) -> Iterator[tuple[str, str]]:
@@ -41,7 +47,7 @@ def by_split(names: Iterable[str], folder: str) -> dict[str, list[str]]:
             strange.append(name)
     check_names(files, strange, folder)
     for parts in files.values():
-        check_shards(parts, folder)
+        check_parts(parts, folder)
     return {split: files[split] for split in SPLITS if split in files}
 
 
@@ -70,10 +76,18 @@ def config_files(root: Path, sub: str, seed: int) -> tuple[str, dict[str, list[P
     return "", {}
 
 
-def check_shards(names: Sequence[str], folder: str) -> None:
+def check_parts(names: Sequence[str], folder: str) -> None:
     """All parts of `name-00000-of-00003.parquet` must be there: a split is not shortened silently."""
-    parts = [re.fullmatch(r".*-(\d+)-of-(\d+)\.parquet", name) for name in names]
-    numbered = [part for part in parts if part]
-    if numbered and {int(part[1]) for part in numbered} != set(range(int(numbered[0][2]))):
-        found = ", ".join(names)
-        raise UserError(f"{folder} lacks parts of a split (it has: {found}); download it again.")
+    there = set()
+    announced = 0
+    for name in names:
+        part = re.fullmatch(r".*-(\d+)-of-(\d+)\.parquet", name)
+        if part is not None:
+            there.add(int(part[1]))
+            announced = max(announced, int(part[2]))
+    if len(there) < announced:
+        first = next(number for number in range(announced) if number not in there)
+        raise UserError(
+            f"{folder} lacks {announced - len(there)} of the {announced} parts of a split (the first is {first}); "
+            "download it again."
+        )

@@ -21,6 +21,7 @@ from astrom3.data.layouts.columns import ColumnFile, readable
 from astrom3.data.layouts.parquet import ParquetTable, columns_of_struct, numbers, prepare, text_column
 from astrom3.data.layouts.protocols import as_protocol, capped
 from astrom3.data.layouts.table import Catalogue, Source, Table
+from astrom3.data.rows import is_numeric
 from astrom3.data.splits import FRACTIONS, split_80_10_10
 from astrom3.errors import UserError, shown
 from astrom3.modalities.catalogue import Normaliser
@@ -117,8 +118,7 @@ class ObjectTable(ParquetTable):
 
     @cached_property
     def _numeric(self) -> tuple[str, ...]:
-        kinds = (pa.types.is_floating, pa.types.is_integer)
-        return tuple(field.name for field in self.schema if any(kind(field.type) for kind in kinds))
+        return tuple(field.name for field in self.schema if is_numeric(field.type))
 
     def targets(self, names: Sequence[str]) -> np.ndarray:
         columns = []
@@ -154,7 +154,7 @@ def label_names(column: pa.ChunkedArray, classes: tuple[str, ...]) -> list[str |
     labels = column.to_pylist()
     if not pa.types.is_integer(column.type):
         return labels
-    number = {i: name for i, name in enumerate(classes)}
+    number = dict(enumerate(classes))
     return [None if label in (None, UNLABELLED) else number.get(label, str(label)) for label in labels]
 
 
@@ -168,8 +168,13 @@ def label_column(table: pa.Table, classes: tuple[str, ...], source: Path) -> lis
 def label_ids(labels: list[str | None], classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Class names -> ids (n,) int64 with UNLABELLED for null, unknown (n,) bool, and the unknown names by row."""
     number = {name: i for i, name in enumerate(classes)}
-    names = {i: str(label) for i, label in enumerate(labels) if label is not None and label not in number}
-    ids = np.array([UNLABELLED if label is None else number.get(label, UNLABELLED) for label in labels], dtype=np.int64)
+    names = {}
+    ids = np.full(len(labels), UNLABELLED, dtype=np.int64)
+    for row, label in enumerate(labels):
+        if label in number:
+            ids[row] = number[label]
+        elif label is not None:
+            names[row] = str(label)
     unknown = np.zeros(len(labels), dtype=bool)
     unknown[list(names)] = True
     return ids, unknown, names
@@ -199,8 +204,10 @@ def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Sourc
     if bands is not None and len(bands.names) > 1:
         also = f"bands {', '.join(bands.names)}, {bands.chosen} for networks of one band"
         note = f"{note}; {also}" if note else also
-    named = [target for target in about.get("targets") or [] if isinstance(target, dict)]
-    units = {target["name"]: str(target["unit"]) for target in named if target.get("unit")}
+    units = {}
+    for target in about.get("targets") or []:
+        if isinstance(target, dict) and target.get("unit"):
+            units[target["name"]] = str(target["unit"])
     tables: dict[str, Table] = dict.fromkeys(by_split, table)
     return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note, units)
 
@@ -209,9 +216,15 @@ def assigned_rows(root: Path, sub: str, seed: int, table: Table) -> dict[str, np
     """Split -> rows of the table, from splits/{sub}_{seed}.parquet."""
     splits = root / "splits" / f"{sub}_{seed}.parquet"
     if not splits.is_file():
-        found = sorted(path.stem for path in (root / "splits").glob("*.parquet") if re.fullmatch(r".+_\d+", path.stem))
-        raise UserError(f"{root} has no split {sub}_{seed}; it has: {', '.join(found) or 'none'}.")
+        raise no_split(root, sub, seed)
     return split_of_file(splits, table)
+
+
+def no_split(root: Path, sub: str, seed: int) -> UserError:
+    """The error that lists the splits that there are."""
+    names = [path.stem for path in (root / "splits").glob("*.parquet")]
+    found = sorted(name for name in names if re.fullmatch(r".+_\d+", name))
+    return UserError(f"{root} has no split {sub}_{seed}; it has: {', '.join(found) or 'none'}.")
 
 
 def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
@@ -221,7 +234,7 @@ def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
         assigned.validate(full=True)
     if not {"object_id", "split"} <= set(assigned.column_names):
         raise UserError(f"{splits} must have the columns object_id and split; write the data set again.")
-    row_of = {object_id: row for row, object_id in enumerate(table.catalogue().ids)}
+    row_of = dict(zip(table.catalogue().ids, range(len(table)), strict=True))
     names = np.array(text_column(assigned, "split", splits), dtype=object)
     ids = text_column(assigned, "object_id", splits)
     absent = [object_id for object_id in ids if object_id not in row_of]
@@ -253,8 +266,7 @@ def check_splits(path: Path, ids: list[str], names: np.ndarray) -> None:
 def drawn_split(root: Path, about: dict[str, Any], n: int, sub: str, seed: int) -> dict[str, np.ndarray]:
     """Rows of the table by split, drawn from the seed: the full split that `convert seeds=[...]` writes into a file."""
     if sub != "full":
-        found = sorted(path.stem for path in (root / "splits").glob("*.parquet") if re.fullmatch(r".+_\d+", path.stem))
-        raise UserError(f"{root} has no split {sub}_{seed}; it has: {', '.join(found) or 'none'}.")
+        raise no_split(root, sub, seed)
     converted = (about.get("provenance") or {}).get("converted") or {}
     fractions = about.get("split_fractions") or converted.get("split_fractions") or FRACTIONS
     names = split_80_10_10(n, seed, fractions)

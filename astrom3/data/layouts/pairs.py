@@ -18,12 +18,19 @@ import numpy as np
 from astrom3.data.fingerprint import quick_fingerprint
 from astrom3.data.layouts.columns import ColumnFile, ParquetFile
 from astrom3.data.layouts.galaxy_rows import FILES, ParquetGalaxies, plain_catalogue
+from astrom3.data.layouts.hub_files import check_parts
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.errors import UserError
 from astrom3.modalities.schema import SPLITS, SUB_FRACTION
 
 IDS = ("targetid", "object_id", "TARGETID")  # the first that is there
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
 VALIDATION_SHARE = 10  # one training row in so many validates, where the data have no validation split
 PREFERRED = "joint"  # configuration, where there are several
 Files = Mapping[str, Sequence[ColumnFile]]  # by published split; "": a data set without splits
@@ -36,7 +43,7 @@ class PairTable(ParquetGalaxies):
 
     @property
     def names_objects(self) -> bool:  # type: ignore[override]
-        return any(name in self.schema.names for name in IDS)
+        return not set(IDS).isdisjoint(self.schema.names)
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -57,9 +64,10 @@ class PairTable(ParquetGalaxies):
 
 def ids_of(table: ParquetGalaxies) -> np.ndarray:
     """Ids (n,) of text: the target ids, or the places of the rows where there are none."""
-    name = next((name for name in IDS if name in table.schema.names), None)
-    if name is None:
+    known = [name for name in IDS if name in table.schema.names]
+    if not known:
         return np.array([f"row-{row:07d}" for row in range(len(table))], dtype=object)
+    name = known[0]
     column = table.small_columns([name])[name]
     if column.null_count:
         raise UserError(f"{table.name}: {column.null_count} galaxies have no {name}; write the data set again.")
@@ -91,7 +99,12 @@ def split_rows(rows: Mapping[str, np.ndarray], sub: str) -> dict[str, tuple[str,
     shares = {}
     for split, (_, members) in out.items():
         shares[split] = -(-len(members) // SUB_FRACTION[sub])
-    return {split: (out[split][0], out[split][1][: shares[split]]) for split in SPLITS if split in out}
+    chosen = {}
+    for split in SPLITS:
+        if split in out:
+            name, members = out[split]
+            chosen[split] = (name, members[: shares[split]])
+    return chosen
 
 
 # --- parquet ----------------------------------------------------------------------------------------------------------
@@ -116,24 +129,32 @@ def split_files(names: Iterable[str]) -> dict[str, list[str]]:
             folder = folder.parent
         if split is not None:
             found.setdefault(str(folder), {}).setdefault(split, []).append(name)
-    if len(found) > 1:
-        found = {folder: files for folder, files in found.items() if PurePosixPath(folder).name == PREFERRED} or found
+    for place, files in found.items():
+        if PurePosixPath(place).name == PREFERRED:
+            return files
     return next(iter(found.values()), {})
 
 
 def is_pairs(files: Files) -> bool:
     """Whether the files hold images or spectra of galaxies."""
     names = next(iter(files.values()))[0].schema.names
-    return any(name in names for name in FILES.values()) and not {"light_curve", "photometry"} & set(names)
+    has_galaxies = not set(FILES.values()).isdisjoint(names)
+    return has_galaxies and {"light_curve", "photometry"}.isdisjoint(names)
 
 
 def paired_files(root: Path) -> dict[str, list[ParquetFile]]:
     """Published split -> parquet files below `root`, where they hold images or spectra of galaxies; else none."""
-    names = [str(path.relative_to(root)) for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.parquet")]
-    files = {split: [ParquetFile(root / name) for name in some] for split, some in split_files(names).items()}
+    names = []
+    for depth in ("", "*/", "*/*/"):
+        names += [str(path.relative_to(root)) for path in root.glob(f"{depth}*.parquet")]
+    files: dict[str, list[ParquetFile]] = {}
+    chosen: list[str] = []
+    for split, some in split_files(names).items():
+        files[split] = [ParquetFile(root / name) for name in some]
+        chosen += some
     if not files or not is_pairs(files):
         return {}
-    check_beside(names, [str(Path(str(file)).relative_to(root)) for some in files.values() for file in some], root)
+    check_beside(names, chosen, root)
     return files
 
 
@@ -162,24 +183,11 @@ def open_pairs(root: Path, files: Files, sub: str, seed: int) -> Source:
         split = name or "train"
         tables[split] = PairTable(parts)
         rows[split] = np.arange(len(tables[split]), dtype=np.int64)
-    chosen = split_rows(rows, sub)
     by_split = {}
-    for split, (name, _) in chosen.items():
+    members = {}
+    for split, (name, part) in split_rows(rows, sub).items():
         by_split[split] = tables[name]
-    members = {split: part for split, (_, part) in chosen.items()}
+        members[split] = part
     remote = any(table.remote for table in tables.values())
     note = "read from its files on the hub" if remote else "read from its files"
     return Source("pairs", root, sub, seed, (), by_split, members, None, note)
-
-
-def check_parts(names: Sequence[str], where: str) -> None:
-    """All parts of `name-00000-of-00003.parquet` must be there: a split is not shortened silently."""
-    parts = [re.fullmatch(r".*-(\d+)-of-(\d+)\.parquet", name) for name in names]
-    numbers_found = {int(part[1]) for part in parts if part}
-    announced = {int(part[2]) for part in parts if part}
-    if announced and numbers_found != set(range(max(announced))):
-        missing = sorted(set(range(max(announced))) - numbers_found)
-        raise UserError(
-            f"{where} lacks {len(missing)} of the {max(announced)} parts of a split (the first is {missing[0]}); "
-            "download it again."
-        )

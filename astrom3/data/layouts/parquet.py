@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from astrom3.data.fingerprint import fingerprint
-from astrom3.data.layouts.columns import ColumnFile, ParquetFile, readable
+from astrom3.data.layouts.columns import ColumnFile, column_files, readable
 from astrom3.data.layouts.remote import RemoteFile
 from astrom3.data.layouts.table import Group, Piece, Table
 from astrom3.data.rows import check_rows
 from astrom3.errors import UserError
 from astrom3.modalities.quality import UNEQUAL
+from astrom3.modalities.ragged import offsets_of
 from astrom3.modalities.view import StoredView, stored_view
 
 ROWS_AT_ONCE = Table.rows_at_once
@@ -38,9 +39,9 @@ def text_column(table: pa.Table, name: str, source: Path | str, nulls: bool = Fa
 
 def check_once(names: Sequence[str], source: str) -> None:
     """UserError where two columns have one name."""
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise UserError(f"{source} has the column {twice[0]} twice; write the data set again.")
+    for name, count in sorted(Counter(names).items()):
+        if count > 1:
+            raise UserError(f"{source} has the column {name} twice; write the data set again.")
 
 
 class ParquetTable(Table):
@@ -52,7 +53,7 @@ class ParquetTable(Table):
     column: ClassVar[dict[str, str]]  # modality -> column name
 
     def __init__(self, files: Sequence[Path | RemoteFile | ColumnFile]) -> None:
-        self.files = [file if isinstance(file, ColumnFile) else ParquetFile(file) for file in files]
+        self.files = column_files(files)
         self.remote = any(file.remote for file in self.files)
         if self.remote:
             self.rows_at_once = REMOTE_ROWS
@@ -62,7 +63,7 @@ class ParquetTable(Table):
         first = 0
         check_once(self.schema.names, str(self.files[0]) if self.files else "")
         for file in self.files:
-            if [(f.name, f.type) for f in file.schema] != [(f.name, f.type) for f in self.schema]:
+            if file.schema.names != self.schema.names or file.schema.types != self.schema.types:
                 raise UserError(f"{file} has other columns than {self.files[0]}; they are not parts of one table.")
             check_rows(str(file), sum(file.group_rows))
             for number, rows in enumerate(file.group_rows):
@@ -148,13 +149,6 @@ def numbers(array: pa.Array) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False)
 
 
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """(n,) lengths -> (n + 1,) int64 offsets."""
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
-
-
 def rows_of_three(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """list<list<float>> with three numbers per row -> lengths (n,), numbers (total, 3), bad (n,) bool.
 
@@ -188,7 +182,8 @@ def columns_of_struct(array: pa.StructArray, names: Sequence[str]) -> tuple[np.n
         bad |= other != lengths
     flats = [numbers(flat) for _, flat in children]
     if bad.any():
-        flats = [flat[np.repeat(~bad, own)] for flat, (own, _) in zip(flats, children, strict=True)]
+        for number, (own, _) in enumerate(children):
+            flats[number] = flats[number][np.repeat(~bad, own)]
         lengths = np.where(bad, 0, lengths)
     return lengths, flats, bad
 

@@ -18,6 +18,7 @@ from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
 from astrom3.data.splits import SHOTS_PER_VALIDATION, Protocol, cap_subset, fold_splits, shot_members
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.ragged import offsets_of
 from astrom3.modalities.schema import SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.modalities.view import StoredView
 
@@ -32,7 +33,7 @@ class JoinedTable(Table):
         self.pad_constants = self.tables[0].pad_constants
         self.remote = any(table.remote for table in self.tables)
         lengths = [len(table) for table in self.tables]
-        self.first = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # row of each table's first object
+        self.first = offsets_of(lengths)  # row of each table's first object
         self._groups: list[Group] = []
         self._parts: list[tuple[int, Group]] = []
         for number, table in enumerate(self.tables):
@@ -50,14 +51,18 @@ class JoinedTable(Table):
         names: dict[int, str] = {}
         for first, part in zip(self.first.tolist(), parts, strict=False):
             names |= {first + row: name for row, name in part.unknown_names.items()}
+
+        def whole(column: str) -> np.ndarray:
+            return np.concatenate([getattr(part, column) for part in parts])
+
         return Catalogue(
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.values for part in parts]),
-            np.concatenate([part.unknown for part in parts]),
+            whole("ids"),
+            whole("labels"),
+            whole("values"),
+            whole("unknown"),
             names,
             parts[0].normalised,
-            np.concatenate([part.has_metadata for part in parts]),
+            whole("has_metadata"),
         )
 
     def catalogue(self) -> Catalogue:
@@ -124,7 +129,8 @@ def folded(source: Source, protocol: Protocol, seed: int) -> Source:
         )
     names = fold_splits(catalogue.labels, catalogue.ids, protocol.fold, protocol.folds, seed)
     by_split = {split: rows[names == split] for split in SPLITS}
-    if len(rows) < protocol.folds or not all(len(members) for members in by_split.values()):
+    smallest = min(map(len, by_split.values()))
+    if len(rows) < protocol.folds or smallest == 0:
         raise UserError(
             f"{source.root} has {len(rows)} objects, too few for fold={protocol.fold} of {protocol.folds} folds: "
             "use fewer folds."
@@ -138,7 +144,10 @@ def joined(source: Source) -> tuple[Table, np.ndarray]:
     if len(distinct) == 1:
         return distinct[0], np.unique(np.concatenate(list(source.rows.values())))
     table = JoinedTable(distinct)
-    parts = [table.first[distinct.index(source.tables[split])] + rows for split, rows in source.rows.items()]
+    parts = []
+    for split, rows in source.rows.items():
+        number = distinct.index(source.tables[split])
+        parts.append(table.first[number] + rows)
     return table, np.unique(np.concatenate(parts))
 
 

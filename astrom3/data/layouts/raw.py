@@ -16,13 +16,14 @@ import numpy as np
 from astrom3.data.fingerprint import fingerprint
 from astrom3.data.layouts.ours import label_ids
 from astrom3.data.layouts.parquet import ROWS_AT_ONCE, prepare
-from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
+from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table, all_rows
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.raw import SPLIT_FILES, RawDataset, RawSplit
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.quality import Decision
+from astrom3.modalities.ragged import ragged
 from astrom3.modalities.schema import SPLITS
 from astrom3.modalities.view import StoredView, stored_view
 
@@ -72,13 +73,13 @@ class RawTable(Table):
             except ReadError as error:
                 observations.append(empty)
                 unreadable.append(Decision(self._objects.ids[row], stored.modality, "rejected", str(error)))
-        lengths = np.array([[len(column) for column in o] for o in observations], dtype=np.int64)
-        bad = (lengths != lengths[:, :1]).any(axis=1)
-        kept = [empty if b else o for o, b in zip(observations, bad, strict=True)]
-        columns = []
-        for i in range(3):
-            columns.append(np.concatenate([o[i] for o in kept]))
-        data, repairs = prepare(stored, np.where(bad, 0, lengths[:, 0]), columns, bad)
+        bad = np.zeros(len(chosen), dtype=bool)
+        for number, columns in enumerate(observations):
+            if len({*map(len, columns)}) > 1:
+                bad[number] = True
+                observations[number] = empty
+        offsets, *flat = ragged(observations)
+        data, repairs = prepare(stored, np.diff(offsets), flat, bad)
         yield Piece(stored, chosen, data, repairs, tuple(unreadable))
 
     def _reader(self, modality: str) -> Callable[[int], Any]:
@@ -111,17 +112,18 @@ def open_raw(root: Path, sub: str, seed: int) -> Source:
     check_files(dataset.folder)
     splits = [split for split in SPLITS if (dataset.folder / SPLIT_FILES[split]).is_file()]
     tables: dict[str, Table] = {split: RawTable(dataset, split) for split in splits}
-    rows = {split: np.arange(len(table), dtype=np.int64) for split, table in tables.items()}
-    return Source("raw", root, sub, seed, dataset.classes, tables, rows, normaliser)
+    return Source("raw", root, sub, seed, dataset.classes, tables, all_rows(tables), normaliser)
 
 
 def check_files(folder: Path) -> None:
     """UserError where another table lies beside the splits: its name is misspelt, and its objects would be lost."""
-    strange = sorted(path.name for path in folder.glob("*.csv") if path.name not in SPLIT_FILES.values())
+    wanted = set(SPLIT_FILES.values())
+    there = {path.name for path in folder.glob("*.csv")}
+    strange = sorted(there - wanted)
     if strange:
         raise UserError(
             f"{folder} has {strange[0]}, which is none of the splits {', '.join(SPLIT_FILES.values())}: rename it, or "
             "move it away"
         )
-    if not any((folder / name).is_file() for name in SPLIT_FILES.values()):
+    if not there & wanted:
         raise UserError(f"{folder} has none of {', '.join(SPLIT_FILES.values())}; download the splits again")

@@ -141,6 +141,14 @@ class Table(ABC):
         return sum(group.rows for group in self.groups)
 
 
+def all_rows(tables: Mapping[str, Table]) -> dict[str, np.ndarray]:
+    """Every row of every split's own table, int64."""
+    rows = {}
+    for split, table in tables.items():
+        rows[split] = np.arange(len(table), dtype=np.int64)
+    return rows
+
+
 @dataclass(frozen=True)
 class Source:
     """One (sub, seed) of a data set: `tables` and `rows` by split, the classes and the statistics of its train split.

@@ -15,6 +15,7 @@ import numpy as np
 
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, read_text
 from astrom3.data.readers.systems import SYSTEMS, flux_of_magnitude
+from astrom3.modalities.ragged import ragged
 
 SENTINEL = 99.0  # magnitudes: the servers write 99.990 or 99.99
 ZERO_POINTS = {"V": SYSTEMS["asas-sn-V"], "g": SYSTEMS["asas-sn-g"]}
@@ -37,19 +38,19 @@ def is_asassn(header: str) -> bool:
 def read_asassn(path: Path | str, band: str | None = None, keep_bands: bool = False) -> LightCurve:
     """One band (V or g) of a server file; without `band` the file must hold a single one, or all are kept."""
     path = Path(path)
-    lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+    lines = lines_of_content(path)
     rows = list(csv.reader(lines))
     header = [name.strip().lower() for name in rows[0]] if rows else []
-    at = {key: next((header.index(n) for n in names if n in header), -1) for key, names in NAMES.items()}
+    at = positions(header)
     if at["time"] < 0 or (at["mag"] < 0 and at["flux"] < 0) or at["band"] < 0:
         raise ColumnError(
             f"{path}: not an ASAS-SN server file: expected HJD, mag, Filter in the header, found {lines[0][:120]}"
         )
     if len(rows) == 1:
         raise ReadError(f"{path}: no observations in it")
-    if any(len(row) != len(header) for row in rows):
-        number = next(i for i, row in enumerate(rows) if len(row) != len(header))
-        raise ReadError(f"{path}: corrupt or truncated: row {number} has {len(rows[number])} of {len(header)} columns")
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ReadError(f"{path}: corrupt or truncated: row {number} has {len(row)} of {len(header)} columns")
     rows = rows[1:]
     names = [row[at["band"]].strip() for row in rows]
     bands = sorted(set(names)) if band is None and keep_bands else [choose_band(path, names, band)]
@@ -63,20 +64,39 @@ def read_asassn(path: Path | str, band: str | None = None, keep_bands: bool = Fa
     for part in parts:
         notes += part.notes
     labels = np.repeat(bands, [len(part.time) for part in parts])
-    time, flux, error = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    _, time, flux, error = ragged(parts)
     return LightCurve(time, flux, error, tuple(notes), labels)
+
+
+def lines_of_content(path: Path) -> list[str]:
+    """Lines of a text file without empty ones and comments."""
+    return [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+
+
+def positions(header: list[str]) -> dict[str, int]:
+    """Key of NAMES -> number of its column, -1 where the header has none."""
+    at = dict.fromkeys(NAMES, -1)
+    for key, names in NAMES.items():
+        known = [name for name in names if name in header]
+        if known:
+            at[key] = header.index(known[0])
+    return at
 
 
 def _one_band(path: Path, rows: list[list[str]], at: dict[str, int], chosen: str) -> LightCurve:
     """The light curve of rows of one band."""
-    columns = {key: _numbers(path, rows, at[key], key) for key in NAMES if key != "band" and at[key] >= 0}
+    columns = {}
+    for key, number in at.items():
+        if key != "band" and number >= 0:
+            columns[key] = _numbers(path, rows, number, key)
     measured = np.ones(len(rows), dtype=bool)
     for key in {"mag", "mag_err"} & set(columns):
         measured &= ~(columns[key] >= SENTINEL)
     if "flux_err" in columns:  # a flux of 99.99 mJy may well be real
         measured &= ~np.isclose(columns["flux_err"], 99.99, atol=0.0051)
     if at["mag"] >= 0:
-        measured &= np.array([not row[at["mag"]].strip().startswith(">") for row in rows], dtype=bool)
+        limits = [row[at["mag"]].strip().startswith(">") for row in rows]
+        measured &= ~np.array(limits, dtype=bool)
     n_dropped = len(rows) - int(measured.sum())
     notes = (f"{n_dropped} non-detections left out",) if n_dropped else ()
     kept = {key: values[measured] for key, values in columns.items()}
@@ -103,6 +123,7 @@ def choose_band(path: Path | str, bands: list[str], band: str | None) -> str:
 def _numbers(path: Path, rows: list[list[str]], column: int, key: str) -> np.ndarray:
     """A column as float64, (N,); empty cells are NaN and the limit `>15.2` is 15.2."""
     try:
-        return np.array([float(row[column].strip().lstrip(">") or "nan") for row in rows], dtype=np.float64)
+        cells = [row[column].strip().lstrip(">") or "nan" for row in rows]
+        return np.array(list(map(float, cells)), dtype=np.float64)
     except ValueError as error:
         raise ReadError(f"{path}: corrupt: {key} is not a number ({error})") from None

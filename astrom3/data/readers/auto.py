@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from astrom3.data.readers import ColumnError, LightCurve, Spectrum, read_text
-from astrom3.data.readers.asassn import choose_band, is_asassn, read_asassn
+from astrom3.data.readers import ColumnError, LightCurve, Spectrum
+from astrom3.data.readers.asassn import choose_band, is_asassn, lines_of_content, read_asassn
 from astrom3.data.readers.desi import file_and_target, is_desi, read_desi
 from astrom3.data.readers.lamost import is_lamost, read_lamost
 from astrom3.data.readers.sdss import is_sdss, read_sdss
@@ -65,7 +65,7 @@ class LightCurveReader:
             return self.format
         if suffix(path) in BINARY:
             return "columns"
-        lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+        lines = lines_of_content(path)
         return "asassn" if lines and is_asassn(lines[0]) else "columns"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
@@ -40,6 +41,19 @@ def read_fits(path: Path, read: Callable[[Path, fits.HDUList], T]) -> T:
     except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise ReadError(f"{path}: corrupt or truncated FITS file ({reason[:120]})") from None
+
+
+def table_with(hdus: fits.HDUList, columns: set[str]) -> fits.BinTableHDU | None:
+    """The first table that has these columns (upper case); None where none has."""
+    for hdu in hdus:
+        if isinstance(hdu, fits.BinTableHDU) and columns <= {name.upper() for name in hdu.columns.names}:
+            return hdu
+    return None
+
+
+def flat_column(table: fits.BinTableHDU, name: str) -> np.ndarray:
+    """A column as (N,) float64, whether it has one pixel a row or all in one."""
+    return np.ravel(table.data[name]).astype(np.float64)
 
 
 def peek(path: Path, ask: Callable[[fits.HDUList], bool]) -> bool:

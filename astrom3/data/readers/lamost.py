@@ -17,7 +17,9 @@ import numpy as np
 from astropy.io import fits
 
 from astrom3.data.readers import ColumnError, ReadError, Spectrum, read_bytes
-from astrom3.data.readers.fits_files import LARGEST_SPECTRUM, read_fits
+from astrom3.data.readers.fits_files import LARGEST_SPECTRUM, flat_column, read_fits, table_with
+
+NEEDED = {"FLUX", "IVAR", "WAVELENGTH"}
 
 
 def is_lamost(path: Path) -> bool:
@@ -27,8 +29,7 @@ def is_lamost(path: Path) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(io.BytesIO(data), memmap=False) as hdus:
-                columns = [n.upper() for h in hdus if isinstance(h, fits.BinTableHDU) for n in h.columns.names]
-                return hdus[0].header.get("NAXIS") == 2 or {"FLUX", "IVAR", "WAVELENGTH"} <= set(columns)
+                return hdus[0].header.get("NAXIS") == 2 or table_with(hdus, NEEDED) is not None
     except (ReadError, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError):
         return ".fits" in Path(path).suffixes  # corrupt: read_lamost says how
 
@@ -39,13 +40,9 @@ def read_lamost(path: Path | str) -> Spectrum:
 
 
 def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
-    for hdu in hdus:
-        if isinstance(hdu, fits.BinTableHDU) and {"FLUX", "IVAR", "WAVELENGTH"} <= {
-            n.upper() for n in hdu.columns.names
-        }:
-            # One row of arrays (LAMOST) or one pixel per row.
-            wavelength, flux, ivar = (np.ravel(hdu.data[n]).astype(np.float64) for n in ("WAVELENGTH", "FLUX", "IVAR"))
-            return Spectrum(wavelength, flux, ivar)
+    table = table_with(hdus, NEEDED)
+    if table is not None:  # one row of arrays (LAMOST) or one pixel per row
+        return Spectrum(flat_column(table, "WAVELENGTH"), flat_column(table, "FLUX"), flat_column(table, "IVAR"))
     image = hdus[0].data
     header = hdus[0].header
     if isinstance(image, np.ndarray) and image.ndim == 2 and image.shape[0] >= 2:
@@ -56,8 +53,11 @@ def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
         else:
             raise ColumnError(f"{path}: the image has no wavelength row and the header no COEFF0 and COEFF1")
         return Spectrum(wavelength, np.array(image[0], dtype=np.float64), np.array(image[1], dtype=np.float64))
-    found = ", ".join(f"{h.name or 'unnamed'} {h.shape if h.is_image else h.columns.names}" for h in hdus)
+    found = []
+    for hdu in hdus:
+        content = hdu.shape if hdu.is_image else hdu.columns.names
+        found.append(f"{hdu.name or 'unnamed'} {content}")
     raise ColumnError(
         f"{path}: no LAMOST spectrum in it; expected an image of 5 rows or a table with FLUX, IVAR and WAVELENGTH, "
-        f"found {found}"
+        f"found {', '.join(found)}"
     )

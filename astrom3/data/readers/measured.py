@@ -86,14 +86,16 @@ def bands_of(survey: Survey, columns: Columns) -> np.ndarray:
         return np.full(len(columns), only)
     codes = columns.text("band", survey.band)
     names, places = np.unique(codes, return_inverse=True)
-    return np.array([survey.bands.get(name, name) for name in names.tolist()], dtype=str)[places]
+    known = [survey.bands.get(name, name) for name in names.tolist()]
+    return np.array(known, dtype=str)[places]
 
 
 def zeros_of(survey: Survey, band: np.ndarray) -> np.ndarray:
     """Flux [mJy] of magnitude 0 of each row, by its band; relative where the survey has none."""
     names, places = np.unique(band, return_inverse=True)
     default = survey.zero_points.get(ANY, RELATIVE_ZERO_FLUX)
-    return np.array([survey.zero_points.get(name, default) for name in names.tolist()])[places]
+    zeros = [survey.zero_points.get(name, default) for name in names.tolist()]
+    return np.array(zeros)[places]
 
 
 def is_flagged(flag: Flag, columns: Columns) -> np.ndarray:
@@ -114,11 +116,14 @@ def text_of(values: np.ndarray, where: str) -> np.ndarray:
     if values.dtype.kind == "f":
         if (np.isfinite(values) & (values != np.round(values))).any():
             raise ReadError(f"{where} holds numbers with a fraction, which are no names")
-        return np.array([str(int(value)) if np.isfinite(value) else "" for value in values.tolist()], dtype=str)
-    cells = ["" if value is None or value != value else cell(value) for value in values.tolist()]
-    return np.array(cells, dtype=str)
+        values = np.array([int(value) if np.isfinite(value) else None for value in values.tolist()], dtype=object)
+    return np.array(list(map(cell, values.tolist())), dtype=str)
 
 
 def cell(value: object) -> str:
-    """One cell as text."""
-    return value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value).strip()
+    """One cell as text, empty for null and NaN."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip()
+    return str(value).strip()

@@ -19,6 +19,7 @@ from astrom3.data.readers.auto import one_or_all
 from astrom3.data.readers.surveys import recognise
 from astrom3.data.readers.table_files import suffix
 from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns, SpectrumColumns
+from astrom3.data.rows import is_list
 from astrom3.errors import UserError
 from astrom3.files import check_regular
 
@@ -38,11 +39,6 @@ def is_nested(path: Path | str, columns: Mapping[str, Any]) -> bool:
         if name.lower() in names or name in names:
             found.append(schema.field(name).type)
     return any(is_list(kind) for kind in found)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether a column holds a list of values in every row."""
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def open_table(path: Path) -> pq.ParquetFile:
@@ -83,10 +79,10 @@ class RowLists:
             listed = ", ".join(self.names) or "none"
             raise ColumnError(f"{self.path}: no column of lists is a {self.what}; the columns of lists are {listed}")
         cells = [table[name][position] for name in names]
-        if any(not cell.is_valid for cell in cells):
+        if not all(cell.is_valid for cell in cells):
             raise ReadError(f"{self.path}: row {row + 1} has no {self.what}")
         values = [cell.values.to_numpy(zero_copy_only=False) for cell in cells]
-        if len({len(column) for column in values}) > 1:
+        if len(set(map(len, values))) > 1:
             lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(names, values, strict=True))
             raise ReadError(f"{self.path}: lists of unequal length ({lengths}) in row {row + 1}")
         return Columns(self.path, names, values)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from astrom3.data.readers.table_files import read_table
+from astrom3.data.rows import is_numeric
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import DERIVED
 from astrom3.modalities.quality import Decision
@@ -104,7 +105,13 @@ def read_objects(
         raise UserError(
             f"give light_curve=<column>, spectrum=<column> or catalogue columns: {path} is not used otherwise."
         )
-    patterns = {"id": id, "label": label, "light_curve": light_curve, "spectrum": spectrum, "image": image}
+    patterns = {
+        "id": id,
+        "label": label,
+        "light_curve": light_curve,
+        "spectrum": spectrum,
+        "image": image,
+    }
     used = columns_named(*patterns.values())
     table = read_table(path, strings=used) if table is None else table
     for key, pattern in patterns.items():
@@ -115,14 +122,18 @@ def read_objects(
                 )
 
     folder = Path(root) if root is not None else path.parent
-    text = {name: [_text(value) for value in table[name].to_pylist()] for name in dict.fromkeys(used)}
+    text: dict[str, list[str | None]] = {}
+    for name in used:
+        text[name] = list(map(_text, table[name].to_pylist()))
     ids = [value or "" for value in text[id]]
-    raw_labels = text[label] if label else [None] * len(ids)
-    mapped = [None if value is None else (labels or {}).get(value, value) for value in raw_labels]
+    mapped: list[str | None] = list(text[label]) if label else [None] * len(ids)
+    for i, value in enumerate(mapped):
+        if value is not None:
+            mapped[i] = (labels or {}).get(value, value)
     if label is not None:
         refuse_numbers(path, label, mapped, labels or {}, classes)
     known = () if targets and label is None and classes is None else _classes(classes, mapped)
-    keep = []
+    keep: list[int] = []
     decisions = []
     for i, value in enumerate(mapped):
         if value is not None and value not in known:
@@ -136,29 +147,37 @@ def read_objects(
     curves: list[Any] = list(range(len(ids))) if nested else _paths(text, light_curve, folder)  # type: ignore[assignment]
     spectra: list[Any] = list(range(len(ids))) if nested_spectra else _paths(text, spectrum, folder)  # type: ignore[assignment]
     images = None if image is None else _paths(text, image, folder)
+    named = {*used, *(columns or {}).values()}
     if targets == "all":
-        targets = further_numbers(table, {*used, *(name for name in (columns or {}).values() if name)})
+        targets = further_numbers(table, named)
     units = target_units(table, targets)
-    used_columns = {*used, *units, *ALL_COLS, *(name for name in (columns or {}).values() if name)}
+
+    def kept(values: Sequence[Any]) -> list[Any]:
+        return [values[i] for i in keep]
+
     return Objects(
-        [ids[i] for i in keep],
-        [mapped[i] for i in keep],
+        kept(ids),
+        kept(mapped),
         values[keep],
-        [curves[i] for i in keep],
-        [spectra[i] for i in keep],
+        kept(curves),
+        kept(spectra),
         known,
         decisions,
         len(ids) - len(keep),
         units,
         target_values(path, table, list(units))[keep],
-        further_numbers(table, used_columns),
-        None if images is None else [images[i] for i in keep],
+        further_numbers(table, {*named, *units, *ALL_COLS}),
+        None if images is None else kept(images),
     )
 
 
 def columns_named(*patterns: str | None) -> list[str]:
     """Columns that are read as text: those of ids, labels and paths."""
-    return [name for pattern in patterns if pattern for name in _fields(pattern)]
+    names = []
+    for pattern in patterns:
+        if pattern:
+            names += _fields(pattern)
+    return names
 
 
 def refuse_numbers(
@@ -169,9 +188,11 @@ def refuse_numbers(
     classes: Sequence[str] | str | None,
 ) -> None:
     """Numbers are no class names, unless `labels` or `classes` say so."""
-    given = [] if classes is None or isinstance(classes, str) else [str(name) for name in classes]
-    values = [value for value in found if value is not None and value not in labels.values() and value not in given]
-    if values and all(is_number(value) for value in values):
+    said = set(labels.values())
+    if classes is not None and not isinstance(classes, str):
+        said.update(map(str, classes))
+    values = [value for value in found if value is not None and value not in said]
+    if values and all(map(is_number, values)):
         raise UserError(
             f"{path}: column {column} holds numbers ({values[0]}), which are no class names: predict them with "
             f"targets=[{column}], or name the classes with labels={{{values[0]}:EW}} or classes=[...]."
@@ -201,10 +222,9 @@ def target_values(path: Path, table: pa.Table, names: Sequence[str]) -> np.ndarr
     return values
 
 
-def further_numbers(table: pa.Table, used: set[str]) -> tuple[str, ...]:
+def further_numbers(table: pa.Table, used: set[str | None]) -> tuple[str, ...]:
     """Columns of numbers that nothing else uses."""
-    kinds = (pa.types.is_floating, pa.types.is_integer)
-    return tuple(f.name for f in table.schema if f.name not in used and any(kind(f.type) for kind in kinds))
+    return tuple(field.name for field in table.schema if field.name not in used and is_numeric(field.type))
 
 
 def is_number(text: str) -> bool:
@@ -254,10 +274,12 @@ def _paths(text: Mapping[str, list[str | None]], pattern: str | None, folder: Pa
     paths: list[Path | None] = []
     for i in range(n):
         cells = {name: text[name][i] for name in names}
-        if any(cell is None for cell in cells.values()):
+        if None in cells.values():
             paths.append(None)
+        elif "{" in pattern:
+            paths.append(folder / pattern.format(**cells))
         else:
-            paths.append(folder / (pattern.format(**cells) if "{" in pattern else str(cells[pattern])))
+            paths.append(folder / str(cells[pattern]))
     return paths
 
 
@@ -286,7 +308,8 @@ def catalogue_values(path: Path, table: pa.Table, columns: Mapping[str, str | No
     with np.errstate(all="ignore"):
         for name, (parts, how) in DERIVED.items():
             given = values[:, at[name]]
-            values[:, at[name]] = np.where(np.isfinite(given), given, how(*(values[:, at[p]] for p in parts)))
+            sources = [values[:, at[part]] for part in parts]
+            values[:, at[name]] = np.where(np.isfinite(given), given, how(*sources))
     if len(sky) == 2 and np.isnan(values[:, [at["l"], at["b"]]]).any():
         values = _galactic(values, at, sky["ra"], sky["dec"])
     values[~np.isfinite(values)] = np.nan

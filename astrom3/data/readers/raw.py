@@ -65,7 +65,9 @@ class RawDataset:
         self._zip: tuple[int, zipfile.ZipFile] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("spectrum_paths",)} | {"_zip": None}
+        state = self.__dict__ | {"_zip": None}
+        state.pop("spectrum_paths", None)
+        return state
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -86,7 +88,12 @@ class RawDataset:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is no regular file; download the splits again.")
         try:
-            types = {"id": pa.string(), "target": pa.string(), "name": pa.string(), "spec_filename": pa.string()}
+            types = {
+                "id": pa.string(),
+                "target": pa.string(),
+                "name": pa.string(),
+                "spec_filename": pa.string(),
+            }
             options = pacsv.ConvertOptions(column_types=types | dict.fromkeys(ALL_COLS, pa.float64()))
             table = pacsv.read_csv(path, convert_options=options)
         except FileNotFoundError:
@@ -94,15 +101,17 @@ class RawDataset:
         except pa.ArrowException as error:
             raise UserError(f"{path} is not the CSV it should be: {' '.join(str(error).split())[:160]}.") from None
         check_names(path, table.column_names)
-        missing = [c for c in (*ALL_COLS, *types) if c not in table.column_names]
+        missing = [name for name in (*ALL_COLS, *types) if name not in table.column_names]
         if missing:
             raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}.")
-        values = np.stack([table[c].to_numpy().astype(np.float64) for c in ALL_COLS], axis=1)
-        ids, labels, names, spectra = (table[c].to_pylist() for c in types)
+        values = np.stack([table[name].to_numpy().astype(np.float64) for name in ALL_COLS], axis=1)
+        ids = table["id"].to_pylist()
         nameless = sum(not name for name in ids)
         if nameless:
             raise UserError(f"{path}: {nameless} rows have no id; download the splits again.")
-        return RawSplit(ids, labels, values, [n or "" for n in names], [s or "" for s in spectra])
+        names = table["name"].fill_null("").to_pylist()
+        spectra = table["spec_filename"].fill_null("").to_pylist()
+        return RawSplit(ids, table["target"].to_pylist(), values, names, spectra)
 
     def catalogue(self, split: str) -> tuple[list[str], list[str | None], np.ndarray]:
         """Ids, class names and raw values (n, 38) of a split, in the order of its CSV."""
@@ -184,11 +193,16 @@ def parse_dat(path: Path, data: bytes) -> LightCurve:
     first = next((i for i, line in enumerate(lines) if _is_number(line.split()[:1])), len(lines))
     if first == len(lines):
         raise ReadError(f"{path}: no observations in it")
-    headers = [[name.strip("#").upper() for name in line.replace("#", " ").split()] for line in lines[:first]]
-    header = next((h for h in headers if "FLUX" in h and "HJD" in h), list(DAT_COLUMNS))
-    time, flux, error = (header.index(c) if c in header else -1 for c in ("HJD", "FLUX", "FLUX_ERR"))
-    if min(time, flux, error) < 0:
+    header = list(DAT_COLUMNS)
+    for line in reversed(lines[:first]):
+        names = line.replace("#", " ").upper().split()
+        if "FLUX" in names and "HJD" in names:
+            header = names
+    if not {"HJD", "FLUX", "FLUX_ERR"} <= set(header):
         raise ReadError(f"{path}: the header has {' '.join(header)}, expected {' '.join(DAT_COLUMNS)}")
+    time = header.index("HJD")
+    flux = header.index("FLUX")
+    error = header.index("FLUX_ERR")
     try:
         rows = [line.split() for line in lines[first:] if line.strip()]
         values = np.array([(row[time], row[flux], row[error]) for row in rows], dtype=np.float64)

@@ -16,14 +16,14 @@ import numpy as np
 from astropy.io import fits
 
 from astrom3.data.readers import ColumnError, Spectrum
-from astrom3.data.readers.fits_files import peek, read_fits
+from astrom3.data.readers.fits_files import flat_column, peek, read_fits, table_with
 
 NEEDED = {"FLUX", "LOGLAM", "IVAR"}
 
 
 def is_sdss(path: Path | str) -> bool:
     """Whether a file looks like a spectrum of SDSS. Never raises."""
-    return peek(Path(path), lambda hdus: _table_of(hdus) is not None or _is_old(hdus[0]))
+    return peek(Path(path), lambda hdus: table_with(hdus, NEEDED) is not None or _is_old(hdus[0]))
 
 
 def read_sdss(path: Path | str) -> Spectrum:
@@ -39,10 +39,10 @@ def without_blind_pixels(wavelength: np.ndarray, flux: np.ndarray, ivar: np.ndar
 
 
 def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
-    table = _table_of(hdus)
+    table = table_with(hdus, NEEDED)
     if table is not None:
-        loglam, flux, ivar = (np.ravel(table.data[name]).astype(np.float64) for name in ("LOGLAM", "FLUX", "IVAR"))
-        return without_blind_pixels(10**loglam, flux, ivar)
+        wavelength = 10 ** flat_column(table, "LOGLAM")
+        return without_blind_pixels(wavelength, flat_column(table, "FLUX"), flat_column(table, "IVAR"))
     if _is_old(hdus[0]):
         image = np.array(hdus[0].data, dtype=np.float64)
         header = hdus[0].header
@@ -52,13 +52,6 @@ def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
         ivar = np.where(known, 1 / np.where(known, deviation, 1.0) ** 2, 0.0)
         return without_blind_pixels(wavelength, image[0], ivar)
     raise ColumnError(f"{path}: no SDSS spectrum in it; expected a table with flux, loglam and ivar")
-
-
-def _table_of(hdus: fits.HDUList) -> fits.BinTableHDU | None:
-    for hdu in hdus:
-        if isinstance(hdu, fits.BinTableHDU) and {name.upper() for name in hdu.columns.names} >= NEEDED:
-            return hdu
-    return None
 
 
 def _is_old(hdu: fits.PrimaryHDU) -> bool:

@@ -10,7 +10,12 @@ from astrom3.errors import UserError
 
 # Flux [mJy] of magnitude 0. ASAS-SN: measured on server files that hold both magnitude and flux. AB: by definition
 # 3631 Jy. Johnson V: Bessell 1979 (PASP 91, 589), 3640 Jy.
-SYSTEMS = {"asas-sn-V": 3.836e6, "asas-sn-g": 3.631e6, "AB": 3.631e6, "Johnson-V": 3.64e6}
+SYSTEMS = {
+    "asas-sn-V": 3.836e6,
+    "asas-sn-g": 3.631e6,
+    "AB": 3.631e6,
+    "Johnson-V": 3.64e6,
+}
 
 RELATIVE_MAGNITUDE = 15.0  # has flux 1 where no zero point is known
 RELATIVE_ZERO_FLUX = 10 ** (0.4 * RELATIVE_MAGNITUDE)  # flux of magnitude 0 in that unit

@@ -91,9 +91,11 @@ def is_gzip(path: Path) -> bool:
 
 def check_names(path: Path, names: Sequence[str]) -> None:
     """ReadError where two columns have one name: which of them is meant, nobody can tell."""
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise ReadError(f"{path}: two columns are called {twice}: give each its own name")
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ReadError(f"{path}: two columns are called {name}: give each its own name")
+        seen.add(name)
 
 
 def _from_astropy(table: Table) -> pa.Table:
@@ -101,7 +103,8 @@ def _from_astropy(table: Table) -> pa.Table:
     columns = {}
     fields = []
     sizes = {table[name].size for name in table.colnames}
-    flat = len(table) == 1 and any(table[n].ndim > 1 for n in table.colnames) and len(sizes) == 1
+    deepest = max((column.ndim for column in table.itercols()), default=0)
+    flat = len(table) == 1 and deepest > 1 and len(sizes) == 1
     for name in table.colnames:
         column = table[name]
         values = np.ravel(column) if flat else column

@@ -85,7 +85,7 @@ class LightCurveColumns:
     def survey(self, columns: Columns) -> Survey | None:
         """The survey whose columns these are, where the user names none."""
         named = (self.time, self.flux, self.flux_err, self.mag, self.mag_err)
-        if any(name is not None for name in named) or self.flux_unit != "mJy":
+        if set(named) != {None} or self.flux_unit != "mJy":
             return None
         return recognise(columns.names, str(columns.path))
 
@@ -98,7 +98,7 @@ class LightCurveColumns:
         for key in ("time", *kinds):
             columns.require(key, getattr(self, key))
         found = [columns.name(key, getattr(self, key)) for key in ("time", *kinds, "band")]
-        return [name for name in found if name]
+        return list(filter(None, found))
 
     def relative(self, columns: Columns) -> bool:
         """Whether these columns are magnitudes for which no zero point is known, so that their fluxes are relative."""
@@ -113,7 +113,8 @@ class LightCurveColumns:
         if survey is not None:
             return describe(survey, columns.names)
         kinds = ("flux", "flux_err") if self._has_flux(columns) else ("mag", "mag_err")
-        time, value, error = (columns.name(key, getattr(self, key)) for key in ("time", *kinds))
+        time = columns.name("time", self.time)
+        value, error = (columns.name(key, getattr(self, key)) for key in kinds)
         unit = self.flux_unit if kinds[0] == "flux" else self.system or "no zero point"
         if self.zero_point is not None and kinds[0] == "mag":
             unit = f"magnitude 0 is {self.zero_point:g} mJy"
@@ -186,7 +187,7 @@ class Columns:
 
     def has(self, key: str) -> bool:
         """Whether one of the usual names of `key` is there."""
-        return any(name in self._lower for name in USUAL[key])
+        return not set(USUAL[key]).isdisjoint(self._lower)
 
     def name(self, key: str, column: Column) -> str:
         """Name of the column that `get` would take, empty where there is none."""
@@ -200,11 +201,13 @@ class Columns:
 
     def _find(self, key: str, column: Column) -> int:
         """Place of a column, -1 where there is none."""
-        if column is None:
-            return next((self._lower.index(n) for n in USUAL.get(key, ()) if n in self._lower), -1)
         if isinstance(column, int):
             return column if 0 <= column < len(self.names) else -1
-        return self._lower.index(column.lower()) if column.lower() in self._lower else -1
+        names = USUAL.get(key, ()) if column is None else (column.lower(),)
+        for name in names:
+            if name in self._lower:
+                return self._lower.index(name)
+        return -1
 
     def require(self, key: str, column: Column) -> int:
         """The same; ColumnError where there is none, which lists the columns."""
@@ -229,28 +232,44 @@ def read_columns(path: Path) -> Columns:
     if kind in ASTROPY_FORMATS or kind == ".parquet":
         table = read_table(path)
         return Columns(path, table.column_names, [table[name].to_numpy() for name in table.column_names])
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    comments = [line for line in lines if line.lstrip().startswith("#")]
-    lines = [line for line in lines if not line.lstrip().startswith("#")]
+    comment = ""  # the last one may name the columns
+    lines = []
+    for line in read_text(path).splitlines():
+        if line.lstrip().startswith("#"):
+            comment = line
+        elif line.strip():
+            lines.append(line)
     if not lines:
         raise ReadError(f"{path}: no observations in it")
-    comma = next((mark for mark in (",", ";", "\t") if mark in lines[0]), None)
-    rows = [[cell.strip().strip('"') for cell in line.split(comma)] for line in lines]
+    rows = cells_of(lines)
     if not all(map(_is_number, rows[0])):
-        names, rows = rows[0], rows[1:]
+        names = rows.pop(0)
     else:
-        names = [str(i) for i in range(len(rows[0]))]
-        words = comments[-1].lstrip("# ").replace(",", " ").split() if comments else []
-        names = words if len(words) == len(names) else names
+        names = comment.lstrip("# ").replace(",", " ").split()
+        if len(names) != len(rows[0]):
+            names = list(map(str, range(len(rows[0]))))
     check_names(path, names)
     if not rows:
         raise ReadError(f"{path}: no observations in it")
-    wrong = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
-    if wrong is not None:
-        raise ReadError(f"{path}: corrupt or truncated: row {wrong + 1} has {len(rows[wrong])} of {len(names)} columns")
-    return Columns(
-        path, names, [np.array([c or "nan" for c in column], dtype=object) for column in zip(*rows, strict=True)]
-    )
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(names):
+            raise ReadError(f"{path}: corrupt or truncated: row {number} has {len(row)} of {len(names)} columns")
+    columns = []
+    for cells in zip(*rows, strict=True):
+        columns.append(np.array([cell or "nan" for cell in cells], dtype=object))
+    return Columns(path, names, columns)
+
+
+def cells_of(lines: Sequence[str]) -> list[list[str]]:
+    """Rows of text without quotes. The first line says what stands between cells: , ; a tab, or else white space."""
+    mark = None
+    for candidate in reversed((",", ";", "\t")):
+        if candidate in lines[0]:
+            mark = candidate
+    rows = []
+    for line in lines:
+        rows.append([cell.strip().strip('"') for cell in line.split(mark)])
+    return rows
 
 
 def _flux_factor(unit: str) -> float:

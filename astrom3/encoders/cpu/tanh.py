@@ -19,26 +19,20 @@ from astrom3.encoders.cpu.threads import share
 
 CHUNK = 1 << 16  # elements a thread takes at a time
 LARGEST = np.float32(7.90531110763549805)  # beyond it float32 has no number between tanh(x) and 1
-ODD = tuple(
-    np.float32(c)
-    for c in (
-        4.89352455891786e-03,
-        6.37261928875436e-04,
-        1.48572235717979e-05,
-        5.12229709037114e-08,
-        -8.60467152213735e-11,
-        2.00018790482477e-13,
-        -2.76076847742355e-16,
-    )
+ODD = (
+    np.float32(4.89352455891786e-03),
+    np.float32(6.37261928875436e-04),
+    np.float32(1.48572235717979e-05),
+    np.float32(5.12229709037114e-08),
+    np.float32(-8.60467152213735e-11),
+    np.float32(2.00018790482477e-13),
+    np.float32(-2.76076847742355e-16),
 )
-EVEN = tuple(
-    np.float32(c)
-    for c in (
-        4.89352518554385e-03,
-        2.26843463243900e-03,
-        1.18534705686654e-04,
-        1.19825839466702e-06,
-    )
+EVEN = (
+    np.float32(4.89352518554385e-03),
+    np.float32(2.26843463243900e-03),
+    np.float32(1.18534705686654e-04),
+    np.float32(1.19825839466702e-06),
 )
 
 
