@@ -174,6 +174,8 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
         return f"mode={pair[3]} is not a task of model={chosen_family}: choose model={' or model='.join(able)}"
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
+        if key in groups:
+            keys.check_group(key, override.value(), groups[key])
         if key in groups and isinstance(override.value(), str) and override.value() not in groups[key]:
             return f"{key}={override.value()} does not exist: {key} is one of {', '.join(groups[key])}"
     chosen = _choices(overrides, groups)
