@@ -31,6 +31,7 @@ from astrom3.data.readers.systems import RELATIVE_MEANS
 from astrom3.data.readers.tables import Columns, LightCurveColumns
 from astrom3.errors import UserError, shown
 from astrom3.extras import need
+from astrom3.files import check_regular
 from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS
 from astrom3.modalities.view import StoredView
@@ -69,6 +70,7 @@ class HatsCatalogue:
         root = Path(path).expanduser()
         if not root.is_dir():
             raise UserError(f"{root} is not a folder: give the folder of a HATS catalogue as data.path")
+        check_files(root)
         try:
             found = hats.read_hats(root, read_moc=False)
             found = getattr(found, "main_catalog", found)
@@ -92,6 +94,14 @@ class HatsCatalogue:
         if not members:
             raise UserError(f"{shown(root)} has no partitions: it is an empty HATS catalogue")
         return cls(base, properties, tuple(members))
+
+
+def check_files(root: Path) -> None:
+    """A pipe or a device in place of a small file would keep `hats` reading for ever."""
+    for pattern in ("*", "dataset/*", "*/*.csv", "*/*.properties"):
+        for path in root.glob(pattern):
+            if not path.is_dir():
+                check_regular(path)
 
 
 @dataclass(frozen=True)
