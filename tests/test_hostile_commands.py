@@ -230,3 +230,20 @@ def test_damaged_journals_of_a_study(study):
     with pytest.raises(UserError, match="is no regular file"):
         read()
     path.unlink()
+
+
+def test_a_run_from_elsewhere_does_not_choose_where_data_are_written(tmp_path):
+    from astrom3.evaluate import keep_to_own_folders
+
+    (tmp_path / "used" / "photometry-0").mkdir(parents=True)
+    (tmp_path / "used" / "photometry-0" / "manifest.json").write_text("{}")
+    (tmp_path / "home").mkdir()
+    for name, kept in (("used", True), ("home", False), ("absent", False)):
+        folder = str(tmp_path / name)
+        trained = config.OmegaConf.create({"datamodule": {"cache": folder, "origin": {"root": folder}}})
+        keep_to_own_folders(trained)
+        assert trained.datamodule.cache == (folder if kept else None)
+        assert trained.datamodule.origin.root is None
+    trained = config.OmegaConf.create({"datamodule": {"cache": None, "origin": {"path": "x"}}})
+    keep_to_own_folders(trained)
+    assert trained == {"datamodule": {"cache": None, "origin": {"path": "x"}}}

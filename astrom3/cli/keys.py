@@ -24,7 +24,7 @@ Number = float | None
 KINDS: dict[str, Any] = dict.fromkeys(
     (
         "model", "statistics", "embeddings", "other", "project", "swapped", "out", "run", "root", "study", "index",
-        "catalogue", "id", "light_curve", "spectrum", "image", "metadata", "system", "by", "find", "where", "label",
+        "catalogue", "id", "light_curve", "spectrum", "image", "system", "by", "find", "where", "label",
         "name", "raw", "band", "title", "licence", "push", "host", "table", "fit", "map", "pooling",
         "data.path", "data.cache", "data.root", "data.repo", "data.revision", "data.statistics", "data.id",
         "data.label", "data.light_curve", "data.band", "data.origin.path", "data.origin.partition",

@@ -28,6 +28,7 @@ from astrom3.data.layouts.table import Catalogue
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.measured import Measured
 from astrom3.data.readers.systems import RELATIVE_MEANS
+from astrom3.data.readers.table_files import check_names
 from astrom3.data.readers.tables import Columns, LightCurveColumns
 from astrom3.errors import UserError, shown
 from astrom3.extras import need
@@ -125,6 +126,7 @@ class HatsColumns:
     ) -> HatsColumns:
         """Chosen by the columns of one partition; UserError that lists them where a name is not there."""
         schema = ParquetFile(partition.path).schema
+        check_names(partition.path, schema.names)
         for name in (id, light_curve, label):
             if name is not None and name not in schema.names:
                 raise UserError(f"{shown(partition.path)} has no column {name}; it has {', '.join(schema.names)}")
@@ -213,8 +215,10 @@ class HatsTable(ParquetTable):
 
         UserError where the first rows have no such band; it is said where fluxes are relative.
         """
-        _, batch = next(self.batches(self.groups[0], [self.names.light_curve]))
-        column = batch.column(0)
+        first = next(self.batches(self.groups[0], [self.names.light_curve]), None) if len(self.groups) else None
+        if first is None:
+            raise UserError(f"{self.files[0]} has no rows: leave empty partitions away")
+        column = first[1].column(0)
         _, measured, _ = self.measured(column)
         lists = [child.name for child in column.type]
         empty = Columns(Path(str(self.files[0])), lists, [np.empty(0) for _ in lists])
