@@ -29,6 +29,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def printable(text: str) -> str:
-    """The text with what would steer a terminal written out, line breaks excepted."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+def printable(text: str, most: int = 1000) -> str:
+    """The text with what would steer a terminal written out, line breaks excepted, and the middle of lines left out
+    that have more than so many letters."""
+    lines = []
+    for line in text.split("\n"):
+        written = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+        half = most // 2
+        lines.append(written if len(written) <= most else f"{written[:half]} ... {written[-half:]}")
+    return "\n".join(lines)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
 
 log = logging.getLogger(__name__)
+# Keys of folders that data are written to -> what is there where that was done before.
+WRITTEN = {"datamodule.cache": ("*/manifest.json",), "datamodule.origin.root": ("simulated-*/dataset.json",)}
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
@@ -33,6 +36,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     keep_memory()
     check_coverage(cfg.coverage)
     run, trained, _ = read_run(cfg.run, cfg.allow)
+    keep_to_own_folders(trained)
     data, module = build(trained, cfg.allow)
     evaluation.load_best(module, run)
     trainer = registry.instantiate(
@@ -61,6 +65,17 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     if before.is_file() and not same(read_scores(run), json.loads(json.dumps(scores))):
         log.warning("these differ from the scores in %s", before)
     return scores
+
+
+def keep_to_own_folders(trained: DictConfig) -> None:
+    """A run from elsewhere must not choose where prepared data and simulated surveys are written: a folder that it
+    names is used where such data are there already, else that of this machine."""
+    for key, signs in WRITTEN.items():
+        named = OmegaConf.select(trained, key)
+        if named is None or any(any(Path(str(named)).expanduser().glob(sign)) for sign in signs):
+            continue
+        log.info("%s=%s of the run holds no prepared data: the folder of this machine is used", key, shown(str(named)))
+        OmegaConf.update(trained, key, None)
 
 
 def same(before: dict[str, Any], now: dict[str, Any]) -> bool:

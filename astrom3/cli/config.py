@@ -37,6 +37,7 @@ TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The configuration of one run, resolved and checked. Raises UserError with the key and what would be right."""
     overrides = quote_groups(overrides, name)
+    _check_groups(overrides)
     cfg = _compose(name, overrides)
     _check_types(cfg, overrides, name)
     return finish(cfg)
@@ -156,7 +157,7 @@ def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictCo
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             return hydra_compose(name, list(overrides), return_hydra_config=hydra)
     except OverrideParseException as error:
-        raise UserError(f"{error.override!r} is not of the form key=value") from None
+        raise UserError(f"{keys.shortened(error.override)!r} is not of the form key=value") from None
     except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name, overrides)) from None
     except OF_HYDRA as error:
@@ -249,15 +250,22 @@ def _leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, cfg._get_node(key)
 
 
+def _check_groups(overrides: Sequence[str]) -> None:
+    """A group takes the name of an option, or a list of them."""
+    groups = config_groups()
+    for override in parse_overrides(overrides):
+        key = override.key_or_group
+        if key in groups and not override.is_sweep_override() and not override.is_delete():
+            keys.check_group(key, override.value(), groups[key])
+
+
 def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
     """An overridden value must have the type of the default, or the one that the key takes where that is null."""
     groups = config_groups()
     changed = []
     for o in parse_overrides(overrides):
-        if o.key_or_group in groups:
-            if not (o.is_sweep_override() or o.is_delete()):
-                keys.check_group(o.key_or_group, o.value(), groups[o.key_or_group])
-        elif not o.key_or_group.startswith("hydra") and not o.is_add() and not o.is_delete():
+        of_hydra = o.key_or_group.startswith("hydra")
+        if o.key_or_group not in groups and not of_hydra and not o.is_add() and not o.is_delete():
             changed.append(o.key_or_group)
     if not changed:
         return
@@ -273,7 +281,11 @@ def _defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(list(overrides))
+    """What Hydra understands. UserError where it understands nothing."""
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UserError(f"{keys.shortened(error.override)!r} is not of the form key=value") from None
 
 
 OF_THE_LIBRARY = ("HYDRA_FULL", "full_key:", "object_type=", "reference_type=")  # lines of errors that say nothing

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from astrom3.errors import UserError, printable
 from astrom3.typed import Mismatch, compare
 
+MISSING = "???"
 Text = str | None
 Texts = str | list[str | int | float] | None
 Count = int | None
@@ -23,7 +24,7 @@ Number = float | None
 KINDS: dict[str, Any] = dict.fromkeys(
     (
         "model", "statistics", "embeddings", "other", "project", "swapped", "out", "run", "root", "study", "index",
-        "catalogue", "id", "light_curve", "spectrum", "image", "metadata", "system", "by", "find", "where", "label",
+        "catalogue", "id", "light_curve", "spectrum", "image", "system", "by", "find", "where", "label",
         "name", "raw", "band", "title", "licence", "push", "host", "table", "fit", "map", "pooling",
         "data.path", "data.cache", "data.root", "data.repo", "data.revision", "data.statistics", "data.id",
         "data.label", "data.light_curve", "data.band", "data.origin.path", "data.origin.partition",
@@ -83,9 +84,7 @@ def check_open(key: str, value: Any) -> None:
 
 def check_null(key: str, default: Any, words: str) -> None:
     """UserError where null takes away what has to be there."""
-    if default is None or (kind_of(key) is not None and type(None) in get_args(kind_of(key))):
-        return
-    if key in MAY_BE_NULL or key.startswith(MAY_BE_NULL_BELOW):
+    if default is None or key in MAY_BE_NULL or key.startswith(MAY_BE_NULL_BELOW):
         return
     raise UserError(f"{key}=null: it has to be {words}, leave it away or give another value")
 
@@ -118,7 +117,7 @@ def check_type(key: str, default: Any, cfg: DictConfig) -> None:
     if value is None:
         check_null(key, default, kind_word(default))
         return
-    if default is None or default == []:
+    if default is None or default in ([], MISSING):
         check_open(key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
         return
     if key not in SEVERAL_KINDS and not same_kind(default, value):
@@ -134,9 +133,11 @@ def example(key: str, default: Any) -> str:
 
 
 def value_of(cfg: DictConfig, key: str) -> Any:
-    """The value of a key, None where it cannot be had yet."""
+    """The value of a key, ??? where it has to be given, None where it cannot be had yet."""
     try:
-        return OmegaConf.select(cfg, key)
+        return OmegaConf.select(cfg, key, throw_on_missing=True)
+    except MissingMandatoryValue:
+        return MISSING
     except OmegaConfBaseException:  # an interpolation that only other overrides make resolvable
         return None
 

@@ -6,6 +6,7 @@ status 2; Ctrl-C becomes status 130. `-m` sweeps, `--help` and `--cfg job` are H
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -38,6 +39,7 @@ def run_verb(name: str, function: Verb, argv: Sequence[str] | None = None) -> No
     """Compose conf/<name>.yaml with the command line's overrides, check it, and call `function` with it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     calm_threads()
+    write_any_name()
     try:
         arguments = config.with_own_folders(arguments)
         run(name, function, arguments)
@@ -46,6 +48,12 @@ def run_verb(name: str, function: Verb, argv: Sequence[str] | None = None) -> No
         wall.show(error)
         print(f"astrom3 {name}: {printable(sentence)}", file=sys.stderr)
         sys.exit(status)
+
+
+def write_any_name() -> None:
+    """Names of files that are no UTF-8 can be logged: their bytes are written out, as on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def calm_threads() -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from astrom3.errors import UserError, shown
+from astrom3.errors import UserError, first_line, shown
 from astrom3.explore.large import ABOUT, CELLS, FORMAT, IDS
-from astrom3.files import read_json
+from astrom3.files import check_regular, read_json
+from astrom3.typed import check
 
+ADVICE = "make the map again with overwrite=true, or copy it again"
 ROWS = 65_536  # vectors that are compared at a time
 
 
@@ -27,6 +29,58 @@ class Shown:
     hidden: frozenset[int] = frozenset()
     splits: frozenset[int] = frozenset()
     wrong: bool = False
+
+
+class MapAbout(TypedDict):
+    """What is read of the file that describes a map."""
+
+    n: int
+    classes: list[str]
+    heads: int
+    splits: list[str]
+    vectors: list[str]
+    columns: list[str]
+    bounds: tuple[float, float, float]
+
+
+def open_columns(folder: Path, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Name -> column, memory-mapped. UserError where one is missing, damaged or of another length or kind."""
+    n = about["n"]
+    kinds = {"xy": "f", "label": "i", "split": "u", "table": "i", "row": "i", "values": "f", "start": "i"}
+    if about["heads"]:
+        kinds |= {"predicted": "i", "probabilities": "f"}
+    for name in about["vectors"]:
+        kinds |= {f"vectors-{name}": "f", f"present-{name}": "b", f"own-{name}": "f", f"other-{name}": "f"}
+        kinds[f"nearest-{name}"] = "i"
+    wide = {"xy": (2,), "values": (len(about["columns"]),), "probabilities": (about["heads"],)}
+    found = {}
+    for name, kind in kinds.items():
+        path = folder / f"{name}.npy"
+        try:
+            check_regular(path)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            raise UserError(f"{shown(path)} is missing or damaged ({first_line(error)}): {ADVICE}") from None
+        shape = (CELLS * CELLS + 1 if name == "start" else n, *wide.get(name, array.shape[1:]))
+        if array.shape != shape or array.dtype.kind != kind or (name.startswith("vectors-") and array.ndim != 2):
+            raise UserError(f"{shown(path)} is not the column of this map, of shape {shape}: {ADVICE}")
+        found[name] = array
+    start = found["start"]
+    if start[0] != 0 or start[-1] != n or (np.diff(start) < 0).any():
+        raise UserError(f"{shown(folder / 'start.npy')} does not count the objects of the map: {ADVICE}")
+    return found
+
+
+def open_ids(path: Path, n: int) -> pa.Array:
+    """The ids of the objects, memory-mapped."""
+    try:
+        check_regular(path)
+        column = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["id"]
+    except (OSError, KeyError, ValueError) as error:  # those of Arrow are ValueErrors
+        raise UserError(f"{shown(path)} is missing or damaged ({first_line(error)}): {ADVICE}") from None
+    if len(column) != n or not pa.types.is_large_string(column.type) or column.null_count:
+        raise UserError(f"{shown(path)} does not hold the ids of this map: {ADVICE}")
+    return column.combine_chunks()
 
 
 @dataclass
@@ -42,9 +96,9 @@ class StoredMap:
         self.about = read_json(self.folder / ABOUT)
         if self.about.get("format") != FORMAT:
             raise UserError(f"{shown(self.folder)} is a map of another version of astrom3: make it again elsewhere")
-        self.columns = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
-        table = pa.ipc.open_file(pa.memory_map(str(self.folder / IDS))).read_all()
-        self.ids = table["id"].combine_chunks()
+        check(self.about, MapAbout, self.folder / ABOUT, ADVICE)
+        self.columns = open_columns(self.folder, self.about)
+        self.ids = open_ids(self.folder / IDS, self.about["n"])
         self._remembered = lru_cache(8)(self._mask)
 
     def __len__(self) -> int:

@@ -87,6 +87,9 @@ def check(cfg: DictConfig) -> None:
         raise UserError("nothing to do: give id=<object> or light_curve=<file> ..., or embeddings=<folder> to build")
     if cfg.id is not None and (also := [f for f in FILES if cfg[f] is not None]):
         raise UserError(f"id={cfg.id} and {also[0]}= are two queries: give one of them")
+    for f in FILES:
+        if cfg[f] is not None and not isinstance(cfg[f], str):
+            raise UserError(f"{f}={cfg[f]} is no name of a file: give one, a name of digits in quotes")
     if cfg.catalogue is not None and cfg.embeddings is None:
         raise UserError("catalogue= goes into an index when it is built: give embeddings=<folder> too")
     if cfg.top < 1:

@@ -144,6 +144,10 @@ class Parts:
         key = hashlib.blake2b(digest_size=16)
         own = [Path(catalogue)] if catalogue is not None and Path(catalogue).is_file() else []
         objects = sorted((Path(catalogue) / "objects").glob("*.parquet")) if catalogue is not None and not own else []
+        if catalogue is not None and not own and not objects:
+            raise UserError(
+                f"catalogue={shown(catalogue)} is no table and no data set of astrom3 with objects/*.parquet"
+            )
         for path in (*self.files, *own, *objects):
             key.update(f"{path.name} {path.stat().st_size}".encode())
             with open(path, "rb") as file:

@@ -28,10 +28,12 @@ from astrom3.data.layouts.table import Catalogue
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.measured import Measured
 from astrom3.data.readers.systems import RELATIVE_MEANS
+from astrom3.data.readers.table_files import check_names
 from astrom3.data.readers.tables import Columns, LightCurveColumns
 from astrom3.data.rows import is_numeric
 from astrom3.errors import UserError, shown
 from astrom3.extras import need
+from astrom3.files import check_regular
 from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS
 from astrom3.modalities.view import StoredView
@@ -70,6 +72,7 @@ class HatsCatalogue:
         root = Path(path).expanduser()
         if not root.is_dir():
             raise UserError(f"{root} is not a folder: give the folder of a HATS catalogue as data.path")
+        check_files(root)
         try:
             found = hats.read_hats(root, read_moc=False)
             found = getattr(found, "main_catalog", found)
@@ -94,6 +97,14 @@ class HatsCatalogue:
         return cls(base, properties, tuple(members))
 
 
+def check_files(root: Path) -> None:
+    """A pipe or a device in place of a small file would keep `hats` reading for ever."""
+    for pattern in ("*", "dataset/*", "*/*.csv", "*/*.properties"):
+        for path in root.glob(pattern):
+            if not path.is_dir():
+                check_regular(path)
+
+
 @dataclass(frozen=True)
 class HatsColumns:
     """How the rows of a catalogue are read: names of its columns, None where the usual ones are looked for.
@@ -115,6 +126,7 @@ class HatsColumns:
     ) -> HatsColumns:
         """Chosen by the columns of one partition; UserError that lists them where a name is not there."""
         schema = ParquetFile(partition.path).schema
+        check_names(partition.path, schema.names)
         for name in (id, light_curve, label):
             if name is not None and name not in schema.names:
                 raise UserError(f"{shown(partition.path)} has no column {name}; it has {', '.join(schema.names)}")
@@ -202,8 +214,10 @@ class HatsTable(ParquetTable):
 
         UserError where the first rows have no such band; it is said where fluxes are relative.
         """
-        _, batch = next(self.batches(self.groups[0], [self.names.light_curve]))
-        column = batch.column(0)
+        first = next(self.batches(self.groups[0], [self.names.light_curve]), None) if len(self.groups) else None
+        if first is None:
+            raise UserError(f"{self.files[0]} has no rows: leave empty partitions away")
+        column = first[1].column(0)
         _, measured, _ = self.measured(column)
         lists = [child.name for child in column.type]
         empty = Columns(Path(str(self.files[0])), lists, [np.empty(0) for _ in lists])

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from astrom3.data.readers import ReadError
-from astrom3.data.readers.table_files import suffix
+from astrom3.data.readers.table_files import check_names, suffix
 from astrom3.data.readers.tables import USUAL, Columns
 from astrom3.errors import UserError
 
@@ -25,7 +25,14 @@ TEXT = {*USUAL["band"], "quality", "rejected_by_photometry", "rejected_by_variab
 
 
 def column_names(path: Path) -> list[str]:
-    """Names of the columns of a long table."""
+    """Names of the columns of a long table. ReadError where two have one name."""
+    names = names_in(path)
+    check_names(path, names)
+    return names
+
+
+def names_in(path: Path) -> list[str]:
+    """The same, as they stand in the file."""
     if not path.is_file():
         raise ReadError(f"{path}: no such file")
     if path.stat().st_size == 0:

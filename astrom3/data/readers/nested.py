@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from astrom3.data.readers import ColumnError, LightCurve, ReadError, Spectrum
 from astrom3.data.readers.auto import one_or_all
 from astrom3.data.readers.surveys import recognise
-from astrom3.data.readers.table_files import suffix
+from astrom3.data.readers.table_files import check_names, suffix
 from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns, SpectrumColumns
 from astrom3.data.rows import is_list
 from astrom3.errors import UserError
@@ -42,12 +42,14 @@ def is_nested(path: Path | str, columns: Mapping[str, Any]) -> bool:
 
 
 def open_table(path: Path) -> pq.ParquetFile:
-    """A parquet file with its metadata read; ReadError where it is damaged."""
+    """A parquet file with its metadata read; ReadError where it is damaged or two columns have one name."""
     try:
         check_regular(path)
-        return pq.ParquetFile(path)
+        table = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
+    check_names(path, table.schema_arrow.names)
+    return table
 
 
 class RowLists:
