@@ -11,7 +11,7 @@ import pytest
 
 from astrom3.errors import UserError
 from experiments.leaderboard import classifiers, shop, surveys
-from experiments.leaderboard.__main__ import main, sizes_of
+from experiments.leaderboard.__main__ import kinds_of, main, sizes_of
 from experiments.leaderboard.committed import Stamps, read_csv
 from experiments.leaderboard.protocol import Cell
 from experiments.leaderboard.starembed import read_starembed
@@ -135,10 +135,15 @@ def test_a_stamp_changes_with_what_decides_a_score_and_with_nothing_else(tmp_pat
     assert changed[0] != before[0] and changed[1:] == before[1:]
 
 
-def test_sizes_are_numbers_or_all():
+def test_sizes_are_numbers_or_all_and_kinds_are_those_that_are_known():
     assert sizes_of("20,100, all") == [20, 100, 0] and sizes_of("") == [] and sizes_of(20) == [20]
     with pytest.raises(UserError, match="holds many"):
         sizes_of("20,many")
+    assert kinds_of("forest, none", {"forest", "none", "nearest"}) == {"forest", "none"} and kinds_of("", {"a"}) == {
+        "a"
+    }
+    with pytest.raises(UserError, match="holds trees"):
+        kinds_of("trees", {"forest"})
 
 
 def test_curves_of_several_bands_in_the_starembed_schema_become_one(tmp_path):

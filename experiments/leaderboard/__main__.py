@@ -8,8 +8,8 @@ ASAS and Catalina curves, periods from our converter, a fixed test fold, 3 seeds
 per class, each survey and across. What is finished is not computed again. Keys: real, blind, work, out, cells (a
 leaderboard.csv whose cells count as finished where their protocol is the present one), weights (folder of released
 Astromer weights), per_class (at most so many curves of a label), epochs (of pre-training), only (a row's name, or part
-of it), shots (sizes such as 20,100), seeds, rows (cheap or all), workers, starembed (folder of the StarEmbed data, see
-starembed.py).
+of it), shots (sizes such as 20,100), kinds (classifiers such as "random forest,nearest neighbours"), seeds, rows (cheap
+or all), workers, starembed (folder of the StarEmbed data, see starembed.py).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ KEYS: dict[str, Any] = {
     "epochs": 30,
     "only": "",
     "shots": "",
+    "kinds": "",
     "seeds": 3,
     "rows": "cheap",
     "workers": 2,
@@ -71,10 +72,11 @@ def main(arguments: list[str]) -> None:
     found = committed.known(folder, Path(options["cells"]) if options["cells"] else None, stamps)
     named = {cell.row for cell, _ in jobs}
     sizes = sizes_of(options["shots"]) or [*protocol.SHOTS]
+    kinds = kinds_of(options["kinds"], {cell.kind for cell, _ in jobs})
     missing = []
     for cell, task in jobs:
         asked = cell.row == options["only"] if options["only"] in named else options["only"] in cell.row
-        if asked and cell.seed in wanted and cell.shots in sizes and cell not in found:
+        if asked and cell.seed in wanted and cell.shots in sizes and cell.kind in kinds and cell not in found:
             missing.append((cell, task))
     inputs: dict[str, Any] = {}
     commit = git_commit() or "unknown"
@@ -118,6 +120,14 @@ def sizes_of(text: Any) -> list[int]:
         elif word.strip():
             raise UserError(f"shots={text} holds {word.strip()}: give numbers of labels a class, or all.")
     return sizes
+
+
+def kinds_of(text: str, known: set[str]) -> set[str]:
+    """The kinds of `kinds=random forest,clustering`; all that are known where nothing is given."""
+    asked = {word.strip() for word in str(text).split(",") if word.strip()}
+    if strange := sorted(asked - known):
+        raise UserError(f"kinds={text} holds {strange[0]}: there are {', '.join(sorted(known))}.")
+    return asked or known
 
 
 def about(options: dict[str, Any]) -> dict[str, Any]:
