@@ -16,8 +16,8 @@ SPLITS = ("train", "validation", "test")
 @dataclass(frozen=True)
 class Settings:
     """objects: of the simulated survey. stages: further overrides by mode. fewest_steps: of networks on embeddings, so
-    that few objects are passed through more often. width, epochs, batch, rate: of the supervised baselines, of which those
-    on spectra and magnitudes take twice the fewest steps at least. flows: of a posterior."""
+    that few objects are passed through more often. width, epochs, batch, rate: of the supervised baselines. Those on
+    spectra and magnitudes take at least twice the fewest steps. flows: of a posterior."""
 
     objects: int
     stages: dict[str, tuple[str, ...]]
