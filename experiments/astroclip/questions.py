@@ -1,7 +1,7 @@
 """The Galaxy Zoo decision tree (Walmsley et al. 2022, MNRAS 509, 3966): what volunteers would say of each galaxy.
 
-Of a simulated survey the answers are the truth it was drawn from, unanimous, and one more is asked, `clumpy` (Willett et
-al. 2017, MNRAS 464, 4176). Of real ones they are the debiased vote fractions in columns of the table,
+Of a simulated survey the answers are the truth it was drawn from, unanimous, and one more is asked, `clumpy` (Willett
+et al. 2017, MNRAS 464, 4176). Of real ones they are the debiased vote fractions in columns of the table,
 <question>_<answer>_debiased, where enough volunteers were asked.
 """
 

@@ -16,8 +16,8 @@ SPLITS = ("train", "validation", "test")
 @dataclass(frozen=True)
 class Settings:
     """objects: of the simulated survey. stages: further overrides by mode. fewest_steps: of networks on embeddings, so
-    that few objects are passed through more often. width, epochs, batch, rate: of the supervised baselines, of which those
-    on spectra and magnitudes take twice the fewest steps at least. flows: of a posterior."""
+    that few objects are passed through more often. width, epochs, batch, rate: of the supervised baselines. Those on
+    spectra and magnitudes take at least twice the fewest steps. flows: of a posterior."""
 
     objects: int
     stages: dict[str, tuple[str, ...]]
@@ -44,9 +44,9 @@ SIZES = {
                 "schedule.warmup_epochs=1",
                 "module.momentum=[0.96,1.0]",
                 "module.drop_path=0.1",
-                "epochs=4",
+                "epochs=2",
             ),
-            "clip": (*COARSE, "optim.lr=0.001", "schedule.warmup_epochs=2", "epochs=20"),
+            "clip": (*COARSE, "optim.lr=0.001", "schedule.warmup_epochs=1", "epochs=10"),
         },
         fewest_steps=400,
         width=8,

@@ -51,8 +51,8 @@ LINES = {
 NAMES = tuple(LINES)
 CENTRES = np.array(list(LINES.values()))
 
-# Median noise of a pixel at 7500 Angstrom. The early release, which AstroCLIP was trained on, adds up several exposures:
-# its noise is half of that of one visit of the main survey.
+# Median noise of a pixel at 7500 Angstrom. The early release, which AstroCLIP was trained on, adds up several
+# exposures: its noise is about half of that of one visit of the main survey.
 DEPTH = 0.21
 
 # Noise of one pixel over that at 7500 Angstrom, without sky lines: the blue end, and where the cameras meet.
