@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from astrom3.modalities.view import get_view
-
 LOGIT_SCALE_RANGE = (1.0, 100.0)
 CLAMPS = ("forward", "parameter")
 # Prefixes of batch keys with what a frozen encoder or the frozen part of a tower has said (training/frozen.py).
@@ -57,6 +55,8 @@ def leave_unused(encoder: nn.Module) -> None:
 
 def encoders_of(model: nn.Module) -> dict[str, Any]:
     """Modality -> encoder of a model of any kind."""
+    from astrom3.modalities.view import get_view  # here, so that an encoder imports torch alone
+
     inner: Any = getattr(model, "backbone", model)  # of a tower too, whose view and inputs are its backbone's
     several = getattr(inner, "encoders", None)
     if several is not None:

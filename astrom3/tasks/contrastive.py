@@ -113,9 +113,11 @@ class ContrastiveModule(TrainingModule):
         sums = self._finish("test")
         losses = sums.means()
         by_pair = {}
+        for name, loss in losses.items():  # a masked task beside has one of its own
+            if name != "loss":
+                by_pair[name.removeprefix("loss/")] = loss
         scales = {}
         for a, b in self.model.pairs:
-            by_pair[f"{a}_{b}"] = losses[f"loss/{a}_{b}"]
             scales[f"{a}_{b}"] = float(self.model.scale(a, b))
         self.results = {
             "loss": losses["loss"],
