@@ -101,10 +101,8 @@ def free_port():
 
 
 def run_command(command, cwd, env):
-    """A line of a README: `python -m module ...` and `torchrun ...` by run_module, anything else by the shell."""
+    """A line of a README: `python -m module ...` by run_module, anything else by the shell."""
     words = shlex.split(command)
-    if words[:1] == ["torchrun"]:
-        words = ["python", "-m", "torch.distributed.run", *words[1:]]
     if words[:2] == ["python", "-m"] and not set(words) & {"|", "&&", ">", ";"} and "$" not in command:
         return run_module(*words[2:], cwd=cwd, env=env)
     return subprocess.run(command, shell=True, cwd=cwd, env=env, capture_output=True, text=True)

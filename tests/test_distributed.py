@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from processes import CONTEXT, Started, finish, free_port
+from processes import CONTEXT, finish, free_port, run_module
 
 from astrom3.cli.config import compose
 from astrom3.encoders.galspecnet import GalSpecNet
@@ -170,33 +172,43 @@ def test_loss_and_gradient_of_every_parameter_equal_those_of_one_process(world, 
             assert difference < tolerance, (case, name, float(difference))
 
 
-TINY = ["size=tiny", "data=simulated", "data.objects=123", "data.missing_spectra=0.3", "data.missing_light_curves=0.2",
-        "data.batch_size=32", "data.eval_batch_size=5", "trainer.enable_progress_bar=false",
+TINY = ["size=tiny", "data=simulated", "data.objects=243", "data.missing_spectra=0.3", "data.missing_light_curves=0.2",
+        "data.batch_size=64", "data.eval_batch_size=10", "trainer.enable_progress_bar=false",
         "trainer.precision=64-true", "encoders.photometry.evaluation=full", "encoders.photometry.honour_dropout=true",
         "encoders.photometry.factor=40",
         *(f"encoders.{m}.dropout=0.0" for m in ("photometry", "spectra", "metadata"))]  # fmt: skip
 
 
+def on_two_nodes(module, environment, folder):
+    """Run a module with its arguments by two agents of torchrun that meet each other, one process each."""
+    meet = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=1",
+            f"--rdzv-endpoint=127.0.0.1:{free_port()}", "-m"]  # fmt: skip
+    command = [sys.executable, "-m", *meet, *module]
+    logs = [(folder / f"nodes-{i}.log").open("w") for i in range(2)]
+    agents = [subprocess.Popen(command, env=environment, stdout=log, stderr=log) for log in logs]
+    ends = [agent.wait(300) for agent in agents]
+    said = [(folder / f"nodes-{i}.log").read_text() for i in range(2)]
+    assert ends == [0, 0], "\n".join(said)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["clip"])
 def test_runs_of_two_processes_and_of_two_nodes_have_the_numbers_of_one(mode, tmp_path):
-    """Dropout and drawn keys off, so that only the order of sums differs. Evaluation batches of 5 leave ragged ends:
+    """Dropout and drawn keys off, so that only the order of sums differs. Evaluation batches of 10 leave ragged ends:
     no object is doubled or padded, so counts are the same and losses agree to rounding."""
     environment = {**os.environ, "ASTROM3_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     train = ["astrom3.train", *TINY, f"mode={mode}", "trainer=ddp", "trainer.accelerator=cpu"]
-    meet = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=1",
-            f"--rdzv-endpoint=127.0.0.1:{free_port()}", "-m"]  # fmt: skip
-    two_nodes = [*meet, *train, "trainer.devices=1", "trainer.num_nodes=2", f"root={tmp_path / 'nodes'}"]
+    nodes = [*train, "trainer.devices=1", "trainer.num_nodes=2", f"root={tmp_path / 'nodes'}"]
     commands = {
-        "one": [[*train, "trainer.devices=1", f"root={tmp_path / 'one'}"]],
-        "two": [[*train, f"root={tmp_path / 'two'}"]],
-        "nodes": [two_nodes, two_nodes],
+        "one": [*train, "trainer.devices=1", f"root={tmp_path / 'one'}"],
+        "two": [*train, f"root={tmp_path / 'two'}"],
     }
+    for command in commands.values():
+        done = run_module(*command, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+    on_two_nodes(nodes, environment, tmp_path)
     runs = {}
-    for name, parts in commands.items():
-        agents = [Started(*part, env=environment) for part in parts]
-        ends = [agent.wait(300) for agent in agents]
-        assert ends == [0] * len(agents), "\n".join("\n".join(agent.output()) for agent in agents)
+    for name in (*commands, "nodes"):
         folder = tmp_path / name / f"{mode}-full-scratch-42"
         table = list(csv.DictReader((folder / "metrics.csv").open()))
         runs[name] = table, json.loads((folder / "metrics.json").read_text())
