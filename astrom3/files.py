@@ -1,7 +1,6 @@
 """What the verbs write: files whole or not at all, and folders in which nothing of anybody else is touched.
 
-    folder = OutputFolder(out, "embed", legacy=written_before)
-    folder.open(["train-00000-of-00001.parquet"], overwrite=cfg.overwrite)
+    OutputFolder(out, "embed", legacy=written_before).open(["train-00000-of-00001.parquet"], overwrite=cfg.overwrite)
 
 A folder is written to when it is new, empty, or this verb's own: `.astrom3.json` in it names the verb and every file
 that the verb has written. Anything else is refused with the names of what stands in the way. With overwrite=True files
@@ -313,7 +312,6 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    """The same, with the mode that the umask asks for."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -324,8 +322,7 @@ def write_json(path: Path | str, content: Any) -> None:
 
 def read_text(path: Path | str) -> str:
     """The text of a small regular file; UserError where it is another kind of file, too large or not text."""
-    path = Path(path)
-    check_regular(path)
+    path = check_regular(path)
     if path.stat().st_size > LARGEST:
         raise UserError(f"{shown(path)} has {path.stat().st_size / 2**20:.0f} MB: it is not a file of astrom3")
     try:
@@ -334,11 +331,12 @@ def read_text(path: Path | str) -> str:
         raise UserError(f"{shown(path)} is damaged (no text: {error.reason} at byte {error.start})") from None
 
 
-def check_regular(path: Path | str) -> None:
-    """A pipe would block for ever and a device never ends: refuse what is there and no regular file."""
-    path = Path(path)
+def check_regular(name: Path | str) -> Path:
+    """The path, unless what is there is no regular file: a pipe would block for ever and a device never ends."""
+    path = Path(name)
     if path.exists() and not path.is_file():
         raise UserError(f"{shown(path)} is no regular file: give a file")
+    return path
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
