@@ -124,7 +124,7 @@ def check_type(key: str, default: Any, cfg: DictConfig) -> None:
         raise UserError(f"{key}={shortened(value)} is not {kind_word(default)}{example(key, default)}")
     if isinstance(default, DictConfig) and isinstance(value, DictConfig):
         for inner in value:
-            check_type(f"{key}.{inner}", value_of(default, str(inner)), cfg)
+            check_type(f"{key}.{inner!s}", value_of(default, str(inner)), cfg)
 
 
 def example(key: str, default: Any) -> str:

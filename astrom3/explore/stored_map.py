@@ -50,7 +50,12 @@ def open_columns(folder: Path, about: Mapping[str, Any]) -> dict[str, np.ndarray
     if about["heads"]:
         kinds |= {"predicted": "i", "probabilities": "f"}
     for name in about["vectors"]:
-        kinds |= {f"vectors-{name}": "f", f"present-{name}": "b", f"own-{name}": "f", f"other-{name}": "f"}
+        kinds |= {
+            f"vectors-{name}": "f",
+            f"present-{name}": np.dtype(bool).kind,
+            f"own-{name}": "f",
+            f"other-{name}": "f",
+        }
         kinds[f"nearest-{name}"] = "i"
     wide = {"xy": (2,), "values": (len(about["columns"]),), "probabilities": (about["heads"],)}
     found = {}

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astrom3.data.layouts.remote import RemoteFile
+from astrom3.data.readers.table_files import check_names
 from astrom3.errors import UserError
 from astrom3.files import check_regular
 
@@ -111,9 +112,12 @@ class ParquetFile(ColumnFile):
 
     @cached_property
     def metadata(self) -> pq.FileMetaData:
-        """The footer, read once."""
+        """The footer, read once. UserError where two columns have one name."""
         with readable(self.path):
-            return pq.read_metadata(self._source())
+            found = pq.read_metadata(self._source())
+            names = with_names(found.schema.to_arrow_schema()).names
+        check_names(self.path, names)
+        return found
 
     @property
     def schema(self) -> pa.Schema:
