@@ -50,8 +50,8 @@ class SpectrumAttention(nn.Module):
         query_bias, bias = self.attention.bias.split(sizes)
         query = F.linear(some, query_weight, query_bias)
         key, value = F.linear(x, weight, bias).chunk(2, dim=-1)
-        parts = [part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value)]
-        attended = F.scaled_dot_product_attention(*parts, dropout_p=dropout)  # (B, heads, H, D / heads)
+        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # (B, heads, H, D / heads)
         return attended.transpose(1, 2).flatten(2)
 
 
