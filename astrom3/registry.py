@@ -69,8 +69,9 @@ def names_of(allow: Iterable[str] | str | None) -> set[str]:
     """allow=a.B, allow=[a.B,c.D] or null as a set of names."""
     if allow is None:
         return set()
-    several = isinstance(allow, Iterable) and not isinstance(allow, str | Mapping)
-    names = list(allow) if several else [allow]
+    names: list[Any] = [allow]
+    if isinstance(allow, Iterable) and not isinstance(allow, str | Mapping):
+        names = list(allow)
     for name in names:
         if not isinstance(name, str) or not DOTTED.fullmatch(name):
             raise UserError(f"allow={name} is not the name of a class: it is like package.module.Class")
