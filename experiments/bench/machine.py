@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from astrom3.hardware import fast_bfloat16
 from astrom3.training.run import git_commit
 
 
@@ -19,6 +20,7 @@ def describe(device: str) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "bfloat16": device == "cuda" or fast_bfloat16("cpu"),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "python": platform.python_version(),
         "versions": {p: version(p) for p in ("torch", "numpy", "numba", "lightning", "pyarrow")},

@@ -26,13 +26,15 @@ def heading(results: dict[str, Any]) -> list[str]:
     m = results["machine"]
     rates = results["matmul_gflops"]
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+    fast = m.get("bfloat16", True)
+    missing = "" if fast else " There are no rows in bfloat16, for which this processor has no instructions."
     return [
         f"# Benchmark, {results['device']}, {results['size']}",
         "",
         f"{m['gpu'] or m['cpu']}, {m['cores']} cores, {m['threads']} threads; Python {m['python']}, {versions}; commit "
         f"{(m['commit'] or '?')[:9]}; {m['date']}; load before {m['load_before']}.",
         f"Matrix products of this machine: {rates['f32']:.0f} GFLOP/s in float32, {rates['bf16']:.0f} in bfloat16. "
-        "Medians (smallest to largest); plain is always float32.",
+        "Medians (smallest to largest); plain is always float32." + missing,
         "",
     ]
 
