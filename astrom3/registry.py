@@ -84,6 +84,18 @@ def plain(cfg: Any) -> Any:
     return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
 
 
+def flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`a.b.c` and value of everything in a configuration that is no group of keys."""
+    from omegaconf import OmegaConf
+
+    content: Any = OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(key, value) of every `_target_` in nested mappings and lists."""
     if isinstance(node, Mapping):

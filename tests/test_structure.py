@@ -39,7 +39,6 @@ ALLOWED: dict[str, tuple[int, str]] = {
     "encoders/informer.py": (2, ENCODER),
     "encoders/mlp.py": (2, ENCODER),
     "explore/content.py": (1, WORD),
-    "explore/stored_map.py": (1, WORD),
     "explore/writing.py": (1, WORD),
     "inference/objects.py": (1, WORD),
     "inference/observations.py": (1, WORD),
@@ -54,7 +53,7 @@ ALLOWED: dict[str, tuple[int, str]] = {
     "simulate/survey.py": (1, SIMULATION),
     "training/init_astroclip.py": (3, "slots of published AstroCLIP files"),
 }
-MOST = 131  # of all together
+MOST = 130  # of all together
 
 
 def literals(path: Path) -> int:

@@ -17,6 +17,7 @@ from astrom3.typed import Mismatch, compare
 
 MISSING = "???"
 Text = str | None
+Column = str | int | None  # a name, or a position in a table without names
 Texts = str | list[str | int | float] | None
 Count = int | None
 Number = float | None
@@ -40,7 +41,7 @@ KINDS |= dict.fromkeys(("coverage", "zero_point", "light_curves.zero_point"), Nu
 KINDS |= dict.fromkeys(("approximate", "exact"), bool | None)
 KINDS |= {"labels": dict[str, Any] | None, "targets": str | list[str] | dict[str, Any] | None}
 KINDS |= dict.fromkeys(("light_curves.wavelengths", "data.wavelengths"), dict[str, float] | None)
-OF_COLUMNS = ("columns.", "light_curves.columns.", "spectra.columns.")  # names of columns
+OF_FILES = ("light_curves.columns.", "spectra.columns.")
 # Keys with a default that null takes away.
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
@@ -50,7 +51,9 @@ LOOKS_LIKE_NO_TEXT = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|[-+]?(nan|inf)|true|f
 
 def kind_of(key: str) -> Any:
     """The type of what a key holds, None where only its default says it."""
-    if key.startswith(OF_COLUMNS):
+    if key.startswith(OF_FILES):
+        return Column
+    if key.startswith("columns."):
         return Text
     return KINDS.get(key)
 

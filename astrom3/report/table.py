@@ -22,8 +22,7 @@ from scipy import stats
 from astrom3 import stored
 from astrom3.errors import UserError, first_line
 from astrom3.files import read_text
-from astrom3.registry import read_stored
-from astrom3.training.run import flat
+from astrom3.registry import flat, read_stored
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())["accuracy"]
 STATES = ("finished", "failed", "unfinished", "damaged")

@@ -35,7 +35,7 @@ from astrom3.errors import UserError
 from astrom3.files import OutputFolder
 from astrom3.hardware import first_process
 from astrom3.locks import sole_writer
-from astrom3.registry import read_stored
+from astrom3.registry import flat, read_stored
 from astrom3.typed import check
 
 log = logging.getLogger(__name__)
@@ -272,16 +272,6 @@ def differences(old: DictConfig, new: DictConfig) -> list[str]:
         if before.get(key) != now.get(key) and not is_free and not is_new:
             found.append(f"{key}: {before.get(key)} -> {now.get(key)}")
     return found
-
-
-def flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`a.b.c` and value of everything in a configuration that is no group of keys."""
-    plain: Any = OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def describe_run(cfg: DictConfig, data: Any) -> dict[str, Any]:
