@@ -47,8 +47,10 @@ def checkpoint(place):
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory, cache):
-    """A run with frozen encoders of images and spectra and a learning one of photometry, with kept outputs."""
+def three(tmp_path_factory, cache, galaxy_cache):
+    """A run with frozen encoders of images and spectra and a learning one of photometry, whose kept outputs are all
+    that is kept: tests of other files share the cache."""
+    shutil.rmtree(galaxy_cache / kept.FOLDER, ignore_errors=True)
     return run(tmp_path_factory.mktemp("kept"), THREE)
 
 

@@ -128,7 +128,7 @@ class HatsJob(Job):
         write_decisions(rejected, data.splits["test"].decisions)
         count = sum(len(piece) for piece in pieces)
         del data, pieces
-        gc.collect()  # a data module refers to itself: 100,000 objects would take 0.5 GB more than 25,000
+        gc.collect()  # a data module refers to itself, and would stay until Python looks for circles
         return count
 
     def rows_of(self, part: Partition, embedded: Embeddings, ids: np.ndarray) -> pa.Table:
