@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import os
 import re
-import sys
 import tarfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
 from astrom3.modalities.schema import PHOTO_COLS, SEEDS
+from experiments.options import run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "asas_v"
@@ -198,21 +198,17 @@ def spread(rows: list[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    options = {
+    defaults = {
         "real": os.environ.get("ASTROM3_REAL", str(ROOT.parent / "shared" / "real")),
         "work": str(ROOT / "runs" / "asas_v"),
         "workers": "2",
     }
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"asas_v: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    try:
-        report(run(Path(options["real"]), Path(options["work"]).resolve(), int(options["workers"])))
-    except UserError as error:
-        sys.exit(f"asas_v: {error}")
+    run_from_command_line(
+        "asas_v",
+        defaults,
+        lambda options: report(run(Path(options["real"]), Path(options["work"]).resolve(), int(options["workers"]))),
+        logging.WARNING,
+    )
 
 
 def run(real: Path, work: Path, workers: int) -> dict[str, Any]:

@@ -9,14 +9,13 @@ not repeated.
 from __future__ import annotations
 
 import json
-import logging
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
+from experiments.options import run_from_command_line
 from experiments.own_survey_recipe import ROOT, prepare
 
 RESULTS = ROOT / "experiments" / "own_survey" / "confidence.md"
@@ -98,21 +97,16 @@ def run(real: Path, work: Path, epochs: int, coverage: float = 0.9) -> str:
 
 
 def main() -> None:
-    options = {
+    defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
         "work": str(ROOT / "runs" / "confidence"),
         "epochs": "12",
     }
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"confidence: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        print(run(Path(options["real"]), Path(options["work"]), int(options["epochs"])))
-    except UserError as error:
-        sys.exit(f"confidence: {error}")
+    run_from_command_line(
+        "confidence",
+        defaults,
+        lambda options: run(Path(options["real"]), Path(options["work"]), int(options["epochs"])),
+    )
 
 
 if __name__ == "__main__":

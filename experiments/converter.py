@@ -14,8 +14,6 @@ Writes converter.md to experiments/own_survey; what each curve gave is kept unde
 from __future__ import annotations
 
 import json
-import logging
-import sys
 import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ import numpy as np
 from astrom3.errors import UserError
 from astrom3.modalities import features
 from astrom3.modalities.periodogram import periodogram
+from experiments.options import run_from_command_line
 from experiments.own_survey_recipe import ROOT, SURVEYS
 
 RESULTS = ROOT / "experiments" / "own_survey"
@@ -254,22 +253,17 @@ def run(real: Path, work: Path, curves: int, out: Path) -> str:
 
 
 def main() -> None:
-    options = {
+    defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
         "work": str(ROOT / "runs" / "converter"),
         "curves": "500",
         "out": str(RESULTS),
     }
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"converter: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        print(run(Path(options["real"]), Path(options["work"]), int(options["curves"]), Path(options["out"])))
-    except UserError as error:
-        sys.exit(f"converter: {error}")
+    run_from_command_line(
+        "converter",
+        defaults,
+        lambda options: run(Path(options["real"]), Path(options["work"]), int(options["curves"]), Path(options["out"])),
+    )
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
+from astrom3.analyse.early import COLUMNS as MEASURED
 from astrom3.cli.config import compose
-from astrom3.errors import UserError
+from experiments.options import run_from_command_line
 from experiments.own_survey_recipe import ROOT, prepare
 
 RESULTS = ROOT / "experiments" / "own_survey"
@@ -28,21 +27,7 @@ PER_CLASS = 1400
 SEEDS = (42, 0, 66)
 COVERAGE = 0.9
 TRUNCATIONS = {"whole curves": 0.0, "half of them cut": 0.5}
-COLUMNS = (
-    "training",
-    "seed",
-    "axis",
-    "seen",
-    "n",
-    "cut",
-    "usable",
-    "accuracy",
-    "macro_f1",
-    "size",
-    "coverage",
-    "least_coverage",
-    "least_class",
-)
+COLUMNS = ("training", "seed", *(name for name in MEASURED if name != "temperature"))
 HEAD = (
     "| training | first points | curves cut, % | accuracy, % | macro-F1, % | classes in a set | coverage, % | error | "
     "least of a class, % |\n|---|---|---|---|---|---|---|---|---|"
@@ -161,24 +146,24 @@ def report(found: list[dict[str, Any]], epochs: int) -> str:
 
 
 def main() -> None:
-    options = {
+    defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
         "work": str(ROOT / "runs" / "early"),
         "epochs": "12",
         "seeds": "1",
         "out": str(RESULTS),
     }
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"early: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    paths = [Path(options[key]) for key in ("real", "work", "out")]
-    try:
-        print(run(paths[0], paths[1], int(options["epochs"]), int(options["seeds"]), paths[2]))
-    except UserError as error:
-        sys.exit(f"early: {error}")
+    run_from_command_line(
+        "early",
+        defaults,
+        lambda options: run(
+            Path(options["real"]),
+            Path(options["work"]),
+            int(options["epochs"]),
+            int(options["seeds"]),
+            Path(options["out"]),
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
+from experiments.options import run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "experiments" / "families"
@@ -135,7 +134,7 @@ def run(options: dict[str, str]) -> str:
 
 
 def main() -> None:
-    options = {
+    defaults = {
         "data": "simulated",
         "objects": "1000",
         "size": "tiny",
@@ -143,16 +142,7 @@ def main() -> None:
         "seed": "42",
         "work": str(ROOT / "runs" / "families"),
     }
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"families: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        print(run(options))
-    except UserError as error:
-        sys.exit(f"families: {error}")
+    run_from_command_line("families", defaults, run)
 
 
 if __name__ == "__main__":

@@ -10,27 +10,18 @@ does not change them.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from astrom3.files import write_text
+from experiments.bench.alone import run_alone
 from experiments.options import read_options
 
 POINTS = 40  # of a light curve, at least; up to half as many more
 ROWS = 4000  # objects in a partition, about
-# Linux counts the memory of the program that starts another as the other's until it is loaded, and this one is large.
-ALONE = """
-import json, resource, subprocess, sys
-ended = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([ended, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
-"""
 
 
 @dataclass(frozen=True)
@@ -109,18 +100,13 @@ def measure(folder: Path, objects: int, rows: int = ROWS, fewest: int = POINTS) 
     write_sky(sky, objects, rows=rows, fewest=fewest)
     command = [sys.executable, "-m", "astrom3.embed", f"model={folder}/model", "data=hats", f"data.path={sky}"]
     command += [f"data.cache={folder}/cache", f"out={out}", "format=hats", "device=cpu", "overwrite=true"]
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", ALONE, *command], stdout=subprocess.PIPE, text=True, check=True)
-    status, processor, memory = json.loads(done.stdout)
-    if status:
-        raise RuntimeError(f"embedding {sky} ended with status {status}")
-    wall = time.monotonic() - start
+    used = run_alone(command)
     told = lsdb.open_catalog(out)
     how = {"suffixes": ("", "_e"), "suffix_method": "overlapping_columns"}
     joined = lsdb.open_catalog(sky).join(told, left_on="objectid", right_on="objectid", **how)
     kept = len(joined[["objectid"]].compute())
     partitions = len(HatsCatalogue.open(sky).partitions)
-    return Measured(objects, partitions, len(told), kept, wall, processor, memory)
+    return Measured(objects, partitions, len(told), kept, used.wall, used.processor, used.memory / 2**20)
 
 
 def table_of(measured: list[Measured]) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
-import sys
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.cli.config import compose
-from astrom3.errors import UserError
+from experiments.options import run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "families"
@@ -152,7 +150,7 @@ def run(options: dict[str, str]) -> str:
 
 
 def main() -> None:
-    options = {
+    defaults = {
         "objects": "2000",
         "size": "tiny",
         "epochs": "20",
@@ -161,18 +159,7 @@ def main() -> None:
         "work": str(ROOT / "runs" / "missing"),
         "out": str(RESULTS),
     }
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"missing: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    if options["encoder"] not in ("folded", "informer"):
-        sys.exit(f"missing: encoder={options['encoder']} does not exist: it is folded or informer")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        print(run(options))
-    except UserError as error:
-        sys.exit(f"missing: {error}")
+    run_from_command_line("missing", defaults, run)
 
 
 if __name__ == "__main__":

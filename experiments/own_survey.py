@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.errors import UserError
+from experiments.options import run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "own_survey" / "asas"
@@ -144,23 +143,19 @@ def report(numbers: dict[str, Any]) -> None:
     print(first)
 
 
+def run(options: dict[str, Any]) -> str | None:
+    """Write files to convert, or read those of real observations."""
+    if options["files"]:
+        return f"Written: {write_files(Path(options['files']), options['objects'])}/stars.csv"
+    if not options["real"]:
+        raise UserError("give files=<folder to write>, or real=<folder of real observations>")
+    asas(Path(options["real"]), Path(options["work"]).resolve())
+    return None
+
+
 def main() -> None:
-    options = {"files": None, "objects": "400", "real": None, "work": str(ROOT / "runs" / "asas_v")}
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"own_survey: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        if options["files"]:
-            print(f"Written: {write_files(Path(options['files']), int(str(options['objects'])))}/stars.csv")
-        elif options["real"]:
-            asas(Path(options["real"]), Path(str(options["work"])).resolve())
-        else:
-            sys.exit("own_survey: give files=<folder to write>, or real=<folder of real observations>")
-    except UserError as error:
-        sys.exit(f"own_survey: {error}")
+    defaults = {"files": None, "objects": 400, "real": None, "work": str(ROOT / "runs" / "asas_v")}
+    run_from_command_line("own_survey", defaults, run)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ splits; the test splits give the table.
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
 from astrom3.modalities.schema import ALL_COLS, PHOTO_COLS, SPLITS
+from experiments.options import run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "own_survey" / "recipe.md"
@@ -242,17 +241,10 @@ def run(real: Path, work: Path) -> str:
 
 
 def main() -> None:
-    options = {"real": str(ROOT.parent / "shared" / "real"), "work": str(ROOT / "runs" / "recipe")}
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"own_survey_recipe: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        print(run(Path(options["real"]), Path(options["work"])))
-    except UserError as error:
-        sys.exit(f"own_survey_recipe: {error}")
+    defaults = {"real": str(ROOT.parent / "shared" / "real"), "work": str(ROOT / "runs" / "recipe")}
+    run_from_command_line(
+        "own_survey_recipe", defaults, lambda options: run(Path(options["real"]), Path(options["work"]))
+    )
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ Writes experiments/families/rrlyrae.md; finished runs are not repeated.
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
+from experiments.options import run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "families"
@@ -271,7 +270,7 @@ def run(options: dict[str, str]) -> str:
 
 
 def main() -> None:
-    options = {
+    defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
         "objects": "1000",
         "epochs": "20",
@@ -279,16 +278,7 @@ def main() -> None:
         "work": str(ROOT / "runs" / "rrlyrae"),
         "out": str(RESULTS),
     }
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            sys.exit(f"rrlyrae: {argument}: give {', '.join(k + '=<value>' for k in options)}")
-        options[key] = value
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        print(run(options))
-    except UserError as error:
-        sys.exit(f"rrlyrae: {error}")
+    run_from_command_line("rrlyrae", defaults, run)
 
 
 if __name__ == "__main__":

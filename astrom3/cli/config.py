@@ -37,9 +37,10 @@ TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The configuration of one run, resolved and checked. Raises UserError with the key and what would be right."""
     overrides = quote_groups(overrides, name)
-    _check_groups(overrides)
+    parsed = parse_overrides(overrides)
+    _check_groups(parsed)
     cfg = _compose(name, overrides)
-    _check_types(cfg, overrides, name)
+    _check_types(cfg, parsed, overrides, name)
     return finish(cfg)
 
 
@@ -250,20 +251,20 @@ def _leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, cfg._get_node(key)
 
 
-def _check_groups(overrides: Sequence[str]) -> None:
+def _check_groups(parsed: Sequence[Override]) -> None:
     """A group takes the name of an option, or a list of them."""
     groups = config_groups()
-    for override in parse_overrides(overrides):
+    for override in parsed:
         key = override.key_or_group
         if key in groups and not override.is_sweep_override() and not override.is_delete():
             keys.check_group(key, override.value(), groups[key])
 
 
-def _check_types(cfg: DictConfig, overrides: Sequence[str], name: str) -> None:
+def _check_types(cfg: DictConfig, parsed: Sequence[Override], overrides: Sequence[str], name: str) -> None:
     """An overridden value must have the type of the default, or the one that the key takes where that is null."""
     groups = config_groups()
     changed = []
-    for o in parse_overrides(overrides):
+    for o in parsed:
         of_hydra = o.key_or_group.startswith("hydra")
         if o.key_or_group not in groups and not of_hydra and not o.is_add() and not o.is_delete():
             changed.append(o.key_or_group)

@@ -7,7 +7,6 @@ has no file; what was rejected is in rejected/, one file for each partition, and
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 from collections import Counter
@@ -126,10 +125,7 @@ class HatsJob(Job):
                     self.check_unchanged()
                     os.replace(temporary, path)
         write_decisions(rejected, data.splits["test"].decisions)
-        count = sum(len(piece) for piece in pieces)
-        del data, pieces
-        gc.collect()  # a data module refers to itself, and would stay until Python looks for circles
-        return count
+        return sum(len(piece) for piece in pieces)
 
     def rows_of(self, part: Partition, embedded: Embeddings, ids: np.ndarray) -> pa.Table:
         """Position and id as the catalogue has them, then what the model says; in the order of the catalogue."""

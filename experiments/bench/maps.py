@@ -6,7 +6,6 @@ browser is headless Chromium, which must be installed (apt-get install chromium)
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 from astrom3.modalities.schema import CLASSES
 from astrom3.places import cache_root
 from experiments.bench import scale
+from experiments.bench.alone import run_alone
 
 SIZES = (100_000, 1_000_000)
 KNOWN = 25_000  # objects of the data set
@@ -46,14 +46,9 @@ def rows(full: bool, only: str) -> Iterator[dict[str, Any]]:
 
 
 def making(command: list[str], size: int) -> dict[str, Any]:
-    begin = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - begin
-    if status:
-        raise RuntimeError(f"explore ends with {status}")
-    peak = round(usage.ru_maxrss * 1024 / 1e9, 2)
-    return {"seconds": seconds, "peak_gb": peak, "text": f"{size / seconds:,.0f} in {seconds:.0f} s"}
+    used = run_alone(command)
+    peak = round(used.memory / 1e9, 2)
+    return {"seconds": used.wall, "peak_gb": peak, "text": f"{size / used.wall:,.0f} in {used.wall:.0f} s"}
 
 
 def painting(command: list[str], size: int) -> dict[str, Any]:

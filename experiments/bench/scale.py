@@ -9,11 +9,8 @@ as the same objects/s in every row, and flat memory as the same peak.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import pyarrow as pa
 
 from astrom3.modalities.schema import CLASSES, META_COLS, OBJECT_SCHEMA, PHOTO_COLS
 from astrom3.places import cache_root
+from experiments.bench.alone import run_alone
 
 SIZES = (25_000, 50_000, 100_000, 200_000)
 PART = 4096  # objects
@@ -87,26 +85,12 @@ def measured(command: tuple[str, ...], size: int) -> dict[str, Any]:
     places = {name: make() for name, make in makers.items() if any(f"{{{name}}}" in part for part in command)}
     with tempfile.TemporaryDirectory(prefix="astrom3-bench-") as out:
         filled = [part.format(out=out, **places) for part in command]
-        environment = os.environ | {"ASTROM3_CACHE": f"{out}/cache"}
-        begin = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *filled],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        said = process.stderr.read() if process.stderr is not None else ""
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - begin
-    if status:
-        raise RuntimeError(f"{filled[0]}: {said[-2000:]}")
-    cpu = usage.ru_utime + usage.ru_stime
+        used = run_alone([sys.executable, "-m", *filled], {"ASTROM3_CACHE": f"{out}/cache"})
     return {
-        "seconds": seconds,
-        "cpu_seconds": cpu,
-        "peak_gb": round(usage.ru_maxrss * 1024 / 1e9, 2),
-        "text": f"{size / seconds:,.0f} in {seconds:.0f} s, {cpu:.0f} s of processors",
+        "seconds": used.wall,
+        "cpu_seconds": used.processor,
+        "peak_gb": round(used.memory / 1e9, 2),
+        "text": f"{size / used.wall:,.0f} in {used.wall:.0f} s, {used.processor:.0f} s of processors",
     }
 
 

@@ -18,19 +18,12 @@ import numpy as np
 from astrom3.data.fingerprint import quick_fingerprint
 from astrom3.data.layouts.columns import ColumnFile, ParquetFile
 from astrom3.data.layouts.galaxy_rows import FILES, ParquetGalaxies, plain_catalogue
-from astrom3.data.layouts.hub_files import check_parts
+from astrom3.data.layouts.hub_files import SPLIT_NAMES, check_parts
 from astrom3.data.layouts.table import Catalogue, Source, Table
 from astrom3.errors import UserError
 from astrom3.modalities.schema import SPLITS, SUB_FRACTION
 
 IDS = ("targetid", "object_id", "TARGETID")  # the first that is there
-SPLIT_NAMES = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
 VALIDATION_SHARE = 10  # one training row in so many validates, where the data have no validation split
 PREFERRED = "joint"  # configuration, where there are several
 Files = Mapping[str, Sequence[ColumnFile]]  # by published split; "": a data set without splits
