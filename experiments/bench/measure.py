@@ -54,6 +54,10 @@ def row(row: Row, matmul: dict[str, float]) -> dict[str, Any]:
             theirs.append(plain.once())
     rates = [ours.case["objects"] / m["seconds"] for m in mine]
     found: dict[str, Any] = {"name": row.name, "rate": spread(rates), "peak_gb": round(mine[-1]["peak_gb"], 2)}
+    per_cpu_second = spread([ours.case["objects"] / m["cpu"] for m in mine])
+    found["per_cpu_second"] = per_cpu_second
+    if row.original is not None and row.options.get("device", "cpu") == "cpu":
+        found["times_original"] = per_cpu_second["median"] / row.original
     if plain is not None:
         plain_rates = [plain.case["objects"] / t["seconds"] for t in theirs]
         found |= {"plain_rate": spread(plain_rates), "plain_peak_gb": round(theirs[-1]["peak_gb"], 2)}
