@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from experiments.bench.rows import Row
 
 
-class Worker:
-    """One case in a process of its own."""
+class WorkerEnded(RuntimeError):
+    """A case that came to no result."""
 
-    def __init__(self, **spec: Any) -> None:
+
+class Worker:
+    """One case in a process of its own. tree: a checkout whose code it runs, None for this one."""
+
+    def __init__(self, tree: Path | None = None, **spec: Any) -> None:
         command = [sys.executable, "-m", "experiments.bench.worker", json.dumps(spec)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = os.environ if tree is None else os.environ | {"PYTHONPATH": str(tree)}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tree, env=environment
+        )
         self.case = self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the worker ended with status {self.process.wait()}")
+            raise WorkerEnded(f"the worker ended with status {self.process.wait()}")
         return json.loads(line)
 
     def once(self) -> dict[str, Any]:
@@ -38,14 +47,17 @@ class Worker:
         self.process.wait()
 
 
-def row(row: Row, matmul: dict[str, float]) -> dict[str, Any]:
-    """Median and spread of objects/s, of the ratio, and what share of the matrix-product rate (operations/s) it is."""
+def row(row: Row, matmul: dict[str, float], against: Path | None = None) -> dict[str, Any]:
+    """Median and spread of objects/s, of the ratio, and what share of the matrix-product rate (operations/s) it is.
+
+    against: another checkout, whose own case takes the place of the plain variant.
+    """
     ours = Worker(case=row.case, ours=True, **row.options)
-    plain = (
-        None
-        if row.plain is None
-        else Worker(case=row.case, ours=False, **(row.options | {"compiled": False} | row.plain))
-    )
+    plain = None
+    if against is not None:
+        plain = Worker(against, case=row.case, ours=True, **row.options)
+    elif row.plain is not None:
+        plain = Worker(case=row.case, ours=False, **(row.options | {"compiled": False} | row.plain))
     mine = []
     theirs = []
     for _ in range(row.repetitions):
