@@ -78,7 +78,7 @@ def row(row: Row, matmul: dict[str, float], against: Path | None = None) -> dict
     if ours.case["flops"] is not None:
         found["gflop_per_object"] = ours.case["flops"] / 1e9
         found["gflops"] = found["gflop_per_object"] * found["rate"]["median"]
-        found["share_of_matmul"] = 1e9 * found["gflops"] / matmul[row.options["precision"]]
+        found["share_of_matmul"] = 1e9 * found["gflops"] / matmul[rate_name(row)]
     if plain is not None and plain.case["flops"] is not None:
         found["plain_gflop_per_object"] = plain.case["flops"] / 1e9
     ours.close()
@@ -99,9 +99,25 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def matmul_rate(precision: str, device: str) -> float:
-    """Operations per second of a square matrix product: the best of five, the rate everything is held against."""
-    worker = Worker(case="matmul", ours=True, precision=precision, device=device)
+def rate_name(row: Row) -> str:
+    """Which of `matmul_rates` a row is held against: that of as many threads as it has."""
+    precision = row.options["precision"]
+    return f"{precision}, one thread" if row.options.get("threads") == 1 else precision
+
+
+def matmul_rates(device: str) -> dict[str, float]:
+    """Operations per second of square matrix products, by precision, with all threads and on a CPU with one."""
+    rates = {}
+    for precision in ("f32", "bf16"):
+        rates[precision] = matmul_rate(precision, device)
+        if device == "cpu":
+            rates[f"{precision}, one thread"] = matmul_rate(precision, device, threads=1)
+    return rates
+
+
+def matmul_rate(precision: str, device: str, threads: int | None = None) -> float:
+    """The best of five, the rate everything is held against."""
+    worker = Worker(case="matmul", ours=True, precision=precision, device=device, threads=threads)
     best = max(worker.case["flops"] / worker.once()["seconds"] for _ in range(5))
     worker.close()
     return best
