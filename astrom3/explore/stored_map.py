@@ -51,7 +51,7 @@ def kinds_of(about: Mapping[str, Any]) -> dict[str, str]:
         kinds["probabilities"] = "f"
     for name in about["vectors"]:
         kinds[f"vectors-{name}"] = "f"
-        kinds[f"present-{name}"] = "b"
+        kinds[f"present-{name}"] = np.dtype(bool).kind
         kinds[f"own-{name}"] = "f"
         kinds[f"other-{name}"] = "f"
         kinds[f"nearest-{name}"] = "i"
