@@ -119,6 +119,7 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
             handed = prepared.given.get(m, prepared.given.get(model.views[m].modality))
             if handed is not None and handed[0] and not present[m][0]:
                 raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
+
     parts = []
     for i in range(0, size, CHUNK):
         parts.append(model.encode(rows_of(prepared.batch, slice(i, i + CHUNK))))
@@ -128,6 +129,7 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
         probabilities = joined([part.probabilities for part in parts])
         assert probabilities is not None
         probabilities[~there] = np.nan
+
     embeddings = {}
     for modality in model.modalities:
         embeddings[modality] = np.concatenate([part.embeddings[modality] for part in parts])

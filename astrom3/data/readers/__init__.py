@@ -83,6 +83,7 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         raise ReadError(f"{path}: no regular file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
+
     if len(data) > largest:
         raise ReadError(f"{path}: larger than the {largest >> 20} MB that such a file can have")
     return data

@@ -43,12 +43,14 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
         raise ReadError(f"{path}: no regular file")
     if path.stat().st_size == 0:
         raise ReadError(f"{path}: file is empty")
+
     try:
         table = _read_table(path, kind, strings)
     except ReadError:
         raise
     except Exception as error:  # astropy's readers raise anything on a corrupt file
         raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
+
     check_names(path, table.column_names)
     return table
 
@@ -63,6 +65,7 @@ def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
         table = pq.read_table(path, columns=flat, partitioning=None)
         table.validate(full=True)  # text that is not UTF-8
         return table
+
     content = read_bytes(path, LARGEST_TABLE) if is_gzip(path) else None
     if kind in ASTROPY_FORMATS:
         with warnings.catch_warnings():
@@ -72,6 +75,7 @@ def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
         types = {name: pa.string() for name in strings}  # in which only an empty cell is null, not an id "nan"
         options = pacsv.ConvertOptions(column_types=types)
         return pacsv.read_csv(pa.BufferReader(content) if content is not None else path, convert_options=options)
+
     text = read_text(path) if content is not None else path
     return _from_astropy(Table.read(text, format="ascii", converters={name: str for name in strings}))
 
@@ -119,6 +123,7 @@ def _from_astropy(table: Table) -> pa.Table:
         columns[name] = pa.array(data.tolist() if data.dtype.kind in "OU" else data, mask=mask, from_pandas=True)
         unit = getattr(column, "unit", None)
         fields.append(pa.field(name, columns[name].type, metadata={"unit": str(unit)} if unit is not None else None))
+
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 
