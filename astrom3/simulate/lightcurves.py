@@ -155,9 +155,7 @@ def _slow_wave(rng: np.random.Generator, time: np.ndarray, scale: float, terms: 
     return np.sqrt(2 / terms) * waves.sum(0)
 
 
-def _mira(
-    rng: np.random.Generator, phase: np.ndarray, time: np.ndarray, period: float, amplitude: float
-) -> np.ndarray:
+def _mira(rng: np.random.Generator, phase: np.ndarray, time: np.ndarray, period: float, amplitude: float) -> np.ndarray:
     """Cycles of a Mira, which differ a little in length and height."""
     phase = phase + 0.02 * _slow_wave(rng, time, 4 * period)
     size = amplitude * (1 + 0.08 * _slow_wave(rng, time, 2.5 * period))
