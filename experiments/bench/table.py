@@ -29,16 +29,20 @@ def heading(results: dict[str, Any]) -> list[str]:
     rates = results["matmul_gflops"]
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     fast = m.get("bfloat16", True)
-    single = [f"{rates[name]:.0f}" for name in ("f32, one thread", "bf16, one thread") if name in rates]
-    of_one = f" ({' and '.join(single)} with one thread)" if single else ""
+    parts = []
+    for precision, name in (("f32", "float32"), ("bf16", "bfloat16")):
+        if precision in rates:
+            single = rates.get(f"{precision}, one thread")
+            of_one = f" ({single:.0f} with one thread)" if single else ""
+            parts.append(f"{rates[precision]:.0f} GFLOP/s in {name}{of_one}")
     missing = "" if fast else " There are no rows in bfloat16, for which this processor has no instructions."
     return [
         f"# Benchmark, {results['device']}, {results['size']}",
         "",
         f"{m['gpu'] or m['cpu']}, {m['cores']} cores, {m['threads']} threads; Python {m['python']}, {versions}; commit "
         f"{(m['commit'] or '?')[:9]}; {m['date']}; load before {m['load_before']}.",
-        f"Matrix products of this machine: {rates['f32']:.0f} GFLOP/s in float32, {rates['bf16']:.0f} in "
-        f"bfloat16{of_one}. Each row is held against the rate of as many threads as it has. "
+        f"Matrix products of this machine: {', '.join(parts)}. Each row is held against the rate of as many threads "
+        "as it has. "
         "Medians (smallest to largest); plain is always float32. Times original compares objects per CPU second with "
         "those of the published program in float32 on another machine (75 to 90 GFLOP/s a core)." + missing,
         "",
