@@ -157,7 +157,8 @@ class GroupingModule(ContrastiveModule):
             rows = batch["present"][slot].nonzero().squeeze(1)
             said = encode(encoder, taken(encoder, batch, rows))
             everyone = said.new_zeros(len(batch["label"]), said.shape[1])
-            found[ENCODED + encoder.inputs[0]] = everyone.index_copy(0, rows, said)  # type: ignore[index]
+            first = str(encoder.inputs[0])  # type: ignore[index]
+            found[ENCODED + first] = everyone.index_copy(0, rows, said)
         return found
 
     def self_made(self, batch: Mapping[str, Any], split: str) -> Tensor:
