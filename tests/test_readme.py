@@ -1,7 +1,7 @@
 """Every shell and Python snippet of the README runs, in its order, in one folder, against a local stand-in of the hub.
 
-Training commands get `size=tiny trainer=cpu epochs=1` behind them, so that they take seconds; `make` targets are checked
-to exist (`make -n`); the demo is run for real in test_demo.py.
+Training commands get `size=tiny trainer=cpu epochs=1` behind them, so that they take seconds; `make` targets are
+checked to exist (`make -n`); the demo is run for real in test_demo.py.
 """
 
 import os
