@@ -24,7 +24,7 @@ CONTEXT.set_forkserver_preload(
     ["lightning", "torch.distributed", "astrom3.train", "astrom3.cli.config", "astrom3.tasks.contrastive",
      "astrom3.training.build", "astrom3.training.evaluation", "astrom3.data.datamodule", "processes",
      "matplotlib.pyplot", "sklearn.linear_model", "sklearn.ensemble", "pyarrow.parquet", "numba", "torchmetrics",
-     "wandb.sdk.launch.inputs.internal"]
+     "wandb.sdk.launch.inputs.internal", "warm_start"]
 )  # fmt: skip
 
 

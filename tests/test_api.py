@@ -219,6 +219,7 @@ def test_a_trained_run_carries_what_it_needs(tmp_path, monkeypatch):
     assert model.classify(metadata=raw(ROWS[0])["metadata"]).labels[0] in CLASSES
 
 
+@pytest.mark.slow
 def test_published_models_take_their_statistics_from_the_hub(tmp_path, monkeypatch, models):
     name = "AstroMLCore/AstroM3-CLIP-12"
     published.save(trimodal(), tmp_path / name)

@@ -101,6 +101,7 @@ def test_a_distilled_run_keeps_student_teacher_centres_and_rates_by_layer(traine
     assert {1.0, 0.9, 0.9**3} <= rates and len(rates) == 6  # three blocks, tokens, patches, the rest
 
 
+@pytest.mark.slow
 def test_alignment_starts_from_both_pre_trainings_and_freezes_them(trained, tmp_path):
     root, _ = trained
     spectra = native.load(folder(root, "masked") / "model")

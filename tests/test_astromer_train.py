@@ -117,6 +117,7 @@ def test_raw_curves_get_embeddings_and_classes(runs):
         model.embed(light_curve=curves[2][:4])
 
 
+@pytest.mark.slow
 def test_the_verbs_take_the_model(runs, tmp_path, cache):
     """Embeddings of a data set, and the ONNX form that the light-curve package reads."""
     pytest.importorskip("onnxruntime")
@@ -133,6 +134,7 @@ def test_the_verbs_take_the_model(runs, tmp_path, cache):
     assert (tmp_path / "x" / "onnx" / "light_curve.onnx").is_file() and native.is_native(tmp_path / "x")
 
 
+@pytest.mark.slow
 def test_a_part_of_another_family_by_one_override(tmp_path, cache):
     same = [*TINY, f"root={tmp_path}", f"data.cache={cache}", f"data.root={cache}", "epochs=1"]
     scores = train(compose([*same, "mode=clip", "encoder/photometry=astromer1-tiny"]))
@@ -190,6 +192,7 @@ def test_groups_without_weight_decay_and_frozen_parts():
         find_part(model, "encoders")
 
 
+@pytest.mark.slow
 def test_a_survey_in_magnitudes_without_catalogue_or_zero_point(tmp_path, cache):
     same = [*TINY, f"root={tmp_path}", f"data.cache={cache}", f"data.root={cache}", "data.survey=macho", "epochs=1"]
     scores = train(compose([*same, "model=astromer1", "mode=masked"]))

@@ -39,6 +39,7 @@ def embeddings(n=60, seed=0):
 # --- two writers ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_second_training_of_a_run_says_so_and_a_killed_one_blocks_nobody(tmp_path, monkeypatch):
     monkeypatch.setenv("ASTROM3_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("astrom3.locks.PATIENCE", 0.1)
@@ -326,6 +327,7 @@ def sweep_interrupted_in_a_write(root, output):
         run_verb("train", train, ["-m", *TINY, f"root={root}", "epochs=9", "seed=42,0"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_write_of_a_checkpoint_is_130_and_stops_the_sweep(tmp_path, monkeypatch):
     monkeypatch.setenv("ASTROM3_CACHE", str(tmp_path / "cache"))
     process = CONTEXT.Process(target=sweep_interrupted_in_a_write, args=(tmp_path / "runs", tmp_path / "said"))

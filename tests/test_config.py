@@ -6,12 +6,16 @@ import sys
 from itertools import cycle, islice, product
 from pathlib import Path
 
+import hydra
 import processes
 import pytest
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
+from astrom3.cli import composing
 from astrom3.cli.config import compose, config_groups, quote_groups
 from astrom3.errors import UserError
+from astrom3.places import CONFIG_DIR
 
 FACTS = json.loads((Path(__file__).parent / "facts" / "hyperparameters.json").read_text())
 ENCODER_KEYS = {
@@ -57,6 +61,7 @@ def test_there_are_33_published_runs():
     assert len(FACTS["runs"]) == 33
 
 
+@pytest.mark.slow
 def test_every_mode_of_every_family_composes():
     groups = config_groups()
     assert set(groups["mode"]) == {"clip", "photo", "spectra", "meta", "all", "masked", "distil"}
@@ -88,7 +93,7 @@ def test_a_sweep_over_families_is_the_same_by_either_name():
 
 def test_options_of_data_trainer_and_logger_compose():
     groups = config_groups()
-    for trainer, logger in product(groups["trainer"], groups["logger"]):
+    for trainer, logger in zip(groups["trainer"], cycle(groups["logger"]), strict=False):  # neither asks for the other
         compose([f"trainer={trainer}", f"logger={logger}", "data=local", "data.path=x"])
     assert compose(["data=simulated", "data.objects=100"]).datamodule.origin.n_objects == 100
 
@@ -176,3 +181,22 @@ def test_a_family_chooses_data_encoders_and_recipe():
 def test_any_seed_of_a_simulation():
     assert compose(["out=x", "seed=66"], "simulate").seed == 66
     assert compose(["out=x", "seed=11"], "simulate").seed == 11
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("train", ["mode=photo", "optim.lr=0.1", "data=simulated", "data.objects=50", "trainer=cpu", "~views"]),
+        ("train", ["model=astroclip", "mode=clip", "+trainer.limit_train_batches=3", "run='a b'", "freeze=[encoders]"]),
+        ("tune", ["mode=meta", "size=tiny", "tune.trials=3", "tune.space.optim.lr.low=0.001"]),
+    ],
+)
+def test_values_set_in_composed_groups_give_what_hydra_composes(name, overrides):
+    overrides = quote_groups(overrides, name)
+    for _ in range(2):  # the second time from the groups that the first has composed
+        quick = composing.composed(name, overrides, config_groups())
+        with initialize_config_dir(str(CONFIG_DIR), job_name=name, version_base="1.3"):
+            slow = hydra.compose(name, overrides, return_hydra_config=True)
+        for whole in (quick, slow):
+            whole.hydra.job.name = name
+        assert OmegaConf.to_yaml(quick) == OmegaConf.to_yaml(slow)

@@ -194,6 +194,7 @@ def test_options_of_the_command_line(tmp_path):
     assert summary["classes"] == {"RRab": 3} and summary["decisions"]["rejected"]["object"] == {"unknown class": 3}
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same_as_one(tmp_path):
     rows = survey(tmp_path / "in", n=4)
     rows = [rows[i % 4] | {"object_id": f"star{i}"} for i in range(100)]

@@ -95,6 +95,7 @@ def test_masked_pixels_of_desi_are_interpolated(files, placed):
     assert np.abs(flux[hidden] - truth["spectrum"][0][hidden]).max() > 0
 
 
+@pytest.mark.slow
 def test_images_are_copied_where_asked_and_batches_are_the_same(files, placed, tmp_path, monkeypatch):
     from astrom3.training.build import build
 

@@ -251,6 +251,7 @@ def train_and_list_threads(rank, port, root, out):
     out.with_suffix(f".{rank}").write_text("".join(left))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux only")
 def test_no_thread_of_the_process_group_outlives_a_run(tmp_path):
     """One that does can abort the process as it ends, after all has gone well: torchrun then calls the run failed."""

@@ -143,6 +143,7 @@ def test_two_workers_of_ray_make_the_same_files(place, whole):
     same(whole[0], place / "ray")
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_refused_by_name(place, whole):
     copy = place / "copy"
     shutil.copytree(whole[0], copy)

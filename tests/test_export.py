@@ -145,6 +145,7 @@ def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_only_a_tie_of_queries_excuses_a_difference(tmp_path):
     graph = graphs(model_of(Classifier(small().encoders["photometry"], 10)))[0]
     inputs = example(graph, 6, seed=0)

@@ -110,6 +110,7 @@ def test_its_loss_is_that_of_the_paper(place):
     torch.testing.assert_close(task.scored({"label": labels})[0], expected / 6)
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_exactly(place, trained):
     root = place / "broken"
     process = training(place, root)

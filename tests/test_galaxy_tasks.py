@@ -234,6 +234,7 @@ def test_hidden_tokens_are_a_function_of_seed_epoch_and_object():
     assert offsets.float().mean(0).sub(39).abs().max() < 2
 
 
+@pytest.mark.slow
 def test_both_tasks_run_from_the_command_line(tmp_path):
     place = run(
         tmp_path, "tasks=[contrastive,masked]", "model.frozen=[images]", "epochs=1", "trainer.precision=bf16-mixed"

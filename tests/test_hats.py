@@ -45,6 +45,7 @@ def embedded(place):
     return root / "out", embed(options(root, root / "out", "data.label=type"))
 
 
+@pytest.mark.slow
 def test_lsdb_joins_the_embeddings_with_the_catalogue(place, embedded):
     root, curves = place
     out, summary = embedded

@@ -85,6 +85,7 @@ def test_an_epoch_transfers_the_columns_of_its_split_and_nothing_else(hub, tmp_p
     assert not list((tmp_path / "hub").rglob("*.parquet")) and not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_the_first_batch_comes_after_a_twentieth_of_the_bytes(hub, tmp_path):
     module = streamed(LONG, tmp_path)  # with the usual buffer of 4096 objects, more than there are
     module.setup("fit")

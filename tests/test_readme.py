@@ -1,7 +1,7 @@
 """Every shell and Python snippet of the README runs, in its order, in one folder, against a local stand-in of the hub.
 
-Training commands get `size=tiny trainer=cpu` behind them, so that they take seconds; `make` targets are checked to
-exist (`make -n`); the demo is run for real in test_demo.py.
+Training commands get `size=tiny trainer=cpu epochs=1` behind them, so that they take seconds; `make` targets are
+checked to exist (`make -n`); the demo is run for real in test_demo.py.
 """
 
 import os
@@ -43,7 +43,7 @@ def commands(text):
     return [line.split("  #")[0].strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-TINY = "size=tiny trainer=cpu"
+TINY = "size=tiny trainer=cpu epochs=1"
 
 
 def shrink(command):
@@ -62,7 +62,7 @@ def shrink(command):
         return f"{command} onnx=false"
     if "astrom3.tune" in command:
         return f"{command} {TINY} tune.trials=2"
-    devices = "trainer.accelerator=cpu size=tiny" if "trainer=ddp" in command else TINY
+    devices = "trainer.accelerator=cpu size=tiny epochs=1" if "trainer=ddp" in command else TINY
     return f"{command} {devices}" if "astrom3.train" in command else command
 
 

@@ -156,6 +156,7 @@ def test_where_the_recipe_does_not_fit_it_says_so():
         compose(["mode=photo", "model=astromer2", "recipe=survey"])
 
 
+@pytest.mark.slow
 def test_a_small_run_trains_and_raw_curves_get_the_probabilities_of_the_data_set(tmp_path, monkeypatch):
     import astrom3
     from astrom3.data.observed import locate, observations

@@ -157,6 +157,7 @@ def many(tmp_path_factory):
         return writer.finish([42])
 
 
+@pytest.mark.slow
 def test_a_regression_learns_what_follows_from_its_inputs(many, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = [*SMALL, f"data.path={many}", f"data.cache={tmp_path}/cache", "mode=meta", "target=[feh,age]"]

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import processes
@@ -32,9 +34,10 @@ def run_folder(root, mode="spectra", sub="sub10", init="scratch", seed=42, score
     return folder
 
 
-@pytest.fixture
-def runs(tmp_path):
-    root = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Runs in every state, composed once: each test gets a copy."""
+    root = tmp_path_factory.mktemp("made") / "runs"
     for i, seed in enumerate(SEEDS):
         run_folder(root, seed=seed, scores={"accuracy": SCRATCH[i], "macro_f1": 0.3})
         run_folder(root, init="clip", seed=seed, scores={"accuracy": CLIP[i], "macro_f1": 0.5})
@@ -47,6 +50,11 @@ def runs(tmp_path):
     damaged = run_folder(root, "photo", seed=0, scores={})
     (damaged / "metrics.json").write_text('{"accuracy": 0.')
     return root
+
+
+@pytest.fixture
+def runs(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "runs"))
 
 
 def test_means_deviations_gain_and_difference_are_those_computed_by_hand(runs):

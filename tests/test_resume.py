@@ -35,6 +35,14 @@ def overrides(root, mode, *extra):
     return [*TINY, *LONG, f"root={root}", f"mode={mode}", *extra]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache):
+    """A run of mode=meta that nothing has interrupted."""
+    root = tmp_path_factory.mktemp("whole")
+    train(compose(overrides(root, "meta")))
+    return root / "meta-full-scratch-42"
+
+
 def assert_same_run(one, two):
     for name in RESULTS:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
@@ -47,8 +55,8 @@ def assert_same_run(one, two):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["photo", "clip", "all"])
 def test_kills_at_random_moments_change_nothing(mode, tmp_path):
-    """Five a mode, SIGTERM and SIGKILL in turn: two at moments drawn from the start on, three within the epochs."""
-    log, options = tmp_path / "log", ["epochs=24", "early_stopping.patience=24"]
+    """Four a mode, SIGTERM and SIGKILL each: two at moments drawn from the start on, two within the epochs."""
+    log, options = tmp_path / "log", ["epochs=16", "early_stopping.patience=16"]
     assert finish(training([*overrides(tmp_path / "store", mode), "epochs=1"], log)) == 0, log.read_text()
     start = time.monotonic()
     assert finish(training(overrides(tmp_path / "whole", mode, *options), log)) == 0
@@ -56,7 +64,7 @@ def test_kills_at_random_moments_change_nothing(mode, tmp_path):
     name, draws, kills, epochs = f"{mode}-full-scratch-42", random.Random(mode), 0, []
     broken = tmp_path / "broken" / name
     table = broken / "metrics.csv"
-    while kills < 5:
+    while kills < 4:
         before = table.stat().st_mtime_ns if table.exists() else 0
         process = training(overrides(tmp_path / "broken", mode, *options), log)
         if kills % 2 == 0:  # once this process has finished an epoch
@@ -83,19 +91,20 @@ def test_kills_at_random_moments_change_nothing(mode, tmp_path):
 @pytest.mark.slow
 def test_kills_in_the_middle_of_writing_a_checkpoint_change_nothing(tmp_path):
     log, name = tmp_path / "log", "photo-full-scratch-42"
-    assert finish(training(overrides(tmp_path / "whole", "photo"), log)) == 0
+    options = ["epochs=6"]
+    assert finish(training(overrides(tmp_path / "whole", "photo", *options), log)) == 0
     broken = tmp_path / "broken" / name
     halves = 0
     for _ in range(4):
         part = broken / "checkpoints" / "last.ckpt.part"
         part.unlink(missing_ok=True)
-        process = training(overrides(tmp_path / "broken", "photo"), log)
+        process = training(overrides(tmp_path / "broken", "photo", *options), log)
         assert wait_for(part, process)
         os.kill(process.pid, signal.SIGKILL)
         finish(process)
         halves += part.exists()
     assert halves > 0, "no kill hit the writing"
-    assert finish(training(overrides(tmp_path / "broken", "photo"), log)) == 0
+    assert finish(training(overrides(tmp_path / "broken", "photo", *options), log)) == 0
     assert_same_run(tmp_path / "whole" / name, broken)
 
 
@@ -119,7 +128,7 @@ def interrupted(root, mode, epoch, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "empty", "missing"])
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(damage, tmp_path, monkeypatch, caplog):
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(damage, whole, tmp_path, monkeypatch, caplog):
     run = interrupted(tmp_path / "broken", "meta", 5, monkeypatch)
     last = run / "checkpoints" / "last.ckpt"
     content = last.read_bytes()
@@ -133,19 +142,17 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(damage, tmp_path
         train(compose(overrides(tmp_path / "broken", "meta")))
     if damage != "missing":
         assert "last.ckpt is damaged: going on from previous.ckpt, one epoch earlier" in caplog.text
-    train(compose(overrides(tmp_path / "whole", "meta")))
-    assert_same_run(tmp_path / "whole" / run.name, run)
+    assert_same_run(whole, run)
 
 
 @pytest.mark.slow
-def test_with_both_checkpoints_damaged_it_starts_afresh_and_says_so(tmp_path, monkeypatch, caplog):
+def test_with_both_checkpoints_damaged_it_starts_afresh_and_says_so(whole, tmp_path, monkeypatch, caplog):
     run = interrupted(tmp_path / "broken", "meta", 5, monkeypatch)
     for name in ("last.ckpt", "previous.ckpt"):
         (run / "checkpoints" / name).write_bytes(b"PK")
     train(compose(overrides(tmp_path / "broken", "meta")))
     assert "last.ckpt and previous.ckpt damaged, nothing to go on from: starting afresh" in caplog.text
-    train(compose(overrides(tmp_path / "whole", "meta")))
-    assert_same_run(tmp_path / "whole" / run.name, run)
+    assert_same_run(whole, run)
 
 
 def test_a_run_killed_between_its_early_stop_and_its_test_trains_no_further(tmp_path, monkeypatch):
@@ -167,7 +174,8 @@ def test_a_run_killed_between_its_early_stop_and_its_test_trains_no_further(tmp_
 def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(tmp_path):
     """A real small file system: full at the third epoch, made larger, gone on with."""
     log, disk = tmp_path / "log", tmp_path / "disk"
-    assert finish(training(overrides(tmp_path / "whole", "clip"), log)) == 0
+    options = ["epochs=6"]
+    assert finish(training(overrides(tmp_path / "whole", "clip", *options), log)) == 0
     whole = tmp_path / "whole" / "clip-full-scratch-42"
     best, last = ((whole / "checkpoints" / f"{n}.ckpt").stat().st_size for n in ("best", "last"))
     disk.mkdir()
@@ -175,7 +183,7 @@ def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
-        process = training(overrides(disk, "clip"), log)
+        process = training(overrides(disk, "clip", *options), log)
         assert finish(process) == 2, log.read_text()
         sentence = log.read_text().strip().splitlines()[-1]
         assert "last.ckpt cannot be written (No space left on device)" in sentence
@@ -183,7 +191,7 @@ def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(tmp_path):
         assert checkpoints.sound(disk / whole.name / "checkpoints" / "last.ckpt")
         assert not list((disk / whole.name / "checkpoints").glob("last.ckpt.part"))
         subprocess.run(["mount", "-o", f"remount,size={20 * room}", disk], check=True)
-        assert finish(training(overrides(disk, "clip"), log)) == 0, log.read_text()
+        assert finish(training(overrides(disk, "clip", *options), log)) == 0, log.read_text()
         assert_same_run(whole, disk / whole.name)
     finally:
         subprocess.run(["umount", disk], check=True)

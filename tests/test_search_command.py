@@ -38,6 +38,7 @@ def test_without_the_extra_one_sentence(place):
     assert 'the search needs lancedb: pip install "astrom3[search]"' in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_by_id_and_its_mistakes(place):
     done = search(place, "id=star 10", "top=3", "out=found.json")
     assert done.returncode == 0, done.stderr
@@ -62,6 +63,7 @@ def test_the_command_by_id_and_its_mistakes(place):
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_by_raw_observations(tmp_path):
     rows = make_rows(30)
     values = np.array([[{**r["photo_cols"], **r["meta_cols"]}[c] for c in ALL_COLS] for r in rows])

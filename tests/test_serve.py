@@ -261,6 +261,7 @@ def test_health_metrics_and_index_say_what_is_there(client):
     assert "script" not in page.headers["content-security-policy"]
 
 
+@pytest.mark.slow
 def test_a_stop_answers_what_is_in_flight(model_folder, tmp_path):
     options = [f"model={model_folder}", "device=cpu", "wait_ms=1500", "batch=4000"]
     with server("serve", options, tmp_path / "log") as (address, process):

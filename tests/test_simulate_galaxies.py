@@ -25,6 +25,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_bytes_of_one(tmp_path):
     one = survey.write(tmp_path / "one", objects=70, seed=4, workers=1, image_size=32)
     two = survey.write(tmp_path / "two", objects=70, seed=4, workers=2, image_size=32)

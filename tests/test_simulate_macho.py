@@ -22,6 +22,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_bytes_of_one(tmp_path):
     one = macho.write(tmp_path / "one", objects=530, seed=3, workers=1)
     two = macho.write(tmp_path / "two", objects=530, seed=3, workers=2)

@@ -68,6 +68,7 @@ def test_an_unexpected_error_stops_no_other_run_and_is_named_at_the_end(tmp_path
     assert not list(tmp_path.glob(".sweep*"))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_named_too(tmp_path):
     with pytest.raises(cli.SweepError, match=r"photo-full-scratch-42: it has not ended") as caught:
         cli.run("train", killed_for_photo, ["-m", "hydra/launcher=packed", "mode=meta,photo", f"root={tmp_path}"])
@@ -115,6 +116,7 @@ def test_the_grid_trains_both_stages_in_order_and_goes_on_from_what_there_is(tmp
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_the_grid_refuses_a_typing_error_before_the_first_run(tmp_path):
     with pytest.raises(UserError, match="sub=sub11 does not exist"):
         grid(["tiny", "sub=full,sub11", f"root={tmp_path}"])
@@ -137,8 +139,8 @@ def test_packed_runs_share_workers_and_a_failed_one_stops_nothing(tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path):
     """Ctrl-C in the second run, SIGKILL in the third."""
-    command = ["astrom3.train", "-m", *TINY, "mode=meta", "seed=42,0,66", "epochs=60",
-               "early_stopping.patience=60", f"root={tmp_path}"]  # fmt: skip
+    command = ["astrom3.train", "-m", *TINY, "mode=meta", "seed=42,0,66", "epochs=25",
+               "early_stopping.patience=25", f"root={tmp_path}"]  # fmt: skip
     for number, how in ((0, signal.SIGINT), (66, signal.SIGKILL)):
         process = processes.Started(*command)
         table = tmp_path / f"meta-full-scratch-{number}" / "metrics.csv"
@@ -157,7 +159,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path):
     assert (tmp_path / "meta-full-scratch-42" / "metrics.json").stat().st_mtime_ns == first
     for seed in (0, 66):
         rows = csv.DictReader((tmp_path / f"meta-full-scratch-{seed}" / "metrics.csv").open())
-        assert [int(row["epoch"]) for row in rows] == list(range(60))
+        assert [int(row["epoch"]) for row in rows] == list(range(25))
 
 
 @pytest.mark.slow

@@ -182,6 +182,7 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(tmp_path, caplog, mon
         assert not (study(tmp_path) / f"trial-{int(r['number']):03d}" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_all_trials_failed_is_an_error_and_other_exceptions_are_failures_too(tmp_path, monkeypatch):
     import astrom3.tune.study as module
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -23,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from astrom3 import bounds, registry
-from astrom3.cli import keys
+from astrom3.cli import composing, keys
 from astrom3.cli.shorthand import NUMBERED, check_protocol, check_task, numbered
 from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
@@ -36,17 +34,21 @@ TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The configuration of one run, resolved and checked. Raises UserError with the key and what would be right."""
-    overrides = quote_groups(overrides, name)
+    return finish(compose_unresolved(quote_groups(overrides, name), name))
+
+
+def compose_unresolved(overrides: Sequence[str], name: str) -> DictConfig:
+    """The configuration of one run with Hydra's own node, of values that have the type of their defaults."""
     parsed = parse_overrides(overrides)
     _check_groups(parsed)
     cfg = _compose(name, overrides)
     _check_types(cfg, parsed, overrides, name)
-    return finish(cfg)
+    return cfg
 
 
 def compose_with_hydra(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The unresolved configuration with Hydra's own node, for the settings of a launcher."""
-    return _compose(name, quote_groups(overrides, name), hydra=True)
+    return _compose(name, quote_groups(overrides, name))
 
 
 def finish(cfg: DictConfig) -> DictConfig:
@@ -153,10 +155,16 @@ def quote_groups(overrides: Sequence[str], name: str = "train") -> list[str]:
 # --- composing, with Hydra's complaints in one sentence --------------------------------------------------------------
 
 
-def _compose(name: str, overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
+    with _one_sentence(name, overrides):
+        return composing.composed(name, overrides, config_groups())
+
+
+@contextmanager
+def _one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
+    """What Hydra raises becomes a UserError."""
     try:
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return hydra_compose(name, list(overrides), return_hydra_config=hydra)
+        yield
     except OverrideParseException as error:
         raise UserError(f"{keys.shortened(error.override)!r} is not of the form key=value") from None
     except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
@@ -180,7 +188,7 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
         if key in groups and isinstance(override.value(), str) and override.value() not in groups[key]:
             return f"{key}={override.value()} does not exist: {key} is one of {', '.join(groups[key])}"
     chosen = _choices(overrides, groups)
-    known = list(_leaves(_compose(name, chosen))) if len(chosen) < len(overrides) else []
+    known = list(_leaves(_defaults(name, chosen))) if len(chosen) < len(overrides) else []
     names = [*groups, *(k for k, _ in known if k.partition(".")[0] not in TABLES)]
     nodes = {k.rpartition(".")[0] for k in names} - {""}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
@@ -270,15 +278,15 @@ def _check_types(cfg: DictConfig, parsed: Sequence[Override], overrides: Sequenc
             changed.append(o.key_or_group)
     if not changed:
         return
-    defaults = _defaults(name, tuple(_choices(overrides, groups)))
+    defaults = _defaults(name, _choices(overrides, groups))
     for key in changed:
         keys.check_type(key, keys.value_of(defaults, key), cfg)
 
 
-@lru_cache(maxsize=128)
-def _defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
-    """What those options of the groups compose to. Only read: a sweep and a search ask for the same ones many times."""
-    return _compose(name, choices)
+def _defaults(name: str, choices: Sequence[str]) -> DictConfig:
+    """What those options of the groups compose to. Only read: it is kept for the next call."""
+    with _one_sentence(name, choices):
+        return composing.of_groups(name, tuple(choices))
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:

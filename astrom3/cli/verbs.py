@@ -24,7 +24,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from astrom3.cli import config, sweeps, wall
+from astrom3.cli import composing, config, sweeps, wall
 from astrom3.errors import UserError, first_line, printable
 from astrom3.files import left_by_the_dead, maker
 
@@ -100,19 +100,25 @@ def refuse_flags(complaint: str) -> NoReturn:
 
 
 def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str]) -> None:
-    cfg = config.compose(overrides, name)
-    made = absent_folders(cfg)
+    composed = config.compose_unresolved(overrides, name)
+    finished = config.finish(composed)
+    made = absent_folders(finished)
+    # With flags or settings of Hydra's own, its main composes again and decides what to do.
+    composed_once = len(arguments) == len(overrides) and not any("hydra" in o.partition("=")[0] for o in overrides)
     failures: list[BaseException] = []
 
     def task(cfg: DictConfig) -> Any:
         try:
-            return function(config.finish(cfg))
+            return function(finished if composed_once else config.finish(cfg))
         except (Exception, KeyboardInterrupt) as error:  # Hydra would print a traceback of its own
             failures.append(error)
             return None
 
     try:
-        through_hydra(name, function, task, arguments)
+        if composed_once:
+            composing.run(composed, task)
+        else:
+            through_hydra(name, function, task, arguments)
         if failures:
             raise failures[0]
     except BaseException:

@@ -74,6 +74,7 @@ def test_configurations_are_plain():
         assert json.loads(json.dumps(config)) == config
 
 
+@pytest.mark.slow
 def test_folder_and_hub_id(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"several checkpoints \(astroclip\.ckpt, astrodino\.ckpt, specformer\.ckpt\)"):
         find(FOLDER)
