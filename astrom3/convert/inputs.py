@@ -29,6 +29,7 @@ from astrom3.errors import UserError
 from astrom3.files import remove_leftovers, temporary_folder
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import ALL_COLS
+from astrom3.places import expanded
 from astrom3.progress import progress
 
 PROBES = 5  # light curves that are tried to find what they are
@@ -279,7 +280,7 @@ def files_of(given: str | Sequence[str]) -> list[Path]:
     names = [given] if isinstance(given, str) else list(given)
     found: list[Path] = []
     for name in names:
-        path = Path(str(name)).expanduser()
+        path = expanded(str(name))
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.is_file())
             found += [file for file in inside if not file.name.startswith((".", "_"))]

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from astrom3.data.readers.tables import USUAL
-from astrom3.errors import UserError
+from astrom3.errors import UserError, first_line
+
+# Kinds of numpy that would become numbers of another meaning.
+NO_NUMBERS = {
+    "M": "dates: give days, such as astropy.time.Time(dates).jd",
+    "m": "spans of time: give days",
+    "c": "complex numbers",
+    "V": "records",
+}
 
 
 def columns_of(given: Any, what: str) -> dict[str, Any]:
@@ -59,13 +67,7 @@ def numbers(values: Any, unit: str | None, what: str) -> np.ndarray:
     from astropy import units as u
 
     own = unit_of(values)
-    values = unmasked(values)
-    try:
-        plain = np.array(getattr(values, "value", values), dtype=np.float64, ndmin=1)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what} is not all numbers ({error})") from None
-    if plain.ndim != 1:
-        raise UserError(f"{what} has shape {plain.shape}: one number for each point is needed")
+    plain = plain_numbers(values, what)
     if own is None or unit is None or str(own) in ("", "dimensionless"):
         return plain
     try:
@@ -78,13 +80,31 @@ def numbers(values: Any, unit: str | None, what: str) -> np.ndarray:
         raise UserError(f"{what} is in {own}, which cannot be converted to {unit}") from None
 
 
+def plain_numbers(values: Any, what: str) -> np.ndarray:
+    """Float64 (N,) of whatever numpy takes for numbers. UserError for dates, complex numbers and all else."""
+    try:
+        values = unmasked(values)
+        given = np.asarray(getattr(values, "value", values))
+        if given.dtype.kind in NO_NUMBERS:
+            raise TypeError(f"it holds {NO_NUMBERS[given.dtype.kind]}")
+        plain = np.array(given, dtype=np.float64, ndmin=1)
+    except Exception as error:  # objects of any package may raise anything
+        raise UserError(f"{what} is not all numbers ({first_line(error)})") from None
+    if plain.ndim != 1:
+        raise UserError(f"{what} has shape {plain.shape}: one number for each point is needed")
+    return plain
+
+
 def scalar(value: Any, unit: str, name: str) -> float | None:
     """One catalogue value in its unit, None where missing."""
     if value is None or value is np.ma.masked:
         return None
     if type(value) is float:
         return value
-    return float(numbers(value, unit or None, name)[0])
+    found = numbers(value, unit or None, name)
+    if len(found) != 1:
+        raise UserError(f"{name} of an object holds {len(found)} numbers: give one")
+    return float(found[0])
 
 
 def same_length(what: str, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

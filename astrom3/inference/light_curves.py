@@ -118,7 +118,10 @@ def band_names(band: Any, length: int) -> np.ndarray | None:
     """Names of the bands of N points, None without a column of them."""
     if band is None:
         return None
-    names = np.array([str(name) for name in np.asarray(band).ravel().tolist()], dtype=str)
+    plain = []
+    for name in np.asarray(band).ravel().tolist():
+        plain.append(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name))
+    names = np.array(plain, dtype=str)
     if len(names) != length:
         raise UserError(f"the light curve has {length} points and {len(names)} bands")
     return names

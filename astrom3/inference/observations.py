@@ -36,12 +36,22 @@ from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.ragged import ragged
 from astrom3.modalities.schema import ALL_COLS, COLUMN_UNITS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.modalities.view import Members, Reader, StoredView, View, views_of
+from astrom3.typed import Mismatch, compare
 
 FEATURES = ("missing", "all", "none")
 LIGHT = of_argument("light_curve")
 SPECTRUM = of_argument("spectrum")
 CATALOGUE = of_argument("metadata")
 KNOWN = (*ALL_COLS, "ra", "dec")  # catalogue columns
+
+
+KINDS_OF_OPTIONS: dict[str, Any] = {
+    "system": str | None,
+    "zero_point": float | None,
+    "air": bool | None,
+    "features": str,
+    "band": str | None,
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,9 @@ class Options:
     wavelengths: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        for option, kind in KINDS_OF_OPTIONS.items():
+            check_option(option, getattr(self, option), kind)
+        check_wavelengths(self.wavelengths)
         if self.features not in FEATURES:
             raise UserError(f"features={self.features!r} does not exist: it is one of {', '.join(FEATURES)}")
 
@@ -161,6 +174,26 @@ def prepare(
         batch |= readers[slot].fill(everyone)
     batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
     return Prepared(batch, decisions, given, readers)
+
+
+def check_option(name: str, value: Any, kind: Any) -> None:
+    """UserError where an option is not of the kind that it takes. Scalars of numpy do for those of Python."""
+    try:
+        compare(value.item() if isinstance(value, np.generic) else value, kind, name)
+    except Mismatch as error:
+        raise UserError(str(error)) from None
+
+
+def check_wavelengths(given: Any) -> None:
+    """UserError where the wavelengths of bands are no positive numbers by name."""
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or not all(isinstance(band, str) for band in given):
+        raise UserError("wavelengths holds no numbers by the names of bands: give such as {'b1': 4500.0}, in Angstrom")
+    for band, value in given.items():
+        length = scalar(value, "Angstrom", f"the wavelength of band {band}")
+        if length is None or not 0 < length < np.inf:
+            raise UserError(f"the wavelength of band {band} is {length}: give a positive number, in Angstrom")
 
 
 def check_object(light_curve: Any, spectrum: Any, metadata: Any, options: Options) -> None:
