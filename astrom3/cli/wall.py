@@ -59,6 +59,8 @@ def answer(error: BaseException) -> tuple[str, int]:
         return of_system(error), 2
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object[error.start :][:20]!r} in a name or a value is no UTF-8: give it another name", 2
+    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+        return "the name of a file holds a NUL, which none can: give another name", 2
     if is_of_input(error):
         return first_line(error), 2
     return f"a fault of astrom3, please report it: {place(error)} ({SHOW}=1 shows all of it)", 1

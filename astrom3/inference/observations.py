@@ -27,7 +27,7 @@ from astrom3.data.readers.auto import SpectrumReader
 from astrom3.data.readers.objects import catalogue_values
 from astrom3.data.readers.tables import SpectrumColumns, vacuum_wavelength
 from astrom3.errors import UserError
-from astrom3.inference.columns import columns_of, find, numbers, pick, same_length, scalar
+from astrom3.inference.columns import columns_of, factor_to, find, numbers, pick, same_length, scalar
 from astrom3.inference.light_curves import Curves, light_curve_of
 from astrom3.modalities.catalogue import PERIOD, Normaliser
 from astrom3.modalities.catalogue_quality import check_catalogue
@@ -39,6 +39,7 @@ from astrom3.modalities.view import Members, Reader, StoredView, View, views_of
 from astrom3.typed import Mismatch, compare
 
 FEATURES = ("missing", "all", "none")
+FEATURES_ALONE = "features of a light curve alone, which is not given: give the light curve too"
 LIGHT = of_argument("light_curve")
 SPECTRUM = of_argument("spectrum")
 CATALOGUE = of_argument("metadata")
@@ -134,6 +135,9 @@ def prepare(
         given[modality] = np.array([value is not None for value in values_read])
     own = {*META_COLS, "ra", "dec"}  # a dict with nothing but PHOTO_COLS goes with a light curve
     given[CATALOGUE] = np.array([not own.isdisjoint(row or ()) for row in read[CATALOGUE]])
+    for i, row in enumerate(read[CATALOGUE]):
+        if row and not (given[CATALOGUE][i] or given[LIGHT][i]):
+            decisions.append(Decision(str(i), CATALOGUE, "rejected", FEATURES_ALONE))
     photo_wanted = given[LIGHT] & uses_features
     meta_wanted = given[CATALOGUE]
     for note in notes:
@@ -227,10 +231,17 @@ def listed_rows(given: Any) -> list[Any] | None:
         raise UserError(f"metadata is a {type(given).__name__}: give a dict of catalogue columns, a list or a table")
     if type(given).__name__ == "Row":
         return [{name: given[name] for name in names}]
+    if hasattr(given, "to_pylist"):  # Arrow
+        return given.to_pylist()
     found = []
     for i in range(len(given)):
-        found.append({name: given[name][i] if hasattr(given, "colnames") else given[name].iloc[i] for name in names})
+        found.append({name: nth(given[name], i) for name in names})
     return found
+
+
+def nth(column: Any, place: int) -> Any:
+    """A value of a column; that of a data frame is counted from 0, whatever its index says."""
+    return column.iloc[place] if hasattr(column, "iloc") else column[place]
 
 
 def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[Any]:
@@ -256,11 +267,13 @@ def uncovered(object_id: str, spectrum: Spectrum) -> list[Decision]:
     return partly_covered(object_id, grid_coverage(wavelength)) if len(wavelength) > 1 else []
 
 
-def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectrum:
+def spectrum_of(given: Any, options: Options, resample: bool = False, flux_unit: str | None = None) -> Spectrum:
     """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each. resample: pixels of files of SDSS and DESI that
-    are finer than LAMOST's are averaged to its sampling, as convert does."""
+    are finer than LAMOST's are averaged to its sampling, as convert does. flux_unit: what a flux with a unit is
+    converted to; None: networks of stars read the shape alone."""
     if isinstance(given, str | os.PathLike):
         return SpectrumReader(columns=SpectrumColumns(air=options.air), resample=resample)(Path(given))
+    notes: tuple[str, ...] = ()
     if isinstance(given, tuple):
         if len(given) != 3:
             raise UserError(f"a spectrum is (wavelength, flux, ivar), three arrays, not {len(given)}")
@@ -271,15 +284,17 @@ def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectru
         flux = pick(names, "flux", "spectrum")
         if find(names, "ivar") is None and (sigma := find(names, "flux_err")) is not None:
             error = numbers(sigma, None, "flux error")
+            negative = int((error < 0).sum())
+            notes = (f"{negative} negative flux errors: not observed there",) if negative else ()
             with np.errstate(divide="ignore"):
                 ivar = np.where(error > 0, error**-2.0, np.where(np.isfinite(error), 0.0, np.nan))
         else:
             ivar = pick(names, "ivar", "spectrum")
     grid = numbers(wavelength, "Angstrom", "wavelength")
     grid = vacuum_wavelength(grid) if options.air else grid
-    return Spectrum(
-        *same_length("spectrum", grid, numbers(flux, None, "flux"), numbers(ivar, None, "inverse variance"))
-    )
+    columns = same_length("spectrum", grid, numbers(flux, None, "flux"), numbers(ivar, None, "inverse variance"))
+    scale = 1.0 if flux_unit is None else factor_to(flux_unit, flux)
+    return Spectrum(columns[0], columns[1] * scale, columns[2] / scale**2, notes)
 
 
 def check_columns(rows: Sequence[Any]) -> None:
@@ -289,7 +304,7 @@ def check_columns(rows: Sequence[Any]) -> None:
             raise UserError(f"metadata of an object is a dict of catalogue columns, not a {type(row).__name__}")
         for name in row or ():
             if name not in KNOWN:
-                near = difflib.get_close_matches(str(name), KNOWN, 2, 0.6)
+                near = difflib.get_close_matches(str(name).lower(), KNOWN, 2, 0.6)
                 hint = f": did you mean {' or '.join(near)}?" if near else f" (there are {', '.join(KNOWN)})"
                 raise UserError(f"{name} is no catalogue column{hint}")
 

@@ -163,8 +163,7 @@ def with_names(found: Result, ids: Sequence[Any], count: int) -> Result:
         raise UserError(f"ids= is a {type(ids).__name__}: give a list of names, one for each object in their order")
     names = tuple(value.item() if isinstance(value, np.generic) else value for value in plain_list(ids))
     for name in names:
-        if isinstance(name, bool) or not isinstance(name, str | int):
-            raise UserError(f"ids= holds a {type(name).__name__}: names of objects are text or whole numbers")
+        check_name(name)
     if len({type(name) for name in names}) > 1:
         raise UserError("ids= holds text and whole numbers: give all of them as text")
     if len(names) != count:
@@ -173,6 +172,16 @@ def with_names(found: Result, ids: Sequence[Any], count: int) -> Result:
     for decision in found.decisions:
         decisions.append(decision._replace(object_id=str(names[int(decision.object_id)])))
     return replace(found, ids=names, decisions=decisions)
+
+
+def check_name(name: Any) -> None:
+    """UserError where an object cannot have this name in a table."""
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise UserError(f"ids= holds a {type(name).__name__}: names of objects are text or whole numbers")
+    if isinstance(name, int) and abs(name) >= 2**63:
+        raise UserError(f"ids= holds {name}, which is too large a number for a table: give the names as text")
+    if isinstance(name, str) and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise UserError(f"ids= holds {name!r}, which is no text in UTF-8: give another name")
 
 
 def plain_list(values: Any) -> list[Any]:

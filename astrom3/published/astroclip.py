@@ -71,6 +71,11 @@ def find(source: Path | str, revision: str | None = None) -> Path:
     """The checkpoint file of `source`: the file itself, the one in a folder, or the one under a hub id."""
     path = expanded(source)
     if path.is_file():
+        run = path.resolve().parent.parent
+        if path.resolve().parent.name == "checkpoints" and (run / "config.yaml").is_file():
+            raise UserError(
+                f"{shown(path)} is a checkpoint of a run of astrom3: give the folder of the run, {shown(run)}"
+            )
         return path
     if path.is_dir():
         present = [name for name in FILES if (path / name).is_file()]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.data.readers.tables import USUAL
-from astrom3.errors import UserError
+from astrom3.errors import UserError, printable
 from astrom3.inference.conformal import check_coverage
 from astrom3.inference.objects import KINDS, check
 from astrom3.inference.trained import TrainedModel
@@ -27,6 +27,7 @@ from astrom3.inference.trained import TrainedModel
 OPTIONS = ("system", "zero_point", "air", "features", "band", "wavelengths")
 FIELDS = ("objects", "coverage", "embedding", *OPTIONS)
 HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that needs another one beside it
+LONGEST_SENTENCE = 500  # letters, where it repeats what the client has sent
 LONGEST = 200  # letters of an id, and of a name that is shown again
 COLUMNS = {
     "light_curve": ("time", "flux", "flux_err", "mag", "mag_err", "band"),
@@ -90,7 +91,7 @@ def parse(body: bytes, model: TrainedModel, limits: Limits) -> Request:
             observed = observations_of(item, limits)
             check(model, observed, options)
         except UserError as error:
-            rejected[place] = str(error)
+            rejected[place] = printable(str(error), LONGEST_SENTENCE)
         else:
             objects[place] = observed
     return Request(ids, objects, rejected, coverage_of(given), flag(given, "embedding"), options)
