@@ -180,8 +180,10 @@ def check_name(name: Any) -> None:
         raise UserError(f"ids= holds a {type(name).__name__}: names of objects are text or whole numbers")
     if isinstance(name, int) and abs(name) >= 2**63:
         raise UserError(f"ids= holds {name}, which is too large a number for a table: give the names as text")
-    if isinstance(name, str) and any("\ud800" <= letter <= "\udfff" for letter in name):
-        raise UserError(f"ids= holds {name!r}, which is no text in UTF-8: give another name")
+    try:
+        str(name).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"ids= holds {name!r}, which is no text in UTF-8: give another name") from None
 
 
 def plain_list(values: Any) -> list[Any]:
