@@ -18,6 +18,7 @@ from typing import Any
 
 from astrom3.errors import UserError
 from astrom3.files import read_json, write_text
+from astrom3.typed import check
 
 log = logging.getLogger(__name__)
 SHARED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "stderr_to_stdout")
@@ -93,6 +94,7 @@ def submit(jobs: Sequence[Job], settings: dict[str, Any], folder: Path) -> dict[
 
     record = folder / SUBMITTED
     earlier = read_json(record) if record.is_file() else {}
+    check(earlier, dict[str, str], record, "remove it; what SLURM still has is then submitted again")
     waiting = in_queue()
     ids = {name: id for name, id in earlier.items() if id in waiting}
     tasks = list(range(settings["tasks_per_node"] * settings["nodes"]))

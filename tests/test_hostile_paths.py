@@ -171,6 +171,13 @@ def test_the_home_folder(tmp_path, monkeypatch, value):
         expanded("~no_such_user/x")
 
 
+@pytest.mark.parametrize("value", ["ünï", "字", "a&b", "a#b", "it's", "a=b", "a;b", "x~y", "a^b", "new\nline", "a b"])
+def test_names_need_no_quotes(value):
+    for given in (value, f"/data/{value}/x"):
+        assert config.compose(["model=m", f"out={given}"], "embed").out == given
+        assert keys.quoted_text("out", keys.quoted_text("out", given)) == keys.quoted_text("out", given)
+
+
 def test_names_that_break_a_line_are_written_out(tmp_path):
     assert shown("a\nb\x1b") == "a\\nb\\x1b"
     assert str(UserError("a\nb")) == "a b"

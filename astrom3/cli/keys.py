@@ -54,6 +54,7 @@ OF_FILES = ("light_curves.columns.", "spectra.columns.")
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
 SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
+BEYOND_HYDRA = re.compile(r"[^\w/\-\\+.$%*@?|: ]", re.ASCII)  # what it takes only in quotes, as in out=größe&farbe
 LOOKS_LIKE_NO_TEXT = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|[-+]?(nan|inf)|true|false", re.IGNORECASE)
 
 
@@ -75,6 +76,8 @@ def is_text(key: str) -> bool:
 def quoted_text(key: str, value: str) -> str:
     """The value of a text with quotes where Hydra would take it for a number, several of a sweep (a,b) each."""
     value = at_home(key, value)
+    if key in PATHS and BEYOND_HYDRA.search(value):
+        value = in_quotes(value)
     parts = value.split(",")
     if not is_text(key) or not any(LOOKS_LIKE_NO_TEXT.fullmatch(part.strip()) for part in parts):
         return value
@@ -89,6 +92,14 @@ def at_home(key: str, value: str) -> str:
     if key not in PATHS or not value[len(quote) :].startswith("~"):
         return value
     return quote + str(expanded(value[len(quote) :]))
+
+
+def in_quotes(value: str) -> str:
+    """The name of a file in quotes, unless it has them, or is several values, or holds what Hydra has to work out."""
+    if value[:1] in ("'", '"') or any(mark in value for mark in "[](){}\\$,"):
+        return value
+    quote = '"' if "'" in value else "'"
+    return value if quote in value else f"{quote}{value}{quote}"
 
 
 def check_paths(leaves: Iterable[tuple[str, Any]]) -> None:

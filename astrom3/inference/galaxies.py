@@ -183,7 +183,7 @@ def flux_of(given: Any, air: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, .
             raise ReadError(f"the spectrum: an array of {array.dtype}, not of numbers")
         scale = factor_to(FLUX_UNIT, given)
         with np.errstate(over="ignore"):
-            flux = (array.reshape(-1) * scale).astype(np.float32)
+            flux = (np.asarray(array).reshape(-1) * scale).astype(np.float32)
         if len(flux) != PIXELS:
             raise ReadError(
                 f"the spectrum: {len(flux)} numbers without wavelengths; give {PIXELS} on the grid 3600 + 0.8 i "
