@@ -59,6 +59,8 @@ def answer(error: BaseException) -> tuple[str, int]:
         return of_system(error), 2
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object[error.start :][:20]!r} in a name or a value is no UTF-8: give it another name", 2
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of Path.resolve before Python 3.13
+        return first_line(error).removeprefix("Symlink loop from ") + f": {ADVICE[errno.ELOOP]}", 2
     if isinstance(error, ValueError) and str(error).startswith("embedded null"):
         return "the name of a file holds a NUL, which none can: give another name", 2
     if is_of_input(error):
