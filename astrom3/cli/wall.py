@@ -26,6 +26,7 @@ ADVICE = {
     errno.EISDIR: "it is a folder, not a file",
     errno.EEXIST: "there is something of that name already, and it is not a folder",
     errno.ENOENT: "there is no such file or folder, and it cannot be made there",
+    errno.EIO: "it cannot be read or written (input/output error): copy or fetch it again, or give another",
     errno.EMFILE: "too many files are open: raise `ulimit -n`",
 }
 # Exceptions of libraries that speak of what they were given, by the package and name of the class.
