@@ -195,6 +195,8 @@ def host() -> str:
 
 def temporary_folder(root: Path) -> Path:
     """A hidden name beside `root` for what will take its place; it says which process of which machine works there."""
+    if root.is_symlink() and not root.exists():
+        raise UserError(f"{shown(root)} is a link that leads nowhere: remove it, or give another folder")
     return root.parent / f".{root.name}.{maker()}.tmp"
 
 
