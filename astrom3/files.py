@@ -149,8 +149,8 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
         return None
     about = read_json(path)
     files = about.get("files")
-    is_sound = isinstance(about.get("made_by"), str) and isinstance(files, list)
-    if not is_sound or not all(isinstance(name, str) for name in files):
+    has_maker = isinstance(about.get("made_by"), str)
+    if not has_maker or not isinstance(files, list) or not all(isinstance(name, str) for name in files):
         raise UserError(f"{shown(path)} is damaged: remove it, or give another folder")
     return about
 
