@@ -24,79 +24,104 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+PANELS = {
+    "loss": ("train/loss", "val/loss"),
+    "score": ("val/accuracy", "val/macro_f1", "val/r2_hidden", "val/r2"),
+    "rate": ("lr",),
+}  # label of an axis -> columns of metrics.csv that are drawn there
+
+
 def curves(table: Path, path: Path, title: str) -> Path:
     """Loss, accuracy and learning rate per epoch, from a metrics.csv."""
     rows = list(csv.DictReader(table.open()))
-    epochs = [int(r["epoch"]) for r in rows]
+    epochs = [int(row["epoch"]) for row in rows]
     figure = Figure(figsize=(10, 3))
     axes = figure.subplots(1, 3)
-    scores = ("val/accuracy", "val/macro_f1", "val/r2_hidden", "val/r2")
-    panels = [("loss", ("train/loss", "val/loss")), ("score", scores), ("rate", ("lr",))]
-    for axis, (label, columns) in zip(axes, panels, strict=True):
+    for axis, (label, columns) in zip(axes, PANELS.items(), strict=True):
         for column in columns:
             if rows and rows[0].get(column):
-                axis.plot(epochs, [float(r[column]) for r in rows], marker=".", label=column)
+                values = [float(row[column]) for row in rows]
+                axis.plot(epochs, values, marker=".", label=column)
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
         if axis.lines:
             axis.legend(frameon=False)
-    axes[2].set_yscale("log")
-    axes[2].yaxis.set_major_formatter("{x:.0e}")  # the usual powers of ten are parsed as formulae, slower than a fit
-    axes[2].yaxis.set_minor_formatter(NullFormatter())
+
+    rate = axes[-1]
+    rate.set_yscale("log")
+    rate.yaxis.set_major_formatter("{x:.0e}")  # the usual powers of ten are parsed as formulae, slower than a fit
+    rate.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle(title)
     figure.subplots_adjust(wspace=0.5)
     return save(figure, path)
 
 
 def confusion(scores: Mapping[str, Any], path: Path, title: str) -> Path:
-    """The confusion matrix in percent of each true class, counts in small print, classes in the paper's order."""
+    """The confusion matrix in percent of each true class, counts in small print, classes in the paper's order.
+
+    scores: of scores.json, with `classes`, `confusion` (C, C), `accuracy` and `macro_f1`.
+    """
     names = list(scores["classes"])
     order = in_paper_order(names)
     index = [names.index(name) for name in order]
     counts = np.array(scores["confusion"])[np.ix_(index, index)]
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(1.5 + 0.55 * len(order), 1 + 0.55 * len(order)))
+
+    side = 0.55 * len(order)
+    figure = Figure(figsize=(1.5 + side, 1 + side))
     axis = figure.subplots()
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.ndindex(counts.shape):
-        if counts[i, j]:
-            colour = "white" if share[i, j] > 0.55 else "black"
-            axis.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)
-            axis.text(j, i + 0.32, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=5)
+    for i, j in np.argwhere(counts):
+        colour = "white" if share[i, j] > 0.55 else "black"
+        axis.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)
+        axis.text(j, i + 0.32, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=5)
+
     axis.set_xticks(range(len(order)), order, rotation=60)
     axis.set_yticks(range(len(order)), order)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
-    axis.set_title(f"{title}\naccuracy {100 * scores['accuracy']:.1f} %, macro F1 {100 * scores['macro_f1']:.1f} %")
+    accuracy = 100 * scores["accuracy"]
+    macro_f1 = 100 * scores["macro_f1"]
+    axis.set_title(f"{title}\naccuracy {accuracy:.1f} %, macro F1 {macro_f1:.1f} %")
     return save(figure, path)
 
 
 def regression(predictions: Mapping[str, np.ndarray], scores: Mapping[str, Any], path: Path, title: str) -> Path:
-    """Predicted against true numbers, a panel per target. predictions: `predicted` and `true`, (n, T) each."""
+    """Predicted against true numbers, a panel per target.
+
+    predictions: `predicted` and `true`, (n, T) each, NaN where the true number is unknown. scores: of scores.json;
+    its `targets` give the unit and R2 of every target.
+    """
     targets: Mapping[str, Any] = scores["targets"]
     figure = Figure(figsize=(3.6 * len(targets), 3.6))
-    for i, (name, score) in enumerate(targets.items()):
-        axis = figure.add_subplot(1, len(targets), i + 1)
-        known = np.isfinite(predictions["true"][:, i])
-        true = predictions["true"][known, i]
-        axis.plot(true, predictions["predicted"][known, i], ".", markersize=2, alpha=0.5, color="#4477aa")
+    for number, (name, score) in enumerate(targets.items()):
+        axis = figure.add_subplot(1, len(targets), number + 1)
+        known = np.isfinite(predictions["true"][:, number])
+        true = predictions["true"][known, number]
+        predicted = predictions["predicted"][known, number]
+        axis.plot(true, predicted, ".", markersize=2, alpha=0.5, color="#4477aa")
         if len(true):
-            axis.plot([true.min(), true.max()], [true.min(), true.max()], color="#bbbbbb", linewidth=1)
+            ends = [true.min(), true.max()]
+            axis.plot(ends, ends, color="#bbbbbb", linewidth=1)
+
         unit = f" [{score['unit']}]" if score.get("unit") else ""
         axis.set_xlabel(f"true {name}{unit}")
         axis.set_ylabel(f"predicted {name}{unit}")
         axis.set_title("" if score["r2"] is None else f"R2 {score['r2']:.3f}", fontsize=9)
+
     figure.suptitle(title)
     figure.tight_layout()
     return save(figure, path)
 
 
 def bars(heights: Mapping[str, float], path: Path, title: str, label: str) -> Path:
-    """One horizontal bar per name, between 0 and 1."""
+    """One horizontal bar per name, between 0 and 1, the first at the top."""
+    names = list(heights)[::-1]
+    values = list(heights.values())[::-1]
     figure = Figure(figsize=(7, 0.6 + 0.4 * len(heights)))
     axis = figure.subplots()
-    axis.barh(list(heights)[::-1], list(heights.values())[::-1], color="#4477aa")
-    for row, value in enumerate(list(heights.values())[::-1]):
+    axis.barh(names, values, color="#4477aa")
+    for row, value in enumerate(values):
         axis.text(value + 0.01, row, f"{value:.2f}", va="center", fontsize=8)
     axis.set_xlim(0, 1)
     axis.set_xlabel(label)
@@ -109,18 +134,23 @@ def reconstruction(examples: Mapping[str, np.ndarray], path: Path, title: str) -
     count = len(examples["predicted"])
     figure = Figure(figsize=(10, 2.2 * max(count, 1)))
     for row in range(count):
+        window = {key: values[row] for key, values in examples.items()}
+        time = window["astromer/times"]
+        true = window["astromer/target"]
+        predicted = window["predicted"]
+        hidden = window["astromer/hidden"] > 0
+        visible = (window["astromer/valid"] > 0) & ~hidden
+
         axis = figure.add_subplot(count, 1, row + 1)
-        point = examples["astromer/valid"][row] > 0
-        hidden = examples["astromer/hidden"][row] > 0
-        time = examples["astromer/times"][row]
-        true = examples["astromer/target"][row]
-        seen = point & ~hidden
-        axis.plot(time[seen], true[seen], ".", color="#bbbbbb", label="visible")
+        axis.plot(time[visible], true[visible], ".", color="#bbbbbb", label="visible")
         axis.plot(time[hidden], true[hidden], ".", color="#222222", label="hidden")
-        axis.plot(time[hidden], examples["predicted"][row][hidden], "x", color="#cc3311", label="predicted")
+        axis.plot(time[hidden], predicted[hidden], "x", color="#cc3311", label="predicted")
         axis.invert_yaxis()
         axis.set_ylabel("mag - mean")
-    figure.axes[0].legend(frameon=False, ncols=3)
-    figure.axes[0].set_title(title)
-    figure.axes[-1].set_xlabel("time - mean [day]")
+
+    top = figure.axes[0]
+    top.legend(frameon=False, ncols=3)
+    top.set_title(title)
+    bottom = figure.axes[-1]
+    bottom.set_xlabel("time - mean [day]")
     return save(figure, path)

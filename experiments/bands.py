@@ -11,11 +11,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from astrom3.errors import UserError
+from experiments.options import run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "bands.md"
 FOLDS = (1, 2, 3)
 METHODS = ("all", "g", "r", "i", "z", "u")
+DEFAULTS = {"real": "", "work": "runs/bands", "epochs": 60, "methods": ",".join(METHODS)}
 TRAINING = ("mode=photo", "size=small", "trainer=cpu", "optim.lr=0.001", "data.batch_size=32")
 
 
@@ -47,26 +52,24 @@ def accuracy(data: Path, work: Path, method: str, fold: int, epochs: str) -> tup
     return float(metrics["accuracy"]), int(metrics["n"])
 
 
-def main(arguments: list[str]) -> dict[str, float]:
-    """Method -> cross-validated accuracy; writes the table."""
-    options = {"real": None, "work": "runs/bands", "epochs": "60", "methods": ",".join(METHODS)}
-    options |= dict(argument.split("=", 1) for argument in arguments)
+def compare(options: dict[str, Any]) -> None:
+    """Cross-validated accuracy of every method, printed and written as a table."""
+    if not options["real"]:
+        raise UserError("real= is missing: python -m experiments.bands real=<folder of real observations>")
     work = Path(options["work"]).absolute()
     data = convert(Path(options["real"]), work)
-    table: dict[str, float] = {}
     lines = ["| bands | accuracy | wrong | stars |", "|---|---|---|---|"]
     for method in options["methods"].split(","):
-        folds = [accuracy(data, work, method, fold, options["epochs"]) for fold in FOLDS]
+        folds = [accuracy(data, work, method, fold, str(options["epochs"])) for fold in FOLDS]
         stars = sum(n for _, n in folds)
         right = sum(round(value * n) for value, n in folds)
-        table[method] = right / stars
         name = "u, g, r, i, z" if method == "all" else method
-        lines.append(f"| {name} | {table[method]:.4f} | {stars - right} | {stars} |")
+        lines.append(f"| {name} | {right / stars:.4f} | {stars - right} | {stars} |")
         print(lines[-1], flush=True)
-    text = f"{__doc__.splitlines()[2]}\n{__doc__.splitlines()[3]}\n"
-    RESULTS.write_text("# RRab against RRc\n\n" + text + "\n" + "\n".join(lines) + "\n")
-    return table
+    assert __doc__ is not None
+    about = __doc__.splitlines()[2:4]
+    RESULTS.write_text("\n".join(["# RRab against RRc", "", *about, "", *lines, ""]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_from_command_line("bands", DEFAULTS, compare)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.errors import UserError
-from astrom3.modalities import features
+from astrom3.modalities import features, fourier, period_search
 from astrom3.modalities.periodogram import periodogram
 from experiments.options import run_from_command_line
 from experiments.own_survey_recipe import ROOT, SURVEYS
@@ -65,22 +65,22 @@ def searched_by(method: Method, told: dict[str, Any]) -> Iterator[None]:
         told["step"] = step
         return power
 
-    own = features.periodogram
-    features.periodogram = timed  # type: ignore[assignment]
+    own = period_search.periodogram
+    period_search.periodogram = timed  # type: ignore[assignment]
     try:
         yield
     finally:
-        features.periodogram = own
+        period_search.periodogram = own
 
 
 def series(time: np.ndarray, magnitude: np.ndarray, weights: np.ndarray, period: float) -> tuple[np.ndarray, float]:
     """The Fourier series at a period whose number of harmonics (1 to 8) has the lowest information criterion:
     coefficients (2 H + 1,) and the criterion."""
-    most = int(np.clip((len(time) // 4 - 2) // 2, 1, features.MAX_HARMONICS))
-    rss = np.maximum(features._residuals(time, magnitude, weights, 1 / period, most), 1e-12)
+    most = int(np.clip((len(time) // 4 - 2) // 2, 1, period_search.MAX_HARMONICS))
+    rss = np.maximum(fourier.residuals(time, magnitude, weights, 1 / period, most), 1e-12)
     criterion = len(time) * np.log(rss) + (2 * np.arange(1, most + 1) + 2) * np.log(len(time))
     best = int(np.argmin(criterion))
-    return features._fourier_fit(time, magnitude, weights, 1 / period, best + 1)[0], float(criterion[best])
+    return fourier.fourier_fit(time, magnitude, weights, 1 / period, best + 1)[0], float(criterion[best])
 
 
 def value_of(coefficients: np.ndarray, phase: np.ndarray) -> np.ndarray:
@@ -121,7 +121,7 @@ def measured(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray, period:
         told: dict[str, Any] = {}
         began = clock.process_time()
         with searched_by(method, told):
-            found = features.find_period(time, magnitude, error)
+            found = period_search.find_period(time, magnitude, error)
         out[name] = told | {"period": found, "all_seconds": clock.process_time() - began}
     if period > 0:
         out |= amplitudes(time, magnitude, error, period, seed)

@@ -148,6 +148,9 @@ def test_a_verb_leaves_nothing_behind_but_what_it_was_asked_for(tmp_path):
     command = [sys.executable, "-m", "astrom3.simulate", "out=survey", "objects=40", "workers=1"]
     processes.run(command, check=True, cwd=tmp_path, capture_output=True)
     assert [p.name for p in tmp_path.iterdir()] == ["survey"]
+    several = [sys.executable, "-m", "astrom3.simulate", "-m", "out=one,two", "objects=40", "workers=1"]
+    processes.run(several, check=True, cwd=tmp_path, capture_output=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "survey", "two"]
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "convert", "simulate", "report", "tune"])

@@ -111,8 +111,22 @@ class Loss(torch.nn.Module):
         if self.task == "clip":
             return self.inner._losses(part)[0]["loss"]
         if self.task == "grouping":
+            part = self.inner.encoded(part)
             return 0.1 * self.inner._losses(part)[0]["loss"] + self.inner.self_made(part, "train")
         return torch.nn.functional.cross_entropy(self.inner(part), part["label"])
+
+
+@pytest.mark.parametrize("missing", ["none", "some"])
+def test_a_batch_that_is_encoded_once_gives_both_losses_as_before(missing):
+    found = {}
+    for once in (True, False):
+        made = grouping(torch.float64)
+        part = curves(missing, torch.float64)
+        part = made.encoded(part) if once else part
+        loss = made._losses(part)[0]["loss"] + made.self_made(part, "train")
+        loss.backward()
+        found[once] = loss.detach(), {name: p.grad for name, p in made.named_parameters()}
+    torch.testing.assert_close(found[True], found[False], rtol=1e-10, atol=1e-12)
 
 
 def gradients(task, missing, dtype, rank=0, world=1):

@@ -37,10 +37,10 @@ def test_the_search_is_timed_and_another_periodogram_takes_its_place():
 
     told: dict = {}
     with converter.searched_by(other, told):
-        found = converter.features.find_period(time, magnitude, np.full(150, 0.01))
+        found = converter.period_search.find_period(time, magnitude, np.full(150, 0.01))
     assert seen == [6] and told["seconds"] >= 0 and converter.same(found, 0.77)
     assert abs(told["highest"] - 1 / 0.77) < 2 * told["step"]
-    assert converter.features.periodogram is converter.periodogram
+    assert converter.period_search.periodogram is converter.periodogram
 
 
 def test_coverage_of_early_curves_is_that_of_all_test_curves():

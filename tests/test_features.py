@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from astrom3.modalities.features import find_period, forest, light_curve_features, near_daily_alias, string_length
+from astrom3.modalities.features import forest, light_curve_features, string_length
+from astrom3.modalities.period_search import find_period, near_daily_alias
 from astrom3.modalities.schema import PHOTO_COLS
 
 

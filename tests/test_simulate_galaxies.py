@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from astrom3.errors import UserError
-from astrom3.simulate.galaxies import images, populations, spectra, stellar, survey
+from astrom3.simulate.galaxies import discs, images, populations, spectra, stellar, survey
 
 SMALL = 64
 
@@ -205,10 +205,10 @@ def test_a_disc_has_the_arms_of_its_galaxy(arms, pitch):
     members = (populations.draw(rng, survey.LIMIT) for _ in range(2000))
     template = next(member for member in members if member.morphology == "spiral")
     close = dataclasses.replace(template, arms=arms, pitch=pitch, inclination=1.0)
-    plane = images._Plane(120, np.zeros(2), 0.0, 1.0, 14.0)
+    plane = discs.Plane(120, np.zeros(2), 0.0, 1.0, 14.0)
     found = []
     for seed in range(4):
-        ridge = images._arms(np.random.default_rng(seed), close, plane)
+        ridge = discs.arms(np.random.default_rng(seed), close, plane)
         ring = (plane.radius > 1) & (plane.radius < 3)
         phase = np.log(plane.radius + 0.1) / np.tan(np.radians(pitch))
         power = {}

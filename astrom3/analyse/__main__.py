@@ -71,6 +71,7 @@ def make(cfg: DictConfig, chosen: Sequence[str], stage: Path) -> dict[str, Any]:
         if warning:
             log.warning("%s", warning)
             warnings.append(warning)
+
     context = gather(cfg, stage)
     numbers: dict[str, Any] = {"model": context.splits["test"].model, "warnings": warnings, "left_out": {}}
     sections = {}
@@ -78,8 +79,10 @@ def make(cfg: DictConfig, chosen: Sequence[str], stage: Path) -> dict[str, Any]:
         section = one(name, context, numbers, all_asked=cfg.what is None)
         if section is not None:
             sections[name] = section
+
     if not sections:
         raise UserError("nothing of what was asked is possible: " + listed(numbers["left_out"]))
+
     text = write(stage, numbers, sections, {s: len(e) for s, e in context.splits.items()})
     log.info("%s\nWritten to %s: report.md, analysis.json, pictures and lists", text, cfg.out)
     return numbers
@@ -124,6 +127,7 @@ def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> An
         numbers["left_out"][name] = str(reason)
         log.info("  left out: %s", reason)
         return None
+
     numbers[name] = section.numbers
     return section
 

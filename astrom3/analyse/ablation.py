@@ -56,15 +56,16 @@ def scores(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 
 def ablation(network: MultimodalClassifier, objects: Embeddings) -> dict[str, dict[str, Any]]:
     """ "photometry + spectra" and so on: scores through the head with those modalities only."""
-    out = {}
+    numbers = {}
     modalities = network.backbone.modalities
     for size in range(1, len(modalities) + 1):
         for chosen in combinations(modalities, size):
-            there = np.logical_or.reduce([objects.present[m] for m in chosen])
-            if there.any():
-                predicted = through_head(network, objects, chosen).argmax(1)
-                out[" + ".join(chosen)] = scores(predicted[there], objects.labels[there], objects.classes)
-    return out
+            there = np.logical_or.reduce([objects.present[modality] for modality in chosen])
+            if not there.any():
+                continue
+            predicted = through_head(network, objects, chosen).argmax(1)
+            numbers[" + ".join(chosen)] = scores(predicted[there], objects.labels[there], objects.classes)
+    return numbers
 
 
 def published_column(combination: str) -> int | None:
@@ -85,34 +86,32 @@ def published_recall(combination: str, name: str) -> float | None:
 
 
 def section(context: Context) -> Section:
+    """The tables and the picture of every choice of modalities. NotPossible without a head for all of them."""
     if context.model is None or not isinstance(context.model.network, MultimodalClassifier):
         raise NotPossible("needs a model of all modalities with a class head (mode=all)")
+
     network = context.model.network
     test = context.labelled("test")
     check(network, test)
     numbers = ablation(network, test)
     picture(context, numbers)
     classes = in_paper_order(test.classes)
+
     rows = []
     per_class = []
     for name, found in numbers.items():
         macro = published_recall(name, "macro")
         found["published_macro_recall"] = None if macro is None else macro / 100
-        rows.append(
-            [
-                name,
-                str(found["n"]),
-                percent(found["accuracy"]),
-                percent(found["macro_recall"]),
-                "-" if macro is None else f"{macro:.1f}",
-            ]
-        )
+        theirs = "-" if macro is None else f"{macro:.1f}"
+        rows.append([name, str(found["n"]), percent(found["accuracy"]), percent(found["macro_recall"]), theirs])
         cells = [name]
-        for c in classes:
-            theirs = published_recall(name, c)
-            ours = percent(found["recall"].get(c, np.nan), 0)
-            cells.append(f"{ours} ({'-' if theirs is None else f'{theirs:.0f}'})")
+        for label in classes:
+            published = published_recall(name, label)
+            theirs = "-" if published is None else f"{published:.0f}"
+            ours = percent(found["recall"].get(label, np.nan), 0)
+            cells.append(f"{ours} ({theirs})")
         per_class.append(cells)
+
     head = ["modalities", "n", "accuracy [%]", "macro recall [%]", "published macro recall [%]"]
     lines = [
         "The head that was trained on all modalities, given some of them, test split. Published: real data, "

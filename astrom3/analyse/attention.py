@@ -7,7 +7,7 @@ are another network, and this says how far away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from typing import Any
@@ -48,6 +48,7 @@ def attending(model: TrainedModel, evaluation: str, merge: str) -> Iterator[None
     for encoder in encoders:
         merges = [layer.attention.head_merge for layer in encoder.layers]  # type: ignore[union-attr]
         before.append((encoder.evaluation, merges))
+
     try:
         for encoder in encoders:
             encoder.evaluation = evaluation
@@ -121,23 +122,31 @@ def compare_kinds(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Way of predicting -> "<evaluation>, <merge> merge" -> measure() of it; the reference is "fixed" with the merge
     that the model was trained with. Labelled objects that have a light curve."""
-    own = trained_merge(model)
-    out: dict[str, dict[str, dict[str, float]]] = {}
+    numbers: dict[str, dict[str, dict[str, float]]] = {}
     reference: Embeddings | None = None
-    for merge in (own, *(other for other in HEAD_MERGES if other != own)):
-        for evaluation in ("fixed", *(other for other in EVALUATIONS if other != "fixed")):
-            found = []
-            for embedded in map(labelled, outputs(model, embed, evaluation, merge, draws)):
-                found.append(embedded.take(embedded.present[MODALITY]))
-            reference = found[0] if reference is None else reference
+    for merge in with_first(trained_merge(model), HEAD_MERGES):
+        for evaluation in with_first("fixed", EVALUATIONS):
+            drawn = []
+            for embedded in outputs(model, embed, evaluation, merge, draws):
+                objects = labelled(embedded)
+                drawn.append(objects.take(objects.present[MODALITY]))
+            if reference is None:
+                reference = drawn[0]
             base = predictions(model, reference, train)
-            every = [predictions(model, embedded, train) for embedded in found]
-            vectors = [embedded.vectors[MODALITY] for embedded in found]
-            for way in base:
+            every = [predictions(model, objects, train) for objects in drawn]
+            vectors = [objects.vectors[MODALITY] for objects in drawn]
+            for way, expected in base.items():
                 predicted = [one[way] for one in every]
-                scores = measure(found[0].labels, predicted, vectors, base[way], reference.vectors[MODALITY])
-                out.setdefault(way, {})[f"{evaluation}, {merge} merge"] = scores
-    return out
+                scores = measure(drawn[0].labels, predicted, vectors, expected, reference.vectors[MODALITY])
+                by_kind = numbers.setdefault(way, {})
+                by_kind[f"{evaluation}, {merge} merge"] = scores
+
+    return numbers
+
+
+def with_first(first: str, names: Iterable[str]) -> list[str]:
+    """The names, the first of them as given and the others in their order."""
+    return [first, *(name for name in names if name != first)]
 
 
 def section(context: Context) -> Section:
@@ -146,6 +155,7 @@ def section(context: Context) -> Section:
         raise NotPossible("needs a model with a light-curve encoder: give it as model=")
     if context.embed is None:
         raise NotPossible("needs the data to embed them again: leave embeddings= away")
+
     train = context.labelled("train")
     numbers: dict[str, Any] = compare_kinds(model, context.embed, train.take(train.present[MODALITY]))
     picture(context, numbers)
@@ -163,6 +173,7 @@ def section(context: Context) -> Section:
     for way, kinds in numbers.items():
         for kind, scores in kinds.items():
             rows.append([way, kind, *cells(scores)])
+
     text = (
         f"The same weights, trained with the {own} merge of the heads. Changed: against fixed keys and that merge. "
         f"Sampled: {DRAWS} draws, mean and deviation."
@@ -190,12 +201,15 @@ def picture(context: Context, numbers: dict[str, dict[str, dict[str, float]]]) -
     figure = Figure(figsize=(7, 0.8 + 0.9 * len(numbers) + 1.2))
     axis = figure.subplots()
     kinds = list(next(iter(numbers.values())))
-    for i, (way, found) in enumerate(numbers.items()):
-        rows = np.arange(len(kinds))[::-1] + 0.2 * (i - (len(numbers) - 1) / 2)
-        accuracy = [100 * scores["accuracy"] for scores in found.values()]
-        spread = [100 * scores["accuracy_sd"] for scores in found.values()]
+    places = np.arange(len(kinds))[::-1]
+    middle = (len(numbers) - 1) / 2
+    for number, (way, by_kind) in enumerate(numbers.items()):
+        accuracy = [100 * scores["accuracy"] for scores in by_kind.values()]
+        spread = [100 * scores["accuracy_sd"] for scores in by_kind.values()]
+        rows = places + 0.2 * (number - middle)
         axis.errorbar(accuracy, rows, xerr=spread, fmt="o", ms=4, capsize=2, label=way)
-    axis.set_yticks(np.arange(len(kinds))[::-1], kinds)
+
+    axis.set_yticks(places, kinds)
     axis.set_xlabel("test accuracy [%]")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, context.out / "attention.png")

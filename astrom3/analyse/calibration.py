@@ -19,6 +19,7 @@ def section(context: Context) -> Section:
     for split in ("validation", "test"):
         if split in context.splits:
             splits[split] = probable(context, split)
+
     (test, labels), validation = splits["test"], splits.get("validation")
     kinds = {"as it is": test}
     numbers: dict[str, Any] = {}
@@ -46,6 +47,7 @@ def section(context: Context) -> Section:
             f"{len(labels)} test objects, {BINS} bins of equal width; without labelled validation objects no "
             "temperature is fitted.",
         ]
+
     rows = []
     for kind, probabilities in kinds.items():
         scores: dict[str, Any] = calibration(probabilities, labels)
@@ -54,6 +56,7 @@ def section(context: Context) -> Section:
         for column, values in reliability(probabilities, labels).items():
             bins[column] = [None if np.isnan(value) else float(value) for value in values]
         numbers[kind] = scores | {"bins": bins}
+
     picture(context, kinds, labels)
     head = [
         "probabilities",
@@ -97,6 +100,7 @@ def picture(context: Context, kinds: dict[str, np.ndarray], labels: np.ndarray) 
         full = bins["count"] > 0
         above.plot(bins["confidence"][full], bins["accuracy"][full], marker="o", ms=3, label=kind)
         below.stairs(bins["count"], edges)
+
     above.set_ylabel("accuracy")
     above.legend(frameon=False)
     below.set_ylabel("objects")

@@ -42,11 +42,13 @@ def section(context: Context) -> Section:
     model = context.model
     if model is None or context.data is None:
         raise NotPossible("needs model=, since curves are cut and classified again")
+
     reason = check_model(model)
     if reason is not None:
         raise NotPossible(reason)
     if "validation" not in context.splits:
         raise NotPossible("needs labelled validation objects for the limits of the sets")
+
     options = context.early
     rows = []
     whole: dict[str, Any] | None = None
@@ -59,6 +61,7 @@ def section(context: Context) -> Section:
             row = measured(context, axis, cut)
             rows.append(row)
             whole = row if complete else whole
+
     write(context, rows)
     picture(context, rows)
     return Section(
@@ -83,30 +86,34 @@ def measured(context: Context, axis: str, cut: Cut) -> dict[str, Any]:
 def score(seen: Seen, calibration: Calibration, coverage: float, classes: tuple[str, ...]) -> dict[str, Any]:
     """Scores of test objects. One that the model can say nothing of counts as wrong, and its set holds every class."""
     usable = seen.usable
-    sets = np.ones(seen.probabilities.shape, dtype=bool)
-    if usable.any():
-        sets[usable] = calibration.sets(seen.probabilities[usable], coverage)
-    predicted = np.where(usable, np.nan_to_num(seen.probabilities, nan=0.0).argmax(1), len(classes))
-    confusion = torch.zeros(len(classes), len(classes) + 1, dtype=torch.long)
+    count = len(classes)
+    best = np.nan_to_num(seen.probabilities, nan=0.0).argmax(1)
+    predicted = np.where(usable, best, count)
+    confusion = torch.zeros(count, count + 1, dtype=torch.long)
     ones = torch.ones(len(predicted), dtype=torch.long)
     places = (torch.from_numpy(seen.labels), torch.from_numpy(predicted))
     confusion.index_put_(places, ones, accumulate=True)
     recall = confusion.diagonal() / confusion.sum(1).clamp(min=1)
-    scores = classification_scores(confusion[:, : len(classes)], classes)
-    found = measure_sets(sets, seen.labels, classes)
-    least = min(found["per_class"], key=lambda name: found["per_class"][name]["coverage"])
-    right = float((predicted == seen.labels).mean())
+    scores = classification_scores(confusion[:, :count], classes)
+
+    sets = np.ones(seen.probabilities.shape, dtype=bool)
+    if usable.any():
+        sets[usable] = calibration.sets(seen.probabilities[usable], coverage)
+    of_sets = measure_sets(sets, seen.labels, classes)
+    per_class = of_sets["per_class"]
+    least = min(per_class, key=lambda name: per_class[name]["coverage"])
+    is_right = predicted == seen.labels
     return {
         "n": len(seen.labels),
         "cut": float(seen.cut.mean()),
         "usable": float(usable.mean()),
-        "accuracy": right,
+        "accuracy": float(is_right.mean()),
         "macro_f1": scores["macro_f1"],
-        "size": found["size"],
-        "coverage": found["coverage"],
-        "least_coverage": found["per_class"][least]["coverage"],
+        "size": of_sets["size"],
+        "coverage": of_sets["coverage"],
+        "least_coverage": per_class[least]["coverage"],
         "least_class": least,
-        "per_class": found["per_class"],
+        "per_class": per_class,
         "recall": dict(zip(classes, recall.tolist(), strict=True)),
     }
 
@@ -140,6 +147,7 @@ def lines(context: Context, rows: list[dict[str, Any]]) -> list[str]:
             "least coverage of a class [%]",
         ]
         out += [*table(head, body), ""]
+
     return out
 
 
@@ -170,19 +178,22 @@ def picture(context: Context, rows: list[dict[str, Any]]) -> None:
     """Scores above, sets below, by points and by days; the whole curve stands at the right end."""
     figure = Figure(figsize=(6.4, 4.6))
     axes = figure.subplots(2, 2, sharey="row")
-    for column, axis in enumerate(UNITS):
-        own = [row for row in rows if row["axis"] == axis]
-        places = range(len(own))
-        ticks = ["all" if row["seen"] is None else f"{row['seen']:g}" for row in own]
-        for key, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("coverage", "coverage of the sets")):
-            scores = [100 * row[key] for row in own]
-            axes[0, column].plot(places, scores, marker="o", ms=3, label=label)
-        sizes = [row["size"] for row in own]
-        axes[0, column].axhline(100 * context.coverage, color="0.7", lw=1)
-        axes[1, column].plot(places, sizes, marker="o", ms=3, color="C3")
-        axes[1, column].set_xticks(places, ticks)
-        axes[0, column].set_xticks(places, [])
-        axes[1, column].set_xlabel(f"first {UNITS[axis]} of a curve")
+    curves = {"accuracy": "accuracy", "macro_f1": "macro-F1", "coverage": "coverage of the sets"}
+    for (unit, name), (above, below) in zip(UNITS.items(), axes.T, strict=True):
+        of_unit = [row for row in rows if row["axis"] == unit]
+        places = range(len(of_unit))
+        for key, label in curves.items():
+            scores = [100 * row[key] for row in of_unit]
+            above.plot(places, scores, marker="o", ms=3, label=label)
+        above.axhline(100 * context.coverage, color="0.7", lw=1)
+        above.set_xticks(places, [])
+
+        sizes = [row["size"] for row in of_unit]
+        below.plot(places, sizes, marker="o", ms=3, color="C3")
+        ticks = ["all" if row["seen"] is None else f"{row['seen']:g}" for row in of_unit]
+        below.set_xticks(places, ticks)
+        below.set_xlabel(f"first {name} of a curve")
+
     axes[0, 0].set_ylabel("[%]")
     axes[1, 0].set_ylabel("classes in a set")
     axes[0, 0].legend(frameon=False)

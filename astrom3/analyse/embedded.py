@@ -78,12 +78,14 @@ def embedded(cfg: DictConfig, model: str, folder: Path) -> Job:
     job = Job(OmegaConf.create(plain | settings))
     if "test" not in job.data.source.rows:
         raise UserError(f"{job.data.source.root} has no test split: an analysis needs one")
+
     job.open_folder()
     if todo := job.missing():
         job.run(todo, f"{model}: ")
         job.finish()
     else:
         log.info("%s: the embeddings are there", folder)
+
     return job
 
 

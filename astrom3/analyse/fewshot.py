@@ -6,7 +6,7 @@ in one modality only, whose centroids classify another through the common space.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,18 +41,22 @@ def by_centroid(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) ->
 def by_neighbours(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int = 5) -> np.ndarray:
     """Majority of the k nearest by cosine; the nearest decides a tie."""
     k = min(k, len(vectors))
-    classes = int(labels.max()) + 1
-    near = np.empty((len(queries), k), dtype=np.int64)
+    near = np.empty((len(queries), k), dtype=np.int64)  # labels, those of the most similar first
     base = unit(vectors).T
     step = max(COMPARED // len(vectors), 1)
-    for i in range(0, len(queries), step):
-        cosine = unit(queries[i : i + step]) @ base
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        cosine = unit(queries[part]) @ base
         top = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         order = np.take_along_axis(cosine, top, 1).argsort(1)[:, ::-1]
-        near[i : i + step] = labels[np.take_along_axis(top, order, 1)]
+        rows = np.take_along_axis(top, order, 1)
+        near[part] = labels[rows]
+
+    classes = int(labels.max()) + 1
     votes = np.zeros((len(queries), classes))
+    every_query = np.arange(len(queries))
     for rank in range(k):
-        votes[np.arange(len(queries)), near[:, rank]] += 1 + (k - rank) * 1e-3  # earlier ranks decide ties
+        votes[every_query, near[:, rank]] += 1 + (k - rank) * 1e-3  # earlier ranks decide ties
     return votes.argmax(1)
 
 
@@ -64,7 +68,9 @@ def by_probe(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np
 
     if len(np.unique(labels)) == 1:
         return np.full(len(queries), labels[0])
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(vectors, labels).predict(queries)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    probe.fit(vectors, labels)
+    return probe.predict(queries)
 
 
 def by_nearest(vectors: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -94,37 +100,47 @@ def few_shot(
     A class with fewer training objects gives all it has. Unlabelled objects take no part.
     """
     keep = train_labels != UNLABELLED
-    kept = test_labels != UNLABELLED
-    train, train_labels, test, test_labels = train[keep], train_labels[keep], test[kept], test_labels[kept]
+    train = train[keep]
+    train_labels = train_labels[keep]
+    keep = test_labels != UNLABELLED
+    test = test[keep]
+    test_labels = test_labels[keep]
+
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     for draw in range(1 if shots is None else draws):
         rows = np.arange(len(train)) if shots is None else drawn(train_labels, shots, seed + draw)
         for name, predict in METHODS.items():
-            scores[name].append(accuracy(test_labels, predict(train[rows], train_labels[rows], test)))
+            predicted = predict(train[rows], train_labels[rows], test)
+            scores[name].append(accuracy(test_labels, predicted))
+
     return {name: summary(np.array(values)) for name, values in scores.items()}
 
 
 def drawn(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """Rows of up to `shots` objects of every class."""
-    rng = np.random.default_rng(seed)
-    groups = []
-    for k in np.unique(labels):
-        groups.append(np.flatnonzero(labels == k))
-    return np.concatenate([rng.permutation(g)[:shots] for g in groups])
+    draws = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        chosen.append(draws.permutation(rows)[:shots])
+    return np.concatenate(chosen)
 
 
 def accuracy(true: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     """Accuracy and the mean over classes of the recall."""
-    right = true == predicted
-    return float(right.mean()), float(np.mean([right[true == k].mean() for k in np.unique(true)]))
+    is_right = true == predicted
+    recalls = [is_right[true == label].mean() for label in np.unique(true)]
+    return float(is_right.mean()), float(np.mean(recalls))
 
 
 def summary(values: np.ndarray) -> dict[str, float]:
+    """Mean and deviation over draws of accuracy and macro recall (draws, 2)."""
+    mean = values.mean(0)
     deviation = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
     return {
-        "accuracy": float(values[:, 0].mean()),
+        "accuracy": float(mean[0]),
         "accuracy_sd": float(deviation[0]),
-        "macro_recall": float(values[:, 1].mean()),
+        "macro_recall": float(mean[1]),
         "macro_recall_sd": float(deviation[1]),
     }
 
@@ -132,31 +148,36 @@ def summary(values: np.ndarray) -> dict[str, float]:
 def zero_shot(train: Embeddings, test: Embeddings) -> dict[str, dict[str, dict[str, float]]]:
     """Modality with the labels -> modality to classify -> scores of the centroids of the first, over labelled objects
     that have it."""
-    out: dict[str, dict[str, dict[str, float]]] = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
     for known in train.modalities:
-        a = train.take(train.present[known] & (train.labels != UNLABELLED))
+        labelled = train.take(train.present[known] & (train.labels != UNLABELLED))
         for asked in test.modalities:
-            b = test.take(test.present[asked] & (test.labels != UNLABELLED))
-            if len(a) and len(b):
-                found = accuracy(b.labels, by_centroid(a.vectors[known], a.labels, b.vectors[asked]))
-                out.setdefault(known, {})[asked] = {"accuracy": found[0], "macro_recall": found[1], "n": len(b)}
-    return out
+            queries = test.take(test.present[asked] & (test.labels != UNLABELLED))
+            if not len(labelled) or not len(queries):
+                continue
+            predicted = by_centroid(labelled.vectors[known], labelled.labels, queries.vectors[asked])
+            right, recall = accuracy(queries.labels, predicted)
+            by_asked = scores.setdefault(known, {})
+            by_asked[asked] = {"accuracy": right, "macro_recall": recall, "n": len(queries)}
+    return scores
 
 
 def section(context: Context) -> Section:
+    """Every method with every number of labels, and between modalities, on the labelled test objects."""
     train = context.labelled("train")
     test = context.labelled("test")
     few: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for name in context.names:
-        a = train.take(having(train, name))
-        b = test.take(having(test, name))
-        b = b.take(drawn_rows(len(b)))
-        if not len(a) or not len(b):
+        known = train.take(having(train, name))
+        asked = test.take(having(test, name))
+        asked = asked.take(drawn_rows(len(asked)))
+        if not len(known) or not len(asked):
             continue
         few[name] = {}
         for shots in SHOTS:
-            scores = few_shot(a.vectors[name], a.labels, b.vectors[name], b.labels, shots)
+            scores = few_shot(known.vectors[name], known.labels, asked.vectors[name], asked.labels, shots)
             few[name][str(shots or "all")] = scores
+
     numbers: dict[str, Any] = {"few": few}
     lines = [
         f"Test objects, {DRAWS} draws of the training labels, mean and deviation. Cosine distances; the probe is a "
@@ -176,54 +197,72 @@ def section(context: Context) -> Section:
     if test.probabilities is not None:
         lines += ["", "This model was fine-tuned: its embeddings have seen the labels of its own training."]
     if len(test.modalities) > 1:
-        numbers["zero"] = zero = zero_shot(train, test)
-        rows = []
-        for known, asked in zero.items():
-            cells = [known]
-            for modality_asked in test.modalities:
-                found = asked.get(modality_asked)
-                cells.append("-" if found is None else percent(found["accuracy"]))
-            rows.append(cells)
-        lines += [
-            "",
-            "Zero-shot: class centroids of one modality classify another; test accuracy in percent:",
-            "",
-            *table(["labels known in", *(f"{m} asked" for m in test.modalities)], rows),
-        ]
+        numbers["zero"] = zero_shot(train, test)
+        lines += zero_shot_lines(numbers["zero"], test.modalities)
     picture(context, few)
     return Section("Few labels on frozen embeddings", numbers, lines)
 
 
+def zero_shot_lines(zero: dict[str, dict[str, dict[str, float]]], modalities: Sequence[str]) -> list[str]:
+    """The table of accuracies: a row for each modality whose labels are known, a column for each that is asked."""
+    rows = []
+    for known, by_asked in zero.items():
+        cells = [known]
+        for name in modalities:
+            cells.append(percent(by_asked[name]["accuracy"]) if name in by_asked else "-")
+        rows.append(cells)
+    head = ["labels known in", *(f"{name} asked" for name in modalities)]
+    return [
+        "",
+        "Zero-shot: class centroids of one modality classify another; test accuracy in percent:",
+        "",
+        *table(head, rows),
+    ]
+
+
 def score_table(few: dict[str, Any], score: str, published: bool) -> list[str]:
+    """A score in percent by embedding, method and number of labels. published: with a column of the paper's numbers."""
     rows = []
     for name, by_shots in few.items():
         for method in METHODS:
             cells = [name, method]
             for shots, by_method in by_shots.items():
-                text = percent(by_method[method][score])
+                scores = by_method[method]
+                text = percent(scores[score])
                 if shots != "all":
-                    text += f" +- {percent(by_method[method][f'{score}_sd'])}"
+                    deviation = percent(scores[f"{score}_sd"])
+                    text += f" +- {deviation}"
                 cells.append(text)
             if published:
-                theirs = PUBLISHED["frozen"].get(method, {}).get("all" if name == MEAN else modality(name).short)
+                by_embedding = PUBLISHED["frozen"].get(method, {})
+                theirs = by_embedding.get("all" if name == MEAN else modality(name).short)
                 cells.append("-" if theirs is None else f"{theirs:.1f}")
             rows.append(cells)
-    head = ["embedding", "method", *(f"{shots} per class" if shots else "all" for shots in SHOTS)]
-    return table([*head, "published"] if published else head, rows)
+
+    head = ["embedding", "method"]
+    head += [f"{shots} per class" if shots else "all" for shots in SHOTS]
+    if published:
+        head.append("published")
+    return table(head, rows)
 
 
 def picture(context: Context, few: dict[str, Any]) -> None:
+    """Accuracy against the number of labels, a panel for each embedding, a curve for each method."""
     figure = Figure(figsize=(3.2 * len(few), 3))
     axes = np.atleast_1d(figure.subplots(1, len(few), sharey=True))
     for axis, (name, by_shots) in zip(axes, few.items(), strict=True):
         for method in METHODS:
-            values = []
-            for s in by_shots.values():
-                values.append((100 * s[method]["accuracy"], 100 * s[method]["accuracy_sd"]))
-            axis.errorbar(range(len(values)), *zip(*values, strict=True), marker=".", capsize=2, label=method)
+            accuracies = []
+            deviations = []
+            for by_method in by_shots.values():
+                accuracies.append(100 * by_method[method]["accuracy"])
+                deviations.append(100 * by_method[method]["accuracy_sd"])
+            places = range(len(accuracies))
+            axis.errorbar(places, accuracies, deviations, marker=".", capsize=2, label=method)
         axis.set_xticks(range(len(by_shots)), list(by_shots))
         axis.set_title(name)
         axis.set_xlabel("labels per class")
+
     axes[0].set_ylabel("test accuracy [%]")
     axes[0].legend(frameon=False)
     save(figure, context.out / "fewshot.png")

@@ -33,38 +33,57 @@ TOP = (10, 50, 100)
 
 
 def distances(objects: Embeddings, name: str) -> dict[str, np.ndarray]:
-    """own, other (n,) float: distances to the own class and to the nearest other one, NaN without label or modality;
-    nearest (n,) int64: that other class."""
-    n = len(objects)
+    """Distances of every object to the centroids of the classes, in the embedding called `name`.
+
+    own, other (n,) float: to the own class and to the nearest other one, NaN without label or modality.
+    nearest (n,) int64: that other class.
+    """
     vectors = objects.vectors[name]
-    known = having(objects, name) & (objects.labels != UNLABELLED)
+    known = np.flatnonzero(having(objects, name) & (objects.labels != UNLABELLED))
+    classes = np.empty(0, np.int64)
+    centres = np.empty((0, vectors.shape[1]))
+    if len(known):
+        classes, centres = centroids(vectors[known], objects.labels[known])
+    return to_centroids(unit(vectors), objects.labels, known, classes, centres)
+
+
+def to_centroids(
+    directions: np.ndarray, labels: np.ndarray, known: np.ndarray, classes: np.ndarray, centres: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The same from unit vectors (n, D), labels (n,) and centroids that are known already.
+
+    known (m,): rows that have a label and a vector. classes (k,): labels that occur, and centres (k, D) their
+    centroids at length 1.
+    """
+    n = len(labels)
     own = np.full(n, np.nan)
     other = np.full(n, np.nan)
     nearest = np.full(n, UNLABELLED)
-    if known.any():
-        found, centres = centroids(vectors[known], objects.labels[known])
-        far = 1 - unit(vectors[known]) @ centres.T  # (n, k)
-        at = np.searchsorted(found, objects.labels[known])
-        rows = np.arange(len(far))
-        own[known] = far[rows, at]
-        if len(found) > 1:
-            far[rows, at] = np.inf
-            other[known], nearest[known] = far.min(1), found[far.argmin(1)]
+    if len(known):
+        distance = 1 - directions[known] @ centres.T  # (m, k)
+        rows = np.arange(len(known))
+        column = np.searchsorted(classes, labels[known])
+        own[known] = distance[rows, column]
+        if len(classes) > 1:
+            distance[rows, column] = np.inf
+            other[known] = distance.min(1)
+            nearest[known] = classes[distance.argmin(1)]
     return {"own": own, "other": other, "nearest": nearest}
 
 
 def disagreement(objects: Embeddings, name: str, k: int = K) -> np.ndarray:
     """(n,) share of the k nearest other labelled objects, by cosine, that have another label; NaN as above."""
+    shares = np.full(len(objects), np.nan)
     known = np.flatnonzero(having(objects, name) & (objects.labels != UNLABELLED))
     labels = objects.labels[known]
-    out = np.full(len(objects), np.nan)
     k = min(k, len(known) - 1)
     if k < 1:
-        return out
-    near, _ = nearest(objects.vectors[name][known], k)
-    is_other = (near >= 0) & (labels[near] != labels[:, None])
-    out[known] = is_other.sum(1) / np.maximum((near >= 0).sum(1), 1)
-    return out
+        return shares
+    near, _ = nearest(objects.vectors[name][known], k)  # (m, k)
+    is_there = near >= 0
+    is_other = is_there & (labels[near] != labels[:, None])
+    shares[known] = is_other.sum(1) / np.maximum(is_there.sum(1), 1)
+    return shares
 
 
 def suspicion(objects: Embeddings, name: str, k: int = K) -> dict[str, np.ndarray]:
@@ -120,6 +139,7 @@ def found_swapped(scores: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
 
 
 def section(context: Context) -> Section:
+    """The tables outliers-<embedding>.csv and mislabelled.csv, the picture, and what the report says of them."""
     objects = context.everything
     if (objects.labels == UNLABELLED).all():
         return isolation.section_without_labels(context)
@@ -131,45 +151,52 @@ def section(context: Context) -> Section:
         suspicious[name] = scores_of(objects, name, measured[name], shares[name])
     numbers: dict[str, Any] = {"embedding": {}, "swapped": {}}
     for name in names:
-        own = measured[name]["own"]
-        other = measured[name]["other"]
-        ranked = np.isfinite(own)
-        if not ranked.any():
-            continue
-        write_outliers(objects, measured[name], context.out / f"outliers-{name}.csv")
-        numbers["embedding"][name] = {
-            "ranked": int(ranked.sum()),
-            "not_ranked": int((~ranked).sum()),
-            "median_own": float(np.median(own[ranked])),
-            "99th_percentile_own": float(np.percentile(own[ranked], 99)),
-            "another_class_nearer": float((own[ranked] > other[ranked]).mean()),
-            "most_neighbours_disagree": float((shares[name][ranked] > 0.5).mean()),
-        }
+        if np.isfinite(measured[name]["own"]).any():
+            write_outliers(objects, measured[name], context.out / f"outliers-{name}.csv")
+            numbers["embedding"][name] = summary(measured[name], shares[name])
+
     main = names[-1]
     write_mislabelled(objects, measured, suspicious, main, context)
     lines = summary_lines(numbers["embedding"], main)
     if context.swapped:
         lines += swapped_lines(numbers, objects, measured[main], suspicious, context.swapped)
-    numbers["isolated"] = isolation.numbers_of(isolation.measure(context, objects))
-    lines += ["", "Far from all others, whatever their class:", "", *isolation.lines_of(numbers["isolated"])]
+
+    isolated = isolation.numbers_of(isolation.measure(context, objects))
+    numbers["isolated"] = isolated
+    lines += ["", "Far from all others, whatever their class:", "", *isolation.lines_of(isolated)]
     picture(context, objects, measured, suspicious)
     return Section("Outliers and labels that look wrong", numbers, lines)
 
 
+def summary(measured: Mapping[str, np.ndarray], shares: np.ndarray) -> dict[str, float]:
+    """Numbers of one embedding, from its `distances` and the shares (n,) of its `disagreement`."""
+    ranked = np.isfinite(measured["own"])
+    own = measured["own"][ranked]
+    other = measured["other"][ranked]
+    return {
+        "ranked": int(ranked.sum()),
+        "not_ranked": int((~ranked).sum()),
+        "median_own": float(np.median(own)),
+        "99th_percentile_own": float(np.percentile(own, 99)),
+        "another_class_nearer": float((own > other).mean()),
+        "most_neighbours_disagree": float((shares[ranked] > 0.5).mean()),
+    }
+
+
 def summary_lines(numbers: Mapping[str, Mapping[str, float]], main: str) -> list[str]:
+    """The table of the embeddings, and what the files hold. main: the embedding that mislabelled.csv goes by."""
     rows = []
-    for name, v in numbers.items():
-        rows.append(
-            [
-                name,
-                str(v["ranked"]),
-                str(v["not_ranked"]),
-                f"{v['median_own']:.3f}",
-                f"{v['99th_percentile_own']:.3f}",
-                percent(v["another_class_nearer"]),
-                percent(v["most_neighbours_disagree"]),
-            ]
-        )
+    for name, scores in numbers.items():
+        cells = [
+            name,
+            str(scores["ranked"]),
+            str(scores["not_ranked"]),
+            f"{scores['median_own']:.3f}",
+            f"{scores['99th_percentile_own']:.3f}",
+            percent(scores["another_class_nearer"]),
+            percent(scores["most_neighbours_disagree"]),
+        ]
+        rows.append(cells)
     head = [
         "embedding",
         "objects",
@@ -201,28 +228,30 @@ def swapped_lines(
         return ["", "No object whose label was swapped on purpose is among these."]
     rows = []
     for name, scores in suspicious.items():
+        numbers["swapped"][name] = {}
         for kind, score in scores.items():
-            v = numbers["swapped"].setdefault(name, {})[kind] = found_swapped(score, swapped)
-            rows.append(
-                [
-                    name,
-                    kind,
-                    *(percent(v.get(f"precision@{t}", np.nan), 0) for t in TOP),
-                    percent(v["recall@n"]),
-                    percent(v["recall@2n"]),
-                    f"{v['average_precision']:.3f}",
-                ]
-            )
+            found = found_swapped(score, swapped)
+            numbers["swapped"][name][kind] = found
+            cells = [name, kind]
+            for count in TOP:
+                precision = found.get(f"precision@{count}", np.nan)
+                cells.append(percent(precision, 0))
+            cells.append(percent(found["recall@n"]))
+            cells.append(percent(found["recall@2n"]))
+            cells.append(f"{found['average_precision']:.3f}")
+            rows.append(cells)
+
     nearest = np.array([*objects.classes, ""])[measured["nearest"]]
-    hits = [nearest[i] == true[str(objects.ids[i])] for i in np.flatnonzero(swapped)]
+    hits = [nearest[row] == true[str(objects.ids[row])] for row in np.flatnonzero(swapped)]
     right = float(np.mean(hits))
     numbers["swapped"]["nearest_class_is_the_true_one"] = right
+
     n = int(swapped.sum())
     chance = float(swapped.mean())
     head = [
         "embedding",
         "score",
-        *(f"precision at {t} [%]" for t in TOP),
+        *(f"precision at {count} [%]" for count in TOP),
         f"recall at {n} [%]",
         f"recall at {2 * n} [%]",
         "average precision",
@@ -238,20 +267,17 @@ def swapped_lines(
 
 
 def write_outliers(objects: Embeddings, measured: Mapping[str, np.ndarray], path: Path) -> None:
+    """A table of the objects, those farthest from their own class first. measured: what `distances` gave."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["object_id", "label", "split", "distance", "nearest_other", "distance_other"])
-        for i in ranking(measured["own"]):
-            writer.writerow(
-                [
-                    objects.ids[i],
-                    objects.classes[objects.labels[i]],
-                    objects.splits[i],
-                    f"{measured['own'][i]:.5f}",
-                    class_name(objects, int(measured["nearest"][i])),
-                    f"{measured['other'][i]:.5f}",
-                ]
-            )
+        for row in ranking(measured["own"]):
+            label = class_name(objects, int(objects.labels[row]))
+            distance = f"{measured['own'][row]:.5f}"
+            nearest_other = class_name(objects, int(measured["nearest"][row]))
+            distance_other = f"{measured['other'][row]:.5f}"
+            split = objects.splits[row]
+            writer.writerow([objects.ids[row], label, split, distance, nearest_other, distance_other])
 
 
 def write_mislabelled(
@@ -266,27 +292,27 @@ def write_mislabelled(
     for name, scores in suspicious.items():
         for kind, score in scores.items():
             columns[f"{kind}_{name}"] = score
+    order = suspicious[main]["neighbours"]
+    nearest = measured[main]["nearest"]
+    head = ["object_id", "label", "split", "suspicion", "nearest_other", *columns]
+    if context.swapped:
+        head.append("true_label")
     with open(context.out / "mislabelled.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        truth = ["true_label"] if context.swapped else []
-        writer.writerow(["object_id", "label", "split", "suspicion", "nearest_other", *columns, *truth])
-        for i in ranking(suspicious[main]["neighbours"]):
-            label = objects.classes[objects.labels[i]]
-            true = [context.swapped.get(str(objects.ids[i]), label)] if context.swapped else []
-            writer.writerow(
-                [
-                    objects.ids[i],
-                    label,
-                    objects.splits[i],
-                    f"{suspicious[main]['neighbours'][i]:.5f}",
-                    class_name(objects, int(measured[main]["nearest"][i])),
-                    *("" if np.isnan(s[i]) else f"{s[i]:.5f}" for s in columns.values()),
-                    *true,
-                ]
-            )
+        writer.writerow(head)
+        for row in ranking(order):
+            name = str(objects.ids[row])
+            label = class_name(objects, int(objects.labels[row]))
+            cells = [name, label, objects.splits[row], f"{order[row]:.5f}", class_name(objects, int(nearest[row]))]
+            for score in columns.values():
+                cells.append("" if np.isnan(score[row]) else f"{score[row]:.5f}")
+            if context.swapped:
+                cells.append(context.swapped.get(name, label))
+            writer.writerow(cells)
 
 
 def class_name(objects: Embeddings, number: int) -> str:
+    """Name of a class by its number, "" without a label."""
     return objects.classes[number] if number != UNLABELLED else ""
 
 
@@ -303,16 +329,21 @@ def picture(
     axes = np.atleast_1d(figure.subplots(1, panels))
     for axis, (name, found) in zip(axes, measured.items(), strict=False):
         for key, label in (("own", "own class"), ("other", "nearest other")):
-            axis.hist(found[key][np.isfinite(found[key])], 60, histtype="step", label=label)
+            known = np.isfinite(found[key])
+            axis.hist(found[key][known], 60, histtype="step", label=label)
         axis.set_title(name)
         axis.set_xlabel("1 - cosine to the centroid")
         axis.legend(frameon=False)
+
     if swapped.any():
-        for kind, score in suspicious[names_of(objects)[-1]].items():
+        axis = axes[-1]
+        main = names_of(objects)[-1]
+        for kind, score in suspicious[main].items():
             hits = swapped[ranking(score)].cumsum()
-            axes[-1].plot(hits / swapped.sum(), hits / np.arange(1, len(hits) + 1), label=kind)
-        axes[-1].set_title("labels swapped on purpose")
-        axes[-1].set_xlabel("recall")
-        axes[-1].set_ylabel("precision")
-        axes[-1].legend(frameon=False)
+            listed = np.arange(1, len(hits) + 1)
+            axis.plot(hits / swapped.sum(), hits / listed, label=kind)
+        axis.set_title("labels swapped on purpose")
+        axis.set_xlabel("recall")
+        axis.set_ylabel("precision")
+        axis.legend(frameon=False)
     save(figure, context.out / "outliers.png")

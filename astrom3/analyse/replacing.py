@@ -7,7 +7,7 @@ encoder takes 34 columns (META_COLS). `Trial.outcome` gives the embeddings and p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -69,6 +69,7 @@ class Trial:
         for key in model.views[modality].keys:
             whole = torch.cat([torch.as_tensor(batch[key]) for batch in batches])
             inputs[key] = whole[torch.from_numpy(keep)]
+
         train = labelled(train)
         train = train.take(having(train, modality))
         return cls(model, modality, inputs, base.take(keep), train, data.splits["test"].pad_constants)
@@ -108,41 +109,36 @@ class Trial:
 
     @torch.inference_mode()
     def outcome(self, values: Mapping[str, np.ndarray]) -> Outcome:
+        """What the model makes of the inputs with columns set to z-scores (n,)."""
         model = self.model
         base = self.base
         inputs = self.replaced(values)
-        n = len(base)
-        parts = []
-        for i in range(0, n, CHUNK):
-            parts.append(rows_of(inputs, slice(i, i + CHUNK)))
+        parts = [rows_of(inputs, slice(start, start + CHUNK)) for start in range(0, len(base), CHUNK)]
         if model.backbone is None:
-            found = [model.encode(part) for part in parts]
-            vectors = np.concatenate([f.embeddings[self.modality] for f in found])
+            encoded = [model.encode(part) for part in parts]
+            vectors = np.concatenate([one.embeddings[self.modality] for one in encoded])
             if model.has_head:
-                predicted = np.concatenate([f.probabilities for f in found]).argmax(1)  # type: ignore[misc]
-                return Outcome(vectors, vectors, predicted)
+                probabilities = np.concatenate([one.probabilities for one in encoded])  # type: ignore[misc]
+                return Outcome(vectors, vectors, probabilities.argmax(1))
             return Outcome(vectors, vectors, self.by_centroid(vectors))
+
         pieces = []
         for part in parts:
             embedding = model.backbone.embed(self.modality, to_device(part, model.device))
             pieces.append(embedding.float().cpu().numpy())
+
         vectors = np.concatenate(pieces)
         count = np.sum(list(base.present.values()), axis=0)[:, None]
         mean = base.vectors[MEAN] + (vectors - base.vectors[self.modality]) / count
-        if isinstance(model.network, MultimodalClassifier):
-            new = Embeddings(
-                base.ids,
-                base.labels,
-                base.splits,
-                base.present,
-                base.vectors | {self.modality: vectors},
-                None,
-                base.classes,
-            )
-            return Outcome(vectors, mean, through_head(model.network, new, base.modalities).argmax(1))
-        return Outcome(vectors, mean, self.by_centroid(vectors))
+        if not isinstance(model.network, MultimodalClassifier):
+            return Outcome(vectors, mean, self.by_centroid(vectors))
+
+        changed = replace(base, vectors=base.vectors | {self.modality: vectors}, probabilities=None)
+        probabilities = through_head(model.network, changed, base.modalities)
+        return Outcome(vectors, mean, probabilities.argmax(1))
 
     def by_centroid(self, vectors: np.ndarray) -> np.ndarray:
+        """Classes (n,) by the centroids of the training objects' embeddings."""
         return by_centroid(self.train.vectors[self.modality], self.train.labels, vectors)
 
 
@@ -151,33 +147,38 @@ def moved(before: Outcome, after: Outcome, labels: np.ndarray, classes: tuple[st
     objects; distance_mean: of the mean embedding; accuracy, accuracy_change, changed: share of the predictions;
     per_class: the same for each class."""
 
+    distance = cosine_distance(before.vectors, after.vectors)
+    distance_of_mean = cosine_distance(before.mean, after.mean)
+    was_right = before.predicted == labels
+    is_right = after.predicted == labels
+    is_changed = after.predicted != before.predicted
+
     def of(rows: np.ndarray) -> dict[str, float]:
-        far = cosine_distance(before.vectors[rows], after.vectors[rows])
-        whole = cosine_distance(before.mean[rows], after.mean[rows])
-        right = after.predicted[rows] == labels[rows]
-        was = before.predicted[rows] == labels[rows]
+        accuracy = is_right[rows].mean()
         return {
             "n": int(rows.sum()),
-            "distance": float(far.mean()),
-            "distance_sd": float(far.std()),
-            "distance_mean": float(whole.mean()),
-            "accuracy": float(right.mean()),
-            "accuracy_change": float(right.mean() - was.mean()),
-            "changed": float((after.predicted[rows] != before.predicted[rows]).mean()),
+            "distance": float(distance[rows].mean()),
+            "distance_sd": float(distance[rows].std()),
+            "distance_mean": float(distance_of_mean[rows].mean()),
+            "accuracy": float(accuracy),
+            "accuracy_change": float(accuracy - was_right[rows].mean()),
+            "changed": float(is_changed[rows].mean()),
         }
 
-    found: dict[str, Any] = of(np.ones(len(labels), bool))
-    found["per_class"] = {}
+    scores: dict[str, Any] = of(np.ones(len(labels), bool))
+    scores["per_class"] = {}
     for number, name in enumerate(classes):
-        own = labels == number
-        if own.any():
-            found["per_class"][name] = of(own)
-    return found
+        members = labels == number
+        if members.any():
+            scores["per_class"][name] = of(members)
+
+    return scores
 
 
-def cosine_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosine_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """1 - cosine of two embeddings (n, D) of each object, (n,) float64."""
-    return 1 - (unit(a) * unit(b)).sum(1).astype(np.float64)
+    cosine = (unit(first) * unit(second)).sum(1)
+    return 1 - cosine.astype(np.float64)
 
 
 def z_score(column: str, raw: np.ndarray, normaliser: Normaliser) -> np.ndarray:

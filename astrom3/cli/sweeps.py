@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -16,6 +18,7 @@ from astrom3.errors import UserError
 PROCESSES = ("trainer.devices", "trainer.num_nodes")
 CLUSTERS = ("slurm", "local")
 LAUNCHERS = (*CLUSTERS, "packed")
+KEEPERS = ("train", "tune")  # verbs with a root of runs, in which Hydra's files of a sweep lie too
 
 
 def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) -> None:
@@ -51,6 +54,20 @@ def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) 
             f"hydra/launcher=local starts all {runs} runs at once, {runs * devices} processes on {cores} cores: use "
             f"hydra/launcher=packed hydra.launcher.n_jobs={cores}, or no launcher"
         )
+
+
+@contextmanager
+def folder_of_hydra(verb: str, launcher: str | None, overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The override with which Hydra's own files of a sweep go to a folder that is removed in the end.
+
+    Empty for a verb that keeps them beside its runs, and on a cluster, whose jobs read them later.
+    """
+    given = any(override.startswith("hydra.sweep.dir=") for override in overrides)
+    if verb in KEEPERS or given or launcher in CLUSTERS:
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix="astrom3-sweep-") as folder:
+        yield [f"hydra.sweep.dir='{folder}'"]
 
 
 def sweep_runs(overrides: Sequence[str]) -> list[list[str]]:

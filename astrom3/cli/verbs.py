@@ -155,7 +155,8 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
 
     broken: BaseException | None = None
     try:
-        through_hydra(name, function, task, arguments)
+        with sweeps.folder_of_hydra(name, launcher, overrides) as elsewhere:
+            through_hydra(name, function, task, [*arguments, *elsewhere])
     except (SystemExit, BrokenProcessPool) as end:  # a launcher that lost a process
         broken = end
     finally:

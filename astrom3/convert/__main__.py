@@ -44,6 +44,7 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
             workers=options["workers"],
             overwrite=options["overwrite"],
         )
+
     summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     report(root, summary)
     warn_of_rare_classes(root)
@@ -82,6 +83,7 @@ def report(root: Path, summary: dict[str, Any]) -> None:
         for modality, reasons in modalities.items():
             for reason, n in reasons.items():
                 log.info("%s: %s, %s: %d", decision, modality, reason, n)
+
     covered = summary.get("spectrum_coverage")
     if covered is not None:
         log.info(
@@ -91,6 +93,7 @@ def report(root: Path, summary: dict[str, Any]) -> None:
             100 * covered["lowest"],
             covered["below_0.9"],
         )
+
     log.info("each object is listed in %s; train with data=local data.path=%s", root / "rejected.csv", root)
 
 

@@ -213,43 +213,48 @@ def convert_chunk(recipe: Recipe, objects: Objects) -> Chunk:
     decisions += light.checked_curves.decisions(objects.ids) + spectrum.decisions(objects.ids)
 
     values = possible(objects.values)
+    features = values[:, : len(PHOTO_COLS)]  # a view: what is computed stands in `values` too
     n_computed = 0
     coverage: list[float] = []
-    photo = slice(0, len(PHOTO_COLS))
     rows = []
-    for i, object_id in enumerate(objects.ids):
-        row: dict[str, Any] = {"object_id": object_id, "label": objects.labels[i]}
-        if light.accepted[i]:
-            row["light_curve"] = light.row(i)
-            if recipe.features == "all" or (recipe.features == "missing" and np.isnan(values[i, photo]).any()):
-                values[i, photo] = light.features(i, values[i, photo], recipe.features)
+    for number, object_id in enumerate(objects.ids):
+        row: dict[str, Any] = {"object_id": object_id, "label": objects.labels[number]}
+        if light.accepted[number]:
+            row["light_curve"] = light.row(number)
+            is_missing = np.isnan(features[number]).any()
+            if recipe.features == "all" or (recipe.features == "missing" and is_missing):
+                features[number] = light.features(number, features[number], recipe.features)
                 n_computed += 1
-        if spectrum.accepted[i]:
-            wavelength, flux, ivar = (c[spectrum.offsets[i] : spectrum.offsets[i + 1]] for c in spectrum.columns)
+        if spectrum.accepted[number]:
+            pixels = slice(spectrum.offsets[number], spectrum.offsets[number + 1])
+            wavelength, flux, ivar = (column[pixels] for column in spectrum.columns)
             if np.abs(flux).max() < 1e38 and ivar.max() < 1e38:  # float32, as LAMOST's
                 row["spectrum"] = {"wavelength": wavelength, "flux": flux, "ivar": ivar}
-                coverage.append(grid_coverage(wavelength))
-                decisions += partly_covered(object_id, coverage[-1])
+                share = grid_coverage(wavelength)
+                coverage.append(share)
+                decisions += partly_covered(object_id, share)
             else:
                 reason = "flux or inverse variance beyond 1e38: scale the flux"
                 decisions.append(Decision(object_id, SPECTRA, "rejected", reason))
         rows.append(row)
 
     has_metadata, catalogue = check_catalogue(values, objects.ids)
-    for row, numbers in zip(rows, values, strict=True):
-        for group, names in (("photo_cols", PHOTO_COLS), ("meta_cols", META_COLS)):
-            known = {c: numbers[ALL_COLS.index(c)] for c in names if not np.isnan(numbers[ALL_COLS.index(c)])}
-            row[group] = known or None
+    for row, numbers in zip(rows, values.tolist(), strict=True):
+        known = {column: number for column, number in zip(ALL_COLS, numbers, strict=True) if number == number}
+        row["photo_cols"] = {column: known[column] for column in PHOTO_COLS if column in known} or None
+        row["meta_cols"] = {column: known[column] for column in META_COLS if column in known} or None
+
     objects.add_targets(rows)
     decisions += _relevant(catalogue, objects.ids, rows)
-    usable = []
-    for r, m in zip(rows, has_metadata, strict=True):
-        usable.append(bool(r.get("light_curve") or r.get("spectrum") or m))
-    for object_id, good in zip(objects.ids, usable, strict=True):
-        if not good:
+
+    kept = []
+    for row, with_metadata in zip(rows, has_metadata, strict=True):
+        if row.get("light_curve") or row.get("spectrum") or with_metadata:
+            kept.append(row)
+        else:
             reason = "no usable light curve, spectrum or metadata"
-            decisions.append(Decision(object_id, "object", "rejected", reason))
-    kept = [row for row, good in zip(rows, usable, strict=True) if good]
+            decisions.append(Decision(row["object_id"], "object", "rejected", reason))
+
     return Chunk(objects_table(kept, objects.targets, recipe.bands), decisions, n_computed, coverage)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,13 @@ class GalaxyRecipe:
         if self.spectra:
             columns["spectrum"], columns["ivar"], seen = self.spectrum_columns(objects, decisions, coverage)
             usable |= seen
-        decisions += [Decision(objects.ids[i], "object", "rejected", NEITHER) for i in np.flatnonzero(~usable)]
+        for row in np.flatnonzero(~usable):
+            decisions.append(Decision(objects.ids[row], "object", "rejected", NEITHER))
         if objects.target_values is not None:
-            for place, name in enumerate(objects.targets):
-                columns[name] = objects.target_values[:, place].tolist()
-        return Chunk(self.table(columns, objects.targets, usable), decisions, 0, coverage)
+            for name, values in zip(objects.targets, objects.target_values.T.tolist(), strict=True):
+                columns[name] = values
+        table = self.table(columns, objects.targets, usable)
+        return Chunk(table, decisions, 0, coverage)
 
     def table(
         self, columns: Mapping[str, list[Any]], targets: Mapping[str, str | None], usable: np.ndarray
@@ -102,7 +105,7 @@ class GalaxyRecipe:
         schema = galaxy_schema(targets, self.column, self.spectra)
         arrays = []
         for field in schema:
-            values = [value for value, good in zip(columns[field.name], usable, strict=True) if good]
+            values = list(compress(columns[field.name], usable))
             if pa.types.is_floating(field.type):
                 values = [None if value != value else value for value in values]
             arrays.append(pa.array(values, field.type))
@@ -110,49 +113,58 @@ class GalaxyRecipe:
 
     def image_column(self, objects: Objects, decisions: list[Decision]) -> tuple[list[Any], np.ndarray]:
         """Images (or paths) of the galaxies, None where they cannot be used, and which can (n,)."""
-        found = readings("images", self.read_image, objects.ids, objects.images or [], decisions)
-        flux = np.zeros((len(found), BANDS, SIZE, SIZE), np.float32)
-        there = np.array([image is not None for image in found], dtype=bool)
-        for row in np.flatnonzero(there).tolist():
-            height, width = found[row].shape[1:]
+        paths = objects.images or []
+        images = readings("images", self.read_image, objects.ids, paths, decisions)
+        flux = np.zeros((len(images), BANDS, SIZE, SIZE), np.float32)
+        there = np.zeros(len(images), dtype=bool)
+        for row, image in enumerate(images):
+            if image is None:
+                continue
+            there[row] = True
+            height, width = image.shape[1:]
             if (height, width) != (SIZE, SIZE):
                 note = f"{height} x {width} pixels, cut or filled to {SIZE} x {SIZE}"
                 decisions.append(Decision(objects.ids[row], "images", "repaired", note))
-            flux[row] = cut_to_size(found[row][None])[0]
+            flux[row] = cut_to_size(image[None])[0]
+
         checked = prepare_images(flux, there)
         decisions += list_decisions("images", objects.ids, checked.verdict, checked.repairs, CutoutView.words)
-        values: list[Any]
-        if self.copy:
-            values = [image.T.ravel() if good else None for image, good in zip(flux, checked.present, strict=True)]
-        else:
-            paths = zip(objects.images or [], checked.present, strict=True)
-            values = [relative_path(path, self.folder) if good else None for path, good in paths]
+
+        values: list[Any] = [None] * len(images)
+        for row in np.flatnonzero(checked.present).tolist():
+            values[row] = flux[row].T.ravel() if self.copy else relative_path(paths[row], self.folder)
         return values, checked.present
 
     def spectrum_columns(
         self, objects: Objects, decisions: list[Decision], coverage: list[float]
     ) -> tuple[list[Any], list[Any], np.ndarray]:
         """Flux and inverse variance of the galaxies, None where they cannot be used, and which can (n,)."""
-        found = readings(SPECTRA, self.read_spectrum, objects.ids, objects.spectra, decisions)
-        flux, ivar, there = stacked_spectra(found, objects.ids, decisions)
+        spectra = readings(SPECTRA, self.read_spectrum, objects.ids, objects.spectra, decisions)
+        flux, ivar, there = stacked_spectra(spectra, objects.ids, decisions)
         checked = prepare_flux(flux, ivar, there)
         decisions += list_decisions(SPECTRA, objects.ids, checked.verdict, checked.repairs, SpecFormerView.words)
+
+        fluxes: list[Any] = [None] * len(flux)
+        weights: list[Any] = [None] * len(flux)
         for row in np.flatnonzero(checked.present).tolist():
+            fluxes[row] = flux[row]
+            weights[row] = ivar[row]
             share = observed_share(ivar[row])
             coverage.append(share)
             if share < WELL_COVERED:
                 reason = f"covers a part of {GRID[0]:g}-{GRID[-1]:g} Angstrom, held constant beyond: {share:.0%}"
                 decisions.append(Decision(objects.ids[row], SPECTRA, "repaired", reason))
-        good = checked.present
-        kept = [values if there else None for values, there in zip(flux, good, strict=True)]
-        weights = [values if there else None for values, there in zip(ivar, good, strict=True)]
-        return kept, weights, good
+
+        return fluxes, weights, checked.present
 
 
 def observed_share(ivar: np.ndarray) -> float:
     """Share of the grid between the first and the last pixel with information."""
     seen = np.flatnonzero(ivar > 0)
-    return float(seen[-1] - seen[0] + 1) / len(ivar) if len(seen) else 0.0
+    if not len(seen):
+        return 0.0
+    first, last = seen[[0, -1]]
+    return float(last - first + 1) / len(ivar)
 
 
 def relative_path(path: Path, folder: Path) -> str:

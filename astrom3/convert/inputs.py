@@ -78,6 +78,7 @@ def inputs_of(options: Mapping[str, Any], out: Path) -> Iterator[Inputs]:
     if not long:
         yield stars(options)
         return
+
     remove_leftovers(out.absolute())
     folder = temporary_folder(out.absolute())
     try:

@@ -49,36 +49,48 @@ def cross_match(
         raise UserError(f"match.by={options['by']} does not exist: it is position or id.")
     if options["unmatched"] not in UNMATCHED:
         raise UserError(f"match.unmatched={options['unmatched']} does not exist: it is reject or keep.")
+
     second_path = Path(options["table"])
     if options["by"] == "id":
         first_keys, second_keys = key_names(options)
         second = read_table(second_path, strings=[*text, *second_keys])
         partner, sentence = by_id(path, table, first_keys, second_path, second, second_keys)
-        reasons = dict.fromkeys(np.flatnonzero(partner < 0).tolist(), f"no row of {second_path.name} has its id")
+        alone = np.flatnonzero(partner < 0).tolist()
+        reasons = dict.fromkeys(alone, f"no row of {second_path.name} has its id")
         separation = None
     else:
         second = read_table(second_path, strings=text)
-        mine = positions(path, table, sky)
-        theirs = positions(second_path, second, (options["ra"], options["dec"]))
-        partner, separation, reasons = by_position(mine, theirs, float(options["radius"]))
+        first_sky = positions(path, table, sky)
+        second_sky = positions(second_path, second, (options["ra"], options["dec"]))
+        partner, separation, reasons = by_position(first_sky, second_sky, float(options["radius"]))
         sentence = f"within {options['radius']:g} arcsec"
-    found = partner >= 0
-    if not found.any():
+
+    is_matched = partner >= 0
+    if not is_matched.any():
         raise UserError(
             f"no object of {path} has a match in {second_path} ({sentence}): are the columns the right ones?"
         )
-    rows = np.flatnonzero(found) if options["unmatched"] == "reject" else np.arange(len(table))
+
     names = [str(value) for value in table[ids].to_pylist()]
-    decision = "rejected" if options["unmatched"] == "reject" else "repaired"
+    if options["unmatched"] == "reject":
+        rows = np.flatnonzero(is_matched)
+        decision = "rejected"
+    else:
+        rows = np.arange(len(table))
+        decision = "repaired"
+
     decisions = []
     for row, reason in sorted(reasons.items()):
         decisions.append(Decision(names[row], "object", decision, reason))
+
     joined = beside(table.take(pa.array(rows)), second, partner[rows])
     if separation is not None and SEPARATION not in joined.column_names:
-        column = pa.array(separation[rows], mask=partner[rows] < 0)
-        joined = joined.append_column(pa.field(SEPARATION, pa.float64(), metadata={"unit": "arcsec"}), column)
-    count = f"{int(found.sum())} of {len(table)} objects matched with {second_path}, {sentence}"
-    return Match(joined, rows, decisions, count)
+        field = pa.field(SEPARATION, pa.float64(), metadata={"unit": "arcsec"})
+        column = pa.array(separation[rows], mask=~is_matched[rows])
+        joined = joined.append_column(field, column)
+
+    summary = f"{int(is_matched.sum())} of {len(table)} objects matched with {second_path}, {sentence}"
+    return Match(joined, rows, decisions, summary)
 
 
 def key_names(options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -108,8 +120,11 @@ def by_id(
     for row, key in enumerate(keys_of(second_path, second, second_keys)):
         if key is None:
             continue
-        twice += key in place
-        place.setdefault(key, row)
+        if key in place:
+            twice += 1
+        else:
+            place[key] = row
+
     partner = []
     for key in keys_of(path, first, first_keys):
         partner.append(-1 if key is None else place.get(key, -1))
@@ -134,18 +149,22 @@ def positions(path: Path, table: pa.Table, names: tuple[str | None, str | None])
     """Right ascension and declination (n, 2) float64 [degree], NaN where they are missing or impossible."""
     columns = []
     for usual, given in zip(("ra", "dec"), names, strict=True):
-        asked = given or usual
         known = [name for name in table.column_names if name == given or (given is None and name.lower() == usual)]
         if not known:
-            raise UserError(f"{path} has no column {asked} to match positions; it has {', '.join(table.column_names)}.")
+            there = ", ".join(table.column_names)
+            raise UserError(f"{path} has no column {given or usual} to match positions; it has {there}.")
         name = known[0]
+        cells = table[name].to_pylist()
         try:
-            columns.append(np.array(table[name].to_pylist(), dtype=np.float64))  # null is NaN
+            columns.append(np.array(cells, dtype=np.float64))  # null is NaN
         except (TypeError, ValueError):
             raise UserError(f"{path}: column {name} is not all numbers, so positions cannot be matched.") from None
+
     sky = np.stack(columns, axis=1)
-    bad = ~np.isfinite(sky).all(axis=1) | (np.abs(sky[:, 1]) > 90)
-    sky[bad] = np.nan
+    declination = sky[:, 1]
+    is_missing = ~np.isfinite(sky).all(axis=1)
+    is_impossible = np.abs(declination) > 90
+    sky[is_missing | is_impossible] = np.nan
     return sky
 
 
@@ -156,39 +175,48 @@ def by_position(mine: np.ndarray, theirs: np.ndarray, radius: float) -> tuple[np
 
     if not radius > 0:
         raise UserError(f"match.radius={radius:g} arcsec must be above 0.")
+
     partner = np.full(len(mine), -1, dtype=np.int64)
     separation = np.full(len(mine), np.inf)
-    known = np.flatnonzero(np.isfinite(mine[:, 0]))
+    has_position = np.isfinite(mine[:, 0])
+    known = np.flatnonzero(has_position)
     there = np.flatnonzero(np.isfinite(theirs[:, 0]))
     if len(known) and len(there):
+        objects = SkyCoord(mine[known, 0], mine[known, 1], unit="deg")
         catalogue = SkyCoord(theirs[there, 0], theirs[there, 1], unit="deg")
-        nearest, angle, _ = SkyCoord(mine[known, 0], mine[known, 1], unit="deg").match_to_catalog_sky(catalogue)
+        nearest, angle, _ = objects.match_to_catalog_sky(catalogue)
         partner[known] = there[nearest]
         separation[known] = angle.arcsec
-    reasons = dict.fromkeys(np.flatnonzero(~np.isfinite(mine[:, 0])).tolist(), "no position to match")
+
+    unknown = np.flatnonzero(~has_position).tolist()
+    reasons = dict.fromkeys(unknown, "no position to match")
     for row in known.tolist():
         if not separation[row] <= radius:
             reasons[row] = f"no match within {radius:g} arcsec"
             partner[row] = -1
-    order = np.argsort(separation, kind="stable")
+
     taken: set[int] = set()
+    order = np.argsort(separation, kind="stable")  # the nearest object takes a row
     for row in order.tolist():
-        if partner[row] < 0:
+        asked = int(partner[row])
+        if asked < 0:
             continue
-        if int(partner[row]) in taken:
+        if asked in taken:
             reasons[row] = "its match is nearer to another object"
             partner[row] = -1
-        else:
-            taken.add(int(partner[row]))
+        taken.add(asked)
+
     return partner, separation, reasons
 
 
 def beside(first: pa.Table, second: pa.Table, partner: np.ndarray) -> pa.Table:
     """The columns of both tables; rows (n,) `partner` of the second beside those of the first, null where it is -1."""
-    at = pa.array(np.maximum(partner, 0), mask=partner < 0)
+    rows = pa.array(np.maximum(partner, 0), mask=partner < 0)
+    joined = first
     for field in second.schema:
-        name = f"{field.name}_2" if field.name in first.column_names else field.name
-        if name in first.column_names:
+        name = f"{field.name}_2" if field.name in joined.column_names else field.name
+        if name in joined.column_names:
             raise UserError(f"both tables have columns {field.name} and {name}: rename one of them.")
-        first = first.append_column(field.with_name(name), second[field.name].take(at))
-    return first
+        column = second[field.name].take(rows)
+        joined = joined.append_column(field.with_name(name), column)
+    return joined

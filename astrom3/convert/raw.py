@@ -43,6 +43,7 @@ def read_raw(
     available = available_splits(path)
     if not available:
         raise UserError(f"{path} has no splits/<sub>/<seed>/info.json: it is not the raw AstroM3Dataset.")
+
     found: dict[Key, tuple[str | None, np.ndarray]] = {}  # label and values
     keys: dict[tuple[str, int], dict[str, list[Key]]] = {}
     infos = {}
@@ -50,22 +51,27 @@ def read_raw(
     for sub, seed in available:
         dataset = RawDataset(path, sub, seed)
         infos[sub, seed] = dataset.info
-        members = {}
         classes |= set(dataset.classes)
+        by_split = {}
         for split in SPLITS:
             rows: RawSplit = dataset.split(split)
-            members[split] = list(zip(rows.ids, rows.names, rows.spec_filenames, strict=True))
-            for key, label, values in zip(members[split], rows.labels, rows.values, strict=True):
+            by_split[split] = list(zip(rows.ids, rows.names, rows.spec_filenames, strict=True))
+            for key, label, values in zip(by_split[split], rows.labels, rows.values, strict=True):
                 found.setdefault(key, (label, values))
-        keys[sub, seed] = members
+        keys[sub, seed] = by_split
+
     unique = unique_ids(found)
     published = {}
-    for where, members in keys.items():
-        names = {split: [unique[key] for key in listed] for split, listed in members.items()}
+    for where, by_split in keys.items():
+        names = {}
+        for split, members in by_split.items():
+            names[split] = [unique[key] for key in members]
         published[where] = PublishedSplit(names, infos[where])
+
     reader = RawReader(dataset)
     recipe = Recipe(reader.light_curve, reader.spectrum, features)
-    return objects_of(found, list(unique.values()), tuple(sorted(classes))), recipe, published
+    objects = objects_of(found, list(unique.values()), tuple(sorted(classes)))
+    return objects, recipe, published
 
 
 def unique_ids(found: Iterable[Key]) -> dict[Key, str]:
@@ -82,12 +88,13 @@ def unique_ids(found: Iterable[Key]) -> dict[Key, str]:
 def objects_of(found: Mapping[Key, tuple[str | None, np.ndarray]], ids: list[str], classes: tuple[str, ...]) -> Objects:
     """The objects with what their readers need of them: the name of a light curve, and the label beside a spectrum."""
     labels: list[str | None] = []
-    values: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
     curves: list[str | None] = []
     spectra: list[tuple[str, str | None] | None] = []
     for (_, name, spectrum), (label, row) in found.items():
         labels.append(label)
-        values.append(row)
+        rows.append(row)
         curves.append(name or None)
         spectra.append((spectrum, label) if spectrum else None)
-    return Objects(ids, labels, np.array(values).reshape(-1, len(ALL_COLS)), curves, spectra, classes)
+    values = np.array(rows).reshape(-1, len(ALL_COLS))
+    return Objects(ids, labels, values, curves, spectra, classes)

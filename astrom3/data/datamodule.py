@@ -92,6 +92,7 @@ class AstroM3DataModule(LightningDataModule):
             raise UserError(f"require={require!r}: choose any or all.")
         if not 1 <= min_modalities <= len(modalities):
             raise UserError(f"min_modalities={min_modalities} must lie between 1 and {len(modalities)}.")
+
         self.origin = origin
         self.sub = sub
         self.seed = seed
@@ -114,6 +115,7 @@ class AstroM3DataModule(LightningDataModule):
             raise UserError("data.on_device=true keeps prepared data on the device: leave data.streaming=true away")
         if windows not in ("one", "every"):
             raise UserError(f"windows={windows} does not exist: it is one or every")
+
         self.windows = windows
         self.on_device: bool | str = on_device
         self.resident: dict[str, ResidentSplit] = {}
@@ -125,6 +127,7 @@ class AstroM3DataModule(LightningDataModule):
             )
         if truncation and streaming:
             raise UserError("data.truncation needs prepared data: leave data.streaming=true away")
+
         self.truncation = truncation
         self.min_modalities = len(self.modalities) if require == "all" else min_modalities
         self.splits: dict[str, PackedSplit | StreamSplit] = {}
@@ -269,6 +272,7 @@ class AstroM3DataModule(LightningDataModule):
                     with progress(f"Preparing {view.store}", len(table)) as advance:
                         opened[key] = open_store(table, view, self.cache, advance)
                 stores[name][view.store] = opened[key]
+
         return stores
 
     def _report(self, name: str) -> None:

@@ -69,6 +69,7 @@ def file_hash(path: Path, cache: Path) -> str:
             value = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); download or write it again.") from error
+
     write_atomically(record, json.dumps({"path": str(real), "stamp": now, "hash": value}))
     return value
 

@@ -45,6 +45,7 @@ def galaxy_schema(targets: Mapping[str, str | None], images: str | None, spectra
         kind = pa.list_(pa.float32(), PIXELS)
         fields.append(pa.field("spectrum", kind, metadata=about))
         fields.append(pa.field("ivar", kind, metadata=about | {"unit": "1/flux^2"}))
+
     for name, unit in targets.items():
         fields.append(pa.field(name, pa.float64(), metadata={"unit": unit} if unit else None))
     return pa.schema(fields)

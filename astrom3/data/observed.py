@@ -127,27 +127,31 @@ def days(period: np.ndarray, normaliser: Normaliser | None) -> np.ndarray:
 
 
 def _parquet(table: ParquetTable, rows: np.ndarray) -> Iterator[Observed]:
+    """The objects in rows (m,), ascending, of a table in files of columns."""
     own = isinstance(table, ObjectTable | MagnitudeTable | HatsTable)
     decode = partial(_ours, table) if own else DECODERS[type(table)]
     names = list(table.column.values())
     for group in table.groups:
-        inside = rows[(rows >= group.first) & (rows < group.first + group.rows)]
+        inside = between(rows, group.first, group.rows)
         if not len(inside):
             continue
         for first, batch in table.batches(group, names):
-            wanted = inside[(inside >= first) & (inside < first + len(batch))]
+            wanted = between(inside, first, len(batch))
             if not len(wanted):
                 continue
             chosen = batch.take(pa.array(wanted - first))
+            read = {modality: decode(modality, chosen.column(name)) for modality, name in table.column.items()}
             nothing: list[Any] = [None] * len(wanted)
-            found = {}
-            for modality, name in table.column.items():
-                found[modality] = decode(modality, chosen.column(name))
-            curves = found.get("photometry", nothing)
-            spectra = found.get("spectra", nothing)
+            curves = read.get("photometry", nothing)
+            spectra = read.get("spectra", nothing)
             for row, curve, spectrum in zip(wanted.tolist(), curves, spectra, strict=True):
                 features = curve[3] if isinstance(curve, tuple) and len(curve) > 3 else None
                 yield Observed(row, _three(curve), _three(spectrum), features, _problems(curve, spectrum))
+
+
+def between(rows: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Those of the rows (m,) that are among `count` rows from `first` on."""
+    return rows[(rows >= first) & (rows < first + count)]
 
 
 def _three(found: Any) -> Columns | None:
@@ -186,25 +190,27 @@ def _current(modality: str, column: pa.Array) -> Iterator[Any]:
     lengths, inner = unnest(column)
     widths, flat = unnest(inner)
     values = numbers(flat)
-    ends = np.cumsum(widths)
+    starts = np.cumsum(widths) - widths
     width = PHOTO_CHANNELS if modality == "photometry" else WAVELENGTH_COUNT
     grid = WAVELENGTH_START + WAVELENGTH_STEP * np.arange(WAVELENGTH_COUNT)
-    at = 0
+    first = 0
     for length in lengths.tolist():
-        mine = widths[at : at + length]
-        start = int(ends[at] - widths[at]) if length else 0
-        at += length
+        last = first + length
+        is_strange = (widths[first:last] != width).any() or (modality == "spectra" and length != 3)
         if not length:
             yield None
-        elif (mine != width).any() or (modality == "spectra" and length != 3):
+        elif is_strange:
             yield f"rows of another width than {width}"
         else:
+            start = int(starts[first])
             table = np.asarray(values[start : start + length * width], np.float64).reshape(length, width)
             if modality == "spectra":
                 yield grid, table[0], table[1]
             else:
                 time = table[:, 0] * table[0, -1] * DAYS_PER_YEAR
-                yield time, table[:, 1], table[:, 2], table[0, 3 : 3 + len(PHOTO_COLS)]
+                features = table[0, 3 : 3 + len(PHOTO_COLS)]
+                yield time, table[:, 1], table[:, 2], features
+        first = last
 
 
 DECODERS: dict[type, Callable[[str, pa.Array], Iterator[Any]]] = {
@@ -220,28 +226,32 @@ def _galaxies(table: GalaxyRows, rows: np.ndarray) -> Iterator[Observed]:
     views = {"images": stored_view("cutout"), "spectra": stored_view("specformer")}
     ids = table.catalogue().ids
     for group in table.groups:
-        inside = rows[(rows >= group.first) & (rows < group.first + group.rows)]
+        inside = between(rows, group.first, group.rows)
         if not len(inside):
             continue
         iterators = [table.observations(group, modality, inside) for modality in table.modalities]
         for pieces in zip(*iterators, strict=True):
-            found = {}
+            read = {}
             unreadable = {}
             for modality, piece in zip(table.modalities, pieces, strict=True):
-                found[modality] = prepared(views[modality], piece)
+                read[modality] = prepared(views[modality], piece)
                 for decision in piece.unreadable:
                     unreadable[decision.object_id] = decision.reason
+
             for place, row in enumerate(pieces[0].rows.tolist()):
-                spectrum = _row_of(found, "spectra", place)
-                columns = None if spectrum is None else (GRID, spectrum.astype(np.float64), np.ones(len(GRID)))
+                columns = None
+                flux = _row_of(read, "spectra", place)
+                if flux is not None:
+                    columns = (GRID, flux.astype(np.float64), np.ones(len(GRID)))
                 problems = []
-                for modality, data in found.items():
+                for modality, data in read.items():
                     verdict = int(data.verdict[place])
                     if verdict:
                         problems.append(f"{modality}: {REJECTIONS[verdict]}")
-                if str(ids[row]) in unreadable:
-                    problems.append(unreadable[str(ids[row])])
-                yield Observed(row, None, columns, None, tuple(problems), _row_of(found, "images", place))
+                name = str(ids[row])
+                if name in unreadable:
+                    problems.append(unreadable[name])
+                yield Observed(row, None, columns, None, tuple(problems), _row_of(read, "images", place))
 
 
 def _row_of(found: dict[str, Any], modality: str, place: int) -> np.ndarray | None:

@@ -88,8 +88,10 @@ class Hats:
         for one in catalogue.partitions:
             if self.partition in (None, one.name):
                 chosen.append(one)
+
         if not chosen:
             raise UserError(f"{catalogue.root} has no partition {self.partition}.")
+
         classes = tuple(self.classes or ())
         if not classes and names.label is not None:
             classes = hats.class_names(catalogue.partitions, names.label)
@@ -103,6 +105,7 @@ class Hats:
                     rows[split] = np.flatnonzero(drawn == split)
         else:
             rows = {"test": np.arange(n)}
+
         first = next(iter(rows.values()))
         normaliser = Normaliser.fit(table.catalogue().values[first])
         tables: dict[str, Table] = dict.fromkeys(rows, table)
@@ -143,8 +146,10 @@ class Hub:
                 allow_patterns=[*wanted, *raw],
                 endpoint=self.endpoint,
             )
+
         if not any(path.is_file() for path in Path(folder).rglob("*")):
             return self.stream(sub, seed)  # pairs of galaxies, which are never downloaded, or nothing
+
         with self._named():
             return open_source(folder, sub, seed)
 
@@ -167,6 +172,7 @@ class Hub:
                     source = apply_protocol(source, protocol, seed)
                 log.info("Reading %s", source.describe())
                 return source
+
         galaxies = parquet_files(split_files(files), files)
         if galaxies and is_pairs(galaxies):
             root = Path(f"{self.repo}@{next(iter(files.values())).revision[:8]}")
@@ -176,6 +182,7 @@ class Hub:
             return source
         if any(path.startswith("splits/") for path in files):
             raise UserError(f"{self.repo} holds no parquet, which streaming reads: leave data.streaming=true away.")
+
         raise self._lacks(f"{protocol.base}_{seed}")
 
     @property

@@ -59,28 +59,30 @@ class PackedSplit:
         for slot, view in self.views.items():
             if view.stored:
                 present[slot] = stores[view.store].present[rows]
+
         columns = view_columns(source, split, self.views)
         present |= columns_present(columns)
         aims = source.targets(split, targets) if targets else None
-        chosen = select(catalogue, present, decisions, labelled_only, min_modalities, aims)
-        at = chosen.positions
+        selection = select(catalogue, present, decisions, labelled_only, min_modalities, aims)
+
+        used = selection.positions
         self.ids = catalogue.ids
-        self.positions = at
-        self.labels = catalogue.labels[at]
-        self.targets = None if aims is None else aims[at].astype(np.float32)
-        self.counts = chosen.counts
-        self.decisions = chosen.decisions
-        self.present = {slot: np.ascontiguousarray(there[at]) for slot, there in present.items()}
-        self.rows = frozen(rows[at], np.int64)
+        self.positions = used
+        self.labels = catalogue.labels[used]
+        self.targets = None if aims is None else aims[used].astype(np.float32)
+        self.counts = selection.counts
+        self.decisions = selection.decisions
+        self.present = {slot: np.ascontiguousarray(there[used]) for slot, there in present.items()}
+        self.rows = frozen(rows[used], np.int64)
         self.pad_constants = table.pad_constants if pad_constants is None else pad_constants
-        photo = picked(inputs.photo, at)
-        metadata = picked(inputs.metadata, at)
-        periods = picked(inputs.periods, at)
-        members = Members(
-            self.rows, at, photo, metadata, self.pad_constants, periods, ids=names_for(self.views, self.ids, at)
-        )
+
+        photo = picked(inputs.photo, used)
+        metadata = picked(inputs.metadata, used)
+        periods = picked(inputs.periods, used)
+        names = names_for(self.views, self.ids, used)
+        members = Members(self.rows, used, photo, metadata, self.pad_constants, periods, ids=names)
         arrays = {name: store.arrays for name, store in stores.items()}
-        self.readers = readers_of(self.views, arrays, members, columns_of(columns, at))
+        self.readers = readers_of(self.views, arrays, members, columns_of(columns, used))
 
     def __len__(self) -> int:
         return len(self.positions)

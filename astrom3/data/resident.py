@@ -18,10 +18,10 @@ class ResidentSplit:
     def __init__(self, split: PackedSplit, device: torch.device) -> None:
         self.split = split
         self.device = device
-        self.complete = bool(np.all([there.all() for there in split.present.values()]))
+        self.complete = all(there.all() for there in split.present.values())
         self.index = self._take(split.positions)
         self.labels = self._take(split.labels)
-        self.present = {m: self._take(p) for m, p in split.present.items()}
+        self.present = {modality: self._take(there) for modality, there in split.present.items()}
         self.targets = None if split.targets is None else self._take(split.targets)
         self.views = [view.resident(split.readers[slot], self._take) for slot, view in split.views.items()]
 
@@ -34,13 +34,16 @@ class ResidentSplit:
     def batch(self, members: np.ndarray, seed: int = 0, epoch: int | None = None) -> Batch:
         """Batch dict of used objects `members` (B,), on the device."""
         at = torch.from_numpy(members).to(self.device, non_blocking=True)
-        out: Batch = {"index": self.index[at], "label": self.labels[at]}
+        batch: Batch = {"index": self.index[at], "label": self.labels[at]}
         if self.targets is not None:
-            out["target"] = self.targets[at]
+            batch["target"] = self.targets[at]
         for view in self.views:
-            out |= view.fill(at, seed, epoch)
-        out["present"] = {} if self.complete else {m: p[at] for m, p in self.present.items()}
-        return out
+            batch |= view.fill(at, seed, epoch)
+
+        batch["present"] = {}
+        if not self.complete:
+            batch["present"] = {modality: there[at] for modality, there in self.present.items()}
+        return batch
 
 
 def can_reside(split: PackedSplit) -> bool:
@@ -56,5 +59,6 @@ def fits(split: PackedSplit, device: torch.device) -> bool:
     """Whether the split takes less than a third of the device's free memory."""
     if device.type != "cuda" or not can_reside(split):
         return False
-    size = sum(view.resident_bytes(split.readers[slot]) for slot, view in split.views.items())
-    return size < torch.cuda.mem_get_info(device)[0] / 3
+    needed = sum(view.resident_bytes(split.readers[slot]) for slot, view in split.views.items())
+    free, _ = torch.cuda.mem_get_info(device)
+    return needed < free / 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -46,6 +47,7 @@ class EpochSampler:
                 f"The global batch size {batch_size} cannot be split evenly over {world_size} processes; "
                 "choose a multiple."
             )
+
         self.n = n
         self.seed = seed
         self.rank = rank
@@ -77,12 +79,11 @@ class EpochSampler:
         parts = []
         for of_class, more in zip(members, extra.tolist(), strict=True):
             needed = share + int(more)
-            rounds = -(-needed // len(of_class))
-            tickets = []
-            for k in range(rounds):
-                tickets.append(draw(self.seed, self.epoch, BALANCE + k, of_class))
-            drawn = [of_class[np.argsort(ticket, kind="stable")] for ticket in tickets]
-            parts.append(np.concatenate(drawn)[:needed])
+            rounds = []
+            for number in range(math.ceil(needed / len(of_class))):  # in each, every object comes once
+                tickets = draw(self.seed, self.epoch, BALANCE + number, of_class)
+                rounds.append(of_class[np.argsort(tickets, kind="stable")])
+            parts.append(np.concatenate(rounds)[:needed])
         chosen = np.concatenate(parts)
         places = draw(self.seed, self.epoch, ORDER, np.arange(self.n))
         return chosen[np.argsort(places, kind="stable")]

@@ -53,28 +53,34 @@ def catalogue_inputs(catalogue: Catalogue, normaliser: Normaliser | None, views:
     for view in views.values():
         if view.uses_features or view.uses_metadata:
             modalities.add(view.modality)
+
     values = catalogue.values
     if not modalities and values.strides[0] == 0:  # galaxies: no columns and nobody who reads them
         return no_inputs(len(values))
-    periods = np.full(len(values), np.nan) if normaliser is None else values[:, PERIOD]
     if normaliser is None:
+        periods = np.full(len(values), np.nan)
         scaled = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         known = np.isfinite(values[:, len(PHOTO_COLS) :]).sum(axis=1)
-        has = catalogue.has_metadata & (2 * known >= len(META_COLS))
+        complete = 2 * known >= len(META_COLS)
         decisions = _missing_values(values, catalogue.ids, catalogue.has_metadata)
     else:
+        periods = values[:, PERIOD]
         scaled = normaliser.apply(values)
         complete, decisions = check_catalogue(values, catalogue.ids)
-        has = catalogue.has_metadata & complete
+
+    has_metadata = catalogue.has_metadata & complete
+
     without = set(catalogue.ids[~catalogue.has_metadata])  # absent is not rejected
     kept = []
     for decision in decisions:
         is_absent = decision.modality == CATALOGUE and decision.object_id in without
         if decision.modality in modalities and not is_absent:
             kept.append(decision)
-    metadata = np.where(has[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
+
     guard(scaled)
-    return Inputs(np.ascontiguousarray(scaled[:, : len(PHOTO_COLS)]), metadata, has, kept, periods)
+    photo, columns = np.split(scaled, [len(PHOTO_COLS)], axis=1)
+    metadata = np.where(has_metadata[:, None], columns, np.float32(0))
+    return Inputs(np.ascontiguousarray(photo), metadata, has_metadata, kept, periods)
 
 
 def no_inputs(n: int) -> Inputs:
@@ -92,22 +98,25 @@ def no_inputs(n: int) -> Inputs:
 
 def _missing_values(values: np.ndarray, ids: np.ndarray, there: np.ndarray) -> list[Decision]:
     """Decisions on values that came normalised (the hub layouts; processed-2 has no PHOTO_COLS here)."""
-    missing = ~np.isfinite(values[:, len(PHOTO_COLS) :])
-    rows = []
-    photo = ~np.isfinite(values[:, : len(PHOTO_COLS)])
-    for i in np.flatnonzero(photo.any(axis=1) & (not photo.all())).tolist():
-        columns = ", ".join(compress(PHOTO_COLS, photo[i]))
-        rows.append(Decision(str(ids[i]), LIGHT, "repaired", f"{columns} missing: set to the train mean"))
-    for i in np.flatnonzero(missing.any(axis=1) & there).tolist():
-        count = int(missing[i].sum())
+    photo, metadata = np.split(~np.isfinite(values), [len(PHOTO_COLS)], axis=1)  # what is missing
+    decisions = []
+    has_photo = not photo.all()
+    for row in np.flatnonzero(photo.any(axis=1) & has_photo).tolist():
+        columns = ", ".join(compress(PHOTO_COLS, photo[row]))
+        decisions.append(Decision(str(ids[row]), LIGHT, "repaired", f"{columns} missing: set to the train mean"))
+
+    for row in np.flatnonzero(metadata.any(axis=1) & there).tolist():
+        name = str(ids[row])
+        count = int(metadata[row].sum())
         if 2 * count > len(META_COLS):
             reason = f"{count} of {len(META_COLS)} catalogue columns missing"
-            rows.append(Decision(str(ids[i]), CATALOGUE, "rejected", reason))
+            decisions.append(Decision(name, CATALOGUE, "rejected", reason))
         else:
-            columns = ", ".join(compress(META_COLS, missing[i]))
+            columns = ", ".join(compress(META_COLS, metadata[row]))
             reason = f"{columns} missing: set to the train mean"
-            rows.append(Decision(str(ids[i]), CATALOGUE, "repaired", reason))
-    return rows
+            decisions.append(Decision(name, CATALOGUE, "repaired", reason))
+
+    return decisions
 
 
 def known_present(views: Mapping[str, View], ids: np.ndarray, inputs: Inputs) -> dict[str, np.ndarray]:
@@ -166,6 +175,7 @@ def view_columns(source: Source, split: str, views: Mapping[str, View]) -> dict[
             )
         if view.columns:
             found[slot] = source.targets(split, view.columns)
+
     return found
 
 
@@ -200,6 +210,7 @@ def select(
         else:
             reason = too_few(min_modalities, present, i)
         rows.append(Decision(str(catalogue.ids[i]), "object", "rejected", reason))
+
     counts: dict[str, Any] = {
         "objects": n,
         "used": int(keep.sum()),

@@ -27,10 +27,12 @@ def buffered(keys: np.ndarray, buffer: int, growing: bool = False) -> np.ndarray
             order[out] = held[j]
             held[j] = i
             out += 1
+
     while filled:
         j = keys[out] % np.uint64(filled)
         order[out] = held[j]
         filled -= 1
         held[j] = held[filled]
         out += 1
+
     return order

@@ -82,6 +82,7 @@ def class_cap(counts: Sequence[int], target: float) -> int:
             if target * (1 - CAP_TOLERANCE) <= total(cap) <= target:
                 return cap
             break
+
     low = 1  # every class keeps at least one object
     high = int(sizes[-1])
     while low < high:
@@ -90,6 +91,7 @@ def class_cap(counts: Sequence[int], target: float) -> int:
             low = middle
         else:
             high = middle - 1
+
     return low
 
 

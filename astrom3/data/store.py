@@ -90,6 +90,7 @@ def open_store(
             f"The prepared data cannot be written to {root} ({error.strerror or error}); make room there, or choose "
             "another folder with data.cache=<folder>."
         ) from error
+
     if store is None:
         raise UserError(f"The prepared data in {folder} were damaged while being written; check the disk of {root}.")
     return store
@@ -99,6 +100,7 @@ def _open(folder: Path, view: StoredView, n: int) -> Store | None:
     """The store, or None where there is none or a damaged one (which is said)."""
     if not folder.is_dir():
         return None
+
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         if (

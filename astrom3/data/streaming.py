@@ -109,18 +109,22 @@ class StreamSplit:
     def counts(self) -> dict[str, Any]:
         """As of a packed split; what observations are missing shows only while reading, so it is not counted here."""
         counts = {**self.selection.counts, "present": {}, "missing": {}}
-        lost = sum(d.modality == "object" for d in self.found)
+        lost = sum(decision.modality == "object" for decision in self.found)
         counts["left_out"] += lost
         counts["used"] -= lost
         return counts | counted(self.decisions)
 
     def sequence(self, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
         """(n,) numbers of all objects in reading order: row groups in a random order, rows in order within them."""
-        first = np.array([group.first for group in self.table.groups])
-        owner = np.searchsorted(first, self.rows, side="right") - 1
         if not shuffle:
             return np.arange(len(self.rows))
-        return np.argsort(draw(seed, epoch, GROUPS, owner), kind="stable")
+        keys = draw(seed, epoch, GROUPS, self.group_of(self.rows))
+        return np.argsort(keys, kind="stable")
+
+    def group_of(self, rows: np.ndarray) -> np.ndarray:
+        """Number of the group in the table that has each of the rows (m,)."""
+        first = np.array([group.first for group in self.table.groups])
+        return np.searchsorted(first, rows, side="right") - 1
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,11 @@ class StreamDataset(IterableDataset):
         whole = global_sizes(len(self.split), self.world_size, self.batch_size, self.drop_last, self.train)
         if not self.train and len(whole) > 1 and whole[-1] < self.world_size:
             whole[-2:] = [sum(whole[-2:])]  # a stream hands out no empty batches, and ranks need equally many
-        parts = [size // self.world_size + (rank < size % self.world_size) for size in whole]
-        return [size for size in parts if size]
+        sizes = []
+        for size in whole:
+            each, left = divmod(size, self.world_size)
+            sizes.append(each + (rank < left))
+        return [size for size in sizes if size]
 
     def plan(self, worker: int, workers: int) -> Plan:
         """The part of one worker of this rank: batches number worker, worker + workers, ..."""
@@ -210,23 +217,25 @@ class _Reader:
     def batches(self, done: int) -> Iterator[tuple[Batch, list[Decision]]]:
         """Batches from number `done` of the plan on."""
         plan = self.plan
-        used = sum(self.plan.sizes[:done])
+        used = sum(plan.sizes[:done])
         needed = np.ones(len(plan.reads), dtype=bool)
         needed[plan.order[:used]] = False
         reading = self._read(np.flatnonzero(needed))
-        frontier = 0
+        frontier = 0  # the first place that is not read yet
         for size in plan.sizes[done:]:
-            want = plan.order[used : used + size]
+            wanted = plan.order[used : used + size]
             used += size
-            while frontier <= want.max():
+            while frontier <= wanted.max():
                 frontier = next(reading, len(plan.reads))
-            good = want[self.slot[want] >= 0]
-            if len(good):
-                chosen = good if self.epoch is None else np.resize(good, size)
+
+            is_usable = self.slot[wanted] >= 0
+            usable = wanted[is_usable]
+            if len(usable):
+                chosen = usable if self.epoch is None else np.resize(usable, size)
                 batch = self._batch(chosen)
                 decisions = self.decisions
-                self.free += self.slot[good].tolist()
-                self.slot[good] = -1
+                self.free += self.slot[usable].tolist()
+                self.slot[usable] = -1
                 self.decisions = []
                 yield batch, decisions
             elif self.epoch is not None:
@@ -238,21 +247,25 @@ class _Reader:
     def _read(self, needed: np.ndarray) -> Iterator[int]:
         """Read the needed places of the plan in order; yields the first place not read yet."""
         split = self.split
+        if not len(needed):
+            return
         stored = {view.store: view for view in split.views.values() if isinstance(view, StoredView)}
         rows = split.rows[self.plan.reads]
-        first = np.array([group.first for group in split.table.groups])
-        owner = np.searchsorted(first, rows[needed], side="right") - 1
-        for part in np.split(needed, np.flatnonzero(np.diff(owner)) + 1) if len(needed) else []:
-            group: Group = split.table.groups[np.searchsorted(first, rows[part[0]], side="right") - 1]
+        owner = split.group_of(rows[needed])
+        borders = np.flatnonzero(np.diff(owner)) + 1
+        for part in np.split(needed, borders):
             if not stored:
                 self._take(part, {})
                 yield int(part[-1]) + 1
                 continue
+
+            number = int(split.group_of(rows[part[0]]))
+            group: Group = split.table.groups[number]
             iterators = [split.table.pieces(group, view, rows[part]) for view in stored.values()]
-            at = 0
+            taken = 0
             for pieces in zip(*iterators, strict=True):
-                places = part[at : at + len(pieces[0].rows)]
-                at += len(places)
+                places = part[taken : taken + len(pieces[0].rows)]
+                taken += len(places)
                 self._take(places, dict(zip(stored, pieces, strict=True)))
                 yield int(places[-1]) + 1
 
@@ -266,17 +279,19 @@ class _Reader:
         for store, piece in pieces.items():
             self.decisions += piece.decisions(names)
             arrays[store] = piece.view.arrays(piece.data)
+
         present = {}
         for slot, view in split.views.items():
             if isinstance(view, StoredView):
                 present[slot] = view.present(arrays[view.store])
             else:
                 present[slot] = split.known[slot][members]
-        has = np.stack(list(present.values()))
-        usable = has.sum(axis=0) >= split.min_modalities
-        for i in np.flatnonzero(~usable).tolist():
-            reason = too_few(split.min_modalities, present, i)
-            self.decisions.append(Decision(str(ids[i]), "object", "rejected", reason))
+        counts = np.stack(list(present.values())).sum(axis=0)
+        usable = counts >= split.min_modalities
+        for row in np.flatnonzero(~usable).tolist():
+            reason = too_few(split.min_modalities, present, row)
+            self.decisions.append(Decision(str(ids[row]), "object", "rejected", reason))
+
         chosen = np.flatnonzero(usable)
         used = members[chosen]
         photo = split.photo[used]
@@ -294,6 +309,7 @@ class _Reader:
         self._put(places[chosen], values)
 
     def _put(self, places: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        """Copy the values of objects to free rows of the pool. places (m,): of the objects in the plan."""
         if not self.pool:
             # What was read and not used yet: the buffer, the batch being filled, and the last piece.
             size = min(len(self.plan.reads), self.buffer + max(self.plan.sizes) + self.split.table.rows_at_once)
@@ -305,20 +321,26 @@ class _Reader:
         self.slot[places] = slots
 
     def _batch(self, places: np.ndarray) -> Batch:
+        """Batch dict of objects that are in the pool. places (B,): of the objects in the plan."""
         split = self.split
-        slots = self.slot[places]
-        members = self.pool["member"][slots]
-        out: Batch = {
+        rows = self.slot[places]
+        members = self.pool["member"][rows]
+        batch: Batch = {
             "index": torch.from_numpy(split.positions[members]),
             "label": torch.from_numpy(split.labels[members]),
         }
         if split.targets is not None:
-            out["target"] = torch.from_numpy(split.targets[members])
+            batch["target"] = torch.from_numpy(split.targets[members])
         for slot, view in split.views.items():
             if not view.stored:
-                out |= split.readers[slot].fill(members, self.seed, self.epoch)
+                batch |= split.readers[slot].fill(members, self.seed, self.epoch)
                 continue
             for key in view.keys:
-                out[key] = torch.from_numpy(self.pool[key][slots])
-        out["present"] = {m: torch.from_numpy(self.pool[f"present.{m}"][slots]) for m in split.modalities}
-        return out
+                batch[key] = torch.from_numpy(self.pool[key][rows])
+
+        present = {}
+        for modality in split.modalities:
+            there = self.pool[f"present.{modality}"][rows]
+            present[modality] = torch.from_numpy(there)
+        batch["present"] = present
+        return batch

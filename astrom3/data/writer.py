@@ -99,6 +99,7 @@ class DatasetWriter:
                 )
         if len(set(classes)) != len(classes):
             raise UserError(f"classes {list(classes)} of {self.root} name a class twice; name each once.")
+
         self.classes = list(classes)
         self.name = name
         self.provenance = dict(provenance)
@@ -123,6 +124,7 @@ class DatasetWriter:
             (self._temp / "objects").mkdir(parents=True)
         except OSError as error:
             raise UserError(f"cannot write to {self.root.parent}: {error.strerror}; choose another folder.") from error
+
         self._rejected = (self._temp / "rejected.csv").open("w", newline="", encoding="utf-8")
         self._rejected_csv = csv.writer(self._rejected, lineterminator="\n")
         self._rejected_csv.writerow(REJECTED_COLUMNS)
@@ -304,18 +306,20 @@ class DatasetWriter:
         return np.array([where.get(object_id, "") for object_id in self._ids], dtype="<U10")
 
     def _write_split(self, stem: str, names: np.ndarray, values: np.ndarray, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the rows and the statistics of a split. names (n,): of the split of each object, "" for none."""
         chosen = np.flatnonzero(names != "")
         ids = np.array(list(self._ids), dtype=object)
         labels = np.array(self._labels, dtype=object)
         rows = {"object_id": ids[chosen].tolist(), "split": names[chosen].tolist()}
         table = pa.table(rows, schema=SPLIT_SCHEMA)
         pq.write_table(table, self._temp / "splits" / f"{stem}.parquet", compression="zstd")
+
         counts = {}
         for split in SPLITS:
-            found = Counter(labels[names == split].tolist())
-            counts[split] = {name: found[name] for name in self.classes}
-            if found[None]:
-                counts[split]["unlabelled"] = found[None]
+            by_label = Counter(labels[names == split].tolist())
+            counts[split] = {name: by_label[name] for name in self.classes}
+            if by_label[None]:
+                counts[split]["unlabelled"] = by_label[None]
         statistics = dict(info) or self.statistics(values[names == SPLITS[0]])
         content = statistics | {"classes": self.classes, "counts": counts}
         _write_json(self._temp / "splits" / f"{stem}.json", content)

@@ -26,6 +26,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     shard, shards = share(cfg)
     if cfg.engine not in ("local", "ray"):
         raise UserError(f"engine={cfg.engine} does not exist: it is local or ray")
+
     from astrom3.embed.choice import job_of
     from astrom3.hardware import keep_memory, quieten
 
@@ -44,6 +45,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
         side_by_side(cfg, shard, shards)
     else:
         job.run(todo)
+
     return job.finish()
 
 
@@ -68,6 +70,7 @@ def side_by_side(cfg: DictConfig, shard: int, shards: int) -> None:
     for a in sys.argv[1:]:
         if a.partition("=")[0] not in ("processes", "shard", "shards", "overwrite"):
             own.append(a)
+
     threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // n, 1))} | os.environ
     environment = threads | {PARENT: str(os.getpid())}
     command = [sys.executable, "-m", "astrom3.embed", *own, f"shards={shards * n}"]
@@ -83,6 +86,7 @@ def side_by_side(cfg: DictConfig, shard: int, shards: int) -> None:
         for process in processes:
             process.terminate()
         raise
+
     if failed:
         raise UserError(f"{len(failed)} of {n} processes failed, see above; the same command goes on with what is left")
 

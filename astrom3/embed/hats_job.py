@@ -51,9 +51,11 @@ class HatsJob(Job):
         cfg = self.cfg
         if self.pooling is not None:
             raise UserError(f"pooling={self.pooling} reads whole surveys only: leave it away with format=hats")
+
         origin = registry.instantiate(cfg.data.origin, cfg.get("allow"))
         if not isinstance(origin, Hats):
             raise UserError("format=hats embeds a HATS catalogue: give data=hats data.path=<catalogue>")
+
         self.origin: Hats = origin
         self.catalogue: HatsCatalogue = origin.catalogue()
         self.names: HatsColumns = origin.names(self.catalogue)
@@ -62,6 +64,7 @@ class HatsJob(Job):
         for name in self.model.modalities:
             if name != of_argument("light_curve"):
                 missing.append(name)
+
         if missing:
             raise UserError(
                 f"{self.model.name} reads {', '.join(self.model.modalities)}, and a HATS catalogue gives light curves "
@@ -113,6 +116,7 @@ class HatsJob(Job):
             if len(batch["index"]):
                 encoded = self.model.encode(batch)
                 pieces.append(from_batch(batch, encoded, ids, "test", self.model, data.classes, self.coverage))
+
         path = self.out / part.name
         rejected = self.out / rejected_name(part)
         for folder in (path.parent, rejected.parent):
@@ -124,6 +128,7 @@ class HatsJob(Job):
                 with FileLock(self.out / LOCK):
                     self.check_unchanged()
                     os.replace(temporary, path)
+
         write_decisions(rejected, data.splits["test"].decisions)
         return sum(len(piece) for piece in pieces)
 
@@ -146,6 +151,7 @@ class HatsJob(Job):
             if pa.types.is_fixed_size_list(column.type):  # which nested-pandas does not take
                 column = pc.cast(column, pa.list_(pa.float32()))
             table = table.append_column(name, column)
+
         return table.replace_schema_metadata(None)
 
     def finish(self) -> dict[str, Any]:
@@ -153,12 +159,15 @@ class HatsJob(Job):
         if missing := self.missing():
             log.info("%d of %d partitions are still to come (other jobs)", len(missing), len(self.parts))
             return {"complete": False, "parts": len(self.parts), "missing": len(missing)}
+
         written = []
         for part in self.parts:
             if (self.out / part.name).is_file():
                 written.append(part)
+
         if not written:
             raise UserError(f"no object of {self.catalogue.root} can be used: see {self.out}/rejected")
+
         rows = self.write_properties(written)
         decisions = list(self.rejected())
         write_decisions(self.out / REJECTED, decisions)

@@ -238,14 +238,18 @@ class Job:
         """The rows of a part."""
         if self.pooling is None:
             return self.embed(part, advance).to_table()
+        slot = str(self.slot)
+        classes = self.data.classes
         found, split = self.windows(part)
         ids = self.data.object_ids(part.split)[split.positions]
-        if self.of_objects and self.model.backbone is None and not self.model.has_head:
-            return pooled_alone(found, ids, split, part.split, str(self.slot), self.model, self.data.classes).to_table()
-        if self.of_objects:
-            return pooled_objects(self.embed(part, advance), found, str(self.slot)).to_table()
-        about = {"model": self.model.name, "classes": list(self.data.classes), "pooling": self.pooling, "per": self.per}
-        return rows_table(found, ids, split.labels, part.split, str(self.slot), about)
+        if not self.of_objects:
+            about = {"model": self.model.name, "classes": list(classes), "pooling": self.pooling, "per": self.per}
+            return rows_table(found, ids, split.labels, part.split, slot, about)
+        if self.model.backbone is None and not self.model.has_head:
+            alone = pooled_alone(found, ids, split, part.split, slot, self.model, classes)
+            return alone.to_table()
+        embedded = self.embed(part, advance)
+        return pooled_objects(embedded, found, slot).to_table()
 
     def windows(self, part: Part) -> tuple[Windowed, Any]:
         """The pooled light curves of a part, whose objects are numbers in its split, and the split."""

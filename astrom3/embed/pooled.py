@@ -74,6 +74,7 @@ def rows_table(
         vectors = nested(found.vectors)
     else:
         vectors = lists(found.vectors, np.ones(rows, bool))
+
     columns = {
         "object_id": pa.array(ids[found.objects].astype(str), pa.string()),
         "label": pa.array(classes[labels[found.objects]], pa.string()),

@@ -31,6 +31,20 @@ def ring_kernel(phases: int) -> Tensor:
     return torch.exp((phases / (2 * math.pi)) ** 2 * near) + FLOOR * torch.exp(WIDE * near)
 
 
+def ring_profile(total: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean flux, the same with mean 0 and deviation 1, and scatter on the ring, (..., phases) each.
+
+    total, first, second: smoothed sums of the weights, and of the weighted flux and its square, (..., phases).
+    """
+    total = total.clamp(min=1e-12)
+    mean = first / total
+    variance = second / total - mean.square()
+    scatter = variance.clamp(min=0).add(1e-6).sqrt()
+    centred = mean - mean.mean(-1, keepdim=True)
+    deviation = (centred.square().mean(-1, keepdim=True) + 1e-4).sqrt()
+    return mean, centred / deviation, scatter
+
+
 class FoldedEncoder(nn.Module):
     """Points (B, L, 11) and mask (B, L) of the view `photometry-scaled` -> features (B, out_features), float32.
 
@@ -116,15 +130,13 @@ class FoldedEncoder(nn.Module):
         error = torch.pow(10.0, photometry[..., 2].clamp(max=1.0))
         weight = mask / (0.25 + error.square())
         place = (photometry[..., -1] * self.phases).long().clamp(0, self.phases - 1)  # (B, L)
-        sums = [weight, weight * flux, weight * flux.square(), mask]
-        binned = flux.new_zeros(4, len(flux), self.phases).scatter_add(2, place.expand(4, -1, -1), torch.stack(sums))
+        sums = torch.stack([weight, weight * flux, weight * flux.square(), mask])  # (4, B, L)
+        binned = flux.new_zeros(4, len(flux), self.phases)
+        binned = binned.scatter_add(2, place.expand(4, -1, -1), sums)
         total, first, second, count = binned @ cast(Tensor, self.smoothing)
-        total = total.clamp(min=1e-12)
-        mean = first / total
-        scatter = (second / total - mean.square()).clamp(min=0).add(1e-6).sqrt()
-        centred = mean - mean.mean(1, keepdim=True)
-        shape = centred / (centred.square().mean(1, keepdim=True) + 1e-4).sqrt()
-        density = torch.log10(1e-3 + count / mask.sum(1, keepdim=True).clamp(min=1))
+        mean, shape, scatter = ring_profile(total, first, second)
+        points = mask.sum(1, keepdim=True).clamp(min=1)
+        density = torch.log10(1e-3 + count / points)
         return torch.stack([mean, shape, scatter, density], dim=1)
 
     def measure(self, photometry: Tensor, mask: Tensor) -> Tensor:
@@ -139,10 +151,11 @@ class FoldedEncoder(nn.Module):
         total = flux.new_zeros(len(flux), len(LOG_LAGS) + 1)
         pairs = torch.full_like(total, 1e-3)
         for lag in LAGS:
-            step = (photometry[:, lag:, 0] - photometry[:, :-lag, 0]).clamp(min=1e-9)
+            step = photometry[:, lag:, 0] - photometry[:, :-lag, 0]
+            log_step = step.clamp(min=1e-9).log10() + log_span  # log10 [day]
             both = mask[:, lag:] * mask[:, :-lag]
             change = (flux[:, lag:] - flux[:, :-lag]).abs()
-            place = torch.bucketize(step.log10() + log_span, cast(Tensor, self.log_lags))
+            place = torch.bucketize(log_step, cast(Tensor, self.log_lags))
             total = total.scatter_add(1, place, change * both)
             pairs = pairs.scatter_add(1, place, both)
         return torch.cat([levels, total / pairs, count.log10()], dim=1)

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from astrom3.encoders.folded import FoldedEncoder
+from astrom3.encoders.folded import FoldedEncoder, ring_profile
 from astrom3.modalities.constants import REFERENCE, WAVELENGTH
 
 CENTRES = (3600.0, 4700.0, 6200.0, 7600.0, 9000.0)  # Angstrom
@@ -52,7 +52,8 @@ class FoldedBandsEncoder(FoldedEncoder):
     def ranges(self, photometry: Tensor, mask: Tensor) -> Tensor:
         """How much each point counts for each range, (B, S, L); its weights sum to 1, or 0 on padding."""
         distance = photometry[..., WAVELENGTH].unsqueeze(1) - cast(Tensor, self.centres).unsqueeze(-1)
-        return torch.softmax(-0.5 * (distance / WIDTH).square(), dim=1) * mask.unsqueeze(1)
+        weights = torch.softmax(-0.5 * (distance / WIDTH).square(), dim=1)
+        return weights * mask.unsqueeze(1)
 
     def constants(self, photometry: Tensor, mask: Tensor) -> Tensor:
         """Features, span, mean level and variability, and those of each range relative to the means, (B, 22)."""
@@ -79,12 +80,8 @@ class FoldedBandsEncoder(FoldedEncoder):
         binned = flux.new_zeros(*sums.shape[:3], self.phases)
         binned = binned.scatter_add(3, place.unsqueeze(1).expand(sums.shape), sums)
         total, first, second, count = binned @ cast(Tensor, self.smoothing)
-        seen = (member.sum(2, keepdim=True) > 1).to(total.dtype)
-        total = total.clamp(min=1e-12)
-        mean = first / total
-        scatter = (second / total - mean.square()).clamp(min=0).add(1e-6).sqrt()
-        centred = mean - mean.mean(2, keepdim=True)
-        shape = centred / (centred.square().mean(2, keepdim=True) + 1e-4).sqrt()
+        seen = (member.sum(2, keepdim=True) > 1).to(total.dtype)  # ranges with more than one point
+        mean, shape, scatter = ring_profile(total, first, second)
         points = mask.sum(1).clamp(min=1).view(-1, 1, 1)
         density = torch.log10(1e-3 + count / points)
         return torch.cat([mean * seen, shape * seen, scatter * seen, density], dim=1)

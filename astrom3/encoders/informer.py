@@ -116,10 +116,13 @@ class ProbSparseAttention(nn.Module):
     @torch.no_grad()
     def _select(self, x: Tensor, keys: Tensor) -> Tensor:
         """Positions (B, H, u) of the queries that attend."""
-        return self.distinctiveness(self.query(x), self.key(x), keys).topk(keys.shape[1], sorted=False).indices
+        scores = self.distinctiveness(self.query(x), self.key(x), keys)  # (B, H, L)
+        return scores.topk(keys.shape[1], sorted=False).indices
 
     def _attend_all(self, x: Tensor) -> Tensor:
-        query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
+        query = self._split(self.query(x))
+        key = self._split(self.key(x))
+        value = self._split(self.value(x))
         context = F.scaled_dot_product_attention(query, key, value)  # (B, H, L, D)
         if self.head_merge == "published":
             merged = context.contiguous().view(x.shape)
@@ -140,14 +143,17 @@ class ProbSparseAttention(nn.Module):
         u = top.shape[-1]
         dim = d_model // self.n_heads
         flat = top.flatten(1)  # (B, H u)
-        chosen = x.gather(1, flat.unsqueeze(-1).expand(-1, -1, d_model)).unflatten(1, (heads, u))  # (B, H, u, d_model)
+        chosen = x.gather(1, flat.unsqueeze(-1).expand(-1, -1, d_model))
+        chosen = chosen.unflatten(1, (heads, u))  # (B, H, u, d_model)
         query = self._project(self.query, chosen)  # (B, H, u, D)
         key_weight, key_bias = self._per_head(self.key)
         towards = torch.einsum("bhud,hdm->bhum", query, key_weight.to(query.dtype))  # (B, H, u, d_model)
         offset = torch.einsum("bhud,hd->bhu", query, key_bias.to(query.dtype))  # changes no weight, only rounding
-        scores = (towards.flatten(1, 2) @ x.transpose(1, 2)).unflatten(1, (heads, u)) + offset.unsqueeze(-1)
+        scores = towards.flatten(1, 2) @ x.transpose(1, 2)  # (B, H u, L)
+        scores = scores.unflatten(1, (heads, u)) + offset.unsqueeze(-1)
         weights = torch.softmax(scores * dim**-0.5, dim=-1)  # (B, H, u, L)
-        inputs = (weights.to(x.dtype).flatten(1, 2) @ x).unflatten(1, (heads, u))  # (B, H, u, d_model)
+        inputs = weights.to(x.dtype).flatten(1, 2) @ x
+        inputs = inputs.unflatten(1, (heads, u))  # (B, H, u, d_model)
         mean = self._split(self.value(x.mean(1, keepdim=True)))  # (B, H, 1, D)
         difference = (self._project(self.value, inputs) - mean).to(x.dtype)  # (B, H, u, D)
 

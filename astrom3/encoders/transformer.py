@@ -12,16 +12,17 @@ from torch.nn import functional as F
 def self_attention(joint: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     """Attention of every token to every token: joint query, key, value (B, T, 3 D) -> (B, T, D)."""
     batch, length, width = joint.shape
-    # (B, T, 3 D) -> three of (B, heads, T, D / heads)
-    split = joint.view(batch, length, 3, num_heads, width // (3 * num_heads)).permute(2, 0, 3, 1, 4)
-    query, key, value = split.unbind(0)
+    of_head = width // (3 * num_heads)
+    split = joint.view(batch, length, 3, num_heads, of_head)
+    query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, T, D / heads) each
     attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
     return attended.transpose(1, 2).reshape(batch, length, width // 3)
 
 
 def some_tokens(x: Tensor, rows: Tensor) -> Tensor:
     """The tokens of x (B, T, D) at positions int64 (B, H) -> (B, H, D)."""
-    return x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    index = rows.unsqueeze(-1).expand(-1, -1, x.shape[-1])  # (B, H, D)
+    return x.gather(1, index)
 
 
 class SpectrumAttention(nn.Module):
@@ -50,9 +51,15 @@ class SpectrumAttention(nn.Module):
         query_bias, bias = self.attention.bias.split(sizes)
         query = F.linear(some, query_weight, query_bias)
         key, value = F.linear(x, weight, bias).chunk(2, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
+        query = self._by_head(query)
+        key = self._by_head(key)
+        value = self._by_head(value)
         attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # (B, heads, H, D / heads)
         return attended.transpose(1, 2).flatten(2)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(B, H, D) -> (B, heads, H, D / heads)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class SpectrumMLP(nn.Module):
@@ -65,7 +72,8 @@ class SpectrumMLP(nn.Module):
         self.decoder = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(self.decoder(F.gelu(self.encoder(x))), self.dropout, self.training)
+        hidden = F.gelu(self.encoder(x))
+        return F.dropout(self.decoder(hidden), self.dropout, self.training)
 
 
 class SpectrumBlock(nn.Module):
@@ -83,7 +91,9 @@ class SpectrumBlock(nn.Module):
 
     def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         attended = self.attention(self.layernorm1(x), rows)
-        x = attended + (x if rows is None else some_tokens(x, rows))
+        if rows is not None:
+            x = some_tokens(x, rows)
+        x = attended + x
         return x + self.mlp(self.layernorm2(x))
 
 

@@ -44,6 +44,7 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
         if large_map.is_large(cfg, count):
             source, normaliser = source_of(cfg)
             return large_map.make(cfg, large_map.stored_parts(cfg), count, source, normaliser)
+
     embeddings, source, normaliser, decisions = embedded(cfg)
     if large_map.is_large(cfg, len(embeddings)):
         return large_map.make(cfg, lambda: iter([embeddings]), len(embeddings), source, normaliser)
@@ -51,6 +52,7 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"serve=true shows maps of more than one_file={cfg.one_file} objects: this one fits into a file"
         )
+
     check_page(out, cfg.overwrite)
     content = gather(
         embeddings,
@@ -99,9 +101,11 @@ def check(cfg: DictConfig, out: Path) -> None:
         need("umap", "explore", "map=umap (map=pca does without)")
     if cfg.bits not in (None, 8, 16):
         raise UserError(f"bits={cfg.bits} must be 8 or 16 (per pixel of a spectrum)")
+
     for key, least in (("points", 10), ("neighbours", 1), ("limit", 1)):
         if cfg[key] is not None and cfg[key] < least:
             raise UserError(f"{key}={cfg[key]} must be at least {least}")
+
     if cfg.serve:
         from astrom3.extras import need
 
@@ -142,14 +146,17 @@ def embedded(cfg: DictConfig) -> tuple[Any, Any, Any, list[Any]]:
             log.info("%d embedded objects of other splits are left out", left)
         source, normaliser = source_of(cfg)
         return known, source, normaliser, []
+
     model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics, allow=cfg.allow)
     data = data_of(model, cfg.data, cfg.sub, int(cfg.seed), cfg.allow)
     wanted = []
     for s in cfg.splits:
         if s in data.source.rows:
             wanted.append(s)
+
     if not wanted:
         raise UserError(f"splits={list(cfg.splits)}: the data set has {', '.join(data.source.rows)}")
+
     parts = [Embeddings.of_split_of(model, data, split) for split in wanted]
     return Embeddings.concatenate(parts), data.source, model.normaliser, data.rejected
 

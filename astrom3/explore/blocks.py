@@ -60,18 +60,26 @@ class Blocks:
     def _light_curve(self, columns: Columns | None) -> dict[str, Any]:
         time, flux, error = columns or (np.empty(0),) * 3
         usable = np.isfinite(time) & np.isfinite(flux)
-        order = np.flatnonzero(usable)[np.argsort(time[usable], kind="stable")]
+        order = ascending(time, usable)
         full = len(order)
-        dropped = len(time) - len(order)
+        dropped = len(time) - full
         if self.points is not None and full > self.points:
-            order = order[np.linspace(0, full - 1, self.points).round().astype(int)]
-        time, flux, error = time[order], flux[order], np.nan_to_num(error[order], nan=0, posinf=0, neginf=0)
-        t0 = float(time[0]) if len(time) else 0.0
-        span = float(time[-1]) - t0 if len(time) else 0.0
+            kept = np.linspace(0, full - 1, self.points).round().astype(int)
+            order = order[kept]
+        time = time[order]
+        flux = flux[order]
+        error = np.nan_to_num(error[order], nan=0, posinf=0, neginf=0)
+
+        t0 = 0.0
+        span = 0.0
+        if len(time):
+            t0 = float(time[0])
+            span = float(time[-1]) - t0
         t_step = max(TIME_STEP, span / 2**32)
         ticks = np.rint((time - t0) / t_step).astype(np.int64)
         fluxes = linear(flux, 16)
         errors = linear(error, 16)
+
         self.tally.light_curves += full > 0
         self.tally.points_not_finite += dropped
         self.tally.thinned += len(order) < full
@@ -93,31 +101,47 @@ class Blocks:
     def _spectrum(self, columns: Columns | None) -> dict[str, Any]:
         wavelength, flux = columns[:2] if columns is not None else (np.empty(0), np.empty(0))
         usable = np.isfinite(wavelength) & np.isfinite(flux) & (wavelength > 0)
-        order = np.flatnonzero(usable)[np.argsort(wavelength[usable], kind="stable")]
+        order = ascending(wavelength, usable)
         dropped = len(wavelength) - len(order)
-        wavelength, flux = wavelength[order], flux[order]
+        wavelength = wavelength[order]
+        flux = flux[order]
         self.tally.pixels_not_finite += dropped
+
         kind, first, step = grid_of(wavelength)
-        ticks = np.rint(wavelength / WAVELENGTH_STEP).astype(np.int64) if kind == GIVEN else np.empty(0, np.int64)
-        row: dict[str, Any] = {
+        ticks = np.empty(0, np.int64)
+        if kind == GIVEN:
+            ticks = np.rint(wavelength / WAVELENGTH_STEP).astype(np.int64)
+        if len(order):
+            stretch = stretched(flux, self.bits)
+            codes = stretch.codes
+            scales = stretch[1:]
+            self.tally.spectra += 1
+            error = np.median(np.abs(stretch.decode() - flux))
+            self.tally.spectrum_errors.append(float(error) / (2 * stretch.scale))
+        else:
+            codes = np.empty(0, np.uint8 if self.bits == 8 else np.uint16)
+            scales = (0.0, 1.0, 0.0, 1.0)
+
+        centre, scale, low, code_step = scales
+        return {
             "count": len(order),
             "dropped": dropped,
             "grid": kind,
             "first": first,
             "step": step,
+            "centre": centre,
+            "scale": scale,
+            "low": low,
+            "code_step": code_step,
+            "flux": codes,
+            "wavelength": np.diff(ticks, prepend=0).astype(np.uint32),
         }
-        if len(order):
-            found = stretched(flux, self.bits)
-            codes = found.codes
-            scales = found[1:]
-            self.tally.spectra += 1
-            error = float(np.median(np.abs(found.decode() - flux)))
-            self.tally.spectrum_errors.append(error / (2 * found.scale))
-        else:
-            codes = np.empty(0, np.uint8 if self.bits == 8 else np.uint16)
-            scales = (0.0, 1.0, 0.0, 1.0)
-        row |= dict(zip(("centre", "scale", "low", "code_step"), scales, strict=True))
-        return row | {"flux": codes, "wavelength": np.diff(ticks, prepend=0).astype(np.uint32)}
+
+
+def ascending(values: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Places of the usable ones (n,) bool of some values (n,), the least value first."""
+    places = np.flatnonzero(usable)
+    return places[np.argsort(values[places], kind="stable")]
 
 
 def grid_of(wavelength: np.ndarray) -> tuple[int, float, float]:
@@ -130,7 +154,9 @@ def grid_of(wavelength: np.ndarray) -> tuple[int, float, float]:
             first = float(values[0])
             step = float(values[-1] - values[0]) / (n - 1)
             rule = first + step * np.arange(n)
-            if np.abs((10**rule if kind == LOGARITHMIC else rule) - wavelength).max() < GRID_TOLERANCE:
+            if kind == LOGARITHMIC:
+                rule = 10**rule
+            if np.abs(rule - wavelength).max() < GRID_TOLERANCE:
                 return kind, first, step
     return GIVEN, 0.0, 0.0
 

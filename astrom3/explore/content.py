@@ -73,23 +73,24 @@ class Content:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What the page needs of every object at once; period apart, some layouts have it beside the light curves."""
-        e = self.objects
-        names = sorted(set(e.splits.tolist()))
+        objects = self.objects
+        splits = sorted(set(objects.splits.tolist()))
         arrays: dict[str, np.ndarray] = {
             "xy": self.xy.astype(np.float32),
-            "label": e.labels.astype(np.int16),
-            "split": np.searchsorted(names, e.splits).astype(np.uint8),
+            "label": objects.labels.astype(np.int16),
+            "split": np.searchsorted(splits, objects.splits).astype(np.uint8),
             "catalogue": self.values.astype(np.float32),
             "period": self.period().astype(np.float64),
             "redshift": self.redshift().astype(np.float64),
         }
-        if e.probabilities is not None:
-            arrays["predicted"] = e.predicted.astype(np.int16)
-            arrays["probabilities"] = np.rint(e.probabilities * 65535).astype(np.uint16)
-        for name in self.scores:
-            arrays[f"own_{name}"] = self.scores[name]["own"].astype(np.float32)
-            arrays[f"other_{name}"] = self.scores[name]["other"].astype(np.float32)
-            arrays[f"nearest_{name}"] = self.scores[name]["nearest"].astype(np.int16)
+        if objects.probabilities is not None:
+            arrays["predicted"] = objects.predicted.astype(np.int16)
+            arrays["probabilities"] = np.rint(objects.probabilities * 65535).astype(np.uint16)
+        for name, score in self.scores.items():
+            arrays[f"own_{name}"] = score["own"].astype(np.float32)
+            arrays[f"other_{name}"] = score["other"].astype(np.float32)
+            arrays[f"nearest_{name}"] = score["nearest"].astype(np.int16)
+
         for name, (index, cosine) in self.neighbours.items():
             arrays[f"neighbours_{name}"] = index
             arrays[f"cosine_{name}"] = cosine
@@ -125,48 +126,57 @@ def gather(
             len(embeddings),
             embeddings.ids[absent[0]],
         )
+
     scores = {name: distances(embeddings, name) for name in embeddings.vectors}
     chosen = drawn(len(embeddings), limit)
-    chosen = chosen[np.lexsort((row[chosen], table[chosen] % (len(tables) + 1)))]  # the absent ones, -1, come last
+    order = np.lexsort((row[chosen], table[chosen] % (len(tables) + 1)))  # the absent ones, -1, come last
+    chosen = chosen[order]
     shown = embeddings.take(chosen)
     table = table[chosen]
     row = row[chosen]
     log.info("Making the map of %d objects (%s)", len(shown), kind)
     xy, how = positions(shown, kind, fit)
+
     there = shown.present | {MEAN: np.ones(len(shown), bool)}
-    found = {}
+    neighbours = {}
     for name, vectors in shown.vectors.items():
-        found[name] = nearest(vectors, there[name], top)
+        neighbours[name] = nearest(vectors, there[name], top)
     columns: tuple[str, ...] = ALL_COLS
     if is_of_galaxies(source):
         columns = next(iter(tables)).target_names
-        found |= crossings(shown, top)
-    values = np.full((len(shown), len(columns)), np.nan)
-    for number, one in enumerate(tables):
-        rows = row[table == number]
-        if columns is ALL_COLS:
-            values[table == number] = one.catalogue().values[rows]
-        elif columns:
-            values[table == number] = one.targets(columns)[rows]
-    here = {}
+        neighbours |= crossings(shown, top)
+    shown_scores = {}
     for name, by_kind in scores.items():
-        here[name] = {kind: values_of[chosen] for kind, values_of in by_kind.items()}
+        shown_scores[name] = {kind: score[chosen] for kind, score in by_kind.items()}
     return Content(
-        shown,
-        len(embeddings),
-        source,
-        normaliser,
-        tables,
-        table,
-        row,
-        xy,
-        how,
-        here,
-        found,
-        values,
-        notes_of(shown, decisions),
-        columns,
+        objects=shown,
+        total=len(embeddings),
+        source=source,
+        normaliser=normaliser,
+        tables=tables,
+        table=table,
+        row=row,
+        xy=xy,
+        how=how,
+        scores=shown_scores,
+        neighbours=neighbours,
+        values=values_of(tables, table, row, columns),
+        notes=notes_of(shown, decisions),
+        columns=columns,
     )
+
+
+def values_of(tables: list[Any], table: np.ndarray, row: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
+    """Catalogue values (m, C) of objects by the number of their table and their row in it, NaN unknown."""
+    values = np.full((len(table), len(columns)), np.nan)
+    for number in np.unique(table[table != ABSENT]):
+        one = tables[number]
+        members = table == number
+        if columns == ALL_COLS:
+            values[members] = one.catalogue().values[row[members]]
+        elif columns:
+            values[members] = one.targets(columns)[row[members]]
+    return values
 
 
 def drawn(n: int, limit: int | None) -> np.ndarray:
@@ -179,11 +189,11 @@ def drawn(n: int, limit: int | None) -> np.ndarray:
 
 
 def notes_of(shown: Embeddings, decisions: Iterable[Decision]) -> dict[int, list[str]]:
-    number = {}
-    for i, name in enumerate(shown.ids.tolist()):
-        number[name] = i
+    """Number of a shown object -> what was decided on it."""
+    row_of = {name: row for row, name in enumerate(shown.ids.tolist())}
     notes: dict[int, list[str]] = defaultdict(list)
-    for d in decisions:
-        if d.object_id in number:
-            notes[number[d.object_id]].append(f"{d.modality} {d.decision}: {d.reason}")
+    for decision in decisions:
+        row = row_of.get(decision.object_id)
+        if row is not None:
+            notes[row].append(f"{decision.modality} {decision.decision}: {decision.reason}")
     return dict(notes)

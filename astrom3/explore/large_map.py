@@ -75,11 +75,13 @@ def make(cfg: DictConfig, parts: Parts, count: int, source: Source, normaliser: 
         title = cfg.title or f"{shown_name(model or str(cfg.embeddings))} · {source.root.name}"
         write_map(parts, count, source, out, title=title, kind=cfg.map, fit=cfg.fit, made_of=made_of)
         log.info("%s: %d objects, %.0f s", shown(out), count, time.monotonic() - start)
+
     seconds = time.monotonic() - start
     if cfg.serve:
         show(cfg, out, source, normaliser)
     else:
         log.info("The same command with serve=true shows it in a browser")
+
     return {"objects": count, "seconds": seconds}
 
 

@@ -49,6 +49,7 @@ class Objects:
         for name, asked, told in self.kinds():
             near[name] = self.stored.near(row, asked, told, self.top)
             everybody.update(near[name][0].tolist())
+
         chosen = np.array(sorted(everybody))[:BLOCK]
         columns = self.stored.columns
         table = np.asarray(columns["table"][chosen], np.int64)
@@ -64,6 +65,7 @@ class Objects:
             index[at, : len(rows)] = [number[one] for one in rows.tolist()]
             similar[at, : len(rows)] = cosine
             neighbours[name] = (index, similar)
+
         content = self.content(chosen, table[order], place[order], neighbours)
         blocks = Blocks(BITS)
         texts = {}
@@ -73,6 +75,7 @@ class Objects:
             else:
                 texts["curves-0"] = armour(blocks.light_curves(some))
             texts["spectra-0"] = armour(blocks.spectra(some))
+
         texts["core"] = armour(pack(content.arrays()))
         said = about(content, self.stored.about["title"], blocks)
         return {
@@ -98,6 +101,7 @@ class Objects:
             scores[name] = {}
             for kind in ("own", "other", "nearest"):
                 scores[name][kind] = np.array(columns[f"{kind}-{name}"][rows])
+
         objects = Embeddings(
             np.array(stored.names(rows.tolist()), dtype=str),
             np.array(columns["label"][rows], np.int64),

@@ -39,6 +39,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
         )
         parts.append(data + bytes(-len(data) % 8))
         offset += len(parts[-1])
+
     head = json.dumps(about).encode()
     head += b" " * (-(len(head) + 4) % 8)
     return len(head).to_bytes(4, "little") + head + b"".join(parts)
@@ -63,7 +64,9 @@ def linear(values: np.ndarray, bits: int) -> Codes:
     top = (1 << bits) - 1
     step = (high - low) / top or 1.0
     kind = np.uint8 if bits == 8 else np.uint16
-    return Codes(np.clip(np.rint((values - low) / step), 0, top).astype(kind), low, step)
+    codes = np.rint((values - low) / step)
+    codes = np.clip(codes, 0, top).astype(kind)
+    return Codes(codes, low, step)
 
 
 class Stretched(NamedTuple):

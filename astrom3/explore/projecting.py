@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.errors import UserError
-from astrom3.explore.positions import MIN_FITTED, umap_text
+from astrom3.explore.positions import MIN_FITTED, pca_text, umap_text
 
 SAMPLE = 50_000  # objects that a large map is fitted on, at most
 Project = Callable[[np.ndarray], np.ndarray]  # vectors (m, D) -> float32 (m, 2)
@@ -22,26 +22,30 @@ def fitted(vectors: np.ndarray, kind: str) -> tuple[Project, str]:
 
 
 def pca(vectors: np.ndarray) -> tuple[Project, str]:
+    """The first two principal components of vectors (n, D), by the covariance, whose size does not grow with n."""
     centre = vectors.mean(0, dtype=np.float64)
     offset = vectors - centre
     variances, axes = np.linalg.eigh(offset.T @ offset)  # ascending
     axes = axes[:, [-1, -2]]
-    axes = axes * np.where(axes.sum(0) < 0, -1, 1)  # the sign of an axis is arbitrary
+    signs = np.where(axes.sum(0) < 0, -1, 1)  # the sign of an axis is arbitrary
+    axes = axes * signs
     share = variances[-2:].sum() / max(variances.sum(), 1e-300)
 
     def project(some: np.ndarray) -> np.ndarray:
         return ((some - centre) @ axes).astype(np.float32)
 
-    return project, f"first two principal components of the mean embedding ({share:.0%} of its variance)"
+    return project, pca_text(share)
 
 
 def umap(vectors: np.ndarray) -> tuple[Project, str]:
+    """UMAP with the settings of the paper, fitted on vectors (n, D)."""
     from astrom3.analyse.sections import UMAP
     from astrom3.extras import need
 
+    package = need("umap", "explore", "map=umap (map=pca does without)")
     settings: dict[str, Any] = dict(UMAP)
     settings["n_neighbors"] = min(settings["n_neighbors"], len(vectors) - 1)
-    reducer = need("umap", "explore", "map=umap (map=pca does without)").UMAP(**settings, n_jobs=1)
+    reducer = package.UMAP(**settings, n_jobs=1)
     reducer.fit(vectors)
 
     def project(some: np.ndarray) -> np.ndarray:

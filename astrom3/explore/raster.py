@@ -7,6 +7,7 @@ the same count in every tile of a zoom, so no seams show. numpy counts a million
 from __future__ import annotations
 
 import io
+from itertools import product
 
 import numpy as np
 
@@ -39,29 +40,47 @@ def palette(classes: list[str]) -> np.ndarray:
 
 def overview(stored: StoredMap) -> bytes:
     """The whole map by class, a PNG file of OVERVIEW_SIDE pixels."""
-    left, lower, side = stored.about["bounds"]
-    rows = np.arange(len(stored))
-    counts = counted(stored, rows, "label", (left, lower, side), OVERVIEW_SIDE, 0.0)
-    return png(shaded(counts, palette(stored.about["classes"]), full_at(stored, 2)))
+    everybody = np.arange(len(stored))
+    counts = counted(stored, everybody, "label", stored.about["bounds"], OVERVIEW_SIDE, 0.0)
+    colours = palette(stored.about["classes"])
+    return png(shaded(counts, colours, full_at(stored, 2)))
 
 
 def tile(stored: StoredMap, zoom: int, column: int, row: int, by: str, filters: Shown) -> bytes:
-    """One tile, a PNG file of SIDE pixels. row: from the top; by: label or predicted."""
+    """One tile, a PNG file of SIDE pixels.
+
+    zoom: 0 is the whole map, and every step halves the side of a tile. column, row: of the tile, row 0 at the top.
+    by: label or predicted, what the colours tell. filters: which objects are drawn.
+    """
     left, lower, side = stored.about["bounds"]
     width = side / 2**zoom
     x = left + column * width
     y = lower + side - (row + 1) * width
+
     radius = radius_of(stored, zoom)
-    edge = (radius + 1) * width / SIDE
-    rows = stored.passing(stored.window(x - edge, y - edge, x + width + edge, y + width + edge), filters)
+    margin = (radius + 1) * width / SIDE  # points of the tiles around this one reach into it
+    nearby = stored.window(x - margin, y - margin, x + width + margin, y + width + margin)
+    rows = stored.passing(nearby, filters)
+
     counts = counted(stored, rows, by, (x, y, width), SIDE, radius)
-    return png(shaded(counts, palette(stored.about["classes"]), full_at(stored, zoom)))
+    colours = palette(stored.about["classes"])
+    return png(shaded(counts, colours, full_at(stored, zoom)))
 
 
 def radius_of(stored: StoredMap, zoom: int) -> float:
-    """Of a point, pixels: the larger, the fewer objects a tile has on average."""
+    """Radius of a point [pixel]. The fewer objects a tile has on average, the larger the point."""
     mean = len(stored) / 4**zoom
     return next(radius for least, radius in RADII if mean >= least)
+
+
+def disc(radius: float) -> list[tuple[int, int]]:
+    """Offsets (down, right) of the pixels that a point of this radius [pixel] covers."""
+    reach = range(-int(radius), int(radius) + 1)
+    covered = []
+    for down, right in product(reach, reach):
+        if down**2 + right**2 <= radius**2 + 0.5:
+            covered.append((down, right))
+    return covered
 
 
 def full_at(stored: StoredMap, zoom: int) -> float:
@@ -72,35 +91,49 @@ def full_at(stored: StoredMap, zoom: int) -> float:
 def counted(
     stored: StoredMap, rows: np.ndarray, by: str, square: tuple[float, float, float], side: int, radius: float
 ) -> np.ndarray:
-    """Objects (C + 1, side, side) float32 in the pixels of a square of the map, the top row first."""
+    """Objects (C + 1, side, side) float32 in the pixels of a square of the map, the top row first.
+
+    rows (m,): the objects to count. by: label or predicted, the column that gives the class. square: left and lower
+    edge and width in the units of the map. side: of the picture [pixel]. radius: of a point [pixel].
+    """
     x, y, width = square
     kinds = len(stored.about["classes"]) + 1
-    place = (np.asarray(stored.columns["xy"][rows], np.float64) - [x, y]) * (side / width)
-    column = np.floor(place[:, 0]).astype(np.int64)
-    row = side - 1 - np.floor(place[:, 1]).astype(np.int64)
+    xy = np.asarray(stored.columns["xy"][rows], np.float64)
+    place = (xy - [x, y]) * (side / width)  # pixels from the lower left corner
+    centre_column = np.floor(place[:, 0]).astype(np.int64)
+    centre_row = side - 1 - np.floor(place[:, 1]).astype(np.int64)
     label = np.asarray(stored.columns[by][rows], np.int64) % kinds  # -1 becomes the last
+
     counts = np.zeros(kinds * side * side, np.float32)
-    reach = int(radius)
-    for down in range(-reach, reach + 1):
-        for right in range(-reach, reach + 1):
-            if down**2 + right**2 > radius**2 + 0.5:
-                continue
-            inside = (column + right >= 0) & (column + right < side) & (row + down >= 0) & (row + down < side)
-            pixel = (label * side + row + down) * side + column + right
-            counts += np.bincount(pixel[inside], minlength=len(counts)).astype(np.float32)
+    for down, right in disc(radius):
+        column = centre_column + right
+        row = centre_row + down
+        inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+        pixel = (label * side + row) * side + column
+        covered = np.bincount(pixel[inside], minlength=len(counts))
+        counts += covered.astype(np.float32)
+
     return counts.reshape(kinds, side, side)
 
 
 def shaded(counts: np.ndarray, colours: np.ndarray, full: float) -> np.ndarray:
-    """Red, green, blue and opacity uint8 (H, W, 4): the colours of the classes (C, 3) by their shares."""
+    """Red, green, blue and opacity uint8 (H, W, 4) of a picture.
+
+    counts (C, H, W): objects of each class. colours (C, 3): of the classes, mixed in each pixel by their shares.
+    full: objects in a pixel from which on it is opaque.
+    """
     total = counts.sum(0)
-    mixed = np.einsum("chw,ck->hwk", counts, colours) / np.maximum(total, 1)[:, :, None]
+    summed = np.einsum("chw,ck->hwk", counts, colours)
+    mixed = summed / np.maximum(total, 1)[:, :, None]
+
     share = np.minimum(np.log1p(total) / np.log1p(full), 1)
     opacity = np.where(total > 0, FAINTEST + (255 - FAINTEST) * share, 0)
-    return np.concatenate([mixed, opacity[:, :, None]], axis=2).round().astype(np.uint8)
+    pixels = np.concatenate([mixed, opacity[:, :, None]], axis=2)
+    return pixels.round().astype(np.uint8)
 
 
 def png(pixels: np.ndarray) -> bytes:
+    """Pixels uint8 (H, W, 4) as a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -84,23 +84,19 @@ def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
         name = http.query_params.get("of", "mean")
         if f"own-{name}" not in stored.columns:
             raise HTTPException(404, "there is no such embedding")
-        rows, known = stored.outliers(name, http.query_params.get("score", "own"), filters_of(http), LISTED)
-        columns = stored.columns
-        listed: dict[str, Any] = {"rows": rows, "ids": stored.names(rows), "known": known}
-        for key, column in (("label", "label"), ("nearest", f"nearest-{name}"), ("predicted", "predicted")):
-            listed[key] = columns[column][rows].tolist() if column in columns else [-1] * len(rows)
-        for key in ("own", "other"):
-            values = columns[f"{key}-{name}"][rows].tolist()
-            listed[key] = [None if value != value else value for value in values]
-        return JSONResponse(listed)
+        score = http.query_params.get("score", "own")
+        rows, known = stored.outliers(name, score, filters_of(http), LISTED)
+        listed = columns_of(stored, name, rows)
+        return JSONResponse({"rows": rows, "ids": stored.names(rows), "known": known} | listed)
 
     def one(http: Request) -> Response:
         row = int(http.path_params["row"])
         if row >= len(stored):
             raise HTTPException(404, "there is no such object")
-        found = objects.page(row)
-        place = stored.columns["xy"][found["rows"]].astype(float).tolist()
-        return Response(as_json(found | {"xy": place}), media_type="application/json")
+        contents = objects.page(row)
+        places = stored.columns["xy"][contents["rows"]]
+        contents["xy"] = places.astype(float).tolist()
+        return Response(as_json(contents), media_type="application/json")
 
     routes = [
         Route("/", in_thread(index)),
@@ -117,6 +113,20 @@ def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
     hosts = [*LOCAL, host] if host in LOCAL else ["*"]
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: refused})
+
+
+def columns_of(stored: StoredMap, name: str, rows: list[int]) -> dict[str, list[Any]]:
+    """What the list of outliers shows of rows (m,) of the map. name: of the embedding. A number is None where NaN."""
+    listed: dict[str, list[Any]] = {}
+    for key, column in (("label", "label"), ("nearest", f"nearest-{name}"), ("predicted", "predicted")):
+        if column in stored.columns:
+            listed[key] = stored.columns[column][rows].tolist()
+        else:
+            listed[key] = [-1] * len(rows)
+    for key in ("own", "other"):
+        values = stored.columns[f"{key}-{name}"][rows].tolist()
+        listed[key] = [None if value != value else value for value in values]
+    return listed
 
 
 def in_thread(answer: Answer) -> Callable[[Request], Awaitable[Response]]:

@@ -43,49 +43,60 @@ class MapAbout(TypedDict):
     bounds: tuple[float, float, float]
 
 
+def kinds_of(about: Mapping[str, Any]) -> dict[str, str]:
+    """Name of every column of a map -> kind of its numbers, as numpy's `dtype.kind` has it."""
+    kinds = {"xy": "f", "label": "i", "split": "u", "table": "i", "row": "i", "values": "f", "start": "i"}
+    if about["heads"]:
+        kinds["predicted"] = "i"
+        kinds["probabilities"] = "f"
+    for name in about["vectors"]:
+        kinds[f"vectors-{name}"] = "f"
+        kinds[f"present-{name}"] = np.dtype(bool).kind
+        kinds[f"own-{name}"] = "f"
+        kinds[f"other-{name}"] = "f"
+        kinds[f"nearest-{name}"] = "i"
+    return kinds
+
+
 def open_columns(folder: Path, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Name -> column, memory-mapped. UserError where one is missing, damaged or of another length or kind."""
     n = about["n"]
-    kinds = {"xy": "f", "label": "i", "split": "u", "table": "i", "row": "i", "values": "f", "start": "i"}
-    if about["heads"]:
-        kinds |= {"predicted": "i", "probabilities": "f"}
-    for name in about["vectors"]:
-        kinds |= {
-            f"vectors-{name}": "f",
-            f"present-{name}": np.dtype(bool).kind,
-            f"own-{name}": "f",
-            f"other-{name}": "f",
-        }
-        kinds[f"nearest-{name}"] = "i"
-    wide = {"xy": (2,), "values": (len(about["columns"]),), "probabilities": (about["heads"],)}
-    found = {}
-    for name, kind in kinds.items():
+    widths = {"xy": (2,), "values": (len(about["columns"]),), "probabilities": (about["heads"],)}
+    columns = {}
+    for name, kind in kinds_of(about).items():
         path = folder / f"{name}.npy"
         try:
             check_regular(path)
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            column = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError) as error:
             raise UserError(f"{shown(path)} is missing or damaged ({first_line(error)}): {ADVICE}") from None
-        shape = (CELLS * CELLS + 1 if name == "start" else n, *wide.get(name, array.shape[1:]))
-        if array.shape != shape or array.dtype.kind != kind or (name.startswith("vectors-") and array.ndim != 2):
+
+        length = CELLS * CELLS + 1 if name == "start" else n
+        shape = (length, *widths.get(name, column.shape[1:]))
+        is_flat = name.startswith("vectors-") and column.ndim != 2
+        if column.shape != shape or column.dtype.kind != kind or is_flat:
             raise UserError(f"{shown(path)} is not the column of this map, of shape {shape}: {ADVICE}")
-        found[name] = array
-    start = found["start"]
+        columns[name] = column
+
+    start = columns["start"]
     if start[0] != 0 or start[-1] != n or (np.diff(start) < 0).any():
         raise UserError(f"{shown(folder / 'start.npy')} does not count the objects of the map: {ADVICE}")
-    return found
+    return columns
 
 
 def open_ids(path: Path, n: int) -> pa.Array:
-    """The ids of the objects, memory-mapped."""
+    """The ids (n,) of the objects, memory-mapped. UserError where the file is damaged or another map's."""
     try:
         check_regular(path)
-        column = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["id"]
+        mapped = pa.memory_map(str(path))
+        ids = pa.ipc.open_file(mapped).read_all()["id"]
     except (OSError, KeyError, ValueError) as error:  # those of Arrow are ValueErrors
         raise UserError(f"{shown(path)} is missing or damaged ({first_line(error)}): {ADVICE}") from None
-    if len(column) != n or not pa.types.is_large_string(column.type) or column.null_count:
+
+    is_text = pa.types.is_large_string(ids.type)
+    if len(ids) != n or not is_text or ids.null_count:
         raise UserError(f"{shown(path)} does not hold the ids of this map: {ADVICE}")
-    return column.combine_chunks()
+    return ids.combine_chunks()
 
 
 @dataclass
@@ -119,7 +130,8 @@ class StoredMap:
         label = self.columns["label"]
         passes = ~np.isin(label, list(filters.hidden))
         if filters.splits:
-            passes &= ~np.isin(self.columns["split"], list(filters.splits))
+            split = self.columns["split"]
+            passes &= ~np.isin(split, list(filters.splits))
         if filters.wrong and "predicted" in self.columns:
             predicted = self.columns["predicted"]
             passes &= (label >= 0) & (predicted >= 0) & (predicted != label)
@@ -128,33 +140,38 @@ class StoredMap:
     def window(self, left: float, lower: float, right: float, upper: float) -> np.ndarray:
         """Rows of the objects in the cells that a rectangle of the map touches."""
         x0, y0, side = self.about["bounds"]
+        nobody = np.empty(0, np.int64)
         first = np.floor((np.array([left, lower]) - [x0, y0]) / side * CELLS)
         last = np.floor((np.array([right, upper]) - [x0, y0]) / side * CELLS)
         if (last < 0).any() or (first >= CELLS).any():
-            return np.empty(0, np.int64)
-        column, row = np.maximum(first, 0).astype(int)
-        end_column, end_row = np.minimum(last, CELLS - 1).astype(int)
+            return nobody
+
+        first_column, first_row = np.maximum(first, 0).astype(int)
+        last_column, last_row = np.minimum(last, CELLS - 1).astype(int)
+
         start = self.columns["start"]
-        if column == 0 and end_column == CELLS - 1:
-            return np.arange(start[row * CELLS], start[(end_row + 1) * CELLS])
-        begins = start[np.arange(row, end_row + 1) * CELLS + column]
-        ends = start[np.arange(row, end_row + 1) * CELLS + end_column + 1]
-        pieces = []
-        for a, b in zip(begins, ends, strict=True):
-            if b > a:
-                pieces.append(np.arange(a, b))
-        return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+        if first_column == 0 and last_column == CELLS - 1:  # whole rows of cells, which are one stretch
+            return np.arange(start[first_row * CELLS], start[(last_row + 1) * CELLS])
+
+        first_cells = np.arange(first_row, last_row + 1) * CELLS
+        begins = start[first_cells + first_column]
+        ends = start[first_cells + last_column + 1]
+        stretches = [np.arange(begin, end) for begin, end in zip(begins, ends, strict=True) if end > begin]
+        return np.concatenate(stretches) if stretches else nobody
 
     def hit(self, x: float, y: float, reach: float, filters: Shown) -> int:
         """Row of the object nearest to a place, within `reach`; -1 where there is none."""
-        rows = self.passing(self.window(x - reach, y - reach, x + reach, y + reach), filters)
+        nearby = self.window(x - reach, y - reach, x + reach, y + reach)
+        rows = self.passing(nearby, filters)
         if not len(rows):
             return -1
-        far = ((self.columns["xy"][rows] - np.array([x, y])) ** 2).sum(1)
-        best = int(far.argmin())
-        return int(rows[best]) if far[best] <= reach**2 else -1
+        offset = self.columns["xy"][rows] - np.array([x, y])
+        squared = (offset**2).sum(1)
+        best = int(squared.argmin())
+        return int(rows[best]) if squared[best] <= reach**2 else -1
 
     def passing(self, rows: np.ndarray, filters: Shown) -> np.ndarray:
+        """Those of the rows (m,) that pass the filters."""
         mask = self.mask(filters)
         return rows if mask is None else rows[mask[rows]]
 
@@ -165,16 +182,20 @@ class StoredMap:
 
     def row_of(self, name: str) -> int:
         """Row of an id, -1 where there is none."""
-        return int(pc.index(self.ids, pa.scalar(name, pa.large_string())).as_py())
+        asked = pa.scalar(name, pa.large_string())
+        return int(pc.index(self.ids, asked).as_py())
 
     def search(self, text: str, most: int) -> list[int]:
         """Rows of ids that hold a text, in upper or lower case; those that begin with it first."""
-        begins = pc.starts_with(self.ids, text, ignore_case=True).to_numpy(zero_copy_only=False)
-        found = np.flatnonzero(begins)[:most].tolist()
-        if len(found) < most:
-            holds = pc.match_substring(self.ids, text, ignore_case=True).to_numpy(zero_copy_only=False)
-            found += np.flatnonzero(holds & ~begins)[: most - len(found)].tolist()
-        return found
+        begins = pc.starts_with(self.ids, text, ignore_case=True)
+        begins = begins.to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(begins)[:most].tolist()
+        if len(rows) < most:
+            holds = pc.match_substring(self.ids, text, ignore_case=True)
+            holds = holds.to_numpy(zero_copy_only=False)
+            others = np.flatnonzero(holds & ~begins)
+            rows += others[: most - len(rows)].tolist()
+        return rows
 
     def outliers(self, name: str, score: str, filters: Shown, most: int) -> tuple[list[int], int]:
         """Rows farthest from their class first ("suspicion": less the distance to the nearest other one), and how many
@@ -185,27 +206,36 @@ class StoredMap:
         mask = self.mask(filters)
         if mask is not None:
             values[~mask] = np.nan
+
         known = np.flatnonzero(np.isfinite(values))
         count = min(most, len(known))
         if not count:
             return [], 0
-        best = known[np.argpartition(-values[known], count - 1)[:count]]
-        return best[np.argsort(-values[best], kind="stable")].tolist(), len(known)
+
+        farthest = np.argpartition(-values[known], count - 1)[:count]
+        rows = known[farthest]
+        order = np.argsort(-values[rows], kind="stable")
+        return rows[order].tolist(), len(known)
 
     def near(self, query: int, asked: str, told: str, top: int) -> tuple[np.ndarray, np.ndarray]:
         """The `top` objects whose `told` embeddings have the largest cosine with the `asked` embedding of another one:
         rows, the most similar first, and cosines. None where it lacks that embedding."""
         if not self.columns[f"present-{asked}"][query]:
             return np.empty(0, np.int64), np.empty(0, np.float32)
+
         direction = np.array(self.columns[f"vectors-{asked}"][query])
         vectors = self.columns[f"vectors-{told}"]
         cosine = np.empty(len(self), np.float32)
         for start in range(0, len(self), ROWS):
-            cosine[start : start + ROWS] = vectors[start : start + ROWS] @ direction
+            rows = slice(start, start + ROWS)
+            cosine[rows] = vectors[rows] @ direction
+
         cosine[~self.columns[f"present-{told}"]] = -np.inf
         cosine[query] = -np.inf
+
         best = np.argpartition(-cosine, min(top, len(self) - 1))[:top]
-        best = best[np.argsort(-cosine[best], kind="stable")]
+        order = np.argsort(-cosine[best], kind="stable")
+        best = best[order]
         best = best[np.isfinite(cosine[best])]
         return best, cosine[best]
 

@@ -55,6 +55,7 @@ def write(
         element(file, "core", armour(pack(content.arrays())))
         element(file, "about", as_json(about(content, title, blocks)))
         file.write(tail)
+
     return blocks.tally
 
 

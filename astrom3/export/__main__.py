@@ -77,6 +77,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
         write_text(stage / card.CARD, text)
         folder.remove([known for known in folder.files or () if known.startswith(f"{ONNX}/")])
+
     log.info(
         "Written to %s: weights, their configuration, README.md%s",
         shown(out),
@@ -86,6 +87,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         from astrom3.export.hub import push
 
         log.info("%s", push(out, cfg.push, private=cfg.private))
+
     return {f"{f.name}.onnx": f.difference for f in files}
 
 
@@ -124,6 +126,7 @@ def folder_of(
         raise UserError(
             f"{shown(out)} is the export of another model: give another out=<folder>, or overwrite=true to replace it"
         )
+
     names = [CARD] if in_place else [*own, CARD]
     if not in_place and (source / CONFIDENCE).is_file():
         names.append(CONFIDENCE)
@@ -183,6 +186,7 @@ def write_statistics(model: Any, source: Path, out: Path) -> None:
             model.name,
         )
         return
+
     statistics = None if normaliser is None else normaliser.to_dict()
     about = {"classes": list(model.classes), "normaliser": statistics, "pad_constants": model.pad_constants}
     write_json(out / PREPROCESSING, about)

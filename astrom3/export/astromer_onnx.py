@@ -98,6 +98,7 @@ def write_onnx(encoder: Astromer, path: Path) -> float:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
     return difference
 
 
@@ -112,6 +113,7 @@ def build_graph(encoder: Astromer) -> Any:
     for i, block in enumerate(encoder.blocks):
         last = i == len(encoder.blocks) - 1
         x = add_block(graph, encoder, block, x, bias, "sequence" if last else None)
+
     add_pools(graph, x)
 
     def value(name: str, *shape: int | str) -> Any:
@@ -144,6 +146,7 @@ def input_embedding(graph: GraphWriter, encoder: Astromer, masked: str) -> str:
         token = torch.zeros(1) if encoder.mask_token is None else encoder.mask_token.flatten()
         seen = graph.add("Mul", magnitudes, "mask_in")
         magnitudes = graph.add("Add", seen, graph.add("Mul", masked, graph.constant(token)))
+
     rates = positional_rates(encoder.d_model)
     sines = graph.add("Sin", graph.add("Mul", "times", graph.constant(rates[0::2])))
     cosines = graph.add("Cos", graph.add("Mul", "times", graph.constant(rates[1::2])))
@@ -188,25 +191,35 @@ def add_block(
 ) -> str:
     """One block of the encoder, (B, L, D) -> (B, L, D)."""
     attention = block.attn
-    shape = graph.constant([0, encoder.window, encoder.n_heads, encoder.d_model // encoder.n_heads], np.int64)
+    width = encoder.d_model // encoder.n_heads
+    by_head = graph.constant([0, encoder.window, encoder.n_heads, width], np.int64)
+    flattened = [0, encoder.window, encoder.d_model]
 
     def split(layer: nn.Linear, perm: list[int]) -> str:
-        return graph.add("Transpose", graph.add("Reshape", graph.linear(x, layer), shape), perm=perm)
+        projected = graph.linear(x, layer)
+        heads = graph.add("Reshape", projected, by_head)  # (B, L, H, D / H)
+        return graph.add("Transpose", heads, perm=perm)
 
-    query = graph.add("Mul", split(attention.q, [0, 2, 1, 3]), graph.constant(attention.scale))
-    logits = graph.add("MatMul", query, split(attention.k, [0, 2, 3, 1]))  # (B, H, L, L)
+    query = split(attention.q, [0, 2, 1, 3])
+    query = graph.add("Mul", query, graph.constant(attention.scale))
+    key = split(attention.k, [0, 2, 3, 1])
+    logits = graph.add("MatMul", query, key)  # (B, H, L, L)
     if bias is not None:
         logits = graph.add("Add", logits, bias)
-    context = graph.add("MatMul", graph.add("Softmax", logits, axis=-1), split(attention.v, [0, 2, 1, 3]))
+    weights = graph.add("Softmax", logits, axis=-1)
+    value = split(attention.v, [0, 2, 1, 3])
+    context = graph.add("MatMul", weights, value)
     merged = graph.add("Transpose", context, perm=[0, 2, 1, 3])
-    flat = graph.add("Reshape", merged, graph.constant([0, encoder.window, encoder.d_model], np.int64))
+    flat = graph.add("Reshape", merged, graph.constant(flattened, np.int64))
     attended = graph.linear(flat, attention.out)
     if block.leak1 is not None:
         attended = graph.add("Add", graph.linear(x, block.leak1), attended)
-    h = graph.norm(attended, block.norm1)
-    inner = graph.linear(graph.add("Tanh", graph.linear(h, block.ffn.fc1)), block.ffn.fc2)
+
+    hidden = graph.norm(attended, block.norm1)
+    inner = graph.add("Tanh", graph.linear(hidden, block.ffn.fc1))
+    inner = graph.linear(inner, block.ffn.fc2)
     if block.leak2 is not None:
-        inner = graph.add("Add", graph.linear(h, block.leak2), inner)
+        inner = graph.add("Add", graph.linear(hidden, block.leak2), inner)
     out = graph.norm(inner, block.norm2)
     return graph.add("Identity", out, name=name) if name else out
 
@@ -277,4 +290,5 @@ def compare(encoder: Astromer, path: Path) -> float:
         for result, tensor in zip(results, expected, strict=True):
             difference = torch.from_numpy(result) - tensor
             largest = max(largest, float(difference.norm() / tensor.norm()))
+
     return largest

@@ -87,6 +87,7 @@ def head(model: TrainedModel, name: str, run: Mapping[str, Any], licence: str, b
                 dataset_split="test",
             )
             results.append(result)
+
     tags = ["astronomy", "multimodal", "astrom3"]
     tags += sorted({family.tag for family in families_of(model.network)})
     tags += [modality(name).tag for name in model.modalities]
@@ -128,6 +129,7 @@ def data(run: Mapping[str, Any]) -> str:
     """The data set and how many of its objects were used and rejected."""
     if not run:
         return UNRECORDED
+
     info = run["info"]
     found = info.get("data", {})
     note = f" ({found['note']})" if found.get("note") else ""
@@ -141,6 +143,7 @@ def data(run: Mapping[str, Any]) -> str:
         reasons = [f"{modality}: {count}" for modality, count in counts.get("rejected", {}).items()]
         rejected = ", ".join(reasons) or "0"
         lines.append(f"| {split} | {counts['objects']:,} | {counts['used']:,} | {rejected} |")
+
     return "\n".join(lines)
 
 
@@ -157,11 +160,13 @@ def trained(model: TrainedModel, run: Mapping[str, Any]) -> str:
             f"Training: mode={info.get('mode')} sub={info.get('sub')} init={info.get('init')} seed={info.get('seed')}, "
             f"batch size {cfg['datamodule'].get('batch_size')}, {', '.join(optim)}; {', '.join(versions)}."
         )
+
     for encoder in informers(model):
         lines.append(
             f"Light-curve encoder: {encoder.e_layers} layers of {encoder.d_model} channels, ProbSparse attention, "
             f"{encoder.head_merge} merge of the heads."
         )
+
     return "\n".join(lines)
 
 
@@ -226,6 +231,7 @@ def use(model: TrainedModel, name: str) -> str:
         lines.append(
             f"There is no {PREPROCESSING} here: give the statistics of the training data, `statistics=<file>`."
         )
+
     return "\n".join(lines)
 
 
@@ -233,6 +239,7 @@ def onnx_files(model: TrainedModel, files: Sequence[Written]) -> str:
     """The ONNX files and how far they are from torch, "" without any."""
     if not files:
         return ""
+
     text = "Batches of any size; inputs are prepared as by astrom3 (its windows, normalised)."
     merges = sorted({encoder.head_merge for encoder in informers(model)})
     if merges:
@@ -241,6 +248,7 @@ def onnx_files(model: TrainedModel, files: Sequence[Written]) -> str:
             "network. On simulated light curves it changed 23 % of the predictions and cost 12 points of accuracy "
             "(astrom3, experiments/head_merge)."
         )
+
     lines = [
         "## ONNX",
         "",
@@ -254,12 +262,14 @@ def onnx_files(model: TrainedModel, files: Sequence[Written]) -> str:
         outputs = ", ".join(file.outputs)
         tied = f"{file.tied} of {file.objects}"
         lines.append(table_line(f"onnx/{file.name}.onnx", inputs, outputs, f"{file.difference:.1e}", tied))
+
     if merges:
         lines += [
             "",
             "Tied: objects in which two queries of the attention were equally distinctive to rounding, so that another "
             "one attends; their outputs may differ more.",
         ]
+
     return "\n".join(lines)
 
 

@@ -150,6 +150,7 @@ def graphs(model: TrainedModel) -> list[Graph]:
             classifier: Any = network
             classifier.encoder = traced
             found.append(Graph(f"{name}_classifier", Classified(network, keys), keys, ("probabilities",), views))
+
     if whole and len(encoders) > 1:
         found.append(together(model, network))
     return found
@@ -191,8 +192,10 @@ def example(graph: Graph, n: int, seed: int, points: int | None = None) -> dict[
     for key in graph.keys:
         if key != PRESENT:
             found[key] = batch[key]
+
     if PRESENT not in graph.keys:
         return found
+
     modalities = len(graph.views)
     present = torch.randint(0, 2, (n, modalities), generator=generator).float()
     present[torch.arange(n), torch.randint(0, modalities, (n,), generator=generator)] = 1

@@ -55,4 +55,5 @@ def push(folder: Path, repo: str, *, private: bool = True, message: str = "Model
         if not type(error).__module__.startswith(("httpx", "httpcore", "requests")):
             raise
         raise UserError(f"the hub cannot be reached for {repo} ({type(error).__name__}): {later}") from None
+
     return str(commit.repo_url)

@@ -72,6 +72,7 @@ def export(model: TrainedModel, folder: Path, say: Callable[[str], None] = lambd
             temporary.unlink(missing_ok=True)
         tied = f", {found[-1].tied} with tied queries by more" if found[-1].tied else ""
         say(f"{path.name}: {found[-1].objects} objects, unlike torch by at most {found[-1].difference:.1e}{tied}")
+
     return found
 
 
@@ -88,6 +89,7 @@ def write(graph: Graph, path: Path) -> None:
         "onnx_ir",
     ):  # of torchvision, not needed here, of every constant
         logging.getLogger(talker).setLevel(logging.ERROR)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -105,6 +107,7 @@ def write(graph: Graph, path: Path) -> None:
                 f"{graph.name} cannot be traced for ONNX ({first_line(error)}): give its encoder a method for_export, "
                 "or say onnx=false"
             ) from error
+
     name_outputs(program.model.graph, graph.outputs)
     program.save(str(path), external_data=False)
 
@@ -138,7 +141,9 @@ def compare(graph: Graph, path: Path) -> Written:
         found = session.run(None, {name: inputs[key].numpy() for key, name in names})
         with torch.inference_mode(), margins(graph.module) as closest:
             expected = graph.module(*inputs.values())
-        expected = expected if isinstance(expected, tuple) else (expected,)
+        if not isinstance(expected, tuple):
+            expected = (expected,)
+
         off = np.zeros(n)
         for theirs, ours in zip(found, expected, strict=True):
             difference = np.abs(theirs - ours.numpy()).reshape(n, -1)
@@ -148,6 +153,7 @@ def compare(graph: Graph, path: Path) -> Written:
         worst = max(worst, float(off[~excused].max(initial=0)))
         objects += n
         tied += int(excused.sum())
+
     if worst > TOLERANCE:
         raise UserError(f"{graph.name}.onnx differs from torch by {worst:.1e}, more than {TOLERANCE:g}: not written")
     return Written(graph.name, graph.inputs, graph.outputs, worst, objects, tied)
@@ -172,6 +178,7 @@ def margins(module: nn.Module) -> Any:
     for m in module.modules():
         if isinstance(m, ProbSparseAttention):
             hooks.append(m.register_forward_pre_hook(look))
+
     try:
         yield gaps
     finally:

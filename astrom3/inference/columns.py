@@ -41,17 +41,22 @@ def columns_of(given: Any, what: str) -> dict[str, Any]:
 
 def find(columns: Mapping[str, Any], kind: str) -> Any:
     """The column of a kind under any of its usual names, or None."""
-    return next((columns[name] for name in (kind, *USUAL[kind]) if name in columns), None)
+    for name in (kind, *USUAL[kind]):
+        if name in columns:
+            return columns[name]
+    return None
 
 
 def pick(columns: Mapping[str, Any], kind: str, what: str) -> Any:
-    found = find(columns, kind)
-    if found is None:
+    """The column of a kind; UserError where there is none. what: is read, for the message."""
+    column = find(columns, kind)
+    if column is None:
         raise UserError(f"the {what} has no column {kind} (nor {', '.join(USUAL[kind])}); it has {', '.join(columns)}")
-    return found
+    return column
 
 
 def unit_of(values: Any) -> Any:
+    """The unit of a column of astropy or of a Quantity, None without."""
     return getattr(values, "unit", None)
 
 
@@ -77,9 +82,10 @@ def refuse_coarse(time: Any, days: np.ndarray) -> None:
 def unmasked(values: Any) -> Any:
     """The same with NaN where a value is masked, of numpy's masked arrays and of astropy's masked columns."""
     mask = getattr(values, "mask", None)
+    bare = getattr(values, "unmasked", values)
     if mask is None or not hasattr(values, "filled") or not np.any(mask):
-        return getattr(values, "unmasked", values)
-    plain = np.array(getattr(getattr(values, "unmasked", values), "value", values), dtype=np.float64, ndmin=1)
+        return bare
+    plain = np.array(getattr(bare, "value", values), dtype=np.float64, ndmin=1)
     return np.where(np.asarray(mask), np.nan, plain)
 
 
@@ -87,18 +93,22 @@ def numbers(values: Any, unit: str | None, what: str) -> np.ndarray:
     """Float64 (N,) in `unit` (None: as it is); masked values are NaN. Numbers without a unit are taken to be in it."""
     from astropy import units as u
 
-    own = unit_of(values)
+    given = unit_of(values)
     plain = plain_numbers(values, what)
-    if own is None or unit is None or str(own) in ("", "dimensionless"):
+    if given is None or unit is None or str(given) in ("", "dimensionless"):
         return plain
+
+    refusal = UserError(f"{what} is in {given}, which cannot be converted to {unit}")
+    if unit == "mag":  # of whatever system
+        if "mag" not in str(given):
+            raise refusal
+        return plain
+
     try:
-        if unit == "mag":
-            if "mag" not in str(own):
-                raise u.UnitConversionError
-            return plain
-        return np.asarray(u.Quantity(plain, own).to_value(unit, equivalencies=u.spectral()))
+        quantity = u.Quantity(plain, given)
+        return np.asarray(quantity.to_value(unit, equivalencies=u.spectral()))
     except (u.UnitConversionError, u.UnitTypeError, ValueError):
-        raise UserError(f"{what} is in {own}, which cannot be converted to {unit}") from None
+        raise refusal from None
 
 
 def factor_to(unit: str, values: Any) -> float:
@@ -145,7 +155,9 @@ def scalar(value: Any, unit: str, name: str) -> float | None:
 
 
 def same_length(what: str, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if len({len(c) for c in columns}) > 1:
-        raise UserError(f"the columns of the {what} have unequal lengths: {', '.join(str(len(c)) for c in columns)}")
+    """Three columns as they are; UserError where their lengths differ. what: they belong to, for the message."""
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) > 1:
+        raise UserError(f"the columns of the {what} have unequal lengths: {', '.join(map(str, lengths))}")
     first, second, third = columns
     return first, second, third

@@ -157,6 +157,7 @@ def read_confidence(folder: Path, classes: Sequence[str], width: int) -> Confide
     path = Path(folder) / CONFIDENCE
     if not path.exists():
         return None
+
     found = read_json(path)
     try:
         if found["format"] != FORMAT:

@@ -101,6 +101,7 @@ def measure_sets(sets: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -
             share = float(own.mean())
             error = math.sqrt(share * (1 - share) / len(own))
             per_class[name] = {"n": len(own), "coverage": share, "error": error}
+
     return {
         "n": len(labels),
         "coverage": float(hit.mean()),

@@ -115,6 +115,7 @@ def pieces(model: TrainedModel, source: Source, split: str, cut: Cut) -> Iterato
     for name in source.classes:
         if name in model.classes:
             number[name] = model.classes.index(name)
+
     of_row = {int(row): i for i, row in enumerate(rows)}
     piece = Piece([], [], [], [])
     for seen in observations(table, rows):
@@ -131,6 +132,7 @@ def pieces(model: TrainedModel, source: Source, split: str, cut: Cut) -> Iterato
         if len(piece.curves) == PIECE:
             yield piece
             piece = Piece([], [], [], [])
+
     if piece.curves:
         yield piece
 

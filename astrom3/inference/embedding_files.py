@@ -73,6 +73,7 @@ def check_columns(schema: pa.Schema, source: str) -> None:
         kind = schema.field(name).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise UserError(f"{source}: the column {name} is of type {kind}, not text: embed again")
+
     named = vector_names(schema)
     if MEAN not in named and "window" in schema.names:
         raise UserError(
@@ -81,12 +82,14 @@ def check_columns(schema: pa.Schema, source: str) -> None:
         )
     if MEAN not in named:
         raise UserError(f"{source} lacks the column {MEAN}: write it again with python -m astrom3.embed")
+
     for name in [*named, *(["probabilities"] if "probabilities" in schema.names else [])]:
         kind = schema.field(name).type
         if not pa.types.is_fixed_size_list(kind) or kind.list_size < 1 or not pa.types.is_float32(kind.value_type):
             raise UserError(
                 f"{source}: the column {name} is of type {kind}, not lists of float32 of one length: embed again"
             )
+
     if len({schema.field(name).type.list_size for name in named}) > 1:
         widths = ", ".join(f"{name} {schema.field(name).type.list_size}" for name in named)
         raise UserError(f"{source}: the embeddings are of different lengths ({widths}): embed again")
@@ -109,9 +112,11 @@ def check_objects(found: Embeddings, source: str) -> None:
     """UserError where there are none, where one is there twice, or where an embedding is not finite."""
     if not len(found):
         raise UserError(f"{source} holds no objects: embed again")
+
     names, counts = np.unique(found.ids, return_counts=True)
     if len(names) < len(found):
         raise UserError(f"{source}: object_id {names[counts > 1][0]!r} occurs twice; each object is embedded once")
+
     for name, vectors in found.vectors.items():
         lost = ~np.isfinite(vectors).all(axis=1)
         if lost.any():
@@ -119,6 +124,7 @@ def check_objects(found: Embeddings, source: str) -> None:
                 f"{source}: {lost.sum()} of {len(found)} embeddings {name} are not finite (first: "
                 f"{found.ids[lost.argmax()]!r}): embed again"
             )
+
     if found.probabilities is not None:
         if found.probabilities.shape[1] > len(found.classes):
             raise UserError(
@@ -134,16 +140,19 @@ def parts_of(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.parquet"))
     if about is None:
         return found
+
     named = set()
     for name in about["files"]:
         if name.endswith(".parquet") and not name.startswith("_"):
             named.add(name)
+
     lost = sorted(named - {path.name for path in found})
     if lost:
         raise UserError(
             f"{shown(folder)} lacks {listed(lost)} that its manifest names: the same command of python -m "
             "astrom3.embed goes on with the parts that are missing"
         )
+
     return [path for path in found if path.name in named]
 
 

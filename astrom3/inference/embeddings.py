@@ -137,6 +137,7 @@ class Embeddings:
     # --- parquet ----------------------------------------------------------------------------------------------------
 
     def to_table(self) -> pa.Table:
+        """One row per object, as embeddings files have them; model and classes stand in the schema."""
         names = np.array([*self.classes, None], dtype=object)  # UNLABELLED = -1 is the last
         columns: dict[str, Any] = {
             "object_id": pa.array(self.ids, pa.string()),
@@ -145,10 +146,12 @@ class Embeddings:
         }
         anything: np.ndarray = np.logical_or.reduce(list(self.present.values()))
         for name, vectors in self.vectors.items():
-            columns[name] = lists(vectors, self.present.get(name, anything))
-        if (probabilities := self.probabilities) is not None:
+            there = self.present.get(name, anything)
+            columns[name] = lists(vectors, there)
+
+        if self.probabilities is not None:
             columns["predicted"] = pa.array(names[self.predicted], pa.string())
-            columns["probabilities"] = lists(probabilities, anything)
+            columns["probabilities"] = lists(self.probabilities, anything)
         if self.novelty is not None:
             columns["novelty"] = pa.array(self.novelty, pa.float32(), mask=~anything)
         if self.in_set is not None:

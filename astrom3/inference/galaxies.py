@@ -53,9 +53,11 @@ def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = Fa
         raise UserError("nothing to work on: give images= or spectra=")
     if len(set(lengths.values())) > 1:
         raise UserError(f"{lengths['images']} images and {lengths[SPECTRA]} spectra: give None where one is missing")
+
     n = next(iter(lengths.values()))
     if not n:
         raise UserError("the list of galaxies is empty: give at least one")
+
     ids = [str(number) for number in range(n)]
     decisions: list[Decision] = []
     batch: Batch = {}
@@ -71,6 +73,7 @@ def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = Fa
         arrays = view.arrays(rows)
         present[slot] = torch.from_numpy(view.present(arrays))
         batch |= view.reader(arrays, members(n)).fill(np.arange(n))
+
     batch["present"] = present
     return Prepared(batch, decisions, handed)
 

@@ -87,6 +87,7 @@ class Astrom3Dataset(HyraxDataset):
     def __init__(self, config: Mapping[str, Any], data_location: str | None = None) -> None:
         if not data_location:
             raise UserError("say where the data set is: data_location = <folder> in hyrax's data_request")
+
         about = config[TABLE]
         self.trained = model_of(config)
         origin = {"_target_": "astrom3.data.origins.Local", "path": str(data_location), "band": None}
@@ -105,6 +106,7 @@ class Astrom3Dataset(HyraxDataset):
             data.setup(STAGES[split])
             self.parts.append(data.splits[split])
             ids.append(data.object_ids(split)[data.splits[split].positions])
+
         self.ids = np.concatenate(ids).astype(str)
         self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
         self.kept: tuple[int, dict[str, Any]] = (-1, {})  # the last object, since each field is asked for by itself

@@ -48,6 +48,7 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
     if isinstance(given, str | os.PathLike):
         columns = LightCurveColumns(system=options.system, zero_point=options.zero_point)
         return in_band(LightCurveReader(columns=columns, keep_bands=True)(Path(given)), options.band)
+
     band = None
     if isinstance(given, tuple):
         if len(given) != 3:
@@ -61,6 +62,7 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
         kinds = ("mag", "mag_err") if magnitudes else ("flux", "flux_err")
         bright, error = (pick(names, kind, "light curve") for kind in kinds)
         band = find(names, "band")
+
     notes: tuple[str, ...] = ()
     if magnitudes:
         flux, flux_err, notes = from_magnitudes(bright, error, options)
@@ -70,6 +72,7 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
     else:
         flux = numbers(bright, "mJy", "flux")
         flux_err = numbers(error, "mJy", "flux error")
+
     curve = LightCurve(*same_length("light curve", days(time), flux, flux_err), notes, band_names(band, len(flux)))
     return in_band(curve, options.band)
 
@@ -109,6 +112,7 @@ def from_counts(bright: Any, error: Any, about: Mapping[str, Any]) -> tuple[np.n
     for survey in SURVEYS:
         if survey.name == mission:
             known.append(survey)
+
     if known:
         factor = known[0].flux_factor
         note = f"flux in {unit} has no zero point, made relative as fluxes of {mission} are"
@@ -116,6 +120,7 @@ def from_counts(bright: Any, error: Any, about: Mapping[str, Any]) -> tuple[np.n
         level = np.nanmedian(flux) if np.isfinite(flux).any() else np.nan
         factor = 1 / level if level > 0 else 1.0
         note = f"flux in {unit} has no zero point, made relative to its median"
+
     return flux * factor, flux_err * factor, note
 
 
@@ -183,22 +188,24 @@ class Curves:
 
     def complete_features(self, values: np.ndarray, which: str) -> None:
         """Compute PHOTO_COLS in `values` (n, 38) from the usable light curves, from all their bands as convert does."""
-        photo = slice(0, len(PHOTO_COLS))
-        for i, curve in enumerate(self.curves):
-            if which != "all" and (which == "none" or not np.isnan(values[i, photo]).any()):
+        for curve, row in zip(self.curves, values, strict=True):
+            given = row[: len(PHOTO_COLS)]  # a view: what is put here stands in `values`
+            is_missing = np.isnan(given).any()
+            if which == "none" or (which != "all" and not is_missing):
                 continue
             if curve.band is None or len(set(curve.band.tolist())) < 2:
                 checked = check_light_curves(*ragged([curve]))
                 if checked.accepted[0]:
                     time, flux, error = checked.columns
-                    values[i, photo] = given_or_computed(values[i, photo], time, flux, error, which)
+                    given[:] = given_or_computed(given, time, flux, error, which)
                 continue
+
             _, codes = np.unique(curve.band, return_inverse=True)
             offsets, time, flux, error = ragged([curve])
             several = check_bands(offsets, time, flux, error, codes)
             if several.accepted[0]:
                 time, flux, error = several.columns
-                values[i, photo] = features_of_bands(values[i, photo], time, flux, error, several.band, which)
+                given[:] = features_of_bands(given, time, flux, error, several.band, which)
 
 
 def chosen(curve: LightCurve) -> LightCurve:

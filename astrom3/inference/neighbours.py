@@ -9,6 +9,7 @@ always those of float64.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -42,26 +43,36 @@ def nearest(vectors: np.ndarray, top: int, exact_to: int = EXACT_TO) -> tuple[np
 def across(
     queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, top: int, exact_to: int = EXACT_TO
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same of queries (m, D) among vectors (n, D), such as images among spectra. own (m,): the row of `vectors`
-    that is the query's own object and no neighbour of it, -1 where there is none."""
+    """The same of queries (m, D) among vectors (n, D), such as images among spectra.
+
+    own (m,): the row of `vectors` that is the query's own object and no neighbour of it, -1 where there is none.
+    """
     count = len(queries)
     index = np.full((count, top), -1, np.int32)
     cosine = np.full((count, top), np.nan, np.float32)
     if not count or not len(vectors):
         return index, cosine
+
     directions = unit(vectors.astype(np.float32))
     asked = directions if queries is vectors else unit(queries.astype(np.float32))
+
     is_exact = len(vectors) <= exact_to
-    for rows, candidates in everything(count, len(vectors)) if is_exact else by_cells(asked, directions):
+    blocks = everything(count, len(vectors)) if is_exact else by_cells(asked, directions)
+    for rows, candidates in blocks:
         best, values = best_of(queries[rows], asked[rows], own[rows], vectors, directions, candidates, top)
-        index[rows, : best.shape[1]] = best
-        cosine[rows, : best.shape[1]] = values
+        width = best.shape[1]
+        index[rows, :width] = best
+        cosine[rows, :width] = values
+
     if not is_exact:
-        checked = np.sort(np.random.default_rng(0).choice(count, min(CHECKED, count), replace=False))
+        draws = np.random.default_rng(0)
+        checked = draws.choice(count, min(CHECKED, count), replace=False)
+        checked.sort()
         everybody = np.arange(len(vectors))
-        best, _ = best_of(queries[checked], asked[checked], own[checked], vectors, directions, everybody, top)
-        share = share_found(index[checked], best)
+        exact, _ = best_of(queries[checked], asked[checked], own[checked], vectors, directions, everybody, top)
+        share = share_found(index[checked], exact)
         log.info("%s objects: %.1f %% of the exact neighbours are found", f"{count:,}", 100 * share)
+
     return index, cosine
 
 
@@ -76,14 +87,20 @@ def by_cells(asked: np.ndarray, directions: np.ndarray) -> Iterator[tuple[np.nda
     """Queries of one cell at a time, with the members of the nearest cells, in order, as candidates."""
     centres = centroids(directions)
     members = members_of(assigned(directions, centres), len(centres))
-    queries = members if asked is directions else members_of(assigned(asked, centres), len(centres))
+    askers = members
+    if asked is not directions:
+        askers = members_of(assigned(asked, centres), len(centres))
+
     for number, centre in enumerate(centres):
-        if not len(queries[number]):
+        rows = askers[number]
+        if not len(rows):
             continue
-        near = np.argsort(-(centres @ centre), kind="stable")[:PROBED]
-        candidates = np.sort(np.concatenate([members[i] for i in {number, *near.tolist()}]))
-        for start in range(0, len(queries[number]), ROWS):
-            yield queries[number][start : start + ROWS], candidates
+        similarity = centres @ centre
+        probed = np.argsort(-similarity, kind="stable")[:PROBED]
+        cells = {number, *probed.tolist()}
+        candidates = np.sort(np.concatenate([members[cell] for cell in cells]))
+        for start in range(0, len(rows), ROWS):
+            yield rows[start : start + ROWS], candidates
 
 
 def members_of(cell: np.ndarray, count: int) -> list[np.ndarray]:
@@ -95,17 +112,21 @@ def members_of(cell: np.ndarray, count: int) -> list[np.ndarray]:
 
 def centroids(directions: np.ndarray) -> np.ndarray:
     """Directions (cells, D) of about one cell for every CELL objects, by k-means on a sample."""
-    count = -(-len(directions) // CELL)
+    count = math.ceil(len(directions) / CELL)
+    size = min(PER_CELL * count, len(directions))
     draws = np.random.default_rng(0)
-    chosen = np.sort(draws.choice(len(directions), min(PER_CELL * count, len(directions)), replace=False))
-    sample = directions[chosen]
-    centres = sample[np.sort(draws.choice(len(sample), count, replace=False))]
+    chosen = draws.choice(len(directions), size, replace=False)
+    sample = directions[np.sort(chosen)]
+    seeds = draws.choice(len(sample), count, replace=False)
+    centres = sample[np.sort(seeds)]
+
     for _ in range(ROUNDS):
         cell = assigned(sample, centres)
         order = np.argsort(cell, kind="stable")
         filled, first = np.unique(cell[order], return_index=True)
         centres = centres.copy()
         centres[filled] = unit(np.add.reduceat(sample[order], first, axis=0))
+
     return centres
 
 
@@ -132,26 +153,32 @@ def best_of(
     asked and directions are the queries and the vectors at length 1 in float32. A query is no neighbour of its own;
     where fewer than `top` are left, -1 and NaN stand at the end.
     """
+    # float32 chooses a few more candidates than are asked for
     similar = asked @ directions[candidates].T  # (m, c)
-    place = np.minimum(np.searchsorted(candidates, own), len(candidates) - 1)
+    place = np.searchsorted(candidates, own)
+    place = np.minimum(place, len(candidates) - 1)
     is_among = candidates[place] == own
     similar[np.flatnonzero(is_among), place[is_among]] = -np.inf
     kept = min(top + SPARE, len(candidates))
-    some = np.sort(np.argpartition(-similar, kept - 1, axis=1)[:, :kept], axis=1)
-    names = candidates[some]
-    exact = unit(vectors[names].reshape(-1, vectors.shape[1]).astype(np.float64)).reshape(*names.shape, -1)
-    again = np.einsum("qcd,qd->qc", exact, unit(queries.astype(np.float64)))
-    again[names == own[:, None]] = -np.inf
-    order = np.argsort(-again, axis=1, kind="stable")[:, :top]
-    best = np.take_along_axis(names, order, axis=1)
-    values = np.take_along_axis(again, order, axis=1)
+    likely = np.argpartition(-similar, kept - 1, axis=1)[:, :kept]
+    rows = candidates[np.sort(likely, axis=1)]  # (m, kept)
+
+    # float64 puts them in order
+    exact = vectors[rows].reshape(-1, vectors.shape[1]).astype(np.float64)
+    exact = unit(exact).reshape(*rows.shape, -1)  # (m, kept, D)
+    cosine = np.einsum("qcd,qd->qc", exact, unit(queries.astype(np.float64)))
+    cosine[rows == own[:, None]] = -np.inf
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :top]
+    best = np.take_along_axis(rows, order, axis=1)
+    values = np.take_along_axis(cosine, order, axis=1)
     is_other = np.isfinite(values)
     return np.where(is_other, best, -1), np.where(is_other, values, np.nan)
 
 
 def share_found(index: np.ndarray, exact: np.ndarray) -> float:
     """Share of the exact neighbours (m, top) that are in `index` (m, top)."""
-    hits = []
-    for found, row in zip(index, exact, strict=True):
-        hits.append(len(np.intersect1d(found, row[row >= 0])))
-    return sum(hits) / max(int((exact >= 0).sum()), 1)
+    hits = 0
+    for found, right in zip(index, exact, strict=True):
+        hits += len(np.intersect1d(found, right[right >= 0]))
+    asked = int((exact >= 0).sum())
+    return hits / max(asked, 1)

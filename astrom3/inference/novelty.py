@@ -14,7 +14,7 @@ validation objects: training objects are nearer than any new object, since the n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,30 +47,39 @@ class Novelty:
         classes = found[counts >= FEWEST]
         if not len(classes) or not len(validation):
             return None
+
         vectors = unit(np.asarray(train, dtype=np.float64))
-        means = []
+        centres = []
         offsets = []
         for label in classes:
-            own = vectors[labels == label]
-            means.append(own.mean(0))
-            offsets.append(own - means[-1])
-        centres = np.stack(means)
+            members = vectors[labels == label]
+            centre = members.mean(0)
+            centres.append(centre)
+            offsets.append(members - centre)
+
         within = np.concatenate(offsets)
+        width = within.shape[1]
         _, singular, directions = np.linalg.svd(within, full_matrices=False)
         variances = singular**2 / max(len(within) - len(classes), 1)
-        mean = variances.sum() / within.shape[1]
+        mean = variances.sum() / width
         if not mean > 0:
             return None
+
         kept = min(DIRECTIONS, len(variances))
-        left = variances[kept:].sum() / max(within.shape[1] - kept, 1)
-        rest = float(np.sqrt(max(left, FLOOR * mean)))
-        scales = np.sqrt(np.maximum(variances[:kept], FLOOR * mean))
-        parts = [centres, directions[:kept], scales]
-        rounded = [significant(part) for part in parts]
-        unfinished = cls(rounded[0], rounded[1], rounded[2], float(significant(np.array(rest))), np.zeros(QUANTILES))
-        scores = np.sort(unfinished.score(validation))
-        quantiles = significant(np.quantile(scores, np.linspace(0, 1, QUANTILES)))
-        return cls(unfinished.centres, unfinished.directions, unfinished.scales, unfinished.rest, quantiles)
+        least = FLOOR * mean
+        others = variances[kept:].sum() / max(width - kept, 1)
+        rest = np.sqrt(max(others, least))
+        scales = np.sqrt(np.maximum(variances[:kept], least))
+        unfinished = cls(
+            centres=significant(np.stack(centres)),
+            directions=significant(directions[:kept]),
+            scales=significant(scales),
+            rest=float(significant(np.array(rest))),
+            quantiles=np.zeros(QUANTILES),
+        )
+        scores = unfinished.score(validation)
+        quantiles = np.quantile(np.sort(scores), np.linspace(0, 1, QUANTILES))
+        return replace(unfinished, quantiles=significant(quantiles))
 
     def score(self, vectors: np.ndarray) -> np.ndarray:
         """Distances (n,) float32 of embeddings (n, D) in deviations, per square root of the number of dimensions."""
@@ -79,8 +88,9 @@ class Novelty:
         for centre in self.centres:
             offset = directed - centre
             along = offset @ self.directions.T
-            others = np.maximum((offset**2).sum(1) - (along**2).sum(1), 0) / self.rest**2
-            scores = np.minimum(scores, ((along / self.scales) ** 2).sum(1) + others)
+            across = np.maximum((offset**2).sum(1) - (along**2).sum(1), 0)
+            squared = ((along / self.scales) ** 2).sum(1) + across / self.rest**2
+            scores = np.minimum(scores, squared)
         return np.sqrt(scores / vectors.shape[1]).astype(np.float32)
 
     def quantile(self, scores: np.ndarray) -> np.ndarray:
@@ -115,7 +125,8 @@ class Novelty:
 
 def significant(values: np.ndarray) -> np.ndarray:
     """Values with seven significant digits, so that the file stays small."""
-    return np.array([float(f"{value:.{DIGITS}g}") for value in values.ravel()]).reshape(values.shape)
+    rounded = [float(f"{value:.{DIGITS}g}") for value in values.ravel()]
+    return np.array(rounded).reshape(values.shape)
 
 
 def numbers(values: Any, name: str) -> np.ndarray:

@@ -50,6 +50,7 @@ def check(model: TrainedModel, observed: Observed, options: Mapping[str, Any]) -
         raw.refuse(model, spectrum is not None and SPECTRA not in model.modalities, SPECTRA)
         galaxies.check_galaxy(image, spectrum, raw.galaxy_options(options))
         return
+
     raw.refuse(model, image is not None, "images")
     if not model.uses_features:
         light_curve = magnitudes_or_fluxes(light_curve)

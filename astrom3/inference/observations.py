@@ -103,32 +103,20 @@ def prepare(
     """
     wanted = views_of(MODALITIES) if views is None else views
     uses_features = any(view.uses_features for view in wanted.values())
-    items = {LIGHT: listed(light_curves), SPECTRUM: listed(spectra), CATALOGUE: listed_rows(metadata)}
-    lengths = {}
-    for modality, item in items.items():
-        if item is not None:
-            lengths[modality] = len(item)
-    if not lengths:
-        raise UserError("nothing to work on: give light_curve, spectrum or metadata")
-    if len(set(lengths.values())) > 1:
-        listing = ", ".join(f"{modality}: {length}" for modality, length in lengths.items())
-        raise UserError(f"lists of unequal length ({listing}): give None where an object lacks one")
-    n = next(iter(lengths.values()))
-    if not n:
-        raise UserError("the list of objects is empty: give at least one")
-    ids = [str(i) for i in range(n)]
+    read = of_one_length({LIGHT: listed(light_curves), SPECTRUM: listed(spectra), CATALOGUE: listed_rows(metadata)})
+    n = len(read[LIGHT])
+    ids = [str(number) for number in range(n)]
     decisions = list[Decision]()
-    read: dict[str, list[Any]] = {}
-    for modality, item in items.items():
-        read[modality] = [None] * n if item is None else item
-    curves = Curves(read_all(LIGHT, read[LIGHT], lambda x: light_curve_of(x, options), decisions), options.wavelengths)
-    spectra_read = read_all(SPECTRUM, read[SPECTRUM], lambda x: spectrum_of(x, options, resample=True), decisions)
-    for i, spectrum in enumerate(spectra_read):
-        decisions += uncovered(str(i), spectrum)
+    light_read = read_all(LIGHT, read[LIGHT], lambda item: light_curve_of(item, options), decisions)
+    curves = Curves(light_read, options.wavelengths)
+    spectra_read = read_all(SPECTRUM, read[SPECTRUM], lambda item: spectrum_of(item, options, resample=True), decisions)
+    for object_id, spectrum in zip(ids, spectra_read, strict=True):
+        decisions += uncovered(object_id, spectrum)
     pixels = ragged(spectra_read)
     values = catalogue_of(read[CATALOGUE])
     if uses_features:
         curves.complete_features(values, options.features)
+
     has_metadata, notes = check_catalogue(values, ids)
     given = {}
     for modality, values_read in read.items():
@@ -141,20 +129,28 @@ def prepare(
     photo_wanted = given[LIGHT] & uses_features
     meta_wanted = given[CATALOGUE]
     for note in notes:
-        wanted_by = photo_wanted if note.modality == LIGHT else meta_wanted
-        if wanted_by[int(note.object_id)]:
+        is_wanted = photo_wanted if note.modality == LIGHT else meta_wanted
+        if is_wanted[int(note.object_id)]:
             decisions.append(note)
+
     if normaliser is None and (photo_wanted.any() or meta_wanted.any()):
         raise UserError(
             "this model has no statistics to normalise catalogue columns with: load it with statistics=<the info.json "
             "of the data that it was trained on>"
         )
-    scaled = normaliser.apply(values) if normaliser is not None else np.zeros((n, len(ALL_COLS)), np.float32)
+
     has_metadata &= meta_wanted
-    metadata_rows = np.where(has_metadata[:, None], scaled[:, len(PHOTO_COLS) :], np.float32(0))
+    if normaliser is None:
+        scaled = np.zeros((n, len(ALL_COLS)), np.float32)
+        periods = np.full(n, np.nan)
+    else:
+        scaled = normaliser.apply(values)
+        periods = values[:, PERIOD]
+
+    features, columns = np.split(scaled, [len(PHOTO_COLS)], axis=1)
+    metadata_rows = np.where(has_metadata[:, None], columns, np.float32(0))
+
     everyone = np.arange(n)
-    periods = np.full(n, np.nan) if normaliser is None else values[:, PERIOD]
-    features = scaled[:, : len(PHOTO_COLS)]
     nameless = np.full(n, "")
     members = Members(everyone, everyone, features, metadata_rows, pad_constants, periods, ids=nameless)
     batch: Batch = {}
@@ -164,18 +160,18 @@ def prepare(
         arrays: dict[str, np.ndarray] = {}
         present[slot] = view.available(nameless) if view.has_own_files else has_metadata
         if isinstance(view, StoredView):
+            observed = pixels
             if view.modality == LIGHT:
                 decisions += [] if view.several_bands else curves.choices()
-                columns = curves.columns(view.several_bands)
-            else:
-                columns = pixels
-            checked = view.check(*columns)
+                observed = curves.columns(view.several_bands)
+            checked = view.check(*observed)
             data = view.prepare(checked)
             arrays = view.arrays(data)
             present[slot] = view.present(arrays)
             decisions += list_decisions(view.modality, ids, data.verdict, checked.repairs)
         readers[slot] = view.reader(arrays, members)
         batch |= readers[slot].fill(everyone)
+
     batch["present"] = {slot: torch.from_numpy(there) for slot, there in present.items()}
     return Prepared(batch, decisions, given, readers)
 
@@ -198,6 +194,20 @@ def check_wavelengths(given: Any) -> None:
         length = scalar(value, "Angstrom", f"the wavelength of band {band}")
         if length is None or not 0 < length < np.inf:
             raise UserError(f"the wavelength of band {band} is {length}: give a positive number, in Angstrom")
+
+
+def of_one_length(items: Mapping[str, list[Any] | None]) -> dict[str, list[Any]]:
+    """Modality -> what was handed in for each object, None where an object lacks it; UserError of unequal lengths."""
+    lengths = {modality: len(item) for modality, item in items.items() if item is not None}
+    if not lengths:
+        raise UserError("nothing to work on: give light_curve, spectrum or metadata")
+    if len(set(lengths.values())) > 1:
+        listing = ", ".join(f"{modality}: {length}" for modality, length in lengths.items())
+        raise UserError(f"lists of unequal length ({listing}): give None where an object lacks one")
+    n = next(iter(lengths.values()))
+    if not n:
+        raise UserError("the list of objects is empty: give at least one")
+    return {modality: [None] * n if item is None else item for modality, item in items.items()}
 
 
 def check_object(light_curve: Any, spectrum: Any, metadata: Any, options: Options) -> None:
@@ -290,6 +300,7 @@ def spectrum_of(given: Any, options: Options, resample: bool = False, flux_unit:
                 ivar = np.where(error > 0, error**-2.0, np.where(np.isfinite(error), 0.0, np.nan))
         else:
             ivar = pick(names, "ivar", "spectrum")
+
     grid = numbers(wavelength, "Angstrom", "wavelength")
     grid = vacuum_wavelength(grid) if options.air else grid
     columns = same_length("spectrum", grid, numbers(flux, None, "flux"), numbers(ivar, None, "inverse variance"))

@@ -32,11 +32,13 @@ def read_preprocessing(folder: Path, network: nn.Module) -> tuple[tuple[str, ...
             raise UserError(f"{folder} has a head of {heads} classes, but no {PREPROCESSING} that names them")
         of_galaxies = heads is None and view_of_galaxies(network)
         return () if of_galaxies else CLASSES, None, True
+
     found = stored.read(path, stored.Preprocessing)
     classes = stored.unique(found["classes"], path, "classes")
     statistics = found["normaliser"]
     if heads not in (None, len(classes)):
         raise UserError(f"{path} names {len(classes)} classes, the head has {heads}: it belongs to another model")
+
     normaliser = None if statistics is None else Normaliser.from_dict(statistics, str(path))
     return classes, normaliser, bool(found.get("pad_constants", True))
 
@@ -60,6 +62,7 @@ def hub_statistics(source: str) -> Normaliser | None:
     found = re.fullmatch(r"AstroMLCore/AstroM3-CLIP(?:-(\d+|photo|spectra|meta|all))?", source)
     if found is None:
         return None
+
     seed = found[1] if found[1] and found[1].isdigit() else "42"
     from huggingface_hub import hf_hub_download
 
@@ -71,6 +74,7 @@ def hub_statistics(source: str) -> Normaliser | None:
             f"the statistics of {source} are in {name} of {DATASET}, which the hub did not give "
             f"({type(error).__name__}): fetch it on a machine that can, and load the model with statistics=<that file>"
         ) from None
+
     return read_info(Path(path))
 
 

@@ -122,6 +122,7 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
         if not any(present[m][0] for m in model.modalities):
             reasons = [d.reason for d in prepared.decisions if d.decision == "rejected"]
             raise UserError(f"nothing of the object can be used: {'; '.join(reasons) or 'nothing is given of it'}")
+
     parts = []
     for i in range(0, size, CHUNK):
         parts.append(model.encode(rows_of(prepared.batch, slice(i, i + CHUNK))))
@@ -131,6 +132,7 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
         probabilities = joined([part.probabilities for part in parts])
         assert probabilities is not None
         probabilities[~there] = np.nan
+
     embeddings = {}
     for modality in model.modalities:
         embeddings[modality] = np.concatenate([part.embeddings[modality] for part in parts])

@@ -12,15 +12,18 @@ BINS = 15
 
 def tempered(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
     """The probabilities (n, C) that logits divided by the temperature give, float64. One temperature, or (n, 1)."""
-    logits = np.log(np.clip(np.asarray(probabilities, dtype=np.float64), FLOOR, 1)) / temperature
+    clipped = np.clip(np.asarray(probabilities, dtype=np.float64), FLOOR, 1)
+    logits = np.log(clipped) / temperature
     logits -= logits.max(1, keepdims=True)
-    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    odds = np.exp(logits)
+    return odds / odds.sum(1, keepdims=True)
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log likelihood of the labels (n,)."""
-    own = np.clip(probabilities[np.arange(len(labels)), labels], FLOOR, 1)
-    return float(-np.log(own).mean())
+    """Mean negative log likelihood of the labels (n,) by the probabilities (n, C)."""
+    of_label = probabilities[np.arange(len(labels)), labels]
+    likelihood = np.clip(of_label, FLOOR, 1)
+    return float(-np.log(likelihood).mean())
 
 
 def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -36,18 +39,24 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     def loss(log_t: float) -> float:
         return log_loss(tempered(probabilities, float(np.exp(log_t))), labels)
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(LEAST), np.log(LARGEST)), method="bounded").x))
+    bounds = (np.log(LEAST), np.log(LARGEST))
+    lowest = minimize_scalar(loss, bounds=bounds, method="bounded")
+    return float(np.exp(lowest.x))
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Per bin of confidence (equal widths): count, mean confidence and accuracy (NaN where empty)."""
+    """Per bin of confidence (equal widths): count, mean confidence and accuracy (NaN where empty).
+
+    probabilities (n, C), labels (n,). All three are arrays (bins,).
+    """
     confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    count = np.bincount(which, minlength=bins)
+    is_right = probabilities.argmax(1) == labels
+    number = (confidence * bins).astype(int)
+    number = np.minimum(number, bins - 1)  # a confidence of 1 belongs to the last bin
+    count = np.bincount(number, minlength=bins)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(which, confidence, bins) / count
-        accuracy = np.bincount(which, right, bins) / count
+        mean = np.bincount(number, confidence, bins) / count
+        accuracy = np.bincount(number, is_right, bins) / count
     return {"count": count, "confidence": mean, "accuracy": accuracy}
 
 
@@ -55,13 +64,18 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, floa
     """probabilities (n, C), labels (n,): expected calibration error (15 bins), mean negative log likelihood of the
     label, Brier score (sum over classes, 0 to 2), accuracy and mean confidence."""
     bins = reliability(probabilities, labels)
-    gap = np.nan_to_num(np.abs(bins["accuracy"] - bins["confidence"]))
+    gap = np.abs(bins["accuracy"] - bins["confidence"])
+    weighted = np.nan_to_num(gap) * bins["count"]
+    expected_error = weighted.sum() / len(labels)
+
     target = np.eye(probabilities.shape[1])[labels]
+    squared = (probabilities - target) ** 2
+    is_right = probabilities.argmax(1) == labels
     return {
         "n": len(labels),
-        "ece": float((gap * bins["count"]).sum() / len(labels)),
+        "ece": float(expected_error),
         "nll": log_loss(probabilities, labels),
-        "brier": float(((probabilities - target) ** 2).sum(1).mean()),
-        "accuracy": float((probabilities.argmax(1) == labels).mean()),
+        "brier": float(squared.sum(1).mean()),
+        "accuracy": float(is_right.mean()),
         "confidence": float(probabilities.max(1).mean()),
     }

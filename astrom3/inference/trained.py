@@ -91,10 +91,9 @@ class TrainedModel:
         check_source(source, statistics)
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
-        device = str(device) if isinstance(device, torch.device) else device
-        if device == "auto":
+        if str(device) == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        check_device(device)
+        check_device(str(device) if isinstance(device, torch.device) else device)
         if astromer.recognises(source):
             encoder, _, _ = astromer.load(source)
             return cls(str(source), accelerate(encoder.to(device).eval()), (), None, torch.device(device))
@@ -154,12 +153,14 @@ class TrainedModel:
     def encode(self, batch: Mapping[str, Any]) -> Encoded:
         """A batch dict (schema.py; `present` may be missing: all there) of the model's modalities."""
         points = points_of(batch)
-        chosen = {k: batch[k] for k in batch if k in self.inputs or k == "present"}
+        chosen = {key: batch[key] for key in batch if key in self.inputs or key == "present"}
         moved = to_device(self.as_trained(chosen, points), self.device)
         size = len(moved[self.inputs[0]])
         everyone = torch.ones(size, dtype=torch.bool, device=self.device)
-        present = {m: moved.get("present", {}).get(m, everyone) for m in self.modalities}
+        given = moved.get("present", {})
+        present = {modality: given.get(modality, everyone) for modality in self.modalities}
         moved["present"] = present
+
         logits = None
         if self.backbone is not None:
             found = self.backbone(moved)
@@ -169,6 +170,7 @@ class TrainedModel:
             found, logits = self._single(moved)
             only = self.modalities[0]
             found[only] = found[only] * present[only].unsqueeze(1)
+
         there = torch.stack([present[modality] for modality in self.modalities])  # (M, B)
         parts = torch.stack([found[modality].float() for modality in self.modalities])  # (M, B, D)
         mean = parts.sum(0) / there.sum(0).clamp(min=1).unsqueeze(1)
@@ -176,20 +178,19 @@ class TrainedModel:
             raise UserError(
                 f"{self.name} gives embeddings that are not finite: its weights are damaged, fetch it again"
             )
+
         vectors = mean.cpu().numpy()
-        probabilities = None if logits is None else torch.softmax(logits.float(), dim=-1).cpu().numpy()
+        probabilities = None
         novelty = None
+        if logits is not None:
+            probabilities = torch.softmax(logits.float(), dim=-1).cpu().numpy()
         if self.confidence is not None and probabilities is not None:
             probabilities = self.confidence.calibrated(probabilities, points)
-            novelty = None if self.confidence.novelty is None else self.confidence.novelty.score(vectors)
-        return Encoded(
-            {m: p.cpu().numpy() for m, p in present.items()},
-            {m: e.float().cpu().numpy() for m, e in found.items()},
-            vectors,
-            probabilities,
-            points,
-            novelty,
-        )
+            if self.confidence.novelty is not None:
+                novelty = self.confidence.novelty.score(vectors)
+        is_there = {modality: mask.cpu().numpy() for modality, mask in present.items()}
+        embeddings = {modality: rows.float().cpu().numpy() for modality, rows in found.items()}
+        return Encoded(is_there, embeddings, vectors, probabilities, points, novelty)
 
     def as_trained(self, batch: dict[str, Any], points: np.ndarray | None) -> dict[str, Any]:
         """The batch; of a model that was trained on cut curves, short curves without their catalogue features.

@@ -130,9 +130,11 @@ def encoded_chunks(
     overlaps = np.where(windows > 0, np.maximum(before - starts, 0), 0)
     for first in range(0, len(objects), AT_ONCE):
         rows = slice(first, first + AT_ONCE)
-        batch = to_device(reader.fill_window(members[objects[rows]], windows[rows]), model.device)
+        filled = reader.fill_window(members[objects[rows]], windows[rows])
+        batch = to_device(filled, model.device)
+        inputs = [batch[key] for key in encoder.inputs]
         with torch.inference_mode():
-            tokens, visible = encoder.tokens(*(batch[key] for key in encoder.inputs))
+            tokens, visible = encoder.tokens(*inputs)
         yield Chunk(
             objects[rows],
             windows[rows],
@@ -152,12 +154,14 @@ def by_window(chunks: Iterator[Chunk], pooling: str, width: int) -> Windowed:
         parts.append((chunk.objects, chunk.windows, chunk.starts, chunk.ends))
         for tokens, visible in zip(chunk.tokens, chunk.visible, strict=True):
             vectors.append(pooled(tokens[visible], pooling))
+
     columns: Any = [np.empty(0, np.int64)] * 4
     if parts:
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     objects, windows, starts, ends = columns
     if pooling == "sequence":
         return Windowed(objects, windows, starts, ends, vectors)
+
     whole = np.stack(vectors) if vectors else np.empty((0, width), np.float32)
     return Windowed(objects, windows, starts, ends, whole)
 
@@ -171,7 +175,8 @@ def by_object(chunks: Iterator[Chunk], pooling: str, width: int, n: int) -> Wind
     pieces: list[list[np.ndarray]] = [[] for _ in range(n)]
     for chunk in chunks:
         for row, place in enumerate(chunk.objects.tolist()):
-            points = chunk.tokens[row][chunk.visible[row]][chunk.overlaps[row] :]
+            points = chunk.tokens[row][chunk.visible[row]]
+            points = points[chunk.overlaps[row] :]
             if not counts[place]:
                 starts[place] = chunk.starts[row]
             counts[place] += len(points)
@@ -182,12 +187,12 @@ def by_object(chunks: Iterator[Chunk], pooling: str, width: int, n: int) -> Wind
                 sums[place] = np.maximum(sums[place], points.max(0, initial=-np.inf))
             else:
                 pieces[place].append(points)
+
     numbers = np.arange(n)
     nothing = np.zeros(n, np.int64)
     if pooling == "sequence":
-        joined = []
-        for p in pieces:
-            joined.append(np.concatenate(p) if p else np.empty((0, width), np.float32))
+        empty = np.empty((0, width), np.float32)
+        joined = [np.concatenate(parts) if parts else empty for parts in pieces]
         return Windowed(numbers, nothing, starts, ends, joined)
     if pooling == "mean":
         sums /= np.maximum(counts, 1)[:, None]

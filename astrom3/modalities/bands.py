@@ -39,38 +39,46 @@ class Parts:
 def split_bands(offsets: np.ndarray, columns: tuple[np.ndarray, ...], band: np.ndarray) -> Parts:
     """Curves (n) -> one curve for each object and band that it has. Points keep their order."""
     lengths = np.diff(offsets)
-    points = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((band, points))
-    points = points[order]
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((band, owner))
+    owner = owner[order]
     sorted_band = np.asarray(band, dtype=np.float64)[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (np.diff(points) != 0) | (np.diff(sorted_band) != 0)
+    sorted_columns = tuple(np.asarray(column)[order] for column in columns)
+    new = np.ones(len(order), dtype=bool)  # a point of another object or band than the one before
+    new[1:] = (np.diff(owner) != 0) | (np.diff(sorted_band) != 0)
     starts = np.flatnonzero(new)
-    ends = np.append(starts, len(order))
-    return Parts(ends, tuple(np.asarray(column)[order] for column in columns), points[starts], sorted_band[starts])
+    part_offsets = np.append(starts, len(order))
+    return Parts(part_offsets, sorted_columns, owner[starts], sorted_band[starts])
 
 
 def check_bands(
     offsets: np.ndarray, time: np.ndarray, flux: np.ndarray, error: np.ndarray, band: np.ndarray
 ) -> CheckedBands:
     """Repair or reject light curves of several bands."""
-    n = len(offsets) - 1
+    given = np.diff(offsets)
+    n = len(given)
     parts = split_bands(offsets, (time, flux, error), band)
     checked = check_light_curves(parts.offsets, *parts.columns, min_points=BAND_POINTS)
-    lengths = np.diff(checked.offsets)
-    total = np.bincount(parts.owner, weights=lengths, minlength=n)
-    accepted = total >= MIN_POINTS
+    left = np.bincount(parts.owner, weights=np.diff(checked.offsets), minlength=n)
+    accepted = left >= MIN_POINTS
 
-    given = np.diff(parts.offsets)
-    verdict = np.zeros(n, dtype=np.int8)
-    for part in np.argsort(given, kind="stable").tolist():  # what is said of the best sampled band stays
-        verdict[parts.owner[part]] = checked.verdict[part]
+    verdict = _verdict_of_best_band(parts, checked, n)
     verdict = np.where(accepted, 0, verdict)
-    verdict = np.where(~accepted & (np.diff(offsets) > 0) & (verdict == 0), TOO_FEW, verdict).astype(np.int8)
+    too_few = ~accepted & (given > 0) & (verdict == 0)
+    verdict = np.where(too_few, TOO_FEW, verdict).astype(np.int8)
     repairs = np.zeros((n, checked.repairs.shape[1]), dtype=np.int64)
     np.add.at(repairs, parts.owner, checked.repairs)
     repairs[:, SORTED] = np.minimum(repairs[:, SORTED], 1)
     return _together(parts, checked, accepted, verdict, repairs)
+
+
+def _verdict_of_best_band(parts: Parts, checked: Checked, n: int) -> np.ndarray:
+    """What is said of each object's best sampled band (n,)."""
+    verdict = np.zeros(n, dtype=np.int8)
+    points = np.diff(parts.offsets)
+    for part in np.argsort(points, kind="stable").tolist():  # the last one stays
+        verdict[parts.owner[part]] = checked.verdict[part]
+    return verdict
 
 
 def _together(
@@ -78,11 +86,12 @@ def _together(
 ) -> CheckedBands:
     """The points of all bands of an accepted object, in order of time."""
     lengths = np.diff(checked.offsets)
-    points = np.repeat(parts.owner, lengths)
+    owner = np.repeat(parts.owner, lengths)
     band = np.repeat(parts.band, lengths)
-    order = np.lexsort((checked.columns[0], points))
-    order = order[accepted[points[order]]]
-    counts = np.bincount(points[order], minlength=len(accepted))
+    time = checked.columns[0]
+    order = np.lexsort((time, owner))
+    order = order[accepted[owner[order]]]
+    counts = np.bincount(owner[order], minlength=len(accepted))
     columns = tuple(column[order] for column in checked.columns)
     return CheckedBands(checked.modality, offsets_of(counts), columns, verdict, repairs, band[order])
 
@@ -102,19 +111,27 @@ def combined(
     one. A period search then has the points of all bands.
     """
     good = flux > 0
-    time, flux, error, band = (column[good] for column in (time, flux, error, band))
+    time = time[good]
+    flux = flux[good]
+    error = error[good]
+    band = band[good]
     magnitude = -2.5 * np.log10(flux)
     reference = magnitude[best_sampled(band)]
-    level = np.median(reference)
-    height = np.median(np.abs(reference - level))
+    level, height = _median_and_deviation(reference)
     moved = np.empty(len(time))
     stretch = np.ones(len(time))
     for name in np.unique(band):
         own = band == name
-        median = np.median(magnitude[own])
-        deviation = np.median(np.abs(magnitude[own] - median))
+        median, deviation = _median_and_deviation(magnitude[own])
         if deviation > 0 and height > 0:
             stretch[own] = height / deviation
         moved[own] = level + (magnitude[own] - median) * stretch[own]
-    light = 10 ** (-0.4 * moved)
-    return time, light, error / flux * stretch * light
+    moved_flux = 10 ** (-0.4 * moved)
+    moved_error = error / flux * stretch * moved_flux
+    return time, moved_flux, moved_error
+
+
+def _median_and_deviation(magnitude: np.ndarray) -> tuple[float, float]:
+    """Median and median absolute deviation."""
+    median = np.median(magnitude)
+    return median, np.median(np.abs(magnitude - median))

@@ -11,6 +11,7 @@ from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS
 
 LARGEST_VALUE = 1e7  # of a catalogue column, in whatever unit it has
 FAINTEST = 50.0  # of a magnitude, a colour or their errors; 99.99 and the like stand for unknown
+UNKNOWN = "missing: set to the train mean"
 FILLERS = (-999.0, -9999.0, -99999.0, -999999.0, 9999.0, 99999.0, 999999.0)  # what catalogues write for unknown
 MAGNITUDES = ("mag", "vmag", "bp_rp", "j_k", "w1_w2", "w3_w4", "amplitude")  # ends of the names of columns in mag
 IN_MAGNITUDES = np.array([name.endswith(MAGNITUDES) for name in ALL_COLS])
@@ -21,7 +22,8 @@ def possible(values: np.ndarray) -> np.ndarray:
     stands for unknown."""
     with np.errstate(invalid="ignore"):
         size = np.abs(values)
-        impossible = (size > LARGEST_VALUE) | np.isin(values, FILLERS)
+        impossible = size > LARGEST_VALUE
+        impossible |= np.isin(values, FILLERS)
         if values.shape[1] == len(ALL_COLS):
             impossible |= (size > FAINTEST) & IN_MAGNITUDES
         return np.where(impossible, np.nan, values)
@@ -31,9 +33,11 @@ def possible_targets(values: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Numbers to predict (n, T) with NaN for what cannot be one: not finite, beyond 1e30, a magnitude beyond 50, or a
     negative number that stands for unknown. Their ranges are those of any survey, so no more can be said."""
     of_magnitudes = np.array([name.startswith("mag_") or name.endswith("_mag") for name in names], dtype=bool)
+    negative_fillers = [filler for filler in FILLERS if filler < 0]
     with np.errstate(invalid="ignore"):
         size = np.abs(values)
-        impossible = ~(size < LARGEST_FLUX) | np.isin(values, [filler for filler in FILLERS if filler < 0])
+        impossible = ~(size < LARGEST_FLUX)
+        impossible |= np.isin(values, negative_fillers)
         impossible |= (size > FAINTEST) & of_magnitudes
     return np.where(impossible, np.nan, values)
 
@@ -45,27 +49,31 @@ def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, li
     columns are; a parallax <= 0 counts as 1 mas in the absolute magnitudes, as published.
     """
     period = PHOTO_COLS.index("period")
-    parallax = ALL_COLS.index("parallax")
     missing = ~np.isfinite(values)
     missing[:, period] |= values[:, period] <= 0
-    photo = missing[:, : len(PHOTO_COLS)]
-    meta = missing[:, len(PHOTO_COLS) :]
-    present = 2 * meta.sum(axis=1) <= len(META_COLS)
-    below = values[:, parallax] <= 0
-    rows: list[Decision] = []
-    for i in np.flatnonzero(photo.any(axis=1) | meta.any(axis=1) | below).tolist():
+    photometry = missing[:, : len(PHOTO_COLS)]
+    metadata = missing[:, len(PHOTO_COLS) :]
+    present = 2 * metadata.sum(axis=1) <= len(META_COLS)
+    no_parallax = values[:, ALL_COLS.index("parallax")] <= 0
+    noteworthy = missing.any(axis=1) | no_parallax
+    decisions: list[Decision] = []
+    for i in np.flatnonzero(noteworthy).tolist():
         name = str(object_ids[i])
-        if photo[i].any():
-            columns = ", ".join(c for c, gone in zip(PHOTO_COLS, photo[i], strict=True) if gone)
-            rows.append(Decision(name, "photometry", "repaired", f"{columns} missing: set to the train mean"))
+        if photometry[i].any():
+            decisions.append(_repaired(name, "photometry", PHOTO_COLS, photometry[i]))
         if not present[i]:
-            reason = f"{meta[i].sum()} of {len(META_COLS)} catalogue columns missing"
-            rows.append(Decision(name, "metadata", "rejected", reason))
+            reason = f"{metadata[i].sum()} of {len(META_COLS)} catalogue columns missing"
+            decisions.append(Decision(name, "metadata", "rejected", reason))
             continue
-        if meta[i].any():
-            columns = ", ".join(c for c, gone in zip(META_COLS, meta[i], strict=True) if gone)
-            rows.append(Decision(name, "metadata", "repaired", f"{columns} missing: set to the train mean"))
-        if below[i]:
+        if metadata[i].any():
+            decisions.append(_repaired(name, "metadata", META_COLS, metadata[i]))
+        if no_parallax[i]:
             reason = "parallax <= 0 counts as 1 mas in the absolute magnitudes"
-            rows.append(Decision(name, "metadata", "repaired", reason))
-    return present, rows
+            decisions.append(Decision(name, "metadata", "repaired", reason))
+    return present, decisions
+
+
+def _repaired(name: str, modality: str, columns: Sequence[str], missing: np.ndarray) -> Decision:
+    """The decision on an object of whose columns (C,) some are missing."""
+    unknown = ", ".join(column for column, gone in zip(columns, missing, strict=True) if gone)
+    return Decision(name, modality, "repaired", f"{unknown} {UNKNOWN}")

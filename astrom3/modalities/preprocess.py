@@ -71,7 +71,7 @@ def prepare_spectra(checked: Checked) -> Spectra:
     log_mad = np.zeros(n, dtype=np.float32)
     present = np.zeros(n, dtype=np.bool_)
     verdict = checked.verdict.copy()
-    wavelength, flux, third = (frozen(column) for column in checked.columns)
+    wavelength, flux, third = map(frozen, checked.columns)
     _spectra(frozen(checked.offsets, np.int64), wavelength, flux, third, values, log_mad, present, verdict)
     return Spectra(values, log_mad, present, verdict)
 
@@ -88,7 +88,9 @@ def light_curve(
         reasons = [row.reason for row in list_decisions("photometry", [""], curves.verdict)]
         raise UserError(f"The light curve cannot be used: {reasons[0] if reasons else 'no points'}.")
     constants = np.concatenate([np.asarray(photo, dtype=np.float32), curves.constants[0]])[None]
-    starts = np.array([centre(len(curves.values)) if start is None else start], dtype=np.int64)
+    if start is None:
+        start = centre(len(curves.values))
+    starts = np.array([start], dtype=np.int64)
     x = np.empty((1, SEQ_LEN, PHOTO_CHANNELS), np.float32)
     mask = np.empty((1, SEQ_LEN), np.float32)
     fill_windows(curves.values, curves.offsets, np.zeros(1, np.int64), starts, constants, True, x, mask)
@@ -102,7 +104,8 @@ def spectrum(wavelength: np.ndarray, flux: np.ndarray, third: np.ndarray) -> np.
         reasons = [row.reason for row in list_decisions("spectra", [""], spectra.verdict)]
         raise UserError(f"The spectrum cannot be used: {reasons[0] if reasons else 'no pixels'}.")
     out = np.empty((SPECTRUM_CHANNELS, WAVELENGTH_COUNT), dtype=np.float32)
-    out[:2], out[2] = spectra.values[0], spectra.log_mad[0]
+    out[:2] = spectra.values[0]
+    out[2] = spectra.log_mad[0]
     return out
 
 

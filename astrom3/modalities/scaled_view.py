@@ -92,9 +92,14 @@ def scale_curve(time: np.ndarray, flux: np.ndarray, error: np.ndarray) -> tuple[
     if not (np.isfinite(median) and np.isfinite(mad) and mad > 0 and np.isfinite(span)):
         return None
     height = np.arcsinh((flux - median) / mad)
-    values = np.stack([time - time[0], clipped(height, 1), clipped(np.log10(error / mad), 2)], axis=1)
-    constants = [clipped(np.log10(mad / np.abs(median)), 7), clipped(np.log10(span), 8)]
-    constants.append(clipped(np.log10(np.abs(median)), 9))
+    log_error = np.log10(error / mad)
+    values = np.stack([time - time[0], clipped(height, 1), clipped(log_error, 2)], axis=1)
+    brightness = np.abs(median)
+    constants = [
+        clipped(np.log10(mad / brightness), 7),
+        clipped(np.log10(span), 8),
+        clipped(np.log10(brightness), 9),
+    ]
     return values, np.array(constants, dtype=np.float32)
 
 

@@ -19,11 +19,17 @@ NUMBER = 8
 def kept_points(lengths: np.ndarray, items: np.ndarray, seed: int, epoch: int, share: float) -> np.ndarray:
     """How many first points of each curve are kept in an epoch, (B,) int64. lengths, items (B,): of the curves, and
     their places in the split. share: of the curves that are cut."""
-    chosen = draw(seed, epoch, CHOSEN, items).astype(np.float64) / 2.0**64 < share
-    place = draw(seed, epoch, NUMBER, items).astype(np.float64) / 2.0**64
+    chosen = _uniform(seed, epoch, CHOSEN, items) < share
+    place = _uniform(seed, epoch, NUMBER, items)
     ratio = np.maximum(lengths, SHORTEST) / SHORTEST
-    cut = np.minimum(SHORTEST * ratio**place, lengths).astype(np.int64)
+    number = SHORTEST * ratio**place
+    cut = np.minimum(number, lengths).astype(np.int64)
     return np.where(chosen, cut, lengths)
+
+
+def _uniform(seed: int, epoch: int, purpose: int, items: np.ndarray) -> np.ndarray:
+    """Numbers (B,) in [0, 1) that are drawn for a purpose."""
+    return draw(seed, epoch, purpose, items).astype(np.float64) / 2.0**64
 
 
 def cut_curves(

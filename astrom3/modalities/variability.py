@@ -14,7 +14,7 @@ import numpy as np
 
 from astrom3.kernel import kernel
 from astrom3.modalities.constants import VARIABILITY_FEATURES
-from astrom3.modalities.features import _fourier_fit
+from astrom3.modalities.fourier import fourier_fit
 
 LAGS = (1, 2, 4, 8, 16, 32)  # in points, of the structure function
 LOG_LAGS = (-2.0, -1.25, -0.5, 0.25, 1.0, 1.75, 2.5)  # log10 day, limits of its eight ranges
@@ -147,8 +147,9 @@ def of_distribution(magnitude: np.ndarray, error: np.ndarray, out: np.ndarray) -
     floor = max(typical, 1e-4)
     out[15] = logarithm(typical)
     residual = (magnitude - middle) / np.maximum(error, 0.3 * floor)
-    out[16] = logarithm((residual**2).mean())
-    out[17] = np.abs(residual).mean() / math.sqrt(max((residual**2).mean(), 1e-12))
+    chi_square = (residual**2).mean()
+    out[16] = logarithm(chi_square)
+    out[17] = np.abs(residual).mean() / math.sqrt(max(chi_square, 1e-12))
 
 
 @kernel
@@ -193,10 +194,12 @@ def of_order(time: np.ndarray, magnitude: np.ndarray, out: np.ndarray) -> None:
 @kernel
 def string(time: np.ndarray, magnitude: np.ndarray, period: float) -> float:
     """Clarke's string length of the curve folded at a period, 1 for noise (see features.py)."""
+    n = len(magnitude)
     order = np.argsort((time / period) % 1.0)
     folded = magnitude[order]
     steps = ((folded[1:] - folded[:-1]) ** 2).sum() + (folded[0] - folded[-1]) ** 2
-    return steps / max(((folded - folded.mean()) ** 2).sum(), 1e-12) * (len(folded) - 1) / (2 * len(folded))
+    variance = max(((folded - folded.mean()) ** 2).sum(), 1e-12)
+    return steps / variance * (n - 1) / (2 * n)
 
 
 @kernel
@@ -224,7 +227,7 @@ def of_phase(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray, period:
     out[1] = string(t, y, period)
     out[2] = string(t, y, 2 * period)
     out[3] = string(t, y, 0.5 * period)
-    coefficients = _fourier_fit(t, y, weights, 1 / period, HARMONICS)[0]
+    coefficients = fourier_fit(t, y, weights, 1 / period, HARMONICS)[0]
     amplitudes = np.empty(HARMONICS)
     angles = np.empty(HARMONICS)
     for h in range(HARMONICS):
@@ -241,7 +244,7 @@ def of_phase(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray, period:
     rest = y - fitted
     rest = rest - (weights * rest).sum()
     out[14] = 1 - (weights * rest**2).sum() / total
-    double = _fourier_fit(t, y, weights, 0.5 / period, 2 * HARMONICS)[0]
+    double = fourier_fit(t, y, weights, 0.5 / period, 2 * HARMONICS)[0]
     rest = y - model_at(double, (0.5 * t / period) % 1.0)
     rest = rest - (weights * rest).sum()
     out[15] = 1 - (weights * rest**2).sum() / total

@@ -31,6 +31,7 @@ def report(cfg: DictConfig) -> dict[str, Any]:
         deeper = sorted({str(path.parent.parent) for path in root.glob("*/*/config.yaml")})
         hint = f"; there are runs below {', '.join(deeper[:5])}" if deeper else ""
         raise UserError(f"{root} holds no runs{hint}: train some with root={root}, or name another folder")
+
     grid = table.Grid(tuple(cfg.modes), tuple(cfg.subs), tuple(cfg.inits), tuple(int(s) for s in cfg.seeds))
     summary = table.summarise(runs, grid)
     text = table_files.markdown(summary)
@@ -40,6 +41,7 @@ def report(cfg: DictConfig) -> dict[str, Any]:
         table_files.write_csv(stage / "report.csv", [row.as_dict() for row in summary.rows])
         table_files.write_csv(stage / "runs.csv", [run.as_dict() for run in runs])
         table_files.plot(summary, stage / "report.png")
+
     print(text)
     log.info("Written to %s: report.md, report.csv, runs.csv, report.tex, report.png", out)
     found = {}

@@ -165,18 +165,20 @@ def read(folder: Path) -> Run:
     names = folder.name.rsplit("-", 3)
     try:
         cfg = read_stored(folder / "config.yaml", checked=False)
-        who: dict[str, Any] = {"folder": folder.name, "mode": f"{cfg.mode}{cfg.get('task_name', '')}"}
-        who["sub"] = str(cfg.get("protocol", cfg.sub))
-        who |= {"init": str(cfg.init.name), "seed": int(cfg.seed)}
-        config = {}
-        for key, value in flat(cfg):
-            if not _free(key):
-                config[key] = value
+        who: dict[str, Any] = {
+            "folder": folder.name,
+            "mode": f"{cfg.mode}{cfg.get('task_name', '')}",
+            "sub": str(cfg.get("protocol", cfg.sub)),
+            "init": str(cfg.init.name),
+            "seed": int(cfg.seed),
+        }
+        config = {key: value for key, value in flat(cfg) if not _free(key)}
     except (OSError, UserError, OmegaConfBaseException, AttributeError, TypeError, ValueError):
         if len(names) != 4 or not names[3].isdigit():
             names = [folder.name, "", "", "-1"]
         mode, sub, init, seed = names
         return Run(folder.name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
+
     try:
         if (folder / "metrics.json").is_file():
             scores = stored.read(folder / "metrics.json", stored.Scores)
@@ -187,6 +189,7 @@ def read(folder: Path) -> Run:
             return Run(**who, state="failed", reason=reason, config=config)
     except (OSError, UserError) as error:
         return Run(**who, state="damaged", reason=first_line(error))
+
     return Run(**who, state="unfinished", reason=f"{epochs(folder)} epochs done", config=config)
 
 
@@ -208,27 +211,32 @@ def summarise(runs: Sequence[Run], grid: Grid) -> Summary:
     for run in runs:
         if run.state == "finished":
             finished.setdefault((run.mode, run.sub, run.init), {})[run.seed] = run
+
     rows = []
     for mode, sub, init in product(grid.modes, grid.subs, grid.inits):
-        found = finished.get((mode, sub, init))
-        if not found:
+        by_seed = finished.get((mode, sub, init))
+        if not by_seed:
             continue
-        accuracy = mean_and_deviation([r.accuracy for r in found.values() if r.accuracy is not None])
-        f1 = mean_and_deviation([r.macro_f1 for r in found.values() if r.macro_f1 is not None])
+        accuracy, accuracy_std = mean_and_deviation(
+            [run.accuracy for run in by_seed.values() if run.accuracy is not None]
+        )
+        f1 = mean_and_deviation([run.macro_f1 for run in by_seed.values() if run.macro_f1 is not None])
         paper = PUBLISHED.get(mode, {}).get(sub, {}).get(init, {})
         published = paper.get("mean")
         scatter = paper.get("std")
-        off = (accuracy[0] - published) / scatter if accuracy[0] is not None and scatter else None
-        row = Row(mode, sub, init, len(found), *accuracy, *f1, published, scatter, off)
+        off = (accuracy - published) / scatter if accuracy is not None and scatter else None
+        row = Row(mode, sub, init, len(by_seed), accuracy, accuracy_std, *f1, published, scatter, off)
+
         if init == "clip":
-            base = finished.get((mode, sub, "scratch"), {})
+            from_scratch = finished.get((mode, sub, "scratch"), {})
             gains = []
-            for seed, run in found.items():
-                if seed in base:
-                    gains.append(run.accuracy - base[seed].accuracy)  # type: ignore[operator]
+            for seed, run in by_seed.items():
+                if seed in from_scratch:
+                    gains.append(run.accuracy - from_scratch[seed].accuracy)  # type: ignore[operator]
             mean, error, p = gain(gains)
             row = replace(row, pairs=len(gains), gain=mean, gain_error=error, p=p)
         rows.append(row)
+
     return Summary(rows, list(runs), grid, disagreements(runs))
 
 

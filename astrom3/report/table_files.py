@@ -69,6 +69,7 @@ def markdown(summary: Summary) -> str:
         listed = [f"- {run.folder}: {run.reason}" for run in summary.runs if run.state == state]
         if listed:
             out += ["", f"## {title}", "", *listed]
+
     out += missing_lines(summary)
     return "\n".join(out) + "\n"
 
@@ -162,6 +163,7 @@ def plot(summary: Summary, path: Path) -> Path:
     for mode, rows in by_mode(summary).items():
         if rows:
             panels[mode] = rows
+
     panels = panels or {"": []}
     figure = Figure(figsize=(3.1 * len(panels) + 0.6, 3.2))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -169,24 +171,25 @@ def plot(summary: Summary, path: Path) -> Path:
     for axis, (mode, rows) in zip(axes, panels.items(), strict=True):
         for init, (colour, label) in STYLE.items():
             shift = 0.06 if init == "clip" else -0.06
-            mine = [row for row in rows if row.init == init]
-            mine.sort(key=lambda row: FRACTIONS.get(row.sub, 100))
-            at = [list(FRACTIONS).index(row.sub) + shift for row in mine]
-            accuracies = [row.accuracy for row in mine]
-            errors = [row.accuracy_std or 0 for row in mine]
+            places = {sub: tick + shift for tick, sub in enumerate(FRACTIONS)}
+            of_init = [row for row in rows if row.init == init]
+            of_init.sort(key=lambda row: FRACTIONS.get(row.sub, 100))
+            at = [places[row.sub] for row in of_init]
+            accuracies = [row.accuracy for row in of_init]
+            errors = [row.accuracy_std or 0 for row in of_init]
             axis.errorbar(at, accuracies, errors, fmt="o-", color=colour, ms=4, capsize=2, label=label)
             for run in summary.runs:
                 if (run.mode, run.init, run.state) == (mode, init, "finished") and run.sub in FRACTIONS:
-                    place = list(FRACTIONS).index(run.sub) + shift
-                    axis.plot(place, run.accuracy, ".", color=colour, alpha=0.35, ms=3)
-            paper = []
-            for s in FRACTIONS:
-                paper.append(PUBLISHED.get(mode, {}).get(s, {}).get(init, {}).get("mean"))
-            if all(p is not None for p in paper):
+                    axis.plot(places[run.sub], run.accuracy, ".", color=colour, alpha=0.35, ms=3)
+
+            by_sub = PUBLISHED.get(mode, {})
+            paper = [by_sub.get(sub, {}).get(init, {}).get("mean") for sub in FRACTIONS]
+            if None not in paper:
                 axis.plot(ticks, paper, ":", marker="D", mfc="none", color=colour, ms=4, lw=0.8, alpha=0.8)
         axis.set_title(mode)
-        axis.set_xticks(ticks, [f"{f} %" for f in FRACTIONS.values()])
+        axis.set_xticks(ticks, [f"{percent} %" for percent in FRACTIONS.values()])
         axis.set_xlabel("share of the labels")
+
     axes[0].set_ylabel("test accuracy [%]")
     handles, labels = axes[0].get_legend_handles_labels()
     hollow = axes[0].plot([], [], ":", marker="D", mfc="none", color="black", ms=4, lw=0.8)[0]

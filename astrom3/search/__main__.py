@@ -39,6 +39,7 @@ def search(cfg: DictConfig) -> list[dict[str, Any]]:
         )
     else:
         index = Index.open(cfg.index)
+
     kind = "exact and approximate" if index.about["approximate"] else "exact"
     log.info(
         "%s: %s objects, embeddings %s, search %s; to filter by: %s",
@@ -69,6 +70,7 @@ def search(cfg: DictConfig) -> list[dict[str, Any]]:
     else:
         vector = embedded(cfg, index)
         own = []
+
     found = index.query(vector, find, cfg.top, cfg.where, cfg.exact, own).to_pylist()
     show(found, [c for c in index.about["columns"] if c in (cfg.where or "")])
     if cfg.out is not None:
@@ -87,9 +89,11 @@ def check(cfg: DictConfig) -> None:
         raise UserError("nothing to do: give id=<object> or light_curve=<file> ..., or embeddings=<folder> to build")
     if cfg.id is not None and (also := [f for f in FILES if cfg[f] is not None]):
         raise UserError(f"id={cfg.id} and {also[0]}= are two queries: give one of them")
+
     for f in FILES:
         if cfg[f] is not None and not isinstance(cfg[f], str):
             raise UserError(f"{f}={cfg[f]} is no name of a file: give one, a name of digits in quotes")
+
     if cfg.catalogue is not None and cfg.embeddings is None:
         raise UserError("catalogue= goes into an index when it is built: give embeddings=<folder> too")
     if cfg.top < 1:
@@ -113,12 +117,14 @@ def embedded(cfg: DictConfig, index: Any) -> Any:
     except UserError as error:
         hint = "" if cfg.model else f"; the index was made with {name}: give model=<where it is now>"
         raise UserError(f"{error}{hint}") from None
+
     index.check_model(digest, name)
     model = TrainedModel.load(name, evaluation=known["evaluation"], statistics=cfg.statistics, allow=cfg.allow)
     given: dict[str, Any] = {}
     for f in FILES:
         if cfg[f] is not None:
             given[f] = cfg[f]
+
     if CATALOGUE in given:
         given[CATALOGUE] = catalogue_row(Path(given[CATALOGUE]))
     if "image" in given:
@@ -144,6 +150,7 @@ def catalogue_row(path: Path) -> dict[str, Any]:
         row = read_json(path)
         check_content(row, dict[str, float | None], path, "it holds catalogue column: value")
         return row
+
     try:
         rows = list(csv.DictReader(read_text(path).splitlines()))
         if len(rows) != 1:
@@ -166,16 +173,19 @@ def show(found: list[dict[str, Any]], columns: list[str]) -> None:
     if not found:
         log.info("nothing found: no object fulfils the condition and has that embedding")
         return
+
     names = []
     for c in dict.fromkeys((*SHOWN[:-1], *columns, SHOWN[-1])):
         if c in found[0]:
             names.append(c)
+
     table = Table(*(escape(name) for name in names))
     for row in found:
         cells = []
         for n in names:
             cells.append(f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n] or ""))
         table.add_row(*(escape(cell) for cell in cells))
+
     Console(width=None if Console().is_terminal else 160).print(table)
 
 

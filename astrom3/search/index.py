@@ -109,6 +109,7 @@ class Index:
             if parts.catalogue is None and catalogue is not None:
                 parts.catalogue = Catalogue.read(catalogue)
             cls._write(output, parts, made_of, approximate, overwrite)
+
         return cls.open(folder)
 
     @staticmethod
@@ -143,9 +144,10 @@ class Index:
             raise UserError("the query has no direction: it is zero or not finite")
         if top < 1:
             raise UserError(f"top={top} must be at least 1")
+
         conditions = [f"({where})"] if where else []
         if exclude:
-            conditions.append(f"object_id NOT IN ({', '.join(quoted(e) for e in exclude)})")
+            conditions.append(f"object_id NOT IN ({', '.join(map(quoted, exclude))})")
         search = self.table.search(vector.astype(np.float32), vector_column_name=name).distance_type("cosine")
         search = search.select([*self.about["columns"], "_distance"]).limit(top)
         if conditions:
@@ -154,18 +156,19 @@ class Index:
             search = search.bypass_vector_index()
         else:
             search = search.nprobes(NPROBES).refine_factor(REFINE)
+
         with explained(self.folder):
             try:
                 found = search.to_arrow()
             except (RuntimeError, ValueError) as error:
                 if not where:
                     raise
+                columns = ", ".join(self.about["columns"])
                 raise UserError(
-                    f"where={where!r} does not fit ({first_line(error)[:160]}); columns: "
-                    f"{', '.join(self.about['columns'])}"
+                    f"where={where!r} does not fit ({first_line(error)[:160]}); columns: {columns}"
                 ) from None
-        similarity = 1 - found["_distance"].to_numpy().astype(np.float64)
-        return found.drop_columns(["_distance"]).append_column("similarity", pa.array(similarity))
+        distance = found["_distance"].to_numpy().astype(np.float64)
+        return found.drop_columns(["_distance"]).append_column("similarity", pa.array(1 - distance))
 
     def vector_of(self, object_id: str, name: str = MEAN) -> np.ndarray:
         """The stored embedding (D,) of an object."""
@@ -177,13 +180,18 @@ class Index:
 
     def vectors_of(self, ids: Sequence[str], name: str = MEAN) -> list[np.ndarray | None]:
         """Stored embeddings (D,), None where an object lacks that modality."""
-        condition = f"object_id IN ({', '.join(quoted(i) for i in ids)})"
+        listed = ", ".join(map(quoted, ids))
         with explained(self.folder):
-            rows = self.table.search().where(condition).select(["object_id", name]).limit(len(ids)).to_arrow()
-        found = dict(zip(rows["object_id"].to_pylist(), rows[name].to_pylist(), strict=True))
-        if unknown := [i for i in ids if i not in found]:
-            raise UserError(f"{self.folder} has no object {unknown[0]}")
-        return [None if found[i] is None else np.array(found[i], dtype=np.float32) for i in ids]
+            search = self.table.search().where(f"object_id IN ({listed})")
+            rows = search.select(["object_id", name]).limit(len(ids)).to_arrow()
+        stored = dict(zip(rows["object_id"].to_pylist(), rows[name].to_pylist(), strict=True))
+        vectors: list[np.ndarray | None] = []
+        for object_id in ids:
+            if object_id not in stored:
+                raise UserError(f"{self.folder} has no object {object_id}")
+            vector = stored[object_id]
+            vectors.append(None if vector is None else np.array(vector, dtype=np.float32))
+        return vectors
 
     def recall(
         self, name: str = MEAN, find: str | None = None, top: int = 10, sample: int = 100, seed: int = 0
@@ -198,28 +206,31 @@ class Index:
         self._check(name)
         find = find or name
         with explained(self.folder):
-            ids = self.table.search().where(f"{name} IS NOT NULL").select(["object_id"]).limit(None).to_arrow()
+            search = self.table.search().where(f"{name} IS NOT NULL")
+            ids = search.select(["object_id"]).limit(None).to_arrow()["object_id"]
         chosen = np.random.default_rng(seed).choice(len(ids), min(sample, len(ids)), replace=False)
-        asked = [ids["object_id"][i].as_py() for i in chosen.tolist()]
-        hits = list[float]()
-        seconds = [0.0, 0.0]
+        asked = [ids[row].as_py() for row in chosen.tolist()]
+
+        shares = []
+        seconds = {True: 0.0, False: 0.0}  # of exact searches and of approximate ones
         for own, vector in zip(asked, self.vectors_of(asked, name), strict=True):
             assert vector is not None
-            answers = []
-            for i, exact in enumerate((True, False)):
+            found = {}
+            for exact in seconds:
                 start = time.perf_counter()
-                answers.append(set(self.query(vector, find, top, exact=exact, exclude=[own])["object_id"].to_pylist()))
-                seconds[i] += time.perf_counter() - start
-            hits.append(len(answers[0] & answers[1]) / max(len(answers[0]), 1))
-        exact_s, approximate_s = (s / len(asked) for s in seconds)
+                answer = self.query(vector, find, top, exact=exact, exclude=[own])
+                found[exact] = set(answer["object_id"].to_pylist())
+                seconds[exact] += time.perf_counter() - start
+            hits = found[True] & found[False]
+            shares.append(len(hits) / max(len(found[True]), 1))
         return {
-            "recall": float(np.mean(hits)),
+            "recall": float(np.mean(shares)),
             "top": top,
             "queries": len(asked),
             "by": name,
             "find": find,
-            "exact_s": exact_s,
-            "approximate_s": approximate_s,
+            "exact_s": seconds[True] / len(asked),
+            "approximate_s": seconds[False] / len(asked),
         }
 
     def check_model(self, digest: str, name: str) -> None:

@@ -17,36 +17,41 @@ from astrom3.simulate.populations import Stars
 TO_GALACTIC = np.array([[-0.0548755604, -0.8734370902, -0.4838350155],
                         [0.4941094279, -0.4448296300, 0.7469822445],
                         [-0.8676661490, -0.1980763734, 0.4559837762]])  # fmt: skip
-R_SUN = 8.2  # kpc, km/s
-V_CIRCULAR = 233.0
+R_SUN = 8.2  # distance of the galactic centre [kpc]
+V_CIRCULAR = 233.0  # of the galaxy at the sun [km/s]
 SOLAR_MOTION = np.array([11.1, 12.2, 7.3])  # km/s
 DISPERSION = np.array([[35.0, 22.0, 17.0], [62.0, 40.0, 38.0], [140.0, 100.0, 95.0]])  # thin, thick, halo
 DRIFT = np.array([12.0, 45.0, 210.0])  # asymmetric drift [km/s]
-SIN_B_WIDTH = np.array([0.46, 0.36, 0.62])
-KMS_PER_MASYR_KPC = 4.740470
+SIN_B_WIDTH = np.array([0.46, 0.36, 0.62])  # spread of sin b of thin disc, thick disc and halo
+KMS_PER_MASYR_KPC = 4.740470  # km/s of 1 mas/yr at 1 kpc
+SCALE_HEIGHT = 0.1  # of the dust [kpc]
+POLAR_A_V = 0.09  # A_V from the sun to a galactic pole [mag]
+SIN_SOUTHERN_LIMIT = np.sin(np.radians(-10))  # of declination
+SIN_FAR_NORTH = np.sin(np.radians(60))
+Columns = dict[str, np.ndarray]  # by name, each (n,)
 
 
 def _positions(rng: np.random.Generator, stars: Stars) -> tuple[np.ndarray, np.ndarray]:
     """Galactic l, b [degree] in the footprint of LAMOST: north of declination -10, denser toward the anticentre."""
     n = len(stars.label)
-    lon = np.empty(n)
+    longitude = np.empty(n)
     sin_b = np.empty(n)
     todo = np.arange(n)
+    x, y, z = TO_GALACTIC[:, 2]  # the celestial pole in galactic coordinates
     while len(todo):
         trial_l = rng.uniform(0, 360, len(todo))
         trial_b = rng.normal(0.08, SIN_B_WIDTH[stars.population[todo]])
         angle = np.radians(trial_l)
         cos_b = np.sqrt(np.maximum(1 - trial_b**2, 0))
-        sin_dec = (
-            TO_GALACTIC[0, 2] * cos_b * np.cos(angle)
-            + TO_GALACTIC[1, 2] * cos_b * np.sin(angle)
-            + TO_GALACTIC[2, 2] * trial_b
-        )
-        chance = (0.35 + 0.65 * (1 - np.cos(angle)) / 2) * np.where(sin_dec > np.sin(np.radians(60)), 0.3, 1.0)
-        good = (np.abs(trial_b) < 0.995) & (sin_dec > np.sin(np.radians(-10))) & (rng.random(len(todo)) < chance)
-        lon[todo[good]], sin_b[todo[good]] = trial_l[good], trial_b[good]
+        sin_dec = x * cos_b * np.cos(angle) + y * cos_b * np.sin(angle) + z * trial_b
+        toward_anticentre = 0.35 + 0.65 * (1 - np.cos(angle)) / 2
+        chance = toward_anticentre * np.where(sin_dec > SIN_FAR_NORTH, 0.3, 1.0)
+        possible = (np.abs(trial_b) < 0.995) & (sin_dec > SIN_SOUTHERN_LIMIT)
+        good = possible & (rng.random(len(todo)) < chance)
+        longitude[todo[good]] = trial_l[good]
+        sin_b[todo[good]] = trial_b[good]
         todo = todo[~good]
-    return lon, np.degrees(np.arcsin(sin_b))
+    return longitude, np.degrees(np.arcsin(sin_b))
 
 
 def _distances(rng: np.random.Generator, stars: Stars, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,30 +62,40 @@ def _distances(rng: np.random.Generator, stars: Stars, b: np.ndarray) -> tuple[n
     high = np.full(len(b), 2.0)
     for _ in range(40):
         middle = (low + high) / 2
-        a_v = 0.09 / sin_b * (1 - np.exp(-(10**middle) * sin_b / 0.1)) * clumpy
-        far = stars.m_v + 5 * middle + 10 + a_v > stars.v_mag
-        low, high = np.where(far, low, middle), np.where(far, middle, high)
+        crossed = 1 - np.exp(-(10**middle) * sin_b / SCALE_HEIGHT)  # share of the dust layer in front of the star
+        a_v = POLAR_A_V / sin_b * crossed * clumpy
+        modulus = 5 * middle + 10
+        too_far = stars.m_v + modulus + a_v > stars.v_mag
+        low = np.where(too_far, low, middle)
+        high = np.where(too_far, middle, high)
     return 10**middle, a_v
 
 
 def _velocities(
-    rng: np.random.Generator, stars: Stars, lon: np.ndarray, b: np.ndarray, d: np.ndarray
+    rng: np.random.Generator, stars: Stars, l_degree: np.ndarray, b_degree: np.ndarray, distance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Proper motion in right ascension and declination [mas/yr] and radial velocity [km/s]."""
-    n = len(lon)
-    lon, b = np.radians(lon), np.radians(b)
-    toward = np.stack([np.cos(b) * np.cos(lon), np.cos(b) * np.sin(lon), np.sin(b)], 1)  # (n, 3)
-    place = toward * d[:, None] - np.array([R_SUN, 0, 0])
-    radius = np.hypot(place[:, 0], place[:, 1])
-    turning = (V_CIRCULAR - DRIFT[stars.population])[:, None] * np.stack([place[:, 1], -place[:, 0], 0 * radius], 1)
-    velocity = turning / radius[:, None] + rng.normal(size=(n, 3)) * DISPERSION[stars.population]
+    longitude = np.radians(l_degree)
+    b = np.radians(b_degree)
+    toward = np.stack([np.cos(b) * np.cos(longitude), np.cos(b) * np.sin(longitude), np.sin(b)], 1)  # (n, 3)
+    place = toward * distance[:, None] - np.array([R_SUN, 0, 0])  # from the galactic centre [kpc]
+    x = place[:, 0]
+    y = place[:, 1]
+    radius = np.hypot(x, y)
+    speed = V_CIRCULAR - DRIFT[stars.population]
+    rotation = speed[:, None] * np.stack([y, -x, 0 * radius], 1)
+    velocity = rotation / radius[:, None] + rng.normal(size=place.shape) * DISPERSION[stars.population]
     velocity -= np.array([0, V_CIRCULAR, 0]) + SOLAR_MOTION
-    equatorial, velocity = toward @ TO_GALACTIC, velocity @ TO_GALACTIC
-    ra = np.arctan2(equatorial[:, 1], equatorial[:, 0])
+    # From the galactic frame to the directions of the observer.
+    toward = toward @ TO_GALACTIC
+    velocity = velocity @ TO_GALACTIC
+    ra = np.arctan2(toward[:, 1], toward[:, 0])
     east = np.stack([-np.sin(ra), np.cos(ra), 0 * ra], 1)
-    north = np.cross(equatorial, east)
-    per_mas = KMS_PER_MASYR_KPC * d
-    return (velocity * east).sum(1) / per_mas, (velocity * north).sum(1) / per_mas, (velocity * equatorial).sum(1)
+    north = np.cross(toward, east)
+    per_mas = KMS_PER_MASYR_KPC * distance
+    pmra = (velocity * east).sum(1) / per_mas
+    pmdec = (velocity * north).sum(1) / per_mas
+    return pmra, pmdec, (velocity * toward).sum(1)
 
 
 # Share of stars whose astrometry is disturbed (companions, colour and brightness changes of Miras).
@@ -98,85 +113,144 @@ RUWE_TAIL = {
 }
 
 
-def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The 33 columns of META_COLS beside mean_vmag; and a_v [mag], distance [kpc], rv [km/s] for other modalities."""
-    n = len(stars.label)
-    lon, b = _positions(rng, stars)
-    d, a_v = _distances(rng, stars, b)
-    pmra, pmdec, rv = _velocities(rng, stars, lon, b, d)
-    modulus = 5 * np.log10(d) + 10
-    m = {}
-    for band, value in colours.absolute_magnitudes(stars.m_v, stars.teff, stars.giant).items():
-        m[band] = value + modulus + colours.EXTINCTION[band] * a_v
-    # Deviation of a single observation [mag]; a detached binary is seen outside its eclipses most of the time.
-    spread = stars.amplitude * np.where(stars.label == CLASSES.index("EA"), 0.18, 0.34)
-    scatter = rng.normal(0, 0.025, (3, n))
-    # Gaia: the error of a mean magnitude is the scatter over the square root of the visits.
+def _apparent_magnitudes(stars: Stars, distance: np.ndarray, a_v: np.ndarray) -> Columns:
+    """Mean magnitudes without errors, by band."""
+    modulus = 5 * np.log10(distance) + 10
+    apparent = {}
+    for band, absolute in colours.absolute_magnitudes(stars.m_v, stars.teff, stars.giant).items():
+        apparent[band] = absolute + modulus + colours.EXTINCTION[band] * a_v
+    return apparent
+
+
+def _gaia_photometry(rng: np.random.Generator, true: Columns, spread: np.ndarray) -> Columns:
+    """Magnitudes and errors of Gaia: the error of a mean magnitude is the scatter over the root of the visits."""
+    n = len(spread)
+    scatter_bp, scatter_rp, scatter_g = rng.normal(0, 0.025, (3, n))
     visits = np.sqrt(rng.uniform(150, 450, n))
-    e_g = np.hypot(0.0028 * rng.lognormal(0, 0.15, n), 0.55 * spread / visits)
-    e_bp = np.hypot(0.006 + 0.006 * 10 ** (0.3 * (m["bp"] - 15.5)), 2.0 * spread / visits) * rng.lognormal(0, 0.25, n)
-    e_rp = np.hypot(0.006 + 0.004 * 10 ** (0.25 * (m["rp"] - 15)), 1.3 * spread / visits) * rng.lognormal(0, 0.25, n)
-    bp = m["bp"] + scatter[0]
-    rp = m["rp"] + scatter[1]
-    tail = rng.random(n) < np.array([RUWE_TAIL[c] for c in CLASSES])[stars.label]
-    ruwe = np.where(tail, 1.2 + rng.lognormal(0.75, 1.05, n), rng.lognormal(0.02, 0.06, n))
-    plx_error = np.hypot(0.013, 0.019 * 10 ** (0.2 * (m["g"] - 14.5))) * ruwe**0.9 * rng.lognormal(0, 0.15, n)
-    plx = 1 / d + rng.normal(size=n) * plx_error
-    pmra_error = plx_error * rng.lognormal(0.02, 0.12, n)
-    pmdec_error = plx_error * rng.lognormal(-0.14, 0.12, n)
-    pmra, pmdec = pmra + rng.normal(size=n) * pmra_error, pmdec + rng.normal(size=n) * pmdec_error
-    # 2MASS: single epochs, saturated below 5 mag, failed fits with errors of magnitudes in a few of a thousand.
-    epoch = rng.normal(size=n) * spread * 0.4
-    j, h, k = (m[x] + epoch + rng.normal(0, 0.025, n) for x in "jhk")
-    e_j, e_h, e_k = (np.hypot(0.021, 0.03 * 10 ** (0.3 * (x - 15))) * rng.lognormal(0, 0.12, n) for x in (j, h, k))
-    e_h, e_k = e_h + 0.16 * (h < 5), e_k + 0.2 * (k < 4.8)
-    e_j = e_j + 0.15 * (j < 5)
-    e_h = np.where(rng.random(n) < 0.003, rng.uniform(1, 4, n), e_h)
-    e_k = np.where(rng.random(n) < 0.004, rng.uniform(2, 9, n), e_k)
-    # AllWISE: mean of many epochs; W3 and W4 of faint stars are limits.
-    w1 = m["w1"] + rng.normal(0, 0.03, n)
-    w2 = m["w2"] + rng.normal(0, 0.025, n)
-    e_w1 = 0.0235 * rng.lognormal(0, 0.06, n) + np.clip(7.5 - w1, 0, 3.5) * 0.07 * rng.lognormal(0, 0.3, n)
-    e_w2 = 0.0205 * rng.lognormal(0, 0.08, n) + np.clip(6.9 - w2, 0, 3.5) * 0.075 * rng.lognormal(0, 0.3, n)
-    w1 = w1 + np.clip(7.5 - w1, 0, 3) * rng.normal(0, 0.09, n)
-    w2 = w2 + np.clip(7 - w2, 0, 3) * rng.normal(0, 0.08, n)
-    w3 = np.minimum(
-        m["w3"] + rng.normal(0, 0.03, n) + 0.15 * rng.normal(size=n) * (m["w3"] > 11), rng.normal(12.2, 0.35, n)
-    )
-    w4 = np.minimum(m["w4"] + rng.normal(0, 0.06, n), rng.normal(8.85, 0.35, n))
-    columns = {
-        "phot_g_mean_mag": m["g"] + scatter[2] * 0.4,
-        "e_phot_g_mean_mag": e_g,
+    photon_bp = 0.006 + 0.006 * 10 ** (0.3 * (true["bp"] - 15.5))
+    photon_rp = 0.006 + 0.004 * 10 ** (0.25 * (true["rp"] - 15))
+    error_g = np.hypot(0.0028 * rng.lognormal(0, 0.15, n), 0.55 * spread / visits)
+    error_bp = np.hypot(photon_bp, 2.0 * spread / visits) * rng.lognormal(0, 0.25, n)
+    error_rp = np.hypot(photon_rp, 1.3 * spread / visits) * rng.lognormal(0, 0.25, n)
+    bp = true["bp"] + scatter_bp
+    rp = true["rp"] + scatter_rp
+    return {
+        "phot_g_mean_mag": true["g"] + scatter_g * 0.4,
+        "e_phot_g_mean_mag": error_g,
         "bp_rp": bp - rp,
         "phot_bp_mean_mag": bp,
-        "e_phot_bp_mean_mag": e_bp,
+        "e_phot_bp_mean_mag": error_bp,
         "phot_rp_mean_mag": rp,
-        "e_phot_rp_mean_mag": e_rp,
-        "parallax": plx,
-        "parallax_error": plx_error,
-        "parallax_over_error": plx / plx_error,
+        "e_phot_rp_mean_mag": error_rp,
+    }
+
+
+def _gaia_astrometry(
+    rng: np.random.Generator, stars: Stars, g: np.ndarray, distance: np.ndarray, pmra: np.ndarray, pmdec: np.ndarray
+) -> Columns:
+    """Measured parallax [mas] and proper motion [mas/yr] of stars of a magnitude G [mag] and distance [kpc]."""
+    n = len(g)
+    disturbed_share = np.array([RUWE_TAIL[name] for name in CLASSES])
+    disturbed = rng.random(n) < disturbed_share[stars.label]
+    ruwe_disturbed = 1.2 + rng.lognormal(0.75, 1.05, n)
+    ruwe = np.where(disturbed, ruwe_disturbed, rng.lognormal(0.02, 0.06, n))
+    photon = 0.019 * 10 ** (0.2 * (g - 14.5))
+    parallax_error = np.hypot(0.013, photon) * ruwe**0.9 * rng.lognormal(0, 0.15, n)
+    parallax = 1 / distance + rng.normal(size=n) * parallax_error
+    pmra_error = parallax_error * rng.lognormal(0.02, 0.12, n)
+    pmdec_error = parallax_error * rng.lognormal(-0.14, 0.12, n)
+    pmra = pmra + rng.normal(size=n) * pmra_error
+    pmdec = pmdec + rng.normal(size=n) * pmdec_error
+    return {
+        "parallax": parallax,
+        "parallax_error": parallax_error,
+        "parallax_over_error": parallax / parallax_error,
         "pmra": pmra,
         "pmra_error": pmra_error,
         "pmdec": pmdec,
         "pmdec_error": pmdec_error,
-        "j_mag": j,
-        "e_j_mag": e_j,
-        "h_mag": h,
-        "e_h_mag": e_h,
-        "k_mag": k,
-        "e_k_mag": e_k,
-        "w1_mag": w1,
-        "e_w1_mag": e_w1,
-        "w2_mag": w2,
-        "e_w2_mag": e_w2,
-        "w3_mag": w3,
-        "w4_mag": w4,
-        "j_k": j - k,
-        "w1_w2": w1 - w2,
-        "w3_w4": w3 - w4,
         "pm": np.hypot(pmra, pmdec),
         "ruwe": ruwe,
-        "l": lon,
+    }
+
+
+def _two_mass(rng: np.random.Generator, true: Columns, spread: np.ndarray) -> Columns:
+    """2MASS: single epochs, saturated below 5 mag, failed fits with errors of magnitudes in a few of a thousand."""
+    n = len(spread)
+    epoch = rng.normal(size=n) * spread * 0.4
+    j = true["j"] + epoch + rng.normal(0, 0.025, n)
+    h = true["h"] + epoch + rng.normal(0, 0.025, n)
+    k = true["k"] + epoch + rng.normal(0, 0.025, n)
+
+    def error(magnitude: np.ndarray) -> np.ndarray:
+        photon = 0.03 * 10 ** (0.3 * (magnitude - 15))
+        return np.hypot(0.021, photon) * rng.lognormal(0, 0.12, n)
+
+    def failed(share: float, least: float, most: float, errors: np.ndarray) -> np.ndarray:
+        """Errors of which a share is that of a fit that failed."""
+        return np.where(rng.random(n) < share, rng.uniform(least, most, n), errors)
+
+    error_j = error(j) + 0.15 * (j < 5)
+    error_h = error(h) + 0.16 * (h < 5)
+    error_k = error(k) + 0.2 * (k < 4.8)
+    error_h = failed(0.003, 1, 4, error_h)
+    error_k = failed(0.004, 2, 9, error_k)
+    return {
+        "j_mag": j,
+        "e_j_mag": error_j,
+        "h_mag": h,
+        "e_h_mag": error_h,
+        "k_mag": k,
+        "e_k_mag": error_k,
+        "j_k": j - k,
+    }
+
+
+def _all_wise(rng: np.random.Generator, true: Columns) -> Columns:
+    """AllWISE: mean of many epochs; W1 and W2 of bright stars saturate, W3 and W4 of faint stars are limits."""
+    n = len(true["w1"])
+    w1 = true["w1"] + rng.normal(0, 0.03, n)
+    w2 = true["w2"] + rng.normal(0, 0.025, n)
+    saturated_w1 = 7.5 - w1  # magnitudes above saturation
+    saturated_w2 = 6.9 - w2
+    error_w1 = 0.0235 * rng.lognormal(0, 0.06, n)
+    error_w1 = error_w1 + np.clip(saturated_w1, 0, 3.5) * 0.07 * rng.lognormal(0, 0.3, n)
+    error_w2 = 0.0205 * rng.lognormal(0, 0.08, n)
+    error_w2 = error_w2 + np.clip(saturated_w2, 0, 3.5) * 0.075 * rng.lognormal(0, 0.3, n)
+    w1 = w1 + np.clip(saturated_w1, 0, 3) * rng.normal(0, 0.09, n)
+    w2 = w2 + np.clip(7 - w2, 0, 3) * rng.normal(0, 0.08, n)
+    measured_w3 = true["w3"] + rng.normal(0, 0.03, n)
+    measured_w3 = measured_w3 + 0.15 * rng.normal(size=n) * (true["w3"] > 11)
+    w3 = np.minimum(measured_w3, rng.normal(12.2, 0.35, n))
+    measured_w4 = true["w4"] + rng.normal(0, 0.06, n)
+    w4 = np.minimum(measured_w4, rng.normal(8.85, 0.35, n))
+    return {
+        "w1_mag": w1,
+        "e_w1_mag": error_w1,
+        "w2_mag": w2,
+        "e_w2_mag": error_w2,
+        "w3_mag": w3,
+        "w4_mag": w4,
+        "w1_w2": w1 - w2,
+        "w3_w4": w3 - w4,
+    }
+
+
+def draw_columns(rng: np.random.Generator, stars: Stars) -> tuple[Columns, Columns]:
+    """The 33 columns of META_COLS beside mean_vmag; and a_v [mag], distance [kpc], rv [km/s] for other modalities."""
+    longitude, b = _positions(rng, stars)
+    distance, a_v = _distances(rng, stars, b)
+    pmra, pmdec, rv = _velocities(rng, stars, longitude, b, distance)
+    true = _apparent_magnitudes(stars, distance, a_v)
+    # Deviation of a single observation [mag]; a detached binary is seen outside its eclipses most of the time.
+    detached = stars.label == CLASSES.index("EA")
+    spread = stars.amplitude * np.where(detached, 0.18, 0.34)
+    columns = {
+        **_gaia_photometry(rng, true, spread),
+        **_gaia_astrometry(rng, stars, true["g"], distance, pmra, pmdec),
+        **_two_mass(rng, true, spread),
+        **_all_wise(rng, true),
+        "l": longitude,
         "b": b,
     }
-    return columns, {"a_v": a_v, "distance": d, "rv": rv}
+    return columns, {"a_v": a_v, "distance": distance, "rv": rv}

@@ -34,31 +34,36 @@ EXTINCTION = {
 
 
 def v_minus_k_of_giants(teff: np.ndarray) -> np.ndarray:
+    """Colour V - K [mag] of giants of an effective temperature [K]."""
     return np.interp(teff, GIANT_TEFF, GIANT_VK)
 
 
-def absolute_magnitudes(m_v: np.ndarray, t: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
+def absolute_magnitudes(m_v: np.ndarray, teff: np.ndarray, giant: np.ndarray) -> dict[str, np.ndarray]:
     """Absolute magnitudes without extinction in the bands of EXTINCTION, from M_V.
 
-    t: effective temperature [K]; g: 0 for dwarfs to 1 for giants; all (n,).
+    teff: effective temperature [K]; giant: 0 for dwarfs to 1 for giants; all (n,).
     """
 
-    def colour(dwarf: np.ndarray, giant: np.ndarray) -> np.ndarray:
-        return (1 - g) * np.interp(t, DWARF_TEFF, dwarf) + g * np.interp(t, GIANT_TEFF, giant)
+    def colour(of_dwarfs: np.ndarray, of_giants: np.ndarray) -> np.ndarray:
+        of_dwarf = np.interp(teff, DWARF_TEFF, of_dwarfs)
+        of_giant = np.interp(teff, GIANT_TEFF, of_giants)
+        return (1 - giant) * of_dwarf + giant * of_giant
 
     bp_rp = colour(DWARF_BPRP, GIANT_BPRP)
     v_k = colour(DWARF_VK, GIANT_VK)
     j_k = colour(DWARF_JK, GIANT_JK)
-    x = np.minimum(bp_rp, 5.5)
-    big_g = m_v - 0.02704 + 0.01424 * x - 0.2156 * x**2 + 0.01426 * x**3
-    rp = big_g - (0.66 * x - 0.075 * np.minimum(x, 4.2) ** 2 - 0.03 * np.maximum(x - 4.2, 0))
+    x = np.minimum(bp_rp, 5.5)  # the polynomials end there
+    g = m_v - 0.02704 + 0.01424 * x - 0.2156 * x**2 + 0.01426 * x**3
+    g_rp = 0.66 * x - 0.075 * np.minimum(x, 4.2) ** 2 - 0.03 * np.maximum(x - 4.2, 0)
+    rp = g - g_rp
     k = m_v - v_k
-    dust = np.clip((3300 - t) / 600, 0, 1.2) * g  # circumstellar excess of cool giants
+    dust = np.clip((3300 - teff) / 600, 0, 1.2) * giant  # circumstellar excess of cool giants
+    cool = teff < 4200
     w1 = k - 0.03 - 0.05 * j_k - 0.15 * dust
-    w2 = w1 + 0.03 - 0.06 * np.clip(j_k, 0, 1) + 0.05 * g * (t < 4200) + 0.02 * dust
-    w3 = w2 - 0.02 - 0.1 * g * (t < 4200) - 0.6 * dust
+    w2 = w1 + 0.03 - 0.06 * np.clip(j_k, 0, 1) + 0.05 * giant * cool + 0.02 * dust
+    w3 = w2 - 0.02 - 0.1 * giant * cool - 0.6 * dust
     return {
-        "g": big_g,
+        "g": g,
         "bp": rp + bp_rp,
         "rp": rp,
         "k": k,

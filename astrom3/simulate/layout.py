@@ -33,6 +33,24 @@ VERSION = 1
 LARGEST_IN_PROCESS = 200  # smaller surveys are made without worker processes
 
 
+def generator(*key: int) -> np.random.Generator:
+    """A generator of random numbers for each key, such as (seed, row, stream)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
+
+
+def provenance(made_by: str, version: int, seed: int, objects: int, what: str, **options: Any) -> dict[str, Any]:
+    """What dataset.json says of the origin; what: the kind of object that is not real here."""
+    return {
+        "simulated": True,
+        "generator": made_by,
+        "generator_version": version,
+        "seed": seed,
+        "n_objects": objects,
+        **options,
+        "note": f"for installing, testing, benchmarks and teaching; no real {what} is in here",
+    }
+
+
 def chunks(count: int, size: int) -> list[tuple[int, int]]:
     """First and one past the last row of every chunk."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]
@@ -44,12 +62,12 @@ def in_order(make: Callable[..., pa.RecordBatch], tasks: Iterable[tuple], worker
         for task in tasks:
             yield make(*task)
         return
-    waiting = iter(tasks)
     with worker_pool(workers) as pool:
-        flying = [pool.submit(make, *task) for task in itertools.islice(waiting, 2 * workers)]
+        submitted = (pool.submit(make, *task) for task in tasks)
+        flying = list(itertools.islice(submitted, 2 * workers))
         while flying:
             yield flying.pop(0).result()
-            flying += [pool.submit(make, *task) for task in itertools.islice(waiting, 1)]
+            flying += itertools.islice(submitted, 1)
 
 
 def worker_count(workers: int | None, count: int, largest: int = LARGEST_IN_PROCESS) -> int:
@@ -60,6 +78,7 @@ def worker_count(workers: int | None, count: int, largest: int = LARGEST_IN_PROC
 
 
 def _check_folder(root: Path, overwrite: bool) -> None:
+    """UserError where the folder holds something that may not be replaced."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
     if not overwrite:
@@ -171,13 +190,15 @@ def _write_splits(
     result = {}
     known = np.array(ids, dtype=object)
     for seed, sub in itertools.product(seeds, subs):
-        names = make_splits(labels, sub, seed)
-        chosen = np.flatnonzero(names != "")
-        table = pa.table({"object_id": known[chosen].tolist(), "split": names[chosen].tolist()}, schema=SPLIT_SCHEMA)
-        pq.write_table(table, folder / f"{sub}_{seed}.parquet", compression="zstd")
-        counts = {split: int((names == split).sum()) for split in SPLITS}
-        _write_json(folder / f"{sub}_{seed}.json", {"classes": list(classes), "counts": counts})
-        result[f"{sub}_{seed}"] = counts
+        name = f"{sub}_{seed}"
+        split_of = make_splits(labels, sub, seed)
+        chosen = np.flatnonzero(split_of != "")
+        columns = {"object_id": known[chosen].tolist(), "split": split_of[chosen].tolist()}
+        table = pa.table(columns, schema=SPLIT_SCHEMA)
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        counts = {split: int((split_of == split).sum()) for split in SPLITS}
+        _write_json(folder / f"{name}.json", {"classes": list(classes), "counts": counts})
+        result[name] = counts
     return result
 
 

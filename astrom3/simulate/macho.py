@@ -20,6 +20,7 @@ import pyarrow as pa
 from astrom3.errors import UserError
 from astrom3.modalities.ragged import offsets_of
 from astrom3.simulate import layout, lightcurves, populations
+from astrom3.simulate.lightcurves import YEAR
 
 GENERATOR_VERSION = 1  # raise it when any simulated number changes
 COUNTS = {
@@ -38,7 +39,8 @@ POINTS = (150, 1400)  # fewest and most points of a curve
 FAINTEST = 21.0  # V of a detection
 CHUNK = 512
 ROWS_PER_FILE = 4096
-LEAST = 3
+LEAST = 3  # stars of a survey
+STREAM = 12  # of the random numbers, unlike those of the other surveys
 
 LIGHT_CURVE_TYPE = pa.struct(
     [("time", pa.list_(pa.float64())), ("mag", pa.list_(pa.float64())), ("mag_err", pa.list_(pa.float64()))]
@@ -70,16 +72,20 @@ class Star:
 
 def observing_times(rng: np.random.Generator) -> np.ndarray:
     """MJD (n,) ascending: eight seasons, nights lost to weather and to the moon, one visit a night."""
-    nights = np.arange(int(YEARS * lightcurves.YEAR))
+    nights = np.arange(int(YEARS * YEAR))
     gap = rng.uniform(*GAP)
-    season = (nights + rng.uniform(0, lightcurves.YEAR)) % lightcurves.YEAR > gap
+    day_of_year = (nights + rng.uniform(0, YEAR)) % YEAR
+    up = day_of_year > gap
     cloudy = np.zeros(len(nights), dtype=bool)
     for start in rng.integers(0, len(nights), rng.poisson(3 * YEARS)):
-        cloudy[start : start + int(rng.exponential(5)) + 1] = True
-    usable = np.flatnonzero(season & ~cloudy)
-    wanted = int(np.clip(rng.lognormal(np.log(980), 0.25), *POINTS))
+        length = int(rng.exponential(5)) + 1
+        cloudy[start : start + length] = True
+    usable = np.flatnonzero(up & ~cloudy)
+    typical = np.log(980)
+    wanted = int(np.clip(rng.lognormal(typical, 0.25), *POINTS))
     chosen = np.sort(rng.choice(usable, min(wanted, len(usable)), replace=False))
-    hour = 0.55 + 0.1 * np.sin(2 * np.pi * chosen / lightcurves.YEAR) + rng.uniform(-0.12, 0.12, len(chosen))
+    season = 0.1 * np.sin(2 * np.pi * chosen / YEAR)
+    hour = 0.55 + season + rng.uniform(-0.12, 0.12, len(chosen))  # in days
     return np.round(FIRST_MJD + chosen + hour, 5)
 
 
@@ -95,13 +101,14 @@ def _drawn(rng: np.random.Generator, name: str) -> tuple[float, float]:
 
 
 def _cepheid(rng: np.random.Generator, overtone: bool) -> tuple[float, float, float]:
-    """Period, amplitude and mean V of a Cepheid in its fundamental mode or in the first overtone."""
+    """Period [day], amplitude [mag] and mean V of a Cepheid in its fundamental mode or in the first overtone."""
     if overtone:
         log_period = np.clip(rng.normal(0.32, 0.17), -0.2, 0.8)
         mag = 16.85 - 3.2 * log_period
         amplitude = np.clip(rng.normal(0.32, 0.08), 0.1, 0.6)
     else:
-        log_period = np.clip(rng.normal(0.55, 0.18) + 0.3 * rng.exponential(0.3), 0.1, 1.6)
+        log_period = rng.normal(0.55, 0.18) + 0.3 * rng.exponential(0.3)
+        log_period = np.clip(log_period, 0.1, 1.6)
         mag = 17.37 - 2.76 * log_period
         amplitude = np.clip(rng.normal(0.7, 0.17), 0.2, 1.3)
     return 10**log_period, amplitude, mag + rng.normal(0, 0.2)
@@ -110,8 +117,10 @@ def _cepheid(rng: np.random.Generator, overtone: bool) -> tuple[float, float, fl
 def _draw(rng: np.random.Generator, label: str) -> tuple[str, float, float, float]:
     """Class whose shape the star has in the star survey, period, amplitude and mean V."""
     if label in ("Cep_0", "Cep_1"):
-        period, amplitude, mag = _cepheid(rng, label == "Cep_1")
-        return ("RRC" if label == "Cep_1" else "HADS"), float(period), float(amplitude), float(mag)
+        overtone = label == "Cep_1"
+        period, amplitude, mag = _cepheid(rng, overtone)
+        shape = "RRC" if overtone else "HADS"
+        return shape, float(period), float(amplitude), float(mag)
     if label in ("RRab", "RRc"):
         shape = label.upper()
         mag = rng.normal(19.4, 0.22)
@@ -127,17 +136,20 @@ def _draw(rng: np.random.Generator, label: str) -> tuple[str, float, float, floa
 
 def star(seed: int, index: int) -> Star:
     """Star number `index` of the survey with this seed; its class is drawn with the shares of the Alcock set."""
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, 12])))
+    rng = layout.generator(seed, index, STREAM)
     share = np.cumsum(list(COUNTS.values())) / sum(COUNTS.values())
-    label = CLASSES[int(np.searchsorted(share, rng.random(), side="right"))]
+    number = int(np.searchsorted(share, rng.random(), side="right"))
+    label = CLASSES[number]
     shape, period, amplitude, mean = _draw(rng, label)
     time = observing_times(rng)
-    true = mean + lightcurves.shape(rng, shape, time - FIRST_MJD + lightcurves.FIRST_HJD, period, amplitude)
+    hjd = time - FIRST_MJD + lightcurves.FIRST_HJD  # as if the star survey had begun then
+    true = mean + lightcurves.shape(rng, shape, hjd, period, amplitude)
     true = np.minimum(true, FAINTEST)
     error = magnitude_error(true) * rng.lognormal(0, 0.2, len(true)) * rng.lognormal(0, 0.1)
     # A few points in a hundred are worse than their error says.
     scatter = np.where(rng.random(len(true)) < 0.015, 3.0, 1.0)
-    mag = true + np.clip(rng.standard_normal(len(true)) * scatter, -5, 5) * error
+    noise = np.clip(rng.standard_normal(len(true)) * scatter, -5, 5)
+    mag = true + noise * error
     return Star(
         label=label,
         period=period,
@@ -183,19 +195,12 @@ def write(
     """
     if objects < LEAST:
         raise UserError(f"objects={objects} of the simulated MACHO survey is too few; give {LEAST} or more.")
-    provenance = {
-        "simulated": True,
-        "generator": "astrom3.simulate.macho",
-        "generator_version": GENERATOR_VERSION,
-        "seed": seed,
-        "n_objects": objects,
-        "labelled": labelled,
-        "note": "for installing, testing, benchmarks and teaching; no real star is in here",
-    }
     description = {
         "name": f"simulated MACHO-like survey, seed {seed}",
         "kind": "light curves",
-        "provenance": provenance,
+        "provenance": layout.provenance(
+            "astrom3.simulate.macho", GENERATOR_VERSION, seed, objects, "star", labelled=labelled
+        ),
         "survey": {"unit": "mag", "band": "V", "time": "MJD"},
     }
     tasks = []

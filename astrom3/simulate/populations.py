@@ -34,6 +34,7 @@ LEAST = 3  # objects of a class in a small survey
 THIN = 0
 THICK = 1
 HALO = 2
+MEAN_FEH = (0.0, -0.45, -1.4)  # [Fe/H] of thin disc, thick disc and halo
 SUN = 5772.0  # K
 # What the functions of DRAW give for n stars: log10 period [day], amplitude [mag], effective temperature [K], M_V and
 # `giant` as in Stars, each (n,), the population, and [Fe/H] (n,) where the class has its own.
@@ -63,11 +64,14 @@ class Stars:
 
 def class_counts(n_objects: int) -> np.ndarray:
     """Objects per class (10,) in the order of CLASSES: the paper's proportions, at least LEAST each."""
-    share = np.array([COUNTS[c] for c in CLASSES]) * n_objects / TOTAL
-    counts = np.maximum(np.floor(share).astype(int), min(LEAST, n_objects // len(CLASSES)))
-    order = np.argsort(-(share - np.floor(share)), kind="stable")  # largest remainders first
+    share = np.array([COUNTS[name] for name in CLASSES]) * n_objects / TOTAL
+    whole = np.floor(share)
+    least = min(LEAST, n_objects // len(CLASSES))
+    counts = np.maximum(whole.astype(int), least)
+    largest_remainders = np.argsort(-(share - whole), kind="stable")
     while counts.sum() < n_objects:
-        counts[order[: n_objects - counts.sum()]] += 1
+        missing = n_objects - counts.sum()
+        counts[largest_remainders[:missing]] += 1
     while counts.sum() > n_objects:  # only where LEAST raised rare classes
         counts[np.argmax(counts)] -= 1
     return counts
@@ -84,6 +88,7 @@ def _normal(
 
 
 def main_sequence_mv(teff: np.ndarray) -> np.ndarray:
+    """M_V [mag] of a dwarf of an effective temperature [K]."""
     return np.interp(np.log(teff), np.log(DWARF_TEFF), DWARF_MV)
 
 
@@ -91,18 +96,23 @@ def _contact(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     """EW: period, temperature and luminosity are tied (contact); EB: a wider, hotter and longer mixture."""
     if kind == "EW":
         log_p = _normal(rng, n, -0.42, 0.105, -0.66, 0.05)
-        teff = 5750 * 10 ** (0.42 * (log_p + 0.44) + rng.normal(0, 0.022, n))
-        m_v = -9.0 * (log_p + 0.44) * np.where(log_p > -0.25, 0.85, 1.0) + 4.1 + rng.normal(0, 0.35, n)
+        longer = log_p + 0.44  # than the typical period [dex]
+        log_teff = 0.42 * longer + rng.normal(0, 0.022, n)
+        teff = 5750 * 10**log_teff
+        slope = np.where(log_p > -0.25, 0.85, 1.0)
+        m_v = -9.0 * longer * slope + 4.1 + rng.normal(0, 0.35, n)
         amplitude = 10 ** _normal(rng, n, -0.43, 0.15, -0.95, 0.0)
     else:
         log_p = _normal(rng, n, 0.02, 0.18, -0.42, 1.2)
-        teff = 10 ** (3.80 + 0.12 * log_p + rng.normal(0, 0.05, n))
+        log_teff = 3.80 + 0.12 * log_p + rng.normal(0, 0.05, n)
+        teff = 10**log_teff
         m_v = main_sequence_mv(teff) - 0.5 - rng.exponential(0.5, n)
         amplitude = 10 ** _normal(rng, n, -0.38, 0.18, -0.95, 0.2)
     return log_p, amplitude, teff, m_v, np.full(n, 0.1), THIN
 
 
 def _detached(rng: np.random.Generator, n: int, kind: str) -> Drawn:
+    """EA: two stars of the main sequence, the brighter one often somewhat evolved."""
     log_p = _normal(rng, n, 0.33, 0.33, -0.5, 1.9)
     teff = 10 ** _normal(rng, n, 3.85, 0.06, 3.58, 4.05)
     m_v = main_sequence_mv(teff) - 0.4 - rng.exponential(0.6, n)
@@ -113,19 +123,25 @@ def _detached(rng: np.random.Generator, n: int, kind: str) -> Drawn:
 def _rotating(rng: np.random.Generator, n: int, kind: str) -> Drawn:
     """Young spotted dwarfs (three fifths) and RS CVn subgiants and giants (the rest)."""
     evolved = rng.random(n) < 0.42
-    log_p = np.where(evolved, _normal(rng, n, 1.1, 0.4, -0.2, 2.0), _normal(rng, n, 0.6, 0.45, -0.6, 1.6))
-    teff = np.where(evolved, _normal(rng, n, 4800, 220, 4200, 5500), _normal(rng, n, 4950, 430, 3700, 6000))
-    dwarf = main_sequence_mv(teff) - np.abs(rng.normal(0, 0.6, n))
-    m_v = np.where(evolved, rng.normal(2.6, 1.0, n), dwarf)
+    evolved_log_p = _normal(rng, n, 1.1, 0.4, -0.2, 2.0)
+    dwarf_log_p = _normal(rng, n, 0.6, 0.45, -0.6, 1.6)
+    log_p = np.where(evolved, evolved_log_p, dwarf_log_p)
+    evolved_teff = _normal(rng, n, 4800, 220, 4200, 5500)
+    dwarf_teff = _normal(rng, n, 4950, 430, 3700, 6000)
+    teff = np.where(evolved, evolved_teff, dwarf_teff)
+    dwarf_m_v = main_sequence_mv(teff) - np.abs(rng.normal(0, 0.6, n))
+    m_v = np.where(evolved, rng.normal(2.6, 1.0, n), dwarf_m_v)
     amplitude = 10 ** _normal(rng, n, -0.72, 0.18, -1.3, -0.1)
     return log_p, amplitude, teff, m_v, np.where(evolved, 0.7, 0.05), THIN
 
 
 def _rr_lyrae(rng: np.random.Generator, n: int, kind: str) -> Drawn:
+    """RRAB and RRC: old, poor in metals, and fainter the more metals they have."""
     feh = _normal(rng, n, -1.4, 0.45, -2.6, -0.1)
     if kind == "RRAB":
         log_p = -0.25 - 0.03 * (feh + 1.4) + rng.normal(0, 0.055, n)
-        amplitude = np.clip(0.84 - 3.2 * (log_p + 0.25) + rng.normal(0, 0.17, n), 0.25, 1.4)  # Bailey diagram
+        bailey = 0.84 - 3.2 * (log_p + 0.25)  # amplitude by period, Bailey's diagram
+        amplitude = np.clip(bailey + rng.normal(0, 0.17, n), 0.25, 1.4)
         teff = _normal(rng, n, 6550, 220, 5900, 7200)
     else:
         log_p = _normal(rng, n, -0.495, 0.05, -0.7, -0.32)
@@ -136,14 +152,18 @@ def _rr_lyrae(rng: np.random.Generator, n: int, kind: str) -> Drawn:
 
 
 def _delta_scuti(rng: np.random.Generator, n: int, kind: str) -> Drawn:
+    """HADS and DSCT: one relation of period and luminosity, other amplitudes."""
     hads = kind == "HADS"
     log_p = _normal(rng, n, -1.02 if hads else -1.0, 0.13, -1.35, -0.62)
     teff = _normal(rng, n, 7250, 330, 6400, 8400)
     m_v = -2.94 * log_p - 1.34 + rng.normal(0, 0.3, n)
-    amplitude = 10 ** (
-        _normal(rng, n, -0.36, 0.11, -0.62, -0.05) if hads else _normal(rng, n, -0.85, 0.16, -1.25, -0.5)
-    )
-    return log_p, amplitude, teff, m_v, np.full(n, 0.2), THICK if hads else THIN
+    if hads:
+        log_amplitude = _normal(rng, n, -0.36, 0.11, -0.62, -0.05)
+        population = THICK
+    else:
+        log_amplitude = _normal(rng, n, -0.85, 0.16, -1.25, -0.5)
+        population = THIN
+    return log_p, 10**log_amplitude, teff, m_v, np.full(n, 0.2), population
 
 
 def _long_period(rng: np.random.Generator, n: int, kind: str) -> Drawn:
@@ -155,9 +175,10 @@ def _long_period(rng: np.random.Generator, n: int, kind: str) -> Drawn:
         m_k = -3.51 * (log_p - 2.38) - 7.15 + rng.normal(0, 0.3, n)
     else:
         log_p = _normal(rng, n, 2.12, 0.36, 1.2, 2.95)
-        amplitude = 10 ** _normal(rng, n, -0.4 + 0.25 * (log_p - 2.08), 0.22, -1.0, 0.4)
-        teff = 3420 - 180 * (log_p - 2.08) + rng.normal(0, 150, n) - 120 * np.log10(amplitude / 0.35)
-        m_k = -1.5 * (log_p - 2.08) - 6.6 + rng.normal(0, 0.6, n)
+        longer = log_p - 2.08  # than 120 days [dex]
+        amplitude = 10 ** _normal(rng, n, -0.4 + 0.25 * longer, 0.22, -1.0, 0.4)
+        teff = 3420 - 180 * longer + rng.normal(0, 150, n) - 120 * np.log10(amplitude / 0.35)
+        m_k = -1.5 * longer - 6.6 + rng.normal(0, 0.6, n)
     teff = np.clip(teff, 2650, 4100)
     m_v = m_k + v_minus_k_of_giants(teff)
     return log_p, amplitude, teff, m_v, np.ones(n), THICK
@@ -186,24 +207,29 @@ def draw_stars(rng: np.random.Generator, labels: np.ndarray) -> Stars:
     """True properties of the stars with these class ids (n,)."""
     n = len(labels)
     columns = {name: np.empty(n) for name in Stars.__dataclass_fields__}
-    columns["label"], columns["population"] = labels, np.zeros(n, int)
+    columns["label"] = labels
+    columns["population"] = np.zeros(n, int)
     for label, name in enumerate(CLASSES):
-        where = np.flatnonzero(labels == label)
-        log_p, amplitude, teff, m_v, giant, population, *feh = DRAW[name](rng, len(where), name)
-        old = rng.random(len(where)) < 0.15
+        members = np.flatnonzero(labels == label)
+        count = len(members)
+        log_p, amplitude, teff, m_v, giant, population, *own_feh = DRAW[name](rng, count, name)
+        old = rng.random(count) < 0.15
         population = np.where(old & (population == THIN), THICK, population)
-        metals = feh[0] if feh else np.choose(population, [0.0, -0.45, -1.4]) + rng.normal(0, 0.22, len(where))
-        v_mag = _normal(rng, len(where), *V_MAG[name], *V_LIMITS)
+        if own_feh:
+            feh = own_feh[0]
+        else:
+            feh = np.choose(population, MEAN_FEH) + rng.normal(0, 0.22, count)
+        v_mag = _normal(rng, count, *V_MAG[name], *V_LIMITS)
         values = {
             "period": 10**log_p,
             "amplitude": amplitude,
             "teff": teff,
             "giant": giant,
-            "feh": metals,
+            "feh": feh,
             "population": population,
             "m_v": m_v,
             "v_mag": v_mag,
         }
         for key, value in values.items():
-            columns[key][where] = value
+            columns[key][members] = value
     return Stars(**columns)

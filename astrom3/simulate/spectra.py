@@ -19,8 +19,11 @@ from astrom3.simulate.populations import SUN
 PIXELS = 3909
 LOG_STEP = 1e-4
 WAVELENGTH = np.round(10 ** (3.5682 + LOG_STEP * np.arange(PIXELS)), 4)  # [Angstrom]
-KMS_PER_PIXEL = 299792.458 * np.log(10) * LOG_STEP  # 69
+LIGHT_SPEED = 299792.458  # [km/s]
+KMS_PER_PIXEL = LIGHT_SPEED * np.log(10) * LOG_STEP  # 69
 RESOLUTION = 1800.0
+FWHM = 2.355  # full width at half maximum of a Gaussian in sigma
+RADIATION = 1.438777  # h c / k [cm K]
 
 BALMER = np.array([6564.6, 4862.7, 4341.7, 4102.9, 3971.2, 3890.2, 3836.5, 3798.9, 3771.7, 3751.2])
 CALCIUM_HK = np.array([3934.8, 3969.6])
@@ -53,10 +56,14 @@ TELLURIC = {
 def _lines(centres: np.ndarray, strengths: ArrayLike, width: float = 0.0, wings: float = 0.0) -> np.ndarray:
     """Sum of line profiles (PIXELS,): Gaussian of the resolution and `width` [Angstrom], Lorentz `wings` beside it."""
     profile = np.zeros(PIXELS)
-    for centre, strength in zip(centres, np.broadcast_to(strengths, len(centres)), strict=True):
-        sigma = np.hypot(centre / RESOLUTION / 2.355, width)
-        x = WAVELENGTH - centre
-        profile += strength * (np.exp(-0.5 * (x / sigma) ** 2) + (0.5 / (1 + (x / wings) ** 2) if wings else 0.0))
+    each = np.broadcast_to(strengths, len(centres))
+    for centre, strength in zip(centres, each, strict=True):
+        sigma = np.hypot(centre / RESOLUTION / FWHM, width)
+        offset = WAVELENGTH - centre
+        line = np.exp(-0.5 * (offset / sigma) ** 2)
+        if wings:
+            line = line + 0.5 / (1 + (offset / wings) ** 2)
+        profile += strength * line
     return profile
 
 
@@ -64,12 +71,14 @@ def _bands(heads: dict[float, float], length: float) -> np.ndarray:
     """Sum of bands that begin sharply at a head and fade to the red over `length` [Angstrom]."""
     profile = np.zeros(PIXELS)
     for head, strength in heads.items():
-        x = WAVELENGTH - head
-        edge = 1 / (1 + np.exp(-np.clip(x / 2.5, -50, 50)))
-        profile += strength * edge * np.exp(-np.clip(x, 0, None) / length)
+        offset = WAVELENGTH - head
+        edge = 1 / (1 + np.exp(-np.clip(offset / 2.5, -50, 50)))
+        fading = np.exp(-np.clip(offset, 0, None) / length)
+        profile += strength * edge * fading
     return profile
 
 
+_IRON_STRENGTHS = 0.5 + 0.5 * np.abs(np.sin(1.7 * np.arange(len(IRON))))  # unlike, and the same in every run
 _DECREMENT = np.array([1.0, 1.0, 0.97, 0.93, 0.85, 0.75, 0.62, 0.5, 0.38, 0.28])
 # Groups of features; rows of PROFILES in the order of `strengths`.
 PROFILES = np.stack([
@@ -80,8 +89,8 @@ PROFILES = np.stack([
     _lines(MAGNESIUM, [0.6, 0.8, 1.0], 1.0) + 0.35 * _lines(np.array([5170.0]), 1.0, 22.0),  # Mg b and MgH
     _lines(SODIUM, 1.0, 1.0, 1.0),
     _lines(TRIPLET, [0.6, 1.0, 0.85], 1.2),
-    _lines(IRON, 0.5 + 0.5 * np.abs(np.sin(1.7 * np.arange(len(IRON)))), 0.8),
-    (1 / (1 + np.exp((WAVELENGTH - 4300) / 350))),  # blanketing in the blue
+    _lines(IRON, _IRON_STRENGTHS, 0.8),
+    1 / (1 + np.exp((WAVELENGTH - 4300) / 350)),  # blanketing in the blue
     _bands(TITANIUM_OXIDE, 130.0),
     _bands({7380: 1.0, 7865: 1.2, 8521: 0.8}, 110.0),  # VO
     _lines(np.array([6385.0, 6830.0, 6930.0]), [0.4, 0.8, 1.0], 28.0),  # CaH
@@ -90,42 +99,54 @@ PROFILES = np.stack([
 EMISSION = np.stack([_lines(BALMER[:1], 1.0), _lines(BALMER[1:4], [0.5, 1.0, 1.4]), _lines(CALCIUM_HK, 1.0)])
 SKY = _lines(np.array(list(SKY_LINES)), np.array(list(SKY_LINES.values())))
 RED_SKY = 1 + 1.2 * np.clip((WAVELENGTH - 7200) / 1900, 0, None)  # OH forest
-THROUGHPUT = 0.25 + 0.75 * np.exp(-(((np.log(WAVELENGTH) - np.log(6900)) / 0.28) ** 2))
+_FROM_PEAK = (np.log(WAVELENGTH) - np.log(6900)) / 0.28
+THROUGHPUT = 0.25 + 0.75 * np.exp(-(_FROM_PEAK**2))
 JOIN = 1 / (1 + np.exp(-(WAVELENGTH - 5800) / 40))  # blue and red arm
 REDDENING = (WAVELENGTH / 5500.0) ** -1.35  # A(lambda) / A_V
-SCALED = (WAVELENGTH - 6400.0) / 2700.0
+SCALED = (WAVELENGTH - 6400.0) / 2700.0  # wavelength as -1 to 1
 
 
 def strengths(teff: float, giant: float, feh: float) -> np.ndarray:
     """Optical depth of each row of PROFILES at the line centre, (13,)."""
-    t = np.log(teff)
-    hydrogen = np.exp(-0.5 * ((t - np.log(9300)) / 0.29) ** 2)
+
+    def cooler_than(hottest: float, span: float, most: float) -> float:
+        """0 for hotter stars, rising by 1 over `span` [K], at most `most`."""
+        return np.clip((hottest - teff) / span, 0, most)
+
+    log_teff = np.log(teff)
+    hydrogen = np.exp(-0.5 * ((log_teff - np.log(9300)) / 0.29) ** 2)
     metals = 10 ** (0.45 * feh)
-    cool = np.clip((6800 - teff) / 2800, 0, 1.2)
-    tio = np.clip((4050 - teff) / 900, 0, 1.6) ** 1.25
+    cool = cooler_than(6800, 2800, 1.2)
+    calcium = np.clip(2.3 - 2.6 * np.log(teff / 4500), 0.05, 2.5)
+    ch = cooler_than(6700, 1500, 1)
+    dissociated = np.clip((teff - 3500) / 800, 0, 1)  # 0 where CH has given its carbon to CO
+    sodium = cooler_than(5800, 2300, 1.3)
+    triplet = cooler_than(7500, 2500, 1)
+    iron = np.clip((8500 - teff) / 7000, 0.02, 0.6)
+    tio = cooler_than(4050, 900, 1.6) ** 1.25
     return np.array([
         0.95 * hydrogen + 0.05,
         0.75 * hydrogen**2,
-        metals * np.clip(2.3 - 2.6 * np.log(teff / 4500), 0.05, 2.5),
-        metals * 0.9 * np.clip((6700 - teff) / 1500, 0, 1) * np.clip((teff - 3500) / 800, 0, 1),
+        metals * calcium,
+        metals * 0.9 * ch * dissociated,
         metals * (0.12 + 0.9 * cool * (1 - 0.45 * giant)),
-        metals * (0.1 + 1.3 * np.clip((5800 - teff) / 2300, 0, 1.3) * (1 - 0.4 * giant)),
-        metals * (0.25 + 0.45 * np.clip((7500 - teff) / 2500, 0, 1)) * (1 + 0.45 * giant),
-        metals * np.clip((8500 - teff) / 7000, 0.02, 0.6),
-        metals * np.clip((6500 - teff) / 2600, 0, 1.1),
+        metals * (0.1 + 1.3 * sodium * (1 - 0.4 * giant)),
+        metals * (0.25 + 0.45 * triplet) * (1 + 0.45 * giant),
+        metals * iron,
+        metals * cooler_than(6500, 2600, 1.1),  # blanketing
         0.75 * tio * (0.85 + 0.15 * giant),
-        0.8 * np.clip((3250 - teff) / 500, 0, 1.5) * giant,
-        0.6 * np.clip((4100 - teff) / 900, 0, 1) * (1 - giant),
+        0.8 * cooler_than(3250, 500, 1.5) * giant,  # VO
+        0.6 * cooler_than(4100, 900, 1) * (1 - giant),  # CaH
         1.0,
     ])  # fmt: skip
 
 
 def template(teff: float, giant: float, feh: float) -> np.ndarray:
     """Noiseless spectrum (PIXELS,) with mean 1, at rest and without reddening."""
-    x = WAVELENGTH / 1e4
-    planck = x**-5 / np.expm1(1.438777 / (x * teff / 1e4))
-    tau = (strengths(teff, giant, feh)[:, None] * PROFILES).sum(0)
-    flux = planck * np.exp(-tau)
+    micron = WAVELENGTH / 1e4
+    planck = micron**-5 / np.expm1(RADIATION / (micron * teff / 1e4))
+    depth = strengths(teff, giant, feh)[:, None] * PROFILES
+    flux = planck * np.exp(-depth.sum(0))
     return flux / flux.mean()
 
 
@@ -133,49 +154,71 @@ def emission(rng: np.random.Generator, label: int, teff: float) -> np.ndarray:
     """Emission (PIXELS,) in units of the continuum: shocks in some Miras, chromospheres of active stars."""
     name = CLASSES[label]
     if name == "M" and rng.random() < 0.5:
-        return (rng.exponential(1.2) * np.array([0.5, 1.0, 0.0])[:, None] * EMISSION).sum(0)
+        shock = rng.exponential(1.2) * np.array([0.5, 1.0, 0.0])
+        return (shock[:, None] * EMISSION).sum(0)
     if name == "ROT" and rng.random() < 0.75:
-        activity = rng.lognormal(-1.2, 0.6) * (1.0 + np.clip((SUN - teff) / 1500, 0, 1.5))
-        return (activity * np.array([1.0, 0.25, 1.4])[:, None] * EMISSION).sum(0)
+        cooler_than_sun = np.clip((SUN - teff) / 1500, 0, 1.5)
+        activity = rng.lognormal(-1.2, 0.6) * (1.0 + cooler_than_sun)
+        chromosphere = activity * np.array([1.0, 0.25, 1.4])
+        return (chromosphere[:, None] * EMISSION).sum(0)
     return np.zeros(PIXELS)
 
 
 def signal_to_noise(rng: np.random.Generator, v_mag: float) -> float:
     """Per pixel in the red arm: brighter stars are exposed for a shorter time, so the slope is shallow."""
-    return float(np.clip(20 * 10 ** (-0.10 * (v_mag - 14)) * rng.lognormal(0, 0.75), 2.0, 300))
+    typical = 20 * 10 ** (-0.10 * (v_mag - 14))
+    return float(np.clip(typical * rng.lognormal(0, 0.75), 2.0, 300))
+
+
+def _calibration(rng: np.random.Generator) -> np.ndarray:
+    """Factor (PIXELS,) of the relative flux calibration, on average 1.
+
+    Its error is a standard star's wrong reddening, a slow wave, and a step between the two arms. About twice LAMOST's
+    10%, and low signal to noise: so that a network finds classes as hard to tell as published.
+    """
+    tilt = rng.normal(0, 0.24) * SCALED
+    bend = rng.normal(0, 0.09) * (SCALED**2 - 0.33)
+    height = rng.normal(0, 0.03)
+    wave = height * np.sin(6 * SCALED + rng.uniform(0, 6.28))
+    step = rng.normal(0, 0.03) * JOIN
+    return np.exp(tilt + bend + wave + step)
+
+
+def _moved(flux: np.ndarray, velocity: float) -> np.ndarray:
+    """A spectrum (PIXELS,) at rest as it is seen at a radial velocity [km/s]."""
+    pixel = np.arange(PIXELS)
+    return np.interp(pixel - velocity / KMS_PER_PIXEL, pixel, flux)
 
 
 def spectrum(
     rng: np.random.Generator, label: int, teff: float, giant: float, feh: float, a_v: float, rv: float, v_mag: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flux and inverse variance of one star, each (PIXELS,) float32, on WAVELENGTH."""
-    teff = float(np.clip(teff * rng.lognormal(0, 0.03), 2600, 15000))  # phase of the pulsation, companion
+    observed_teff = teff * rng.lognormal(0, 0.03)  # phase of the pulsation, companion
+    teff = float(np.clip(observed_teff, 2600, 15000))
     flux = template(teff, giant, feh) * (1 + emission(rng, label, teff))
-    pixels = (rv + rng.normal(0, 8)) / KMS_PER_PIXEL
-    flux = np.interp(np.arange(PIXELS) - pixels, np.arange(PIXELS), flux)
-    # Relative flux calibration: a standard star's wrong reddening, a slow wave, a step between the two arms.
-    # About twice LAMOST's 10%, and low signal to noise: so that a network finds classes as hard to tell as published.
-    curve = (
-        rng.normal(0, 0.24) * SCALED
-        + rng.normal(0, 0.09) * (SCALED**2 - 0.33)
-        + rng.normal(0, 0.03) * np.sin(6 * SCALED + rng.uniform(0, 6.28))
-    )
-    flux = flux * 10 ** (-0.4 * a_v * REDDENING) * np.exp(curve + rng.normal(0, 0.03) * JOIN)
+    flux = _moved(flux, rv + rng.normal(0, 8))
+    extinction = 10 ** (-0.4 * a_v * REDDENING)
+    flux = flux * extinction * _calibration(rng)
     flux = flux / flux.mean()
+
     snr = signal_to_noise(rng, v_mag)
     brightness = 10 ** (-0.12 * (v_mag - 14.0))
     sky = 0.25 / brightness * RED_SKY * (1 + SKY)
     sigma = np.sqrt((np.maximum(flux, 0) + sky) / THROUGHPUT) / snr
     noise = rng.normal(size=PIXELS) * sigma
-    residual = rng.normal(0, 0.5) * SKY * np.median(sigma) * RED_SKY
+    residual = rng.normal(0, 0.5) * SKY * np.median(sigma) * RED_SKY  # sky lines that are not quite taken out
     scale = 10 ** (2.3 - 0.13 * (v_mag - 14) + rng.normal(0, 0.55))  # fibre losses: flux is not absolute
     ivar = 1 / np.square(sigma * scale)
     ivar[rng.random(PIXELS) < 0.0005] = 0.0  # cosmic rays
-    return _short((flux + noise + residual) * scale, 13), _short(ivar, 9)
+    measured = (flux + noise + residual) * scale
+    return _short(measured, 13), _short(ivar, 9)
 
 
 def _short(x: np.ndarray, bits: int) -> np.ndarray:
     """float32 with `bits` of its 23 bits of mantissa: what is below the noise would only fill the files."""
     raw = x.astype(np.float32).view(np.uint32)
     drop = np.uint32(23 - bits)
-    return ((raw + (np.uint32(1) << (drop - np.uint32(1)))) >> drop << drop).view(np.float32)
+    half = np.uint32(1) << (drop - np.uint32(1))
+    rounded = (raw + half) >> drop << drop
+    return rounded.view(np.float32)

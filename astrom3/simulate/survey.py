@@ -26,7 +26,11 @@ from astrom3.workers import terminable
 
 VERSION = 1  # raise it when any simulated number changes
 LightCurve = tuple[np.ndarray, np.ndarray, np.ndarray]  # time [HJD], flux and error [mJy], each (n,)
+ABSENT = (None, None, None)  # the columns of a light curve or a spectrum that was not observed
+SPECTRUM_TYPES = (pa.float64(), pa.float32(), pa.float32())  # wavelength, flux, inverse variance
 CHUNK = 256  # objects a worker makes at a time
+LIGHT_CURVE = 0  # streams of random numbers of a star
+SPECTRUM = 1
 LARGEST_IN_PROCESS = 600  # smaller surveys are made without worker processes
 
 
@@ -47,7 +51,7 @@ class Survey:
         """The same for a slice of the objects, small enough to send to a worker."""
 
         def cut(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {k: v[start:stop] for k, v in columns.items()}
+            return {name: values[start:stop] for name, values in columns.items()}
 
         return Survey(
             self.seed,
@@ -80,8 +84,9 @@ def plan(
         raise UserError(
             f"n_objects={n_objects} of the simulated survey is too few for {len(CLASSES)} classes; give 30 or more."
         )
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, n_objects])))
-    labels = rng.permutation(np.repeat(np.arange(len(CLASSES)), populations.class_counts(n_objects)))
+    rng = layout.generator(seed, n_objects)
+    counts = populations.class_counts(n_objects)
+    labels = rng.permutation(np.repeat(np.arange(len(CLASSES)), counts))
     stars = populations.draw_stars(rng, labels)
     columns, shared = catalogue.draw_columns(rng, stars)
     # What may be missing or wrong is drawn last, so that it changes nothing else.
@@ -89,12 +94,9 @@ def plan(
     has_light_curve = rng.random(n_objects) >= _share("missing_light_curves", missing_light_curves)
     swapped = rng.random(n_objects) < _share("swapped_labels", swapped_labels)
     other = (labels + rng.integers(1, len(CLASSES), n_objects)) % len(CLASSES)
+    written_label = np.where(swapped, other, labels)
     ids = [f"SIM-{seed}-{i:06d}" for i in range(n_objects)]
-    return Survey(seed, stars, columns, shared, np.where(swapped, other, labels), has_light_curve, has_spectrum, ids)
-
-
-def _generator(seed: int, row: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, row, stream])))
+    return Survey(seed, stars, columns, shared, written_label, has_light_curve, has_spectrum, ids)
 
 
 def light_curves(survey: Survey, first: int) -> tuple[list[LightCurve], dict[str, np.ndarray]]:
@@ -103,7 +105,7 @@ def light_curves(survey: Survey, first: int) -> tuple[list[LightCurve], dict[str
     curves = []
     rows = []
     for i in range(len(stars.label)):
-        rng = _generator(survey.seed, first + i, 0)
+        rng = layout.generator(survey.seed, first + i, LIGHT_CURVE)
         label = int(stars.label[i])
         period = float(stars.period[i])
         time, flux, error = lightcurves.light_curve(
@@ -133,38 +135,40 @@ def _struct(field: str, children: list[pa.Array], present: np.ndarray) -> pa.Str
     return pa.StructArray.from_arrays(children, fields=list(OBJECT_SCHEMA.field(field).type), mask=pa.array(~present))
 
 
+def _spectrum(survey: Survey, i: int, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Flux and inverse variance of star i of a slice, which is number `row` of the whole survey."""
+    stars = survey.stars
+    return spectra.spectrum(
+        layout.generator(survey.seed, row, SPECTRUM),
+        int(stars.label[i]),
+        float(stars.teff[i]),
+        float(stars.giant[i]),
+        float(stars.feh[i]),
+        float(survey.shared["a_v"][i]),
+        float(survey.shared["rv"][i]),
+        float(stars.v_mag[i]),
+    )
+
+
 def make_rows(survey: Survey, first: int) -> pa.RecordBatch:
     """Objects of a slice that begins at row `first`, as rows of OBJECT_SCHEMA."""
-    stars = survey.stars
-    shared = survey.shared
     curves, measured = light_curves(survey, first)
-    fluxes: list[tuple] = []
-    for i in range(len(stars.label)):
-        if not survey.has_spectrum[i]:
-            fluxes.append((None, None))
-            continue
-        fluxes.append(
-            spectra.spectrum(
-                _generator(survey.seed, first + i, 1),
-                int(stars.label[i]),
-                float(stars.teff[i]),
-                float(stars.giant[i]),
-                float(stars.feh[i]),
-                float(shared["a_v"][i]),
-                float(shared["rv"][i]),
-                float(stars.v_mag[i]),
-            )
-        )
-    columns = {**survey.columns, **measured}
-    every = np.ones(len(stars.label), bool)
-    known_curves = [curve if has else (None,) * 3 for curve, has in zip(curves, survey.has_light_curve, strict=True)]
+    known_curves: list[tuple] = []
+    known_spectra: list[tuple] = []  # wavelength, flux, inverse variance
+    for i, curve in enumerate(curves):
+        known_curves.append(curve if survey.has_light_curve[i] else ABSENT)
+        if survey.has_spectrum[i]:
+            known_spectra.append((spectra.WAVELENGTH, *_spectrum(survey, i, first + i)))
+        else:
+            known_spectra.append(ABSENT)
     curve_columns = []
     for values in zip(*known_curves, strict=True):
         curve_columns.append(_ragged(list(values), pa.float64()))
-    wavelengths = [spectra.WAVELENGTH if has else None for has in survey.has_spectrum]
-    spectrum_columns = [_ragged(wavelengths, pa.float64())]
-    for values in zip(*fluxes, strict=True):
-        spectrum_columns.append(_ragged(list(values), pa.float32()))
+    spectrum_columns = []
+    for values, kind in zip(zip(*known_spectra, strict=True), SPECTRUM_TYPES, strict=True):
+        spectrum_columns.append(_ragged(list(values), kind))
+    columns = {**survey.columns, **measured}
+    every = np.ones(len(curves), bool)
     return pa.record_batch(
         [
             pa.array(survey.ids),
@@ -184,6 +188,16 @@ def _batches(survey: Survey, workers: int) -> Iterator[pa.RecordBatch]:
     yield from layout.in_order(make_rows, tasks, workers)
 
 
+def _write_swapped(path: Path, survey: Survey) -> None:
+    """List the objects whose label was swapped, with the true one."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["object_id", "label", "true_label"])
+        for i in np.flatnonzero(survey.written_label != survey.stars.label):
+            written = CLASSES[survey.written_label[i]]
+            table.writerow([survey.ids[i], written, CLASSES[survey.stars.label[i]]])
+
+
 def simulate(
     root: Path,
     n_objects: int = populations.TOTAL,
@@ -201,24 +215,13 @@ def simulate(
     """
     from astrom3.data.writer import DatasetWriter
 
-    survey = plan(
-        n_objects,
-        seed,
-        missing_spectra=missing_spectra,
-        missing_light_curves=missing_light_curves,
-        swapped_labels=swapped_labels,
-    )
-    provenance = {
-        "simulated": True,
-        "generator": "astrom3.simulate",
-        "generator_version": VERSION,
-        "seed": seed,
-        "n_objects": n_objects,
+    shares = {
         "missing_spectra": missing_spectra,
         "missing_light_curves": missing_light_curves,
         "swapped_labels": swapped_labels,
-        "note": "for installing, testing, benchmarks and teaching; no real star is in here",
     }
+    survey = plan(n_objects, seed, **shares)
+    provenance = layout.provenance("astrom3.simulate", VERSION, seed, n_objects, "star", **shares)
     writer = DatasetWriter(
         Path(root), classes=CLASSES, name=f"simulated survey, seed {seed}", provenance=provenance, overwrite=overwrite
     )
@@ -226,9 +229,5 @@ def simulate(
         for batch in _batches(survey, layout.worker_count(workers, n_objects, LARGEST_IN_PROCESS)):
             writer.write(batch)
         if swapped_labels:
-            with writer.file("swapped.csv").open("w", newline="") as file:
-                table = csv.writer(file)
-                table.writerow(["object_id", "label", "true_label"])
-                for i in np.flatnonzero(survey.written_label != survey.stars.label):
-                    table.writerow([survey.ids[i], CLASSES[survey.written_label[i]], CLASSES[survey.stars.label[i]]])
+            _write_swapped(writer.file("swapped.csv"), survey)
         return writer.finish()

@@ -78,13 +78,15 @@ def ibot_loss(student: Tensor, target: Tensor, weight: Tensor, crops: int, tempe
     masked or not.
     """
     log_probability = F.log_softmax(student.float() / temperature, dim=-1)
-    return -((target * log_probability).sum(dim=-1) * weight).sum() / crops
+    of_patches = (target * log_probability).sum(dim=-1) * weight
+    return -of_patches.sum() / crops
 
 
 def patch_weights(mask: Tensor) -> Tensor:
     """One over the number of masked patches of its crop, for every masked patch of mask, bool (crops, N), in order."""
-    each = 1 / mask.sum(dim=1).clamp(min=1).float()
-    return each.unsqueeze(1).expand_as(mask)[mask]
+    masked = mask.sum(dim=1).clamp(min=1)  # patches of each crop
+    weight = 1 / masked.float()
+    return weight.unsqueeze(1).expand_as(mask)[mask]
 
 
 def koleo_loss(tokens: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from astrom3.encoders.towers import FEATURES as ENCODED
 from astrom3.encoders.towers import MultimodalModel, encode, taken
 from astrom3.errors import UserError
 from astrom3.modalities.constants import FEATURES
@@ -146,9 +147,23 @@ class GroupingModule(ContrastiveModule):
             self.schedule.load_state_dict(self._schedule_state)
         return optimizer
 
+    def encoded(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch with what each encoder says of it, (B, out_features), from which both losses start.
+
+        Rows of absent modalities are 0.
+        """
+        found = dict(batch)
+        for slot, encoder in self.model.encoders.items():
+            rows = batch["present"][slot].nonzero().squeeze(1)
+            said = encode(encoder, taken(encoder, batch, rows))
+            everyone = said.new_zeros(len(batch["label"]), said.shape[1])
+            found[ENCODED + encoder.inputs[0]] = everyone.index_copy(0, rows, said)  # type: ignore[index]
+        return found
+
     def self_made(self, batch: Mapping[str, Any], split: str) -> Tensor:
-        """Weighted loss of groups and scores, the mean over the encoders of their means over present objects of the
-        global batch. Every rank has the same number, and DDP's mean of the gradients is that of one process."""
+        """Weighted loss of groups and scores of an encoded batch, the mean over the encoders of their means over
+        present objects of the global batch. Every rank has the same number, and DDP's mean of the gradients is that of
+        one process."""
         numbers, targets = self.aims[split]
         at = batch["index"].cpu()
         losses = []
@@ -167,12 +182,14 @@ class GroupingModule(ContrastiveModule):
         return mean_over_ranks(torch.stack(losses).mean())
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
+        batch = self.encoded(batch)
         losses, _unused = self._losses(batch)
         loss = self.weights["contrast"] * losses["loss"] + self.self_made(batch, "train")
         self.log_training_loss(loss, len(batch["label"]))
         return loss
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
+        batch = self.encoded(batch)
         self._evaluate(batch, "val")
         n = sum_over_ranks(len(batch["label"]), self.device)
         own = float(self.self_made(batch, "validation"))

@@ -6,7 +6,7 @@ column cross-entropy of scale * A B^T are added (not halved), and the pairs are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -40,8 +40,11 @@ def contrastive_loss(
             losses[f"loss/{a}_{b}"] = logits.sum() + 0 * scale
             continue
         target = torch.arange(len(logits), device=logits.device)
-        losses[f"loss/{a}_{b}"] = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
-    return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+        rows = F.cross_entropy(logits, target)
+        columns = F.cross_entropy(logits.T, target)
+        losses[f"loss/{a}_{b}"] = rows + columns
+    total = torch.stack(list(losses.values())).sum()
+    return {"loss": total, **losses}
 
 
 def both_present(
@@ -64,14 +67,17 @@ def matching_accuracy(
 
     Over the objects that have every modality. Returns (number right, number of objects), scalars.
     """
-    names: Sequence[str] = list(embeddings)
-    rows = torch.stack([present[m] for m in names]).all(0) if present else slice(None)
-    mean: Tensor | float = 0.0
+    rows: Tensor | slice = slice(None)
+    if present:
+        rows = torch.stack([present[name] for name in embeddings]).all(0)
+    total: Tensor | float = 0.0  # of the softmaxes, whose mean has its maxima at the same places
     for (a, b), scale in scales.items():
         logits = pair_logits(embeddings[a][rows], embeddings[b][rows], scale)
-        mean = mean + logits.softmax(-1) + logits.T.softmax(-1)
-    assert isinstance(mean, Tensor)
-    n = len(mean)
-    target = torch.arange(n, device=mean.device)
-    right = (mean.argmax(-1) == target).sum() if n else mean.new_zeros(()).long()
-    return right, torch.tensor(n, device=mean.device)
+        total = total + logits.softmax(-1) + logits.T.softmax(-1)
+    assert isinstance(total, Tensor)
+    n = len(total)
+    if not n:
+        return total.new_zeros(()).long(), torch.tensor(0, device=total.device)
+    target = torch.arange(n, device=total.device)
+    right = (total.argmax(-1) == target).sum()
+    return right, torch.tensor(n, device=total.device)

@@ -10,10 +10,15 @@ CHUNK = 2**24  # distances computed at a time
 def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """All arrays (rows, columns) with the mean and the biased deviation of the columns of `train` taken out."""
     mean, deviation = _moments(train)
-    return [((array - mean) / deviation).astype(array.dtype) for array in (train, *others)]
+    standardised = []
+    for array in (train, *others):
+        scaled = (array - mean) / deviation
+        standardised.append(scaled.astype(array.dtype))
+    return standardised
 
 
 def _moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased deviation of the columns, 1 for a column that does not vary."""
     mean = array.mean(axis=0, dtype=np.float64)
     deviation = array.std(axis=0, dtype=np.float64)
     return mean, np.where(deviation == 0, 1.0, deviation)
@@ -32,28 +37,35 @@ def neighbour_regression(
     """
     train, test = standardise(train, test)
     centre, width = _moments(targets)
-    scaled = ((targets - centre) / width).reshape(len(targets), -1)
+    scaled = (targets - centre) / width
+    scaled = scaled.reshape(len(targets), -1)  # (train rows, T)
     reference = train.astype(np.float64)
-    lengths = np.square(reference).sum(axis=1)
+    lengths = np.square(reference).sum(axis=1)  # squared
     count = min(neighbours, len(reference))
-    rows = max(CHUNK // max(len(reference), count * reference.shape[1]), 1)
+    numbers_of_a_row = max(len(reference), count * reference.shape[1])
+    rows = max(CHUNK // numbers_of_a_row, 1)
     predictions = np.empty((len(test), scaled.shape[1]))
     for start in range(0, len(test), rows):
-        queries = test[start : start + rows].astype(np.float64)
+        part = slice(start, start + rows)
+        queries = test[part].astype(np.float64)
         approximate = lengths - 2 * queries @ reference.T  # squared distance, up to a constant in each row
         nearest = np.argpartition(approximate, count - 1, axis=1)[:, :count]
         # Distances anew, so that equal rows are at exactly zero.
-        distance = np.linalg.norm(queries[:, None] - reference[nearest], axis=2)
-        predictions[start : start + rows] = _weighted_mean(distance, scaled[nearest])
-    return predictions.reshape(len(test), *targets.shape[1:]) * width + centre
+        difference = queries[:, None] - reference[nearest]  # (rows, k, D)
+        distance = np.linalg.norm(difference, axis=2)
+        predictions[part] = _weighted_mean(distance, scaled[nearest])
+    predictions = predictions.reshape(len(test), *targets.shape[1:])
+    return predictions * width + centre
 
 
 def _weighted_mean(distance: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean of values (rows, k, T) with weights 1 / distance (rows, k); where some are zero, of those alone."""
     exact = distance == 0
     weights = 1 / np.where(exact, 1.0, distance)
-    weights = np.where(exact.any(axis=1, keepdims=True), exact, weights)
-    return (values * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+    any_exact = exact.any(axis=1, keepdims=True)
+    weights = np.where(any_exact, exact, weights)
+    total = (values * weights[..., None]).sum(axis=1)
+    return total / weights.sum(axis=1, keepdims=True)
 
 
 def r2(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -67,10 +79,11 @@ def redshift_scores(truth: np.ndarray, predicted: np.ndarray, outlier: float = 0
     """R2, bias, scatter (1.4826 times the median absolute deviation) and outlier share of dz / (1 + z)."""
     error = (predicted - truth) / (1 + truth)
     bias = float(np.median(error))
+    deviation = np.median(np.abs(error - bias))
     return {
         "r2": float(r2(truth, predicted)),
         "bias": bias,
-        "scatter": float(1.4826 * np.median(np.abs(error - bias))),
+        "scatter": float(1.4826 * deviation),
         "outliers": float(np.mean(np.abs(error) > outlier)),
     }
 
@@ -83,6 +96,8 @@ def one_hot_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
 def weighted_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
     """F1 of each class of one-hot maxima (rows, classes), weighted by how often the class is true."""
     hits = (truth * predicted).sum(axis=0)
-    either = truth.sum(axis=0) + predicted.sum(axis=0)
-    scores = np.where(either > 0, 2 * hits / np.maximum(either, 1), 0.0)
-    return float((scores * truth.sum(axis=0)).sum() / max(truth.sum(), 1))
+    occurrences = truth.sum(axis=0)
+    either = occurrences + predicted.sum(axis=0)
+    f1 = np.where(either > 0, 2 * hits / np.maximum(either, 1), 0.0)
+    weighted = (f1 * occurrences).sum()
+    return float(weighted / max(truth.sum(), 1))

@@ -146,27 +146,29 @@ def regression_scores(predicted: np.ndarray, true: np.ndarray, names: Sequence[s
     for i, name in enumerate(names):
         known = np.isfinite(true[:, i])
         per_target[name] = target_scores(predicted[known, i], true[known, i], name)
-    found = []
-    for score in per_target.values():
-        if score["r2"] is not None:
-            found.append(score["r2"])
-    return {"n": len(true), "r2": float(np.mean(found)) if found else 0.0, "targets": per_target}
+    known_r2 = [score["r2"] for score in per_target.values() if score["r2"] is not None]
+    mean_r2 = float(np.mean(known_r2)) if known_r2 else 0.0
+    return {"n": len(true), "r2": mean_r2, "targets": per_target}
 
 
 def target_scores(predicted: np.ndarray, true: np.ndarray, name: str) -> dict[str, Any]:
     """n, r2 (None where the truth does not vary), mae, rmse and, of a redshift, sigma_nmad, outliers and bias."""
     n = len(true)
+    if not n:
+        return {"n": 0, "r2": None, "mae": 0.0, "rmse": 0.0}
     difference = predicted - true
-    variance = float(np.square(true - true.mean()).sum()) if n else 0.0
+    squared = np.square(difference)
+    variance = float(np.square(true - true.mean()).sum())
     scores: dict[str, Any] = {
         "n": n,
-        "r2": 1 - float(np.square(difference).sum()) / variance if variance > 0 else None,
-        "mae": float(np.abs(difference).mean()) if n else 0.0,
-        "rmse": float(np.sqrt(np.square(difference).mean())) if n else 0.0,
+        "r2": 1 - float(squared.sum()) / variance if variance > 0 else None,
+        "mae": float(np.abs(difference).mean()),
+        "rmse": float(np.sqrt(squared.mean())),
     }
-    if n and is_redshift(name):
+    if is_redshift(name):
         scaled = difference / (1 + true)
-        scores["sigma_nmad"] = float(NMAD * np.median(np.abs(scaled - np.median(scaled))))
+        deviation = np.median(np.abs(scaled - np.median(scaled)))
+        scores["sigma_nmad"] = float(NMAD * deviation)
         scores["outliers"] = float((np.abs(scaled) > OUTLIER).mean())
         scores["bias"] = float(scaled.mean())
     return scores

@@ -24,14 +24,18 @@ def object_logits(logits: Tensor, window_of: Tensor) -> tuple[Tensor, Tensor]:
         return logits, first
     total = logits.new_zeros(len(counts), logits.shape[1])
     total.index_add_(0, inverse, logits.softmax(-1))
-    means = (total / counts.unsqueeze(1)).clamp(min=torch.finfo(logits.dtype).tiny).log()
-    return torch.where((counts == 1).unsqueeze(1), logits[first], means), first
+    probabilities = total / counts.unsqueeze(1)
+    smallest = torch.finfo(logits.dtype).tiny
+    log_probabilities = probabilities.clamp(min=smallest).log()
+    single = (counts == 1).unsqueeze(1)
+    return torch.where(single, logits[first], log_probabilities), first
 
 
 def pieces(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Parts of a batch with as many rows as it has objects, so that long curves do not take more memory."""
     rows = len(batch["index"])
-    size = max(len(torch.unique_consecutive(batch["index"])), 1)
+    objects = len(torch.unique_consecutive(batch["index"]))
+    size = max(objects, 1)
     for start in range(0, max(rows, 1), size):
         part = slice(start, start + size)
         yield {key: rows_of(value, part) for key, value in batch.items()}

@@ -80,6 +80,7 @@ def aim_of(cfg: DictConfig, data: Any) -> dict[str, Any]:
             "std": std,
             "units": data.source.units,
         }
+
     classes = list(data.classes)
     if cfg.model.get("_partial_") and len(classes) < 2:
         found = f"only one class, {classes[0]}" if classes else "no classes"
@@ -87,6 +88,7 @@ def aim_of(cfg: DictConfig, data: Any) -> dict[str, Any]:
             f"{data.source.root} has {found}, so there is nothing to classify: give target=<number to predict>, or "
             "pre-train without labels with mode=clip or mode=masked"
         )
+
     warn_of_classes(classes, labels, bool(cfg.model.get("_partial_")))
     aim: dict[str, Any] = {"classes": classes}
     if cfg.get("balance") == "weights":

@@ -51,6 +51,7 @@ class EpochTable(Callback):
             if not on_terminal():
                 said = [f"{name} {values[name]:.4g}" for name in SAID if name in values]
                 log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, ", ".join(said))
+
         for name, kind in (("train/loss", "training"), ("val/loss", "validation")):
             loss = values.get(name, 0.0)
             if not math.isfinite(loss):

@@ -53,11 +53,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise
         except Exception as error:  # torch raises several kinds for a damaged or foreign file
             raise unreadable(path, type(error).__name__) from None
+
         kept = found if isinstance(found, dict) else {}
         absent = []
         for key, kind in RESUMED.items():
             if not isinstance(kept.get(key), kind):
                 absent.append(key)
+
         if absent:
             raise unreadable(path, f"it lacks {absent[0]}")
         return found
@@ -196,14 +198,17 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(
             f"{path} is damaged or of another program ({type(error).__name__}): train the run again with overwrite=true"
         ) from None
+
     if not sound(path):
         raise UserError(f"{path} is damaged (its checksums differ): train the run again with overwrite=true")
+
     state = found.get("state_dict") if isinstance(found, dict) else None
     whole = isinstance(state, dict)
     for name, tensor in state.items() if isinstance(state, dict) else ():
         whole = whole and isinstance(name, str) and isinstance(tensor, torch.Tensor)
     if not whole or not isinstance(state, dict):
         raise UserError(f"{path} holds no weights of astrom3: train the run again with overwrite=true")
+
     check_values(state, str(path))
     return state
 

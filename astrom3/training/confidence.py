@@ -38,12 +38,15 @@ def fit(run: Path, data: Any, allow: Sequence[str] | str | None = None) -> Confi
     raw = replace(load(run, allow), confidence=None)
     if not raw.has_head:
         return None
+
     with whole(data):
         validation = labelled(Embeddings.of_split_of(raw, data, "validation"))
         train = labelled(Embeddings.of_split_of(raw, data, "train"))
+
     if not len(validation):
         log.warning("the validation split has no labelled objects: probabilities are not calibrated")
         return None
+
     assert validation.probabilities is not None
     complete = Calibration.fit(validation.probabilities, validation.labels)
     novelty = Novelty.fit(train.vectors[MEAN], train.labels, validation.vectors[MEAN])
@@ -62,10 +65,12 @@ def measure(
     """What the test split says of the probabilities and sets of a run; None where it has no confidence.json."""
     if not (run / "model" / CONFIDENCE).is_file():
         return None
+
     model = load(run, allow)
     confidence = model.confidence
     if confidence is None:
         return None
+
     with whole(data):
         test = labelled(Embeddings.of_split_of(replace(model, confidence=None), data, "test"))
     assert test.probabilities is not None
@@ -79,6 +84,7 @@ def measure(
         expected[name] = spread(count, coverage)
         if count < needed(coverage):
             too_few[name] = vouched(count, coverage)
+
     return {
         "temperature": complete.temperature,
         "before": calibration(test.probabilities.astype(np.float64), test.labels),
@@ -106,6 +112,7 @@ def sentence(found: dict[str, Any]) -> str:
         text += (
             f"; too few validation objects to vouch for that: {few}, whose limit is the largest score that they have"
         )
+
     return text
 
 

@@ -110,6 +110,7 @@ def headline(scores: dict[str, Any]) -> str:
     if "accuracy" not in scores:
         found = [f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float)]
         return f"test {', '.join(found)}, n {scores['n']}"
+
     text = f"test accuracy {100 * scores['accuracy']:.2f} %, macro F1 {100 * scores['macro_f1']:.2f} %, n {scores['n']}"
     if scores.get("confidence"):
         text += f"; {confidence.sentence(scores['confidence'])}"

@@ -73,6 +73,7 @@ class KeepFrozen(Callback):
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         if self.keep is False:
             return
+
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         for slot, fixed in fixed_parts(module, data.views).items():
             reason = obstacle(trainer, data, slot)
@@ -82,6 +83,7 @@ class KeepFrozen(Callback):
             for name in SPLITS:
                 found = keep_outputs(trainer, data, name, slot, fixed, self.keep)
                 self.used += [] if found is None else [found]
+
         folder = cache_root(data.cache) / FOLDER
         taken = total_size(folder)
         if taken > MUCH:
@@ -151,6 +153,7 @@ def keep_outputs(
     example = encode(np.flatnonzero(split.present[slot])[:1])[0] if split.present[slot].any() else None
     if example is None:
         return None
+
     root = cache_root(data.cache)
     key = outputs_key(trainer, data, name, slot, fixed)
     kept = KeptOutputs(root / FOLDER / key, len(split), example)
@@ -165,6 +168,7 @@ def keep_outputs(
             for done in compute(kept, kept.missing()[first::step], encode):
                 advance(done)
             trainer.strategy.barrier()
+
     kept.describe(
         {
             "slot": slot,
@@ -254,10 +258,12 @@ def has_room(kept: KeptOutputs, pieces: int, root: Path, keep: bool | str, slot:
         free = shutil.disk_usage(root).free
     if needed < ROOM * free:
         return True
+
     said = (
         f"what the frozen encoder of {slot} says takes {needed / 1e9:.1f} GB, and {root} has {free / 1e9:.1f} GB free"
     )
     if keep is True:
         raise UserError(f"{said}: make room, choose another data.cache=<folder>, or say keep=false")
+
     log.warning("%s: it is computed in every epoch", said)
     return False

@@ -64,6 +64,7 @@ class FromWeights:
                 taken = adopt(model, published.read_tensors(folder), source, self.head)
             else:
                 taken = adopt_parts(model, native.load(folder, self.allow), source, self.head)
+
         log.info("%d tensors taken from %s", taken, source)
 
 
@@ -154,6 +155,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
     for ours, theirs in renamed.items():
         if head or not theirs.startswith("fc."):
             wanted[ours] = theirs
+
     encoder = getattr(model, "encoder", None)
     if encoder is not None:
         state = published.encoder_state(state, encoder) or state
@@ -163,6 +165,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
             f"{source} lacks {len(missing)} of the {len(wanted)} tensors this model starts from "
             f"({', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}): it is a model of another kind or size"
         )
+
     own = model.state_dict()
     for ours, theirs in wanted.items():
         tensor = state[theirs].squeeze(-1) if published.is_pointwise(theirs) else state[theirs]
@@ -172,6 +175,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], source: str, head: bool = 
                 "make the encoders the same size"
             )
         own[ours] = tensor
+
     model.load_state_dict(own)
     return len(wanted)
 
@@ -188,10 +192,12 @@ def adopt_released(model: nn.Module, source: str) -> int:
     for module in model.modules():
         if isinstance(module, Astromer):
             own.append(module)
+
     if not own:
         raise UserError(
             f"{source} holds weights of Astromer: add model=astromer1 (or 2), or encoder/photometry=astromer1"
         )
+
     encoder, head, _ = astromer.load(source, as_published=own[0].compat is not None)
     taken = fill(own[0], encoder, source)
     if isinstance(model, MaskedAstromer):
@@ -214,6 +220,7 @@ def adopt_parts(model: nn.Module, source: nn.Module, name: str, head: bool = Fal
         raise UserError(
             f"{name} has encoders of {', '.join(given)}, this model of {', '.join(own)}: nothing to start from"
         )
+
     taken = 0
     for modality in shared:
         taken += fill(own[modality], given[modality], name)
@@ -259,5 +266,6 @@ def fill(own: nn.Module, given: nn.Module, source: str) -> int:
             f"{source} holds a {type(given).__name__} of another kind or size than this {type(own).__name__}{what}: "
             "choose the same encoder and size"
         )
+
     own.load_state_dict(mine | {name: theirs[name] for name in shared})
     return len(shared)

@@ -26,6 +26,7 @@ def adopt(model: nn.Module, source: str) -> int:
     shared = [slot for slot in own if slot in given]
     if not shared:
         raise UserError(f"{source} has weights of {', '.join(given)}, this model reads {', '.join(own)}")
+
     for slot in shared:
         check_form(own[slot], given[slot], source)
     taken = 0
@@ -35,6 +36,7 @@ def adopt(model: nn.Module, source: str) -> int:
         if isinstance(theirs, CrossAttentionTower) and not isinstance(mine, CrossAttentionTower):
             theirs = theirs.backbone
         taken += fill(mine, theirs, source)
+
     if isinstance(model, Branch) and "dino_head" in checkpoint.modules:
         taken += fill(model.dino_head, checkpoint.modules["dino_head"], source)
     return taken

@@ -176,6 +176,7 @@ def open_run(cfg: DictConfig) -> tuple[Path, str]:
         folder.open(FILES, cfg.overwrite, "run")
         (run / FAILURE).unlink(missing_ok=True)
         files.write_text(run / CONFIG, OmegaConf.to_yaml(cfg))
+
     return run, "start"
 
 

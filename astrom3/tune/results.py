@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,80 +25,105 @@ TABLE = "trials.csv"
 BEST = "best.yaml"
 PICTURE = "tune.png"
 NOT_OF_TRAIN = ("tune.", "study=", "space=", "overwrite=", "root=", "run=")
+NOTES = ("best_epoch", "val_accuracy", "reason")  # of a trial
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The lowest value; the first of equal ones."""
+    """The completed trial with the lowest value, the first of equal ones; None where none is complete."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return min(done, key=lambda t: (t.value, t.number), default=None)
+    return min(done, key=lambda trial: (trial.value, trial.number), default=None)
 
 
 def write_table(path: Path, trials: Sequence[FrozenTrial], keys: Sequence[str]) -> None:
+    """A row for each trial: its number, state and value, the values of the keys, and what was noted of it."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["number", "state", "value", *keys, "best_epoch", "val_accuracy", "reason"])
-    for t in trials:
-        notes = [t.user_attrs.get(n) for n in ("best_epoch", "val_accuracy", "reason")]
-        writer.writerow([t.number, t.state.name.lower(), t.value, *(t.params[k] for k in keys), *notes])
+    writer.writerow(["number", "state", "value", *keys, *NOTES])
+    for trial in trials:
+        state = trial.state.name.lower()
+        chosen = [trial.params[key] for key in keys]
+        notes = [trial.user_attrs.get(note) for note in NOTES]
+        writer.writerow([trial.number, state, trial.value, *chosen, *notes])
     write_text(path, text.getvalue())
 
 
 def write_best(path: Path, trial: FrozenTrial, given: Sequence[str]) -> dict[str, Any]:
+    """Write the best trial, with the command that trains it. given: overrides that the search was called with."""
     overrides = as_overrides(trial.params)
     best = {
         "trial": trial.number,
         "value": trial.value,
-        **{k: trial.user_attrs.get(k) for k in ("best_epoch", "val_accuracy")},
+        "best_epoch": trial.user_attrs.get("best_epoch"),
+        "val_accuracy": trial.user_attrs.get("val_accuracy"),
         "overrides": overrides,
     }
-    words = " ".join(["python -m astrom3.train", *map(shlex.quote, for_train([*given, *overrides]))])
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(best)) + f"command: {json.dumps(words)}\n")
-    return best | {"command": words}
+    words = ["python -m astrom3.train"]
+    words += map(shlex.quote, for_train([*given, *overrides]))
+    command = " ".join(words)
+    text = OmegaConf.to_yaml(OmegaConf.create(best))
+    write_text(path, f"{text}command: {json.dumps(command)}\n")
+    return best | {"command": command}
 
 
 def for_train(overrides: Sequence[str]) -> list[str]:
     """As for `train`, without what belongs to the search and without folders of this machine."""
     kept = []
-    for o in overrides:
-        if not o.lstrip("+~").startswith(NOT_OF_TRAIN):
-            kept.append(re.sub(r'="(\d+)"$', r"=\1", o))
-    split = [(text, *text.partition("=")[::2]) for text in kept]
-    return [f"{key}=<folder>" if os.path.isabs(value.strip("'\"")) else text for text, key, value in split]
+    for override in overrides:
+        if override.lstrip("+~").startswith(NOT_OF_TRAIN):
+            continue
+        text = re.sub(r'="(\d+)"$', r"=\1", override)
+        key, _, value = text.partition("=")
+        is_folder = os.path.isabs(value.strip("'\""))
+        kept.append(f"{key}=<folder>" if is_folder else text)
+    return kept
 
 
 def draw(path: Path, trials: Sequence[FrozenTrial], keys: Sequence[str], logged: Sequence[str]) -> None:
-    """Value against trial number with the best so far, and against each parameter."""
+    """The picture of a search: value against trial number with the best so far, and against each parameter.
+
+    keys: the parameters. logged: those whose axis is logarithmic.
+    """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
 
     from astrom3.plots import save
 
-    done = [t for t in trials if t.state == TrialState.COMPLETE]
-    numbers = [t.number for t in done]
-    values = [float(t.value or 0.0) for t in done]
-    best = min(range(len(done)), key=lambda i: values[i])
+    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    failed = [trial.number for trial in trials if trial.state == TrialState.FAIL]
+    numbers = [trial.number for trial in done]
+    values = [float(trial.value or 0.0) for trial in done]
     columns = 3
     rows = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(10, 3 + 2.4 * rows))
     grid = figure.add_gridspec(1 + rows, columns, hspace=0.5, wspace=0.3)
+
     axis = figure.add_subplot(grid[0, :])
     axis.plot(numbers, values, "o", color="#4477aa", markersize=4, label="trial")
-    axis.step(numbers, [min(values[: i + 1]) for i in range(len(values))], where="post", color="#cc3311", label="best")
-    for i, t in enumerate(t for t in trials if t.state == TrialState.FAIL):
-        axis.axvline(t.number, color="0.8", zorder=0, label=None if i else "failed")
+    axis.step(numbers, list(accumulate(values, min)), where="post", color="#cc3311", label="best")
+    for place, number in enumerate(failed):
+        axis.axvline(number, color="0.8", zorder=0, label=None if place else "failed")
     axis.set_xlabel("trial")
     axis.set_ylabel("validation loss")
     axis.legend(frameon=False)
-    for i, key in enumerate(keys):
-        axis = figure.add_subplot(grid[1 + i // columns, i % columns])
-        drawn = [t.params[key] for t in done]
-        axis.plot(drawn, values, ".", color="#4477aa")
-        axis.plot(drawn[best], values[best], "*", color="#cc3311", markersize=11)
-        if key in logged:
-            axis.set_xscale("log")
-            axis.xaxis.set_major_formatter("{x:.0e}")
-            axis.xaxis.set_minor_formatter(NullFormatter())
+
+    for place, key in enumerate(keys):
+        row, column = divmod(place, columns)
+        axis = figure.add_subplot(grid[1 + row, column])
+        draw_parameter(axis, [trial.params[key] for trial in done], values, key in logged)
         axis.set_xlabel(key)
-        if i % columns == 0:
+        if column == 0:
             axis.set_ylabel("validation loss")
+
     save(figure, path)
+
+
+def draw_parameter(axis: Any, chosen: Sequence[Any], values: Sequence[float], is_logged: bool) -> None:
+    """Points of the value against what was chosen of one parameter in each trial, the best one as a star."""
+    from matplotlib.ticker import NullFormatter
+
+    best = values.index(min(values))
+    axis.plot(chosen, values, ".", color="#4477aa")
+    axis.plot(chosen[best], values[best], "*", color="#cc3311", markersize=11)
+    if is_logged:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:.0e}")
+        axis.xaxis.set_minor_formatter(NullFormatter())

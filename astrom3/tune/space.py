@@ -31,17 +31,28 @@ Space = dict[str, Range]
 
 def read_space(cfg: DictConfig) -> Space:
     """Key -> range, in alphabetical order, so that neither YAML nor the command line decides what is drawn first."""
-    written = dict(_ranges(OmegaConf.to_container(cfg.tune.space), ""))
-    each = {k.removeprefix(EACH): v for k, v in written.items() if k.startswith(EACH)}
-    given = {k: v for k, v in written.items() if not k.startswith(EACH)}
-    spread = {f"encoders.{e}.{k}": v for e in cfg.encoders for k, v in each.items() if k in cfg.encoders[e]}
-    space = spread | given
+    given = {}
+    of_each = {}
+    for key, value in _ranges(OmegaConf.to_container(cfg.tune.space), ""):
+        if key.startswith(EACH):
+            of_each[key.removeprefix(EACH)] = value
+        else:
+            given[key] = value
+
+    space = {}
+    for slot, encoder in cfg.encoders.items():
+        for key, value in of_each.items():
+            if key in encoder:
+                space[f"encoders.{slot}.{key}"] = value
+
+    space |= given
     if not space:
         raise UserError("tune.space is empty: nothing to search")
     return dict(sorted(space.items()))
 
 
 def _ranges(node: Any, prefix: str) -> Iterator[tuple[str, Range]]:
+    """(key, range) of everything below a node of tune.space, whose own key is `prefix`."""
     for name, value in node.items():
         key = prefix + str(name)
         if not isinstance(value, Mapping):
@@ -53,17 +64,21 @@ def _ranges(node: Any, prefix: str) -> Iterator[tuple[str, Range]]:
 
 
 def _range(key: str, value: Mapping[str, Any]) -> Range:
+    """The range as it is written; UserError where it is none."""
     if set(value) != {"kind", "low", "high"}:
         raise UserError(f"tune.space.{key} needs kind, low and high, it has {', '.join(map(str, value))}")
+
     kind = value["kind"]
     low = value["low"]
     high = value["high"]
     if kind not in KINDS:
         raise UserError(f"tune.space.{key}.kind={kind} does not exist: it is one of {', '.join(KINDS)}")
+
     number = int if kind == "int" else (int, float)
     for name, bound in (("low", low), ("high", high)):
         if not isinstance(bound, number) or isinstance(bound, bool):
             raise UserError(f"tune.space.{key}.{name}={bound} is not a {'whole ' if kind == 'int' else ''}number")
+
     if not low < high:
         raise UserError(f"tune.space.{key}: low={low} must be less than high={high}")
     if kind == "log" and low <= 0:
@@ -79,17 +94,23 @@ def check_search(cfg: DictConfig, overrides: Sequence[str], space: Space) -> Non
         raise UserError(f"tune.failures={cfg.tune.failures} must be at least 1, or null")
     if cfg.tune.keep not in ("best", "all"):
         raise UserError(f"tune.keep={cfg.tune.keep} does not exist: it is one of best, all")
+
     devices = cfg.trainer.devices
     if devices not in (1, "1") and not (OmegaConf.is_list(devices) and len(devices) == 1):
         raise UserError(
             f"trainer.devices={devices}: a trial runs on one device; for several devices start the same command "
             "several times, with CUDA_VISIBLE_DEVICES=0, =1 and so on: the processes share the trials"
         )
-    twice = [k for k in space if k in {o.lstrip("+").partition("=")[0] for o in overrides}]
+
+    given = {override.lstrip("+").partition("=")[0] for override in overrides}
+    twice = [key for key in space if key in given]
     if twice:
         raise UserError(f"{twice[0]} is both given and searched: leave it out, or fix it by adding ~tune.space.<key>")
-    for bound in ("low", "high"):
-        trial_config(overrides, {k: getattr(r, bound) for k, r in space.items()}, Path(cfg.run))
+
+    lowest = {key: bounds.low for key, bounds in space.items()}
+    highest = {key: bounds.high for key, bounds in space.items()}
+    for params in (lowest, highest):
+        trial_config(overrides, params, Path(cfg.run))
 
 
 def trial_config(overrides: Sequence[str], params: Mapping[str, float], run: Path) -> DictConfig:
@@ -97,7 +118,7 @@ def trial_config(overrides: Sequence[str], params: Mapping[str, float], run: Pat
     folder = str(run).replace("\\", "\\\\").replace("'", "\\'")
     with beside_hydra():
         cfg = compose([*overrides, "overwrite=false", *as_overrides(params), f"run='{folder}'"], "tune")
-    trial = OmegaConf.create({k: v for k, v in cfg.items() if k not in OF_THE_SEARCH})
+    trial = OmegaConf.create({key: value for key, value in cfg.items() if key not in OF_THE_SEARCH})
     OmegaConf.set_struct(trial, True)
     return trial
 
@@ -114,4 +135,5 @@ def beside_hydra() -> Iterator[None]:
 
 
 def as_overrides(params: Mapping[str, float]) -> list[str]:
+    """Parameters as they are written on a command line."""
     return [f"{key}={value!r}" for key, value in params.items()]

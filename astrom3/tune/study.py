@@ -66,6 +66,7 @@ class Search:
             self.study = open_study(self.folder, self.lock, self.space)
             done = len(finished(self.study))
             log.info("%s: %d of %d trials finished", self.folder, done, self.cfg.tune.trials)
+
         if done < self.cfg.tune.trials:
             prepare(self.cfg)
         while (claimed := self.claim()) is not None:
@@ -73,6 +74,7 @@ class Search:
             with held:
                 self.finish(trial, *self.train(trial))
             self.check_failures()
+
         with self.lock:
             return self.conclude()
 
@@ -112,6 +114,7 @@ class Search:
                 held.release()
             else:
                 raise UserError(f"another process is searching in {self.folder}: end it before overwrite=true")
+
         for path in self.folder.glob("trial-*"):
             if not path.is_symlink() and run_folder(path).is_own:
                 clear(path)
@@ -119,6 +122,7 @@ class Search:
                     (path / name).unlink(missing_ok=True)
                 with suppress(OSError):  # files of somebody else are in it
                     path.rmdir()
+
         if self.output.is_own:
             shutil.rmtree(self.folder / LOCKS, ignore_errors=True)
         self.output.remove()
@@ -242,6 +246,7 @@ class Search:
                 f"all {len(reasons)} trials failed, the first with: {reasons[0]} (all in "
                 f"{self.folder / results.TABLE}; overwrite=true starts afresh)"
             )
+
         log.info(
             "best of %d finished trials: %d, validation loss %.5g\n%s",
             len(trials) - running,

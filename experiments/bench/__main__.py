@@ -1,15 +1,21 @@
 """How fast we are, and against what: python -m experiments.bench [small|full] [gpu] [only=<part of a name>] [out=..]
+[against=<checkout>]
 
 Every ratio is measured in one run against the plain variant (plain.py): two processes take turns, one repetition each,
 so that both see the same noise; the median of the ratios pair by pair counts. Written are bench-<device>-<size>.json
 and .md (default: experiments/bench/results). small takes some minutes, full about forty on two cores; `gpu` measures a
 CUDA device, the pre-training and the grid, and needs nothing but the package: one call for a machine lent for an hour.
+
+With against=<checkout> of another commit its code takes the place of the plain variant, in the rows of data and
+networks that both have: the column "times plain" then says how many times as fast this code is. It needs an out= of its
+own.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +23,7 @@ from typing import Any
 from astrom3.errors import UserError
 from experiments.bench import astromer, maps, measure, runs, scale, serving
 from experiments.bench.machine import describe
-from experiments.bench.rows import data_rows, galaxy_rows, network_rows
+from experiments.bench.rows import Row, data_rows, galaxy_rows, network_rows
 from experiments.bench.table import markdown
 
 RESULTS = Path(__file__).parent / "results"
@@ -26,31 +32,53 @@ RESULTS = Path(__file__).parent / "results"
 def main(arguments: list[str]) -> None:
     words = {a for a in arguments if "=" not in a}
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
-    if unknown := sorted((words - {"small", "full", "gpu"}) | (set(options) - {"only", "out"})):
-        raise UserError(f"{unknown[0]} is not known: say small or full, gpu, only=<part of a name>, out=<folder>")
+    if unknown := sorted((words - {"small", "full", "gpu"}) | (set(options) - {"only", "out", "against"})):
+        raise UserError(
+            f"{unknown[0]} is not known: say small or full, gpu, only=<part of a name>, out=<folder>, "
+            "against=<checkout>"
+        )
+    if "against" in options and "out" not in options:
+        raise UserError("against=<checkout> compares two versions of the code: give it an out=<folder> of its own")
     size = "full" if "full" in words else "small"
     device = "cuda" if "gpu" in words else "cpu"
     only = options.get("only", "")
     out = Path(options.get("out", RESULTS))
+    against = Path(options["against"]).resolve() if "against" in options else None
     results: dict[str, Any] = {"size": size, "device": device, "machine": describe(device), "rows": []}
-    rates = {p: measure.matmul_rate(p, device) for p in ("f32", "bf16")}
-    results["matmul_gflops"] = {p: r / 1e9 for p, r in rates.items()}
+    rates = measure.matmul_rates(device)
+    results["matmul_gflops"] = {name: rate / 1e9 for name, rate in rates.items()}
     path = out / f"bench-{device}-{size}.json"
     if only and path.is_file():  # the rows that are measured again take the place of the old ones
-        results["rows"] = json.loads(path.read_text())["rows"]
+        earlier = json.loads(path.read_text())
+        results["rows"] = earlier["rows"]
+        if earlier["machine"]["cpu"] == results["machine"]["cpu"]:  # the rate of its quietest moment
+            for name, rate in earlier["matmul_gflops"].items():
+                results["matmul_gflops"][name] = max(rate, results["matmul_gflops"].get(name, 0.0))
     full = size == "full"
     rows = [*(data_rows(full) if device == "cpu" else []), *network_rows(full, device), *galaxy_rows(full, device)]
     rows += astromer.rows(full, device)
     whole = (scale, serving, maps) if device == "cpu" else ()
     growing = chain.from_iterable(module.rows(full, only) for module in whole)
-    measured = (measure.row(r, rates) for r in rows if only in r.name)
-    for found in chain(measured, runs.rows(size, device, only), growing):
+    chosen = [row for row in rows if only in row.name]
+    whole_commands = chain(runs.rows(size, device, only), growing) if against is None else ()
+    for found in chain(measured_rows(chosen, rates, against), whole_commands):
         put(results["rows"], found)
         print(markdown({**results, "rows": [found]}, head=False), flush=True)
         out.mkdir(parents=True, exist_ok=True)  # what was measured is kept, should the machine be taken away
         path.write_text(json.dumps(results, indent=1) + "\n")
         path.with_suffix(".md").write_text(markdown(results))
     print(f"written to {path} and {path.with_suffix('.md').name}")
+
+
+def measured_rows(rows: list[Row], rates: dict[str, float], against: Path | None) -> Iterator[dict[str, Any]]:
+    """The results one by one. A row that the other checkout does not know is named and left out."""
+    for row in rows:
+        try:
+            yield measure.row(row, rates, against)
+        except measure.WorkerEnded as end:
+            if against is None:
+                raise
+            print(f"{row.name}: left out, {end}", file=sys.stderr, flush=True)
 
 
 def put(rows: list[dict[str, Any]], found: dict[str, Any]) -> None:

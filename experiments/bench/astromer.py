@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from experiments.bench.cases import Case, autocast, count
-from experiments.bench.rows import Row
+from experiments.bench.rows import ORIGINAL, Row, precisions
 
 WINDOW = 200
 SURVEY_POINTS = (60, 400)  # fewest and most points of a curve, uniform, as of AstroM3's light curves
@@ -148,16 +148,17 @@ CASES = {
 def rows(full: bool, device: str) -> list[Row]:
     """Rows of both versions in the published size; targets of the issue: 1.5 times the plain variant."""
     batch = 512 if device != "cpu" else 128 if full else 64
-    precisions = ("f32",) if device == "cpu" else ("f32", "bf16")
     found = []
     for version in (1, 2):
-        for precision in precisions:
+        for precision in precisions(device):
             options = {"version": version, "precision": precision, "batch": batch, "device": device}
             plain = {"precision": "f32"}
-            step_name = f"Astromer {version} masked step, {precision}"
-            inference_name = f"Astromer {version} inference, {precision}"
-            found.append(Row(step_name, "masked_step", options, plain, ratio=1.5))
-            found.append(Row(inference_name, "window_inference", options, plain, ratio=1.5))
+            for case, verb, name in (
+                ("masked_step", "step", f"Astromer {version} masked step, {precision}"),
+                ("window_inference", "inference", f"Astromer {version} inference, {precision}"),
+            ):
+                original = ORIGINAL[f"astromer {version} {verb}"]
+                found.append(Row(name, case, options, plain, ratio=1.5, original=original))
     if device == "cpu":
         found.append(Row("Astromer filling masked windows", "masked_filling", {"curves": 20_000}, None, rate=50_000))
         for curves in (10_000, 100_000) if full else (2_000,):

@@ -35,10 +35,11 @@ def rows(full: bool, only: str) -> Iterator[dict[str, Any]]:
         if not any(only in title for title in titles):
             continue
         with tempfile.TemporaryDirectory() as folder:
+            known = scale.survey(cache_root() / "bench" / f"catalogue-{KNOWN}" / "survey", KNOWN, scale.catalogue)
             command = [
                 *(sys.executable, "-m", "astrom3.explore"),
                 f"embeddings={embeddings(size)}",
-                *("data=local", f"data.path={scale.survey(cache_root() / 'bench' / f'catalogue-{KNOWN}', KNOWN)}"),
+                *("data=local", f"data.path={known}"),
                 *("map=pca", f"out={folder}/map", "port=0"),
             ]
             yield {"name": titles[0]} | making(command, size)

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from experiments.bench.rows import Row
+from experiments.bench.rows import Row, precisions
+
+
+class WorkerEnded(RuntimeError):
+    """A case that came to no result."""
 
 
 class Worker:
-    """One case in a process of its own."""
+    """One case in a process of its own. tree: a checkout whose code it runs, None for this one."""
 
-    def __init__(self, **spec: Any) -> None:
+    def __init__(self, tree: Path | None = None, **spec: Any) -> None:
         command = [sys.executable, "-m", "experiments.bench.worker", json.dumps(spec)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = os.environ if tree is None else os.environ | {"PYTHONPATH": str(tree)}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tree, env=environment
+        )
         self.case = self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the worker ended with status {self.process.wait()}")
+            raise WorkerEnded(f"the worker ended with status {self.process.wait()}")
         return json.loads(line)
 
     def once(self) -> dict[str, Any]:
@@ -38,14 +47,17 @@ class Worker:
         self.process.wait()
 
 
-def row(row: Row, matmul: dict[str, float]) -> dict[str, Any]:
-    """Median and spread of objects/s, of the ratio, and what share of the matrix-product rate (operations/s) it is."""
+def row(row: Row, matmul: dict[str, float], against: Path | None = None) -> dict[str, Any]:
+    """Median and spread of objects/s, of the ratio, and what share of the matrix-product rate (operations/s) it is.
+
+    against: another checkout, whose own case takes the place of the plain variant.
+    """
     ours = Worker(case=row.case, ours=True, **row.options)
-    plain = (
-        None
-        if row.plain is None
-        else Worker(case=row.case, ours=False, **(row.options | {"compiled": False} | row.plain))
-    )
+    plain = None
+    if against is not None:
+        plain = Worker(against, case=row.case, ours=True, **row.options)
+    elif row.plain is not None:
+        plain = Worker(case=row.case, ours=False, **(row.options | {"compiled": False} | row.plain))
     mine = []
     theirs = []
     for _ in range(row.repetitions):
@@ -54,6 +66,10 @@ def row(row: Row, matmul: dict[str, float]) -> dict[str, Any]:
             theirs.append(plain.once())
     rates = [ours.case["objects"] / m["seconds"] for m in mine]
     found: dict[str, Any] = {"name": row.name, "rate": spread(rates), "peak_gb": round(mine[-1]["peak_gb"], 2)}
+    per_cpu_second = spread([ours.case["objects"] / m["cpu"] for m in mine])
+    found["per_cpu_second"] = per_cpu_second
+    if row.original is not None and row.options.get("device", "cpu") == "cpu":
+        found["times_original"] = per_cpu_second["median"] / row.original
     if plain is not None:
         plain_rates = [plain.case["objects"] / t["seconds"] for t in theirs]
         found |= {"plain_rate": spread(plain_rates), "plain_peak_gb": round(theirs[-1]["peak_gb"], 2)}
@@ -62,7 +78,7 @@ def row(row: Row, matmul: dict[str, float]) -> dict[str, Any]:
     if ours.case["flops"] is not None:
         found["gflop_per_object"] = ours.case["flops"] / 1e9
         found["gflops"] = found["gflop_per_object"] * found["rate"]["median"]
-        found["share_of_matmul"] = 1e9 * found["gflops"] / matmul[row.options["precision"]]
+        found["share_of_matmul"] = 1e9 * found["gflops"] / matmul[rate_name(row)]
     if plain is not None and plain.case["flops"] is not None:
         found["plain_gflop_per_object"] = plain.case["flops"] / 1e9
     ours.close()
@@ -83,9 +99,28 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def matmul_rate(precision: str, device: str) -> float:
-    """Operations per second of a square matrix product: the best of five, the rate everything is held against."""
-    worker = Worker(case="matmul", ours=True, precision=precision, device=device)
+def rate_name(row: Row) -> str:
+    """Which of `matmul_rates` a row is held against: that of as many threads as it has."""
+    precision = row.options["precision"]
+    return f"{precision}, one thread" if row.options.get("threads") == 1 else precision
+
+
+def matmul_rates(device: str) -> dict[str, float]:
+    """Operations per second of square matrix products, by precision, with all threads and on a CPU with one.
+
+    In bfloat16 only where the processor has instructions for it: without them the measurement alone takes minutes.
+    """
+    rates = {}
+    for precision in precisions(device):
+        rates[precision] = matmul_rate(precision, device)
+        if device == "cpu":
+            rates[f"{precision}, one thread"] = matmul_rate(precision, device, threads=1)
+    return rates
+
+
+def matmul_rate(precision: str, device: str, threads: int | None = None) -> float:
+    """The best of five, the rate everything is held against."""
+    worker = Worker(case="matmul", ours=True, precision=precision, device=device, threads=threads)
     best = max(worker.case["flops"] / worker.once()["seconds"] for _ in range(5))
     worker.close()
     return best

@@ -9,6 +9,8 @@ COLUMNS = (
     "times plain",
     "objects/s",
     "plain",
+    "per CPU second",
+    "times original",
     "GFLOP/object",
     "GFLOP/s",
     "of matmul rate",
@@ -27,14 +29,22 @@ def heading(results: dict[str, Any]) -> list[str]:
     rates = results["matmul_gflops"]
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     fast = m.get("bfloat16", True)
+    parts = []
+    for precision, name in (("f32", "float32"), ("bf16", "bfloat16")):
+        if precision in rates:
+            single = rates.get(f"{precision}, one thread")
+            of_one = f" ({single:.0f} with one thread)" if single else ""
+            parts.append(f"{rates[precision]:.0f} GFLOP/s in {name}{of_one}")
     missing = "" if fast else " There are no rows in bfloat16, for which this processor has no instructions."
     return [
         f"# Benchmark, {results['device']}, {results['size']}",
         "",
         f"{m['gpu'] or m['cpu']}, {m['cores']} cores, {m['threads']} threads; Python {m['python']}, {versions}; commit "
         f"{(m['commit'] or '?')[:9]}; {m['date']}; load before {m['load_before']}.",
-        f"Matrix products of this machine: {rates['f32']:.0f} GFLOP/s in float32, {rates['bf16']:.0f} in bfloat16. "
-        "Medians (smallest to largest); plain is always float32." + missing,
+        f"Matrix products of this machine: {', '.join(parts)}. Each row is held against the rate of as many threads "
+        "as it has. "
+        "Medians (smallest to largest); plain is always float32. Times original compares objects per CPU second with "
+        "those of the published program in float32 on another machine (75 to 90 GFLOP/s a core)." + missing,
         "",
     ]
 
@@ -55,6 +65,8 @@ def line(row: dict[str, Any]) -> str:
         span(row.get("ratio")),
         row.get("text") or span(row.get("rate"), 0),
         span(row.get("plain_rate"), 0),
+        number((row.get("per_cpu_second") or {}).get("median")),
+        number(row.get("times_original")),
         number(row.get("gflop_per_object")),
         number(row.get("gflops")),
         percent(row.get("share_of_matmul")),

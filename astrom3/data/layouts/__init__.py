@@ -58,6 +58,7 @@ def open_layout(root: Path, sub: str, seed: int, band: str | None = None) -> Sou
     """The source of a subset as the layout of the folder has it."""
     if root.is_file():
         return open_paired_file(root, sub, seed)
+
     config, files = config_files(root, sub, seed)
     has_about = (root / "dataset.json").is_file()
     if has_about and not is_galaxies(root) and not is_magnitudes(root):
@@ -70,6 +71,7 @@ def open_layout(root: Path, sub: str, seed: int, band: str | None = None) -> Sou
         from astrom3.data.layouts.raw import open_raw
 
         return open_raw(root, sub, seed)
+
     saved = None if files else open_saved(root, sub, seed) or open_published_galaxies(root, sub, seed)
     if saved is not None:
         return saved
@@ -81,6 +83,7 @@ def open_layout(root: Path, sub: str, seed: int, band: str | None = None) -> Sou
             f"splits/{sub}/{seed}/info.json (raw AstroM3Dataset), {sub}_{seed}/train*.parquet (AstroM3Processed), "
             "dataset_dict.json (save_to_disk of datasets), or galaxies as AstroCLIP has them (parquet or HDF5)."
         )
+
     return open_processed(root, config, files, sub, seed)
 
 

@@ -175,6 +175,7 @@ def open_tables(
         rows = all_rows(tables)
     if "train" not in tables:
         raise UserError(f"{root} has no train split, which the catalogue columns are normalised with.")
+
     normaliser = Normaliser.fit(tables["train"].catalogue().values[rows["train"]])
     return Source("arrow", root, sub, seed, classes, tables, rows, normaliser, "saved by datasets")
 

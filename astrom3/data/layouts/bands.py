@@ -38,11 +38,19 @@ class Bands:
             if band is not None:
                 raise UserError(f"data.band={band}: the light curves of {root} do not say their bands, leave it away.")
             return None
-        points = {entry["name"]: int(entry["points"]) for entry in listed}
-        if band is not None and band not in points:
+
+        points = {}
+        lengths = {}
+        for entry in listed:
+            points[entry["name"]] = int(entry["points"])
+            if entry.get("wavelength"):
+                lengths[entry["name"]] = entry["wavelength"]
+
+        if band is None:
+            band = best_sampled(points)
+        if band not in points:
             raise UserError(f"data.band={band}: the light curves of {root} have the bands {', '.join(points)}.")
-        lengths = {entry["name"]: entry["wavelength"] for entry in listed if entry.get("wavelength")}
-        return cls(tuple(points), band if band is not None else best_sampled(points), lengths)
+        return cls(tuple(points), band, lengths)
 
     def of_one(self, array: pa.StructArray, children: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
         """Lengths (n,), three columns and bad (n,) of the light curves in the chosen band alone."""
@@ -62,14 +70,16 @@ class Bands:
         self, array: pa.StructArray, children: Sequence[str]
     ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
         """Lengths (n,), three columns, codes (total,) of bands and bad (n,): lists of unequal length."""
-        lengths, names = unnest(member(array, CHILD))
-        codes = pc.index_in(names, value_set=pa.array(self.names, pa.string())).fill_null(0)
-        own, columns, bad = columns_of_struct(array, children)
-        strange = (own != lengths) & ~bad
+        code_lengths, names = unnest(member(array, CHILD))
+        known = pa.array(self.names, pa.string())
+        codes = pc.index_in(names, value_set=known).fill_null(0)
         codes = codes.to_numpy(zero_copy_only=False)
-        if bad.any() or strange.any():
-            codes = codes[np.repeat(~(bad | strange), lengths)]
-            keep = np.repeat(~strange, own)
-            columns = [column[keep] for column in columns]
-            own = np.where(strange, 0, own)
-        return own, columns, codes, bad | strange
+        lengths, columns, bad = columns_of_struct(array, children)
+        without_codes = (lengths != code_lengths) & ~bad  # objects with more or fewer bands than points
+        bad = bad | without_codes
+        if bad.any():
+            codes = codes[np.repeat(~bad, code_lengths)]
+            kept = np.repeat(~without_codes, lengths)
+            columns = [column[kept] for column in columns]
+            lengths = np.where(without_codes, 0, lengths)
+        return lengths, columns, codes, bad

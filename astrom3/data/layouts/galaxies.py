@@ -75,11 +75,13 @@ class GalaxyTable(ParquetGalaxies):
         self.name = str(root)
         if not self.files:
             raise UserError(f"{root} has no objects/*.parquet; write the data set again.")
+
         missing = [name for name in NEEDED if name not in self.schema.names]
         if missing:
             raise UserError(f"{self.files[0]} lacks the columns {', '.join(missing)}; write the data set again.")
         if not any(name in self.schema.names for name in OBSERVED):
             raise UserError(f"{self.files[0]} has neither images nor spectra; write the data set again.")
+
         self.places: ImagePlaces | None = None
         if IMAGE_FILE in self.schema.names:
             self.places = ImagePlaces.of(about or {}, root)

@@ -171,23 +171,30 @@ def open_paired_file(path: Path, sub: str, seed: int) -> Source:
     first = 0
     with readable(path) as file:
         for key in sorted(filter(str.isdigit, file), key=int):
-            missing = [name for name in IN_A_GROUP if name not in file[key]]
+            group = file[key]
+            missing = [name for name in IN_A_GROUP if name not in group]
             if missing:
                 raise UserError(f"{path}: group {key} lacks {', '.join(missing)}; download it again.")
-            lengths = {len(file[key][name]) for name in IN_A_GROUP}
-            if len(lengths) > 1 or int(np.prod(file[key]["spectra"].shape[1:])) != PIXELS:
+            lengths = {len(group[name]) for name in IN_A_GROUP}
+            pixels = int(np.prod(group["spectra"].shape[1:]))
+            if len(lengths) > 1 or pixels != PIXELS:
                 raise UserError(
                     f"{path}: group {key} has datasets of other sizes than (n, {PIXELS}); download it again."
                 )
-            parts.append(Part(path, key, first, lengths.pop()))
-            first += parts[-1].rows
+            rows = lengths.pop()
+            parts.append(Part(path, key, first, rows))
+            first += rows
+
     table = PairedFile(parts, ("images", "spectra"), str(path))
+
     chosen: dict[str, list[np.ndarray]] = {}
     for part in parts:
-        rows = np.arange(part.first, part.first + part.rows)
+        members = np.arange(part.first, part.first + part.rows)
         cut = int(TRAIN_SHARE * part.rows)
-        for split, (_, members) in split_rows({"train": rows[:cut], "test": rows[cut:]}, sub).items():
-            chosen.setdefault(split, []).append(members)
+        published = {"train": members[:cut], "test": members[cut:]}
+        for split, (_, ours) in split_rows(published, sub).items():
+            chosen.setdefault(split, []).append(ours)
+
     by_split = {split: np.concatenate(members) for split, members in chosen.items()}
     tables = dict.fromkeys(by_split, table)
     return Source("paired file", path.parent, sub, seed, (), dict(tables), by_split, None, "read from its file")
@@ -232,6 +239,7 @@ def open_images(root: Path, sub: str, seed: int) -> Source:
                 raise UserError(f"{path} has no dataset images (n, 3, 152, 152); download it again.")
             parts.append(Part(path, "", first, len(file["images"])))
             first += parts[-1].rows
+
     order = np.random.default_rng(ORDER_SEED).permutation(first)
     validation, test = PUBLISHED.get(first, tuple(max(first // share, 1) for share in SHARES))
     last = first - test

@@ -76,11 +76,13 @@ class GalaxyRows(Table):
                 f"{self.name} has no {stored.modality}, only {', '.join(self.modalities)}: choose a mode that needs "
                 "no others (mode=distil: images, mode=masked: spectra)"
             )
+
         wanted = np.arange(group.first, group.first + group.rows)
         if rows is not None:
             wanted = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
         if not len(wanted):
             return
+
         for found in self.observations(group, stored.modality, wanted):
             data = prepared(stored, found)
             yield Piece(stored, found.rows, data, data.repairs, found.unreadable)
@@ -211,6 +213,7 @@ def nested_rows(column: pa.Array, shape: tuple[int, ...]) -> tuple[np.ndarray, n
     depth, levels = levels_of(present)
     if not depth:
         raise UserError(f"Expected a list column, found {present.type}; write the data set again.")
+
     misshapen = None
     if any(len(found) > 1 for found in levels):
         sizes = row_sizes(present)
@@ -224,18 +227,21 @@ def nested_rows(column: pa.Array, shape: tuple[int, ...]) -> tuple[np.ndarray, n
             raise UserError(
                 "observations of the same number of pixels have different shapes; write the data set again."
             )
+
     lengths = tuple(int(found[0]) for found in levels if len(found))
     own = shape if len(lengths) < 2 else lengths
     if lengths and int(np.prod(lengths)) != int(np.prod(own)):
         raise UserError(
             f"an observation has {lengths[0]} numbers where {np.prod(own)} are expected (shape {list(own)})"
         )
+
     flat = present
     for _ in range(depth):
         flat = flat.flatten()
     values = numbers(flat).astype(np.float32, copy=False).reshape(-1, *own)
     if there.all():
         return values, there, misshapen
+
     out = np.zeros((len(column), *own), dtype=np.float32)
     out[there] = values
     return out, there, misshapen

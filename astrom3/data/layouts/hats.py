@@ -73,6 +73,7 @@ class HatsCatalogue:
         root = expanded(path)
         if not root.is_dir():
             raise UserError(f"{root} is not a folder: give the folder of a HATS catalogue as data.path")
+
         check_files(root)
         try:
             found = hats.read_hats(root, read_moc=False)
@@ -82,6 +83,7 @@ class HatsCatalogue:
         except Exception as error:  # whatever a damaged file makes hats or pydantic raise
             first = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise UserError(f"{shown(root)} cannot be read as a HATS catalogue ({first[0][:200]})") from error
+
         base = Path(str(found.catalog_base_dir))
         suffix = properties.npix_suffix or ".parquet"
         if suffix == "/":
@@ -89,10 +91,12 @@ class HatsCatalogue:
                 f"{shown(root)} has folders as partitions, which are not read: write it with one file for each, as "
                 "lsdb's write_catalog does by default"
             )
+
         members = []
         for pixel in pixels:
             path = hats.io.paths.pixel_catalog_file(base, pixel, npix_suffix=suffix)
             members.append(Partition(int(pixel.order), int(pixel.pixel), Path(str(path))))
+
         if not members:
             raise UserError(f"{shown(root)} has no partitions: it is an empty HATS catalogue")
         return cls(base, properties, tuple(members))
@@ -131,10 +135,12 @@ class HatsColumns:
         for name in (id, light_curve, label):
             if name is not None and name not in schema.names:
                 raise UserError(f"{shown(partition.path)} has no column {name}; it has {', '.join(schema.names)}")
+
         lower = {name.lower(): name for name in schema.names}
         known = [lower[name] for name in IDS if name in lower]
         if id is None and not known:
             raise UserError(f"name the column of ids with data.id=: {partition.path} has {', '.join(schema.names)}")
+
         chosen = id or known[0]
         nested = [field.name for field in schema if is_nested(field.type)]
         if light_curve:
@@ -145,6 +151,7 @@ class HatsColumns:
                 f"{shown(partition.path)}: one column of light curves as structs of lists is read, and there are "
                 f"{listed}: name it with data.light_curve="
             )
+
         return cls(chosen, nested[0], label, **options)
 
 
@@ -218,6 +225,7 @@ class HatsTable(ParquetTable):
         first = next(self.batches(self.groups[0], [self.names.light_curve]), None) if len(self.groups) else None
         if first is None:
             raise UserError(f"{self.files[0]} has no rows: leave empty partitions away")
+
         column = first[1].column(0)
         _, measured, _ = self.measured(column)
         lists = [child.name for child in column.type]
@@ -228,6 +236,7 @@ class HatsTable(ParquetTable):
             if asked is not None:
                 raise UserError(f"data.band={asked}: the light curves of {self.files[0]} do not say their bands")
             return ""
+
         names, counts = np.unique(measured.band[measured.seen], return_counts=True)
         if asked is not None and asked not in names:
             raise UserError(f"data.band={asked}: the first partition has the bands {', '.join(names.tolist())}")
@@ -235,16 +244,23 @@ class HatsTable(ParquetTable):
 
     @cached_property
     def _catalogue(self) -> Catalogue:
+        id_name = self.names.id
+        label_name = self.names.label
         known = [name for name in ALL_COLS if name in self.schema.names]
-        label = [] if self.names.label is None else [self.names.label]
-        table = self.small_columns(list(dict.fromkeys([self.names.id, *label, *known])))
-        if table[self.names.id].null_count:
-            raise UserError(f"{self.files[0]}: rows without {self.names.id}: name another column with data.id=")
-        ids = np.array(pc.cast(table[self.names.id], pa.string()).to_pylist(), dtype=object)
-        names = pc.cast(table[label[0]], pa.string()).to_pylist() if label else [None] * len(ids)
-        labels, unknown, strange = label_ids([name or None for name in names], self.classes)
+        wanted = [id_name, *known] if label_name is None else [id_name, label_name, *known]
+        table = self.small_columns(list(dict.fromkeys(wanted)))
+        if table[id_name].null_count:
+            raise UserError(f"{self.files[0]}: rows without {id_name}: name another column with data.id=")
+
+        ids = pc.cast(table[id_name], pa.string()).to_pylist()
+        names: list[str | None] = [None] * len(ids)
+        if label_name is not None:
+            texts = pc.cast(table[label_name], pa.string())
+            names = [text or None for text in texts.to_pylist()]
+        labels, unknown, strange = label_ids(names, self.classes)
         has_metadata = np.full(len(ids), not set(META_COLS).isdisjoint(known))
-        return Catalogue(ids, labels, self._values(table, known), unknown, strange, False, has_metadata)
+        values = self._values(table, known)
+        return Catalogue(np.array(ids, dtype=object), labels, values, unknown, strange, False, has_metadata)
 
     def _values(self, table: pa.Table, known: Sequence[str]) -> np.ndarray:
         """Catalogue values (n, 38), NaN where the catalogue has no such column."""

@@ -95,19 +95,21 @@ class ProcessedTable(ParquetTable):
                 f"{self.files[0]}: the column label is of type {column.type}, neither text nor whole numbers; download "
                 "it again."
             )
+
         labels: list[str | None] = []
         for label in column.to_pylist():
             labels.append(None if label is None or label == UNLABELLED else self._name(label))
-        ids, unknown, names = label_ids(labels, CLASSES)
+        label_numbers, unknown, names = label_ids(labels, CLASSES)
         values, has_metadata = self.values(table["metadata"].combine_chunks())
-        # The hub's files name no objects: they are called after their place.
+
+        # Files of the hub may name no objects, which are then called after their place.
         if named:
-            objects = text_column(table, "object_id", str(self.files[0]))
+            ids = text_column(table, "object_id", str(self.files[0]))
         else:
-            objects = []
-            for i in range(len(table)):
-                objects.append(f"{self.split}-{i:06d}")
-        return Catalogue(np.array(objects, dtype=object), ids, values, unknown, names, self.normalised, has_metadata)
+            ids = [f"{self.split}-{row:06d}" for row in range(len(table))]
+
+        objects = np.array(ids, dtype=object)
+        return Catalogue(objects, label_numbers, values, unknown, names, self.normalised, has_metadata)
 
     def _name(self, label: str | int) -> str:
         if isinstance(label, str):
@@ -151,17 +153,21 @@ class CurrentTable(ProcessedTable):
                 f"{self.files[0]} holds observations prepared for AstroM3's encoders, and the view {view.name} needs "
                 "them as observed: use data in the layouts astrom3, raw or processed-1"
             )
+
         lengths, inner = unnest(column)
         widths, flat = unnest(inner)
         width = PHOTO_CHANNELS if modality == "photometry" else WAVELENGTH_COUNT
         bad = np.zeros(len(lengths), dtype=bool)
-        bad[np.repeat(np.arange(len(lengths)), lengths)[widths != width]] = True
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        bad[owner[widths != width]] = True
         if modality == "spectra":
             bad |= (lengths != 3) & (lengths > 0)
         values = numbers(flat)
         if bad.any():
-            values = values[np.repeat(~np.repeat(bad, lengths), widths)]
+            kept = np.repeat(~bad[owner], widths)
+            values = values[kept]
             lengths = np.where(bad, 0, lengths)
+
         values = values.astype(np.float32, copy=False)
         if modality == "photometry":
             return self._light_curves(offsets_of(lengths), values.reshape(-1, width), bad), None
@@ -271,9 +277,11 @@ def open_processed(
     for split, parts in files.items():
         opened[split] = column_files(parts)
         kinds[split] = kind_of(opened[split][0])
+
     kind = next(iter(kinds.values()))
     if len(set(kinds.values())) > 1:
         raise UserError(f"{root}: the splits of {config} have different layouts ({kinds}); download them again.")
+
     normalised = kind == "processed-2" or config.endswith("_norm")
     table_class = CurrentTable if kind == "processed-2" else FirstTable
     if not config and kind == "processed-1":
@@ -289,6 +297,7 @@ def open_processed(
             if "train" not in tables:
                 raise UserError(f"{root} has no train split of {config}: the catalogue columns cannot be normalised.")
             normaliser = Normaliser.fit(tables["train"].catalogue().values)
+
     note = f"configuration {config}" if config else "one configuration, whatever sub and seed"
     if kind == "processed-1":
         note += ", times in float32 (steps of 0.25 d)"

@@ -45,6 +45,7 @@ def by_split(names: Iterable[str], folder: str) -> dict[str, list[str]]:
             files.setdefault(SPLIT_NAMES[split], []).append(name)
         else:
             strange.append(name)
+
     check_names(files, strange, folder)
     for parts in files.values():
         check_parts(parts, folder)

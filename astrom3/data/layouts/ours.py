@@ -200,6 +200,7 @@ def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Sourc
     else:
         by_split = drawn_split(root, about, len(table), sub, seed)
         normaliser = Normaliser.fit(table.catalogue().values[by_split["train"]])
+
     note = "simulated data" if (about.get("provenance") or {}).get("simulated") else ""
     if bands is not None and len(bands.names) > 1:
         also = f"bands {', '.join(bands.names)}, {bands.chosen} for networks of one band"
@@ -208,6 +209,7 @@ def open_ours(root: Path, sub: str, seed: int, band: str | None = None) -> Sourc
     for target in about.get("targets") or []:
         if isinstance(target, dict) and target.get("unit"):
             units[target["name"]] = str(target["unit"])
+
     tables: dict[str, Table] = dict.fromkeys(by_split, table)
     return Source(LAYOUT, root, sub, seed, classes, tables, by_split, normaliser, note, units)
 
@@ -232,14 +234,17 @@ def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
     with readable(splits):
         assigned = pq.read_table(splits, partitioning=None)
         assigned.validate(full=True)
+
     if not {"object_id", "split"} <= set(assigned.column_names):
         raise UserError(f"{splits} must have the columns object_id and split; write the data set again.")
+
     row_of = dict(zip(table.catalogue().ids, range(len(table)), strict=True))
     names = np.array(text_column(assigned, "split", splits), dtype=object)
     ids = text_column(assigned, "object_id", splits)
     absent = [object_id for object_id in ids if object_id not in row_of]
     if absent:
         raise UserError(f"{splits} names {len(absent)} objects that are not in objects/ (first: {absent[0]!r}).")
+
     check_splits(splits, ids, names)
     rows = np.array([row_of[object_id] for object_id in ids], dtype=np.int64)
     found = {}

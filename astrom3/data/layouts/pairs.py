@@ -8,6 +8,7 @@ last tenth of its training rows is one; the rows are in a random order already.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -89,14 +90,14 @@ def split_rows(rows: Mapping[str, np.ndarray], sub: str) -> dict[str, tuple[str,
         out["train"] = ("train", train)
     if sub not in SUB_FRACTION:
         raise UserError(f"sub={sub} is none of the paired galaxies: choose one of {', '.join(SUB_FRACTION)}")
-    shares = {}
-    for split, (_, members) in out.items():
-        shares[split] = -(-len(members) // SUB_FRACTION[sub])
+
     chosen = {}
     for split in SPLITS:
         if split in out:
             name, members = out[split]
-            chosen[split] = (name, members[: shares[split]])
+            share = math.ceil(len(members) / SUB_FRACTION[sub])
+            chosen[split] = (name, members[:share])
+
     return chosen
 
 
@@ -122,6 +123,7 @@ def split_files(names: Iterable[str]) -> dict[str, list[str]]:
             folder = folder.parent
         if split is not None:
             found.setdefault(str(folder), {}).setdefault(split, []).append(name)
+
     for place, files in found.items():
         if PurePosixPath(place).name == PREFERRED:
             return files
@@ -176,11 +178,13 @@ def open_pairs(root: Path, files: Files, sub: str, seed: int) -> Source:
         split = name or "train"
         tables[split] = PairTable(parts)
         rows[split] = np.arange(len(tables[split]), dtype=np.int64)
+
     by_split = {}
     members = {}
     for split, (name, part) in split_rows(rows, sub).items():
         by_split[split] = tables[name]
         members[split] = part
+
     remote = any(table.remote for table in tables.values())
     note = "read from its files on the hub" if remote else "read from its files"
     return Source("pairs", root, sub, seed, (), by_split, members, None, note)

@@ -16,7 +16,7 @@ from astrom3.data.fingerprint import fingerprint
 from astrom3.data.layouts.columns import ColumnFile, column_files, readable
 from astrom3.data.layouts.remote import RemoteFile
 from astrom3.data.layouts.table import Group, Piece, Table
-from astrom3.data.rows import check_rows
+from astrom3.data.rows import check_rows, is_list, is_numeric
 from astrom3.errors import UserError
 from astrom3.modalities.quality import UNEQUAL
 from astrom3.modalities.ragged import offsets_of
@@ -30,7 +30,9 @@ def text_column(table: pa.Table, name: str, source: Path | str, nulls: bool = Fa
     """A column as text; UserError where it holds something else or, unless `nulls`, where a cell is empty."""
     column = table[name]
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or (nulls and pa.types.is_null(kind))):
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_empty = nulls and pa.types.is_null(kind)
+    if not is_text and not is_empty:
         raise UserError(f"{source}: the column {name} is of type {kind}, not text; write the data set again.")
     if column.null_count and not nulls:
         raise UserError(f"{source}: {column.null_count} rows have no {name}; write the data set again.")
@@ -57,11 +59,12 @@ class ParquetTable(Table):
         self.remote = any(file.remote for file in self.files)
         if self.remote:
             self.rows_at_once = REMOTE_ROWS
+        self.schema = self.files[0].schema if self.files else pa.schema([])
+        check_once(self.schema.names, str(self.files[0]) if self.files else "")
+
         self._groups: list[Group] = []
         self._where: list[tuple[ColumnFile, int]] = []  # file, and number in it, of each group
-        self.schema = self.files[0].schema if self.files else pa.schema([])
         first = 0
-        check_once(self.schema.names, str(self.files[0]) if self.files else "")
         for file in self.files:
             if file.schema.names != self.schema.names or file.schema.types != self.schema.types:
                 raise UserError(f"{file} has other columns than {self.files[0]}; they are not parts of one table.")
@@ -95,17 +98,22 @@ class ParquetTable(Table):
         if stored.modality not in self.column:
             there = ", ".join(self.column)
             raise UserError(f"{self.files[0]} has no {stored.modality}: it has {there}.")
+
+        column = self.column[stored.modality]
         if rows is not None:
-            rows = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
+            in_group = (rows >= group.first) & (rows < group.first + group.rows)
+            rows = np.sort(rows[in_group])
             if not len(rows):
                 return
-        for first, batch in self.batches(group, [self.column[stored.modality]]):
+
+        for first, batch in self.batches(group, [column]):
             if rows is not None and first > rows[-1]:
                 return
             array = batch.column(0)
             chosen = np.arange(first, first + len(batch))
             if rows is not None:
-                chosen = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(batch))]
+                start, stop = np.searchsorted(rows, [first, first + len(batch)])
+                chosen = rows[start:stop]
                 if not len(chosen):
                     continue
                 if len(chosen) < len(batch):
@@ -113,8 +121,8 @@ class ParquetTable(Table):
             try:
                 prepared = self.decode(stored, array)
             except UserError as error:
-                where = self._where[group.number][0]
-                raise UserError(f"{where}, column {self.column[stored.modality]}: {error}") from None
+                file, _ = self._where[group.number]
+                raise UserError(f"{file}, column {column}: {error}") from None
             yield Piece(stored, chosen, *prepared)
 
     def small_columns(self, names: list[str]) -> pa.Table:
@@ -132,19 +140,18 @@ def unnest(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
     """One level of lists -> lengths (n,) int64 and the child array; a null list has length 0."""
     if isinstance(array, pa.ExtensionArray):  # the Array2D of `datasets`, where that library is imported
         array = array.storage
-    if not (
-        pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type)
-    ):
+    if not is_list(array.type):
         raise UserError(f"Expected a list column, found {array.type}; the columns are not those of a known layout.")
     lengths = pc.fill_null(pc.list_value_length(array), 0)
-    return lengths.to_numpy(zero_copy_only=False).astype(np.int64), array.flatten()
+    lengths = lengths.to_numpy(zero_copy_only=False)
+    return lengths.astype(np.int64), array.flatten()
 
 
 def numbers(array: pa.Array) -> np.ndarray:
     """A flat float or integer array, NaN for null; without a copy where there is no null."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type) or pa.types.is_decimal(array.type)):
+    if not is_numeric(array.type) and not pa.types.is_decimal(array.type):
         raise UserError(f"Expected numbers, found {array.type}; the columns are not those of a known layout.")
     return array.to_numpy(zero_copy_only=False)
 
@@ -158,10 +165,12 @@ def rows_of_three(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     widths, flat = unnest(inner)
     values = numbers(flat)
     bad = np.zeros(len(lengths), dtype=bool)
-    if not (widths == 3).all():
+    is_other = widths != 3
+    if is_other.any():
         owner = np.repeat(np.arange(len(lengths)), lengths)
-        bad[owner[widths != 3]] = True
-        values = values[np.repeat(~bad[owner], widths)]
+        bad[owner[is_other]] = True
+        kept = np.repeat(~bad[owner], widths)
+        values = values[kept]
         lengths = np.where(bad, 0, lengths)
     return lengths, values.reshape(-1, 3), bad
 
@@ -176,16 +185,18 @@ def member(array: pa.Array, name: str) -> pa.Array:
 def columns_of_struct(array: pa.StructArray, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """struct of three lists -> lengths (n,), three flat columns, bad (n,) bool: lists of unequal length (length 0)."""
     children = [unnest(member(array, name)) for name in names]
-    lengths = children[0][0]
+    lengths, _ = children[0]
     bad = np.zeros(len(array), dtype=bool)
-    for other, _ in children[1:]:
-        bad |= other != lengths
-    flats = [numbers(flat) for _, flat in children]
+    for others, _ in children[1:]:
+        bad |= others != lengths
+
+    columns = [numbers(flat) for _, flat in children]
     if bad.any():
-        for number, (own, _) in enumerate(children):
-            flats[number] = flats[number][np.repeat(~bad, own)]
+        for number, (own_lengths, _) in enumerate(children):
+            kept = np.repeat(~bad, own_lengths)
+            columns[number] = columns[number][kept]
         lengths = np.where(bad, 0, lengths)
-    return lengths, flats, bad
+    return lengths, columns, bad
 
 
 def prepare(

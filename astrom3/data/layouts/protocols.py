@@ -123,10 +123,12 @@ def folded(source: Source, protocol: Protocol, seed: int) -> Source:
     for name, size in zip(source.classes, sizes, strict=True):
         if 0 < size < protocol.folds:
             rare.append(name)
+
     if rare:
         log.warning(
             "%s: fewer objects than folds=%d, so some folds test or train none of them", ", ".join(rare), protocol.folds
         )
+
     names = fold_splits(catalogue.labels, catalogue.ids, protocol.fold, protocol.folds, seed)
     by_split = {split: rows[names == split] for split in SPLITS}
     smallest = min(map(len, by_split.values()))
@@ -135,6 +137,7 @@ def folded(source: Source, protocol: Protocol, seed: int) -> Source:
             f"{source.root} has {len(rows)} objects, too few for fold={protocol.fold} of {protocol.folds} folds: "
             "use fewer folds."
         )
+
     return replace(source, tables=dict.fromkeys(SPLITS, table), rows=by_split)
 
 
@@ -159,16 +162,19 @@ def few_labels(source: Source, shots: int, seed: int) -> Source:
         raise UserError(
             f"{source.root} has no labelled training objects, so there are no shots per class: use sub=full."
         )
+
     largest = int(sizes.argmax())
     if sizes[largest] < shots:
         raise UserError(
             f"shots={shots} is more than any class of {source.root} has in its training split (the largest, "
             f"{source.classes[largest]}, has {sizes[largest]}): use fewer shots or sub=full."
         )
+
     short = []
     for c, size in zip(source.classes, sizes, strict=True):
         if size < shots:
             short.append(f"{c} {size}")
+
     if short:
         log.warning("classes with fewer than %d training labels keep all they have: %s", shots, ", ".join(short))
     numbers = {"train": shots, "validation": max(shots // SHOTS_PER_VALIDATION, 1)}
@@ -177,6 +183,7 @@ def few_labels(source: Source, shots: int, seed: int) -> Source:
         if split in rows:
             catalogue = source.catalogue(split)
             rows[split] = rows[split][shot_members(catalogue.labels, catalogue.ids, number, seed)]
+
     return replace(source, rows=rows)
 
 

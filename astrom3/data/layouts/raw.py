@@ -62,6 +62,7 @@ class RawTable(Table):
             chosen = np.sort(rows[(rows >= group.first) & (rows < group.first + group.rows)])
         if not len(chosen):
             return
+
         stored = stored_view(view)
         read = self._reader(stored.modality)
         empty = (np.empty(0), np.empty(0), np.empty(0))
@@ -73,11 +74,13 @@ class RawTable(Table):
             except ReadError as error:
                 observations.append(empty)
                 unreadable.append(Decision(self._objects.ids[row], stored.modality, "rejected", str(error)))
+
         bad = np.zeros(len(chosen), dtype=bool)
         for number, columns in enumerate(observations):
             if len({*map(len, columns)}) > 1:
                 bad[number] = True
                 observations[number] = empty
+
         offsets, *flat = ragged(observations)
         data, repairs = prepare(stored, np.diff(offsets), flat, bad)
         yield Piece(stored, chosen, data, repairs, tuple(unreadable))

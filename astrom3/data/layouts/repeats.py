@@ -28,30 +28,36 @@ def without_repeats(source: Source) -> Source:
     tables = list(dict.fromkeys(source.tables[split] for split in source.rows))
     if sum(len(members) for members in source.rows.values()) > MOST or any(table.remote for table in tables):
         return source
-    seen: dict[str | bytes, str] = {}
+
+    split_of: dict[str | bytes, str] = {}
     rows = dict(source.rows)
     repeated: dict[str, tuple[Decision, ...]] = {}
+    copies: list[Decision] = []
     for split in (name for name in KEPT_FIRST if name in rows):
         catalogue = source.catalogue(split)
         kept = np.ones(len(catalogue.ids), dtype=bool)
-        listed = []
+        left_out = []
         for row, key in keys_of(catalogue, source.table(split).names_objects):
-            if key not in seen:
-                seen[key] = split
+            if key not in split_of:
+                split_of[key] = split
                 continue
             kept[row] = False
-            reason = f"the same object is in {seen[key]}{' twice' if seen[key] == split else ''}"
-            listed.append(Decision(str(catalogue.ids[row]), "object", "left out", reason))
+            reason = f"the same object is in {split_of[key]}"
+            if split_of[key] == split:
+                reason += " twice"
+            left_out.append(Decision(str(catalogue.ids[row]), "object", "left out", reason))
         rows[split] = rows[split][kept]
-        repeated[split] = tuple(listed)
-    count = sum(len(listed) for listed in repeated.values())
-    if not count:
+        repeated[split] = tuple(left_out)
+        copies += left_out
+
+    if not copies:
         return source
-    first = next(decision for listed in repeated.values() for decision in listed)
+
+    first = copies[0]
     log.warning(
         "%s: %d copies of objects are left out and listed in rejected.csv (first: %s, %s)",
         shown(source.root),
-        count,
+        len(copies),
         first.object_id,
         first.reason,
     )

@@ -46,6 +46,7 @@ class Catalogue:
             for i, r in enumerate(rows):
                 if int(r) in self.unknown_names:
                     names[i] = self.unknown_names[int(r)]
+
         return Catalogue(
             self.ids[rows],
             picked(self.labels, rows),

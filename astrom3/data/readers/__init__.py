@@ -87,6 +87,7 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         if isinstance(error, OSError) and error.errno is not None:  # of the system, not of gzip
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
         raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
+
     if len(data) > largest:
         raise ReadError(f"{path}: larger than the {largest >> 20} MB that such a file can have")
     return data

@@ -32,40 +32,60 @@ NAMES = {
 def is_asassn(header: str) -> bool:
     """Whether the first line of a file is one of the headers above."""
     names = {name.strip().lower() for name in header.split(",")}
-    return bool({"hjd", "jd"} & names) and "mag" in names and bool({"filter", "phot_filter"} & names)
+    has_time = not names.isdisjoint(NAMES["time"])
+    has_band = not names.isdisjoint(NAMES["band"])
+    return has_time and "mag" in names and has_band
 
 
 def read_asassn(path: Path | str, band: str | None = None, keep_bands: bool = False) -> LightCurve:
-    """One band (V or g) of a server file; without `band` the file must hold a single one, or all are kept."""
+    """One band (V or g) of a server file.
+
+    Without `band` the file must hold a single one, or all are kept where `keep_bands` is true. ColumnError where the
+    header is another one, ReadError where the file is damaged or lacks the band.
+    """
     path = Path(path)
+    at, rows = read_rows(path)
+    names = [row[at["band"]].strip() for row in rows]
+    if band is None and keep_bands:
+        bands = sorted(set(names))
+    else:
+        bands = [choose_band(path, names, band)]
+
+    parts = []
+    for chosen in bands:
+        of_band = [row for row, name in zip(rows, names, strict=True) if name == chosen]
+        parts.append(_one_band(path, of_band, at, chosen))
+
+    lengths = [len(part.time) for part in parts]
+    labels = np.repeat(bands, lengths)
+    if len(parts) == 1:
+        return parts[0]._replace(band=labels)
+
+    notes: list[str] = []
+    for part in parts:
+        notes += part.notes
+    _, time, flux, error = ragged(parts)
+    return LightCurve(time, flux, error, tuple(notes), labels)
+
+
+def read_rows(path: Path) -> tuple[dict[str, int], list[list[str]]]:
+    """Which column is which (see `positions`), and the cells of every row below the header."""
     lines = lines_of_content(path)
     rows = list(csv.reader(lines))
     header = [name.strip().lower() for name in rows[0]] if rows else []
     at = positions(header)
-    if at["time"] < 0 or (at["mag"] < 0 and at["flux"] < 0) or at["band"] < 0:
+    has_brightness = at["mag"] >= 0 or at["flux"] >= 0
+    if at["time"] < 0 or not has_brightness or at["band"] < 0:
         raise ColumnError(
             f"{path}: not an ASAS-SN server file: expected HJD, mag, Filter in the header, found {lines[0][:120]}"
         )
     if len(rows) == 1:
         raise ReadError(f"{path}: no observations in it")
+
     for number, row in enumerate(rows):
         if len(row) != len(header):
             raise ReadError(f"{path}: corrupt or truncated: row {number} has {len(row)} of {len(header)} columns")
-    rows = rows[1:]
-    names = [row[at["band"]].strip() for row in rows]
-    bands = sorted(set(names)) if band is None and keep_bands else [choose_band(path, names, band)]
-    parts = []
-    for chosen in bands:
-        own = [row for row, name in zip(rows, names, strict=True) if name == chosen]
-        parts.append(_one_band(path, own, at, chosen))
-    if len(parts) == 1:
-        return parts[0]._replace(band=np.full(len(parts[0].time), bands[0]))
-    notes: list[str] = []
-    for part in parts:
-        notes += part.notes
-    labels = np.repeat(bands, [len(part.time) for part in parts])
-    _, time, flux, error = ragged(parts)
-    return LightCurve(time, flux, error, tuple(notes), labels)
+    return at, rows[1:]
 
 
 def lines_of_content(path: Path) -> list[str]:
@@ -89,22 +109,28 @@ def _one_band(path: Path, rows: list[list[str]], at: dict[str, int], chosen: str
     for key, number in at.items():
         if key != "band" and number >= 0:
             columns[key] = _numbers(path, rows, number, key)
+
     measured = np.ones(len(rows), dtype=bool)
-    for key in {"mag", "mag_err"} & set(columns):
-        measured &= ~(columns[key] >= SENTINEL)
+    for key in ("mag", "mag_err"):
+        if key in columns:
+            measured &= ~(columns[key] >= SENTINEL)
+
     if "flux_err" in columns:  # a flux of 99.99 mJy may well be real
         measured &= ~np.isclose(columns["flux_err"], 99.99, atol=0.0051)
     if at["mag"] >= 0:
-        limits = [row[at["mag"]].strip().startswith(">") for row in rows]
-        measured &= ~np.array(limits, dtype=bool)
-    n_dropped = len(rows) - int(measured.sum())
-    notes = (f"{n_dropped} non-detections left out",) if n_dropped else ()
+        is_limit = [row[at["mag"]].strip().startswith(">") for row in rows]
+        measured &= ~np.array(is_limit, dtype=bool)
+    dropped = len(rows) - int(measured.sum())
+    notes = (f"{dropped} non-detections left out",) if dropped else ()
+
     kept = {key: values[measured] for key, values in columns.items()}
     if "flux" in kept and "flux_err" in kept:
         return LightCurve(kept["time"], kept["flux"], kept["flux_err"], notes)
     if "mag_err" not in kept or chosen not in ZERO_POINTS:
         raise ColumnError(f"{path}: no flux, and no mag_err or no zero point for band {chosen} to compute it from")
-    return LightCurve(kept["time"], *flux_of_magnitude(kept["mag"], kept["mag_err"], ZERO_POINTS[chosen]), notes)
+
+    flux, flux_err = flux_of_magnitude(kept["mag"], kept["mag_err"], ZERO_POINTS[chosen])
+    return LightCurve(kept["time"], flux, flux_err, notes)
 
 
 def choose_band(path: Path | str, bands: list[str], band: str | None) -> str:

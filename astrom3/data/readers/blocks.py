@@ -37,6 +37,7 @@ def names_in(path: Path) -> list[str]:
         raise ReadError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise ReadError(f"{path}: file is empty")
+
     kind = suffix(path)
     try:
         if kind == ".parquet":

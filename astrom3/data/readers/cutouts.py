@@ -137,15 +137,18 @@ def three_bands(array: Any, bands: Sequence[str], name: str) -> np.ndarray:
         raise ReadError(f"{name}: an image of g, r, z has the shape (3, H, W), not {image.shape} of {image.dtype}")
     if image.shape[0] != len(bands) and image.shape[2] == len(bands):
         image = np.moveaxis(image, 2, 0)
-    if image.shape[0] != len(bands):
-        raise ReadError(f"{name}: missing band: {image.shape[0]} planes where the bands {''.join(bands)} are expected")
-    height, width = image.shape[1:]
+    planes, height, width = image.shape
+    if planes != len(bands):
+        raise ReadError(f"{name}: missing band: {planes} planes where the bands {''.join(bands)} are expected")
     if min(height, width) < SMALLEST_SIDE or max(height, width) > LARGEST_SIDE:
         raise ReadError(f"{name}: wrong size: {height} x {width} pixels")
-    chosen = image[[list(bands).index(band) for band in BANDS]].astype(np.float64)
-    if np.abs(np.nan_to_num(chosen)).max() > LARGEST_FLUX:
+
+    order = [list(bands).index(band) for band in BANDS]
+    flux = image[order].astype(np.float64)
+    largest = np.abs(np.nan_to_num(flux)).max()
+    if largest > LARGEST_FLUX:
         raise ReadError(f"{name}: flux beyond 1e30: give it in nanomaggies")
-    return chosen.astype(np.float32)
+    return flux.astype(np.float32)
 
 
 def bands_of_dict(planes: Mapping[str, Any], name: str) -> np.ndarray:
@@ -163,22 +166,27 @@ def _cutout(path: Path, hdus: fits.HDUList, bands: str) -> np.ndarray:
     """The image of a FITS file: a cube, or one image for each band whose extension is named by it. Pixels that an
     extension MASK marks, or whose inverse variance in an extension INVVAR is not above 0, become NaN."""
     by_name = {str(hdu.name).lower(): hdu for hdu in hdus}
-    image = None
     if all(band in by_name for band in BANDS):
         image = bands_of_dict({band: by_name[band].data for band in BANDS}, str(path))
     else:
-        for hdu in hdus:
-            if getattr(hdu, "data", None) is not None and isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU):
-                if hdu.data.ndim == 2:
-                    raise ReadError(f"{path}: missing band: one image where g, r and z are needed")
-                image = three_bands(np.array(hdu.data), _named_bands(hdu.header) or tuple(bands), str(path))
-                break
-    if image is None:
-        raise ReadError(f"{path}: no image in it")
+        image = _first_cube(path, hdus, bands)
     for name, is_lost in LOST_PIXELS.items():
         if name in by_name and by_name[name].data is not None:
-            image[:, :, :] = np.where(lost_pixels(path, by_name[name].data, is_lost, image.shape), np.nan, image)
+            lost = lost_pixels(path, by_name[name].data, is_lost, image.shape)
+            image[:, :, :] = np.where(lost, np.nan, image)
     return image
+
+
+def _first_cube(path: Path, hdus: fits.HDUList, bands: str) -> np.ndarray:
+    """The first image of a FITS file, whose bands are those of its header, else `bands`."""
+    for hdu in hdus:
+        if getattr(hdu, "data", None) is None or not isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU):
+            continue
+        if hdu.data.ndim == 2:
+            raise ReadError(f"{path}: missing band: one image where g, r and z are needed")
+        named = _named_bands(hdu.header) or tuple(bands)
+        return three_bands(np.array(hdu.data), named, str(path))
+    raise ReadError(f"{path}: no image in it")
 
 
 def lost_pixels(

@@ -135,9 +135,14 @@ def joined(wavelength: np.ndarray, flux: np.ndarray, ivar: np.ndarray) -> tuple[
     order = np.argsort(wavelength, kind="mergesort")
     wavelength = wavelength[order]
     flux = flux[order]
-    ivar = np.where(np.isfinite(flux) & np.isfinite(ivar[order]), np.maximum(ivar[order], 0.0), 0.0)
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(wavelength) > SAME_PIXEL]))
+    ivar = ivar[order]
+    usable = np.isfinite(flux) & np.isfinite(ivar)
+    ivar = np.where(usable, np.maximum(ivar, 0.0), 0.0)
+    flux = np.where(ivar > 0, flux, 0.0)
+
+    is_first = np.concatenate([[True], np.diff(wavelength) > SAME_PIXEL])
+    starts = np.flatnonzero(is_first)
     weight = np.add.reduceat(ivar, starts)
-    light = np.add.reduceat(np.where(ivar > 0, flux, 0.0) * ivar, starts)
+    light = np.add.reduceat(flux * ivar, starts)
     mean = np.divide(light, weight, out=np.zeros(len(starts)), where=weight > 0)
     return wavelength[starts], mean, weight

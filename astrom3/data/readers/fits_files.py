@@ -29,6 +29,7 @@ def read_fits(path: Path, read: Callable[[Path, fits.HDUList], T]) -> T:
         raise ReadError(f"{path}: file is empty")
     if not data.startswith(START):
         raise ReadError(f"{path}: not a FITS file")
+
     try:
         with warnings.catch_warnings():
             # A truncated file is a warning to astropy, and zeros where the pixels should be: to us it is an error.

@@ -43,6 +43,7 @@ def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
     table = table_with(hdus, NEEDED)
     if table is not None:  # one row of arrays (LAMOST) or one pixel per row
         return Spectrum(flat_column(table, "WAVELENGTH"), flat_column(table, "FLUX"), flat_column(table, "IVAR"))
+
     image = hdus[0].data
     header = hdus[0].header
     if isinstance(image, np.ndarray) and image.ndim == 2 and image.shape[0] >= 2:
@@ -53,10 +54,12 @@ def _read(path: Path, hdus: fits.HDUList) -> Spectrum:
         else:
             raise ColumnError(f"{path}: the image has no wavelength row and the header no COEFF0 and COEFF1")
         return Spectrum(wavelength, np.array(image[0], dtype=np.float64), np.array(image[1], dtype=np.float64))
+
     found = []
     for hdu in hdus:
         content = hdu.shape if hdu.is_image else hdu.columns.names
         found.append(f"{hdu.name or 'unnamed'} {content}")
+
     raise ColumnError(
         f"{path}: no LAMOST spectrum in it; expected an image of 5 rows or a table with FLUX, IVAR and WAVELENGTH, "
         f"found {', '.join(found)}"

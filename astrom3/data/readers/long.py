@@ -124,13 +124,16 @@ def read_long(
                 count, _, reason = note.partition(" ")
                 left_out[reason] += int(count)
             writer.write(ids, measured.time, measured.flux, measured.flux_err, measured.band, measured.seen)
+
     if not total:
         raise ReadError(f"{paths[0]}: no observations in it")
+
     places = writer.finish()
     bands = tuple(writer.bands)
     if band is not None and band not in bands:
         known = f"it has {', '.join(bands)}" if bands else "it has no column of bands"
         raise UserError(f"{paths[0]}: no observations in band {band}: {known}.")
+
     sentence = f"{columns.taken(empty)}, id {id_name}"
     reader = LongReader(folder, bands, columns.relative(empty), str(paths[0]), sentence, band)
     return LongTable(places, reader, total, left_out)
@@ -222,11 +225,15 @@ class Sorter:
             if not path.is_file():
                 continue
             rows = np.fromfile(path, dtype=ROW)
-            rows = rows[np.argsort(rows["object"], kind="stable")]
+            order = np.argsort(rows["object"], kind="stable")
+            rows = rows[order]
             objects, starts, counts = np.unique(rows["object"], return_index=True, return_counts=True)
-            found[objects] = np.stack([np.full(len(objects), number), starts, starts + counts], axis=1)
+            found[objects, 0] = number
+            found[objects, 1] = starts
+            found[objects, 2] = starts + counts
             np.save(file_of(self.folder, number), rows, allow_pickle=False)
             path.unlink()
+
         self.numbers.pop("", None)  # rows without an id belong to nobody
         return {name: Place(*found[number].tolist()) for name, number in self.numbers.items()}
 

@@ -42,47 +42,63 @@ def measure_magnitudes(
     seen = ~(magnitude >= NON_DETECTION)
     flux = np.full(len(time), np.nan)
     flux_err = np.full(len(time), np.nan)
-    zeros = np.broadcast_to(zero, len(time))[seen]
-    flux[seen], flux_err[seen] = flux_of_magnitude(magnitude[seen], error[seen], zeros)
+    zeros = np.broadcast_to(zero, len(time))
+    flux[seen], flux_err[seen] = flux_of_magnitude(magnitude[seen], error[seen], zeros[seen])
     lost = int((~seen).sum())
     notes = (f"{lost} non-detections left out",) if lost else ()
     return Measured(time, flux, flux_err, band, seen, notes)
 
 
 def measure_survey(survey: Survey, columns: Columns, zero: float | None, time_offset: float) -> Measured:
-    """Rows of a survey's table. zero: flux of magnitude 0 [mJy] that the user gives instead of the survey's."""
+    """Rows of a survey's table without its flagged points.
+
+    zero: flux of magnitude 0 [mJy] that the user gives instead of the survey's. time_offset: added to the times [day].
+    """
     lower = {name.lower() for name in columns.names}
-    time = columns.get("time", next(name for name in survey.time if name in lower)) + time_offset
+    time_name = next(name for name in survey.time if name in lower)
+    time = columns.get("time", time_name) + time_offset
     band = bands_of(survey, columns)
     if survey.in_magnitudes:
         magnitude = columns.get("mag", survey.mag)
-        if survey.mag_err is not None:
-            error = columns.get("mag_err", survey.mag_err)
-        else:  # Gaia publishes the error of the flux
-            flux = columns.get("flux", survey.flux)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                error = 2.5 / np.log(10) * columns.get("flux_err", survey.flux_err) / flux
+        error = magnitude_errors(survey, columns)
         magnitude = np.where(np.isfinite(magnitude), magnitude, 99.0)  # null: not detected
-        found = measure_magnitudes(time, magnitude, error, zero if zero is not None else zeros_of(survey, band), band)
+        zeros = zeros_of(survey, band) if zero is None else zero
+        measured = measure_magnitudes(time, magnitude, error, zeros, band)
     else:
         flux = columns.get("flux", survey.flux) * survey.flux_factor
         error = columns.get("flux_err", survey.flux_err) * survey.flux_factor
-        found = Measured(time, flux, error, band, np.ones(len(time), dtype=bool), ())
+        everything = np.ones(len(time), dtype=bool)
+        measured = Measured(time, flux, error, band, everything, ())
+
     flagged = np.zeros(len(time), dtype=bool)
     for flag in survey.flags:
         if flag.column in lower:
             flagged |= is_flagged(flag, columns)
-    lost = int((flagged & found.seen).sum())
-    notes = (*found.notes, f"{lost} flagged points left out") if lost else found.notes
-    return found._replace(seen=found.seen & ~flagged, notes=notes)
+
+    lost = int((flagged & measured.seen).sum())
+    notes = measured.notes
+    if lost:
+        notes = (*notes, f"{lost} flagged points left out")
+    return measured._replace(seen=measured.seen & ~flagged, notes=notes)
+
+
+def magnitude_errors(survey: Survey, columns: Columns) -> np.ndarray:
+    """Errors [mag] of the magnitudes of every row, from the flux where the survey publishes its error, as Gaia does."""
+    if survey.mag_err is not None:
+        return columns.get("mag_err", survey.mag_err)
+    flux = columns.get("flux", survey.flux)
+    flux_err = columns.get("flux_err", survey.flux_err)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 2.5 / np.log(10) * flux_err / flux
 
 
 def bands_of(survey: Survey, columns: Columns) -> np.ndarray:
     """Band of each row, (N,) of str."""
     if survey.band is None:
         only = survey.only_band or ""
-        if survey.name == "OGLE" and columns.path.parent.name in survey.zero_points:
-            only = columns.path.parent.name
+        folder = columns.path.parent.name  # OGLE keeps a folder for each band
+        if survey.name == "OGLE" and folder in survey.zero_points:
+            only = folder
         return np.full(len(columns), only)
     codes = columns.text("band", survey.band)
     names, places = np.unique(codes, return_inverse=True)
@@ -110,14 +126,18 @@ def is_flagged(flag: Flag, columns: Columns) -> np.ndarray:
 
 def text_of(values: np.ndarray, where: str) -> np.ndarray:
     """Cells as text (N,) of str; whole numbers lose a decimal point that null cells gave them."""
-    if values.dtype.kind in "SU":
-        text = np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
-        return np.char.strip(text)
-    if values.dtype.kind == "f":
-        if (np.isfinite(values) & (values != np.round(values))).any():
+    kind = values.dtype.kind
+    if kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if kind in "SU":
+        return np.char.strip(values)
+    cells = values.tolist()
+    if kind == "f":
+        has_fraction = np.isfinite(values) & (values != np.round(values))
+        if has_fraction.any():
             raise ReadError(f"{where} holds numbers with a fraction, which are no names")
-        values = np.array([int(value) if np.isfinite(value) else None for value in values.tolist()], dtype=object)
-    return np.array(list(map(cell, values.tolist())), dtype=str)
+        cells = [int(value) if np.isfinite(value) else None for value in cells]
+    return np.array(list(map(cell, cells)), dtype=str)
 
 
 def cell(value: object) -> str:

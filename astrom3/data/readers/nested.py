@@ -167,6 +167,7 @@ class NestedSpectra:
                 )
             names.append(str(self.columns.wavelength or "wavelength"))
             values.append(self.grid)
+
         errors = []
         for key in ("ivar", "flux_err"):
             errors.append(found.name(key, getattr(self.columns, key)))

@@ -103,11 +103,13 @@ def read_objects(
     path = Path(path)
     if unknown not in ("reject", "unlabelled"):
         raise UserError(f"unknown={unknown} is neither reject nor unlabelled.")
+
     given = light_curve or spectrum or image
     if given is None and not columns and not (nested or elsewhere or nested_spectra):
         raise UserError(
             f"give light_curve=<column>, spectrum=<column> or catalogue columns: {path} is not used otherwise."
         )
+
     patterns = {
         "id": id,
         "label": label,
@@ -129,26 +131,28 @@ def read_objects(
     for name in used:
         text[name] = list(map(_text, table[name].to_pylist()))
     ids = [value or "" for value in text[id]]
-    mapped: list[str | None] = list(text[label]) if label else [None] * len(ids)
-    for i, value in enumerate(mapped):
-        if value is not None:
-            mapped[i] = (labels or {}).get(value, value)
+    renamed = labels or {}
+    mapped: list[str | None] = [None] * len(ids)
     if label is not None:
-        refuse_numbers(path, label, mapped, labels or {}, classes)
+        mapped = [None if value is None else renamed.get(value, value) for value in text[label]]
+        refuse_numbers(path, label, mapped, renamed, classes)
     known = () if targets and label is None and classes is None else _classes(classes, mapped)
+
     keep: list[int] = []
     decisions = []
-    for i, value in enumerate(mapped):
+    for row, value in enumerate(mapped):
         if value is not None and value not in known:
             if unknown == "reject":  # here already: its files need not be read
-                decisions.append(Decision(ids[i], "object", "rejected", f"unknown class: {value}"))
+                decisions.append(Decision(ids[row], "object", "rejected", f"unknown class: {value}"))
                 continue
-            decisions.append(Decision(ids[i], "object", "repaired", f"unknown class, kept without label: {value}"))
-            mapped[i] = None
-        keep.append(i)
+            decisions.append(Decision(ids[row], "object", "repaired", f"unknown class, kept without label: {value}"))
+            mapped[row] = None
+        keep.append(row)
+
     values = catalogue_values(path, table, columns or {})
-    curves: list[Any] = list(range(len(ids))) if nested else _paths(text, light_curve, folder)  # type: ignore[assignment]
-    spectra: list[Any] = list(range(len(ids))) if nested_spectra else _paths(text, spectrum, folder)  # type: ignore[assignment]
+    every_row: list[Any] = list(range(len(ids)))
+    curves = every_row if nested else _paths(text, light_curve, folder)
+    spectra = every_row if nested_spectra else _paths(text, spectrum, folder)
     images = None if image is None else _paths(text, image, folder)
     named = {*used, *(columns or {}).values()}
     if targets == "all":
@@ -275,6 +279,7 @@ def _paths(text: Mapping[str, list[str | None]], pattern: str | None, folder: Pa
     n = len(next(iter(text.values())))
     if pattern is None:
         return [None] * n
+
     names = _fields(pattern)
     paths: list[Path | None] = []
     for i in range(n):
@@ -285,6 +290,7 @@ def _paths(text: Mapping[str, list[str | None]], pattern: str | None, folder: Pa
             paths.append(folder / pattern.format(**cells))
         else:
             paths.append(folder / str(cells[pattern]))
+
     return paths
 
 
@@ -293,16 +299,16 @@ def catalogue_values(path: Path, table: pa.Table, columns: Mapping[str, str | No
     surplus = sorted(set(columns) - set(ALL_COLS) - {"ra", "dec"})
     if surplus:
         raise UserError(f"columns.{surplus[0]} is no catalogue column; there are ra, dec, {', '.join(ALL_COLS)}.")
+
     values = np.full((table.num_rows, len(ALL_COLS)), np.nan)
-    at = {name: i for i, name in enumerate(ALL_COLS)}
+    at = {name: number for number, name in enumerate(ALL_COLS)}
     sky = {}
     for name in (*ALL_COLS, "ra", "dec"):
         asked = columns.get(name)
         if asked is not None and asked not in table.column_names:
-            raise UserError(
-                f"{path} has no column {asked} (columns.{name}={asked}); it has {', '.join(table.column_names)}."
-            )
-        column = asked if asked is not None else name
+            there = ", ".join(table.column_names)
+            raise UserError(f"{path} has no column {asked} (columns.{name}={asked}); it has {there}.")
+        column = name if asked is None else asked
         if column not in table.column_names:
             continue
         numbers = _floats(path, table[column], column)
@@ -310,12 +316,15 @@ def catalogue_values(path: Path, table: pa.Table, columns: Mapping[str, str | No
             values[:, at[name]] = numbers
         else:
             sky[name] = numbers
+
     with np.errstate(all="ignore"):
-        for name, (parts, how) in DERIVED.items():
+        for name, (parts, derive) in DERIVED.items():
             given = values[:, at[name]]
-            sources = [values[:, at[part]] for part in parts]
-            values[:, at[name]] = np.where(np.isfinite(given), given, how(*sources))
-    if len(sky) == 2 and np.isnan(values[:, [at["l"], at["b"]]]).any():
+            derived = derive(*(values[:, at[part]] for part in parts))
+            values[:, at[name]] = np.where(np.isfinite(given), given, derived)
+
+    galactic = values[:, [at["l"], at["b"]]]
+    if len(sky) == 2 and np.isnan(galactic).any():
         values = _galactic(values, at, sky["ra"], sky["dec"])
     values[~np.isfinite(values)] = np.nan
     return values

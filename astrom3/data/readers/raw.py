@@ -87,6 +87,7 @@ class RawDataset:
         path = self.folder / SPLIT_FILES[split]
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is no regular file; download the splits again.")
+
         try:
             types = {
                 "id": pa.string(),
@@ -100,15 +101,18 @@ class RawDataset:
             raise UserError(f"{path} does not exist; download the splits again.") from None
         except pa.ArrowException as error:
             raise UserError(f"{path} is not the CSV it should be: {' '.join(str(error).split())[:160]}.") from None
+
         check_names(path, table.column_names)
         missing = [name for name in (*ALL_COLS, *types) if name not in table.column_names]
         if missing:
             raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}.")
+
         values = np.stack([table[name].to_numpy().astype(np.float64) for name in ALL_COLS], axis=1)
         ids = table["id"].to_pylist()
         nameless = sum(not name for name in ids)
         if nameless:
             raise UserError(f"{path}: {nameless} rows have no id; download the splits again.")
+
         names = table["name"].fill_null("").to_pylist()
         spectra = table["spec_filename"].fill_null("").to_pylist()
         return RawSplit(ids, table["target"].to_pylist(), values, names, spectra)
@@ -143,11 +147,13 @@ class RawDataset:
             path = folder / member
             if path.exists():
                 return path, read_bytes(path)
+
         archive = next((p for p in self._archives if p.is_file()), None)
         if archive is None:
             if (self.path / "vardb_files").is_dir() or (self.path / "photometry" / "vardb_files").is_dir():
                 raise ReadError(f"{self.path / member}: no such file")
             raise UserError(f"{self.path} has neither photometry.zip nor vardb_files/; download the light curves.")
+
         try:
             if self._zip is None or self._zip[0] != os.getpid():  # a handle must not be shared by forked processes
                 self._zip = (os.getpid(), zipfile.ZipFile(archive))
@@ -193,13 +199,16 @@ def parse_dat(path: Path, data: bytes) -> LightCurve:
     first = next((i for i, line in enumerate(lines) if _is_number(line.split()[:1])), len(lines))
     if first == len(lines):
         raise ReadError(f"{path}: no observations in it")
+
     header = list(DAT_COLUMNS)
     for line in reversed(lines[:first]):
         names = line.replace("#", " ").upper().split()
         if "FLUX" in names and "HJD" in names:
             header = names
+
     if not {"HJD", "FLUX", "FLUX_ERR"} <= set(header):
         raise ReadError(f"{path}: the header has {' '.join(header)}, expected {' '.join(DAT_COLUMNS)}")
+
     time = header.index("HJD")
     flux = header.index("FLUX")
     error = header.index("FLUX_ERR")
@@ -208,6 +217,7 @@ def parse_dat(path: Path, data: bytes) -> LightCurve:
         values = np.array([(row[time], row[flux], row[error]) for row in rows], dtype=np.float64)
     except (IndexError, ValueError):
         raise ReadError(f"{path}: corrupt or truncated: a row is not {' '.join(header)}") from None
+
     return LightCurve(*np.ascontiguousarray(values.T))
 
 

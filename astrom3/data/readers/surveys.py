@@ -220,15 +220,15 @@ def describe(survey: Survey, names: Sequence[str]) -> str:
     lower = {name.lower(): name for name in names}
     time = next(name for name in survey.time if name in lower)
     zero = survey.time_zero[time]
-    bright = "magnitude" if survey.in_magnitudes else "flux"
-    value = lower[(survey.mag if survey.in_magnitudes else survey.flux) or ""]
+    if survey.in_magnitudes:
+        brightness = f"magnitude {lower[survey.mag or '']}"
+    else:
+        brightness = f"flux {lower[survey.flux or '']}"
+
     error = lower.get(survey.mag_err or survey.flux_err or "", "")
-    band = f"band {lower[survey.band]}" if survey.band else f"band {survey.only_band}"
-    parts = [f"time {lower[time]} [day, {zero}]", f"{bright} {value} +- {error} ({survey.unit})", band]
-    flags = []
-    for flag in survey.flags:
-        if flag.column in lower:
-            flags.append(str(flag))
+    band = lower[survey.band] if survey.band else survey.only_band
+    parts = [f"time {lower[time]} [day, {zero}]", f"{brightness} +- {error} ({survey.unit})", f"band {band}"]
+    flags = [str(flag) for flag in survey.flags if flag.column in lower]
     if flags:
         parts.append(f"rows with {' or '.join(flags)} left out")
     if survey.note:

@@ -59,6 +59,7 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
         raise ReadError(f"{path}: file is empty")
     if kind != ".parquet" and kind not in ASTROPY_FORMATS:
         refuse_foreign(path)
+
     try:
         table = _read_table(path, kind, strings)
         names = table.column_names
@@ -66,6 +67,7 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
         raise
     except Exception as error:  # astropy's readers raise anything on a corrupt file
         raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
+
     check_names(path, names)
     return table
 
@@ -89,6 +91,7 @@ def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
         table = pq.read_table(path, columns=flat, partitioning=None)
         table.validate(full=True)  # text that is not UTF-8
         return table
+
     content = read_bytes(path, LARGEST_TABLE) if is_gzip(path) else None
     if kind in ASTROPY_FORMATS:
         with warnings.catch_warnings():
@@ -98,6 +101,7 @@ def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
         types = {name: pa.string() for name in strings}  # in which only an empty cell is null, not an id "nan"
         options = pacsv.ConvertOptions(column_types=types)
         return pacsv.read_csv(pa.BufferReader(content) if content is not None else path, convert_options=options)
+
     text = read_text(path) if content is not None else path
     return _from_astropy(Table.read(text, format="ascii", converters={name: str for name in strings}))
 
@@ -145,6 +149,7 @@ def _from_astropy(table: Table) -> pa.Table:
         columns[name] = pa.array(data.tolist() if data.dtype.kind in "OU" else data, mask=mask, from_pandas=True)
         unit = getattr(column, "unit", None)
         fields.append(pa.field(name, columns[name].type, metadata={"unit": str(unit)} if unit is not None else None))
+
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 

@@ -70,6 +70,7 @@ class LightCurveColumns:
         survey = self.survey(columns)
         if survey is not None:
             return measure_survey(survey, columns, self._zero(), self.time_offset)
+
         time = columns.get("time", self.time) + self.time_offset
         band = columns.text("band", self.band) if self.band is not None or columns.has("band") else None
         if self._has_flux(columns):
@@ -77,6 +78,7 @@ class LightCurveColumns:
             flux = columns.get("flux", self.flux) * factor
             error = columns.get("flux_err", self.flux_err) * factor
             return Measured(time, flux, error, band, np.ones(len(time), dtype=bool), ())
+
         magnitude = columns.get("mag", self.mag)
         error = columns.get("mag_err", self.mag_err)
         zero = self._zero()
@@ -163,6 +165,7 @@ class SpectrumColumns:
             with np.errstate(divide="ignore"):
                 ivar = np.where(error > 0, error**-2.0, np.where(np.isfinite(error), 0.0, np.nan))
             return Spectrum(wavelength, flux, ivar)
+
         raise ColumnError(
             f"{columns.path}: neither an inverse variance nor a flux error: set spectra.columns.ivar or "
             f"spectra.columns.flux_err to one of {columns.listing()}"
@@ -232,6 +235,7 @@ def read_columns(path: Path) -> Columns:
     if kind in ASTROPY_FORMATS or kind == ".parquet":
         table = read_table(path)
         return Columns(path, table.column_names, [table[name].to_numpy() for name in table.column_names])
+
     comment = ""  # the last one may name the columns
     lines = []
     for line in read_text(path).splitlines():
@@ -239,8 +243,10 @@ def read_columns(path: Path) -> Columns:
             comment = line
         elif line.strip():
             lines.append(line)
+
     if not lines:
         raise ReadError(f"{path}: no observations in it")
+
     rows = cells_of(lines)
     if not all(map(_is_number, rows[0])):
         names = rows.pop(0)
@@ -248,12 +254,15 @@ def read_columns(path: Path) -> Columns:
         names = comment.lstrip("# ").replace(",", " ").split()
         if len(names) != len(rows[0]):
             names = list(map(str, range(len(rows[0]))))
+
     check_names(path, names)
     if not rows:
         raise ReadError(f"{path}: no observations in it")
+
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise ReadError(f"{path}: corrupt or truncated: row {number} has {len(row)} of {len(names)} columns")
+
     columns = []
     for cells in zip(*rows, strict=True):
         columns.append(np.array([cell or "nan" for cell in cells], dtype=object))

@@ -28,29 +28,37 @@ def stretched(image: np.ndarray, offset: float = 0.03) -> np.ndarray:
     intensity = np.clip(value, 0, None).mean(0)
     curved = np.arcsinh(SOFTENING * intensity) / np.sqrt(SOFTENING)
     colour = value * curved / np.where(intensity == 0, 1e-6, intensity)
-    return np.clip(colour, 0, 1)[::-1].transpose(1, 2, 0)
+    red_first = np.clip(colour, 0, 1)[::-1]
+    return red_first.transpose(1, 2, 0)
 
 
 def _smooth(spectrum: np.ndarray, weight: np.ndarray, width: int = 5) -> np.ndarray:
     """Running mean weighted by inverse variance, (pixels,)."""
     window = np.ones(width)
     total = np.convolve(spectrum * weight, window, "same")
-    return total / np.maximum(np.convolve(weight, window, "same"), 1e-12)
+    weights = np.convolve(weight, window, "same")
+    return total / np.maximum(weights, 1e-12)
+
+
+def _mark_lines(axis: Axes, lines: dict[str, float], redshift: float, top: float, colour: str) -> None:
+    """Dotted lines with names at the observed wavelengths of lines, whose rest wavelengths are given."""
+    for name, rest in lines.items():
+        wavelength = rest * (1 + redshift)
+        if GRID[0] < wavelength < GRID[-1]:
+            axis.axvline(wavelength, color=colour, lw=0.6, alpha=0.45, ls=":")
+            axis.text(wavelength, top, name, color=colour, fontsize=5.5, ha="center", va="top", rotation=90)
 
 
 def _draw_spectrum(axis: Axes, member: Galaxy) -> None:
     truth = member.properties
     smooth = _smooth(member.spectrum, member.ivar)
     axis.plot(GRID, smooth, color="0.25", lw=0.5)
-    low, high = np.percentile(smooth[200:], [0.5, 99.7])
-    top = high + 0.35 * (high - low)
-    bottom = min(low - 0.05 * (high - low), 0)
-    for names, colour in ((EMISSION, "tab:red"), (ABSORPTION, "tab:blue")):
-        for name, rest in names.items():
-            wavelength = rest * (1 + truth.redshift)
-            if GRID[0] < wavelength < GRID[-1]:
-                axis.axvline(wavelength, color=colour, lw=0.6, alpha=0.45, ls=":")
-                axis.text(wavelength, top, name, color=colour, fontsize=5.5, ha="center", va="top", rotation=90)
+    low, high = np.percentile(smooth[200:], [0.5, 99.7])  # the blue end is noise
+    height = high - low
+    top = high + 0.35 * height
+    bottom = min(low - 0.05 * height, 0)
+    _mark_lines(axis, EMISSION, truth.redshift, top, "tab:red")
+    _mark_lines(axis, ABSORPTION, truth.redshift, top, "tab:blue")
     axis.set(xlim=(GRID[0], GRID[-1]), ylim=(bottom, top))
     axis.tick_params(labelsize=6)
     label = (
@@ -73,7 +81,8 @@ def plot(members: list[Galaxy], path: Path) -> None:
     for axis in axes.ravel():
         axis.set_visible(False)
     for number, member in enumerate(members):
-        picture, spectrum = axes[number // 2, 2 * (number % 2) : 2 * (number % 2) + 2]
+        row, column = divmod(number, 2)
+        picture, spectrum = axes[row, 2 * column : 2 * column + 2]
         picture.set_visible(True)
         spectrum.set_visible(True)
         picture.imshow(stretched(member.image), origin="lower", interpolation="nearest")

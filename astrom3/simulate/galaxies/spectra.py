@@ -19,9 +19,12 @@ PIXELS = 7781
 GRID = 3600.0 + 0.8 * np.arange(PIXELS)  # observed, vacuum [Angstrom]
 BANDS = ("g", "r", "z")
 # Smooth pass bands: half transmission at these observed wavelengths [Angstrom].
+EDGE_WIDTH = 60.0  # over which an edge rises [Angstrom]
 BAND_EDGES = {"g": (4020.0, 5460.0), "r": (5680.0, 7140.0), "z": (8480.0, 10000.0)}
-SUN = 3.828e33  # [erg/s]
+SUN = 3.828e33  # luminosity [erg/s]
 MEGAPARSEC = 3.0857e24  # [cm]
+ALPHA_PER_RATE = 10**41.27  # H alpha luminosity of a star-formation rate of one solar mass a year [erg/s]
+MAGGY = 3.631e-20  # [erg/s/cm2/Hz]
 INSTRUMENT_SIGMA = 0.8  # [Angstrom]
 
 # Emission lines, rest wavelength in vacuum [Angstrom].
@@ -89,7 +92,8 @@ def attenuation(wavelength: np.ndarray) -> np.ndarray:
     micron = np.clip(wavelength, 1500, 22000) / 1e4
     blue = 2.659 * (-2.156 + 1.509 / micron - 0.198 / micron**2 + 0.011 / micron**3)
     red = 2.659 * (-1.857 + 1.040 / micron)
-    return np.clip(np.where(micron < 0.63, blue, red) / 4.05 + 1, 0, None)
+    curve = np.where(micron < 0.63, blue, red) / 4.05 + 1  # R_V is 4.05
+    return np.clip(curve, 0, None)
 
 
 def _components(galaxy: Properties) -> np.ndarray:
@@ -97,8 +101,9 @@ def _components(galaxy: Properties) -> np.ndarray:
     young = np.where(AGES < YOUNG, galaxy.formed, 0.0)
     old = galaxy.formed - young
     wanted = galaxy.bulge_share * galaxy.formed.sum()
-    before = np.concatenate([np.cumsum(old[::-1])[::-1][1:], [0.0]])  # mass older than each bin
-    bulge = np.clip(wanted - before, 0, old)
+    as_old = np.cumsum(old[::-1])[::-1]  # mass in each bin and in those older
+    older = np.append(as_old[1:], 0.0)
+    bulge = np.clip(wanted - older, 0, old)
     if galaxy.morphology == "elliptical":
         bulge = old
     return np.stack([bulge, old - bulge, young])
@@ -109,8 +114,10 @@ def _star_forming_lines(galaxy: Properties, recent: float) -> np.ndarray:
     oxygen = np.clip(galaxy.gas_metallicity, 7.6, 9.1)
     nitrogen = 10 ** np.clip((oxygen - 8.90) / 0.57, -2.2, -0.3)
     # [O III] over H beta falls with metallicity and flattens where metals are few.
-    oxygen3 = 10 ** np.clip((8.73 - oxygen) / 0.32 + (oxygen - 8.90) / 0.57, -1.3, 0.72)
-    oxygen2 = 10 ** (0.52 - 1.1 * (oxygen - 8.45) ** 2 - 0.35 * (oxygen - 8.45))
+    log_oxygen3 = (8.73 - oxygen) / 0.32 + (oxygen - 8.90) / 0.57
+    oxygen3 = 10 ** np.clip(log_oxygen3, -1.3, 0.72)
+    excess = oxygen - 8.45
+    oxygen2 = 10 ** (0.52 - 1.1 * excess**2 - 0.35 * excess)
     sulphur = 0.32 * 10 ** (0.25 * (oxygen - 8.6))
     beta = 1 / 2.86
     ratio = {
@@ -136,7 +143,7 @@ def _star_forming_lines(galaxy: Properties, recent: float) -> np.ndarray:
         "[S III] 9071": 0.09,
         "[S III] 9533": 0.22,
     }
-    alpha = recent * 10**41.27 / SUN
+    alpha = recent * ALPHA_PER_RATE / SUN
     return alpha * np.array([ratio[name] for name in NAMES])
 
 
@@ -188,19 +195,25 @@ def _with_lines(stars: np.ndarray, lines: np.ndarray) -> np.ndarray:
     return total
 
 
+def _sphere(redshift: float) -> float:
+    """Area over which the light of a galaxy has spread [cm2]."""
+    return 4 * np.pi * (luminosity_distance(redshift) * MEGAPARSEC) ** 2
+
+
 def band_fluxes(spectrum: np.ndarray, redshift: float) -> np.ndarray:
     """Flux in each band (..., bands) [nanomaggies] of rest-frame luminosities (..., wavelengths) [L_sun/Angstrom]."""
     observed = WAVELENGTH * (1 + redshift)
-    area = 4 * np.pi * (luminosity_distance(redshift) * MEGAPARSEC) ** 2
+    area = _sphere(redshift)
     fluxes = []
     for low, high in BAND_EDGES.values():
-        edge = 60.0
-        passed = 1 / (1 + np.exp(np.clip((low - observed) / edge, -50, 50)))
-        passed /= 1 + np.exp(np.clip((observed - high) / edge, -50, 50))
+        blue_edge = np.clip((low - observed) / EDGE_WIDTH, -50, 50)
+        red_edge = np.clip((observed - high) / EDGE_WIDTH, -50, 50)
+        passed = 1 / (1 + np.exp(blue_edge))
+        passed /= 1 + np.exp(red_edge)
         # Photons: f_lambda lambda d lambda over (c / lambda) d lambda; d lambda is proportional to lambda here.
         energy = spectrum @ (passed * observed**2) * SUN / area / (1 + redshift)
         f_nu = energy / (LIGHT_SPEED * 1e13 * passed.sum())
-        fluxes.append(f_nu / 3.631e-20 * 1e9)
+        fluxes.append(f_nu / MAGGY * 1e9)
     return np.stack(fluxes, axis=-1)
 
 
@@ -212,7 +225,7 @@ def light(galaxy: Properties) -> Light:
     # The bulge is half as dusty as the disc, the birth clouds of young stars twice (Calzetti's 0.44).
     dust = galaxy.dust * np.array([0.5, 1.0, 1.6])
     stars *= 10 ** (-0.4 * dust[:, None] * curve)
-    recent = galaxy.formed[AGES < 0.012].sum() / 1.2e7
+    recent = galaxy.formed[AGES < 0.012].sum() / 1.2e7  # [M_sun/yr], over the last 12 Myr
     lines = np.zeros((3, len(NAMES)))
     at_alpha = np.searchsorted(WAVELENGTH, 6600.0)
     lines[0] = _retired_lines(stars[0, at_alpha], galaxy.nucleus)
@@ -224,21 +237,21 @@ def light(galaxy: Properties) -> Light:
 
 def observed_flux(galaxy: Properties, source: Light, shares: np.ndarray) -> np.ndarray:
     """Flux through the fibre on GRID (PIXELS,) [1e-17 erg/s/cm2/Angstrom]; shares: of each component in the fibre."""
-    area = 4 * np.pi * (luminosity_distance(galaxy.redshift) * MEGAPARSEC) ** 2
-    scale = SUN / area / (1 + galaxy.redshift) * 1e17
+    stretch = 1 + galaxy.redshift
+    scale = SUN / _sphere(galaxy.redshift) / stretch * 1e17
     turning = 0.6 * galaxy.rotation * np.sqrt(1 - galaxy.inclination**2)
     widths = np.hypot([galaxy.dispersion, 45.0, 45.0], [0.0, turning, turning])
-    mean = 0.5 * (GRID[0] + GRID[-1])
+    middle = 0.5 * (GRID[0] + GRID[-1])
+    instrument = INSTRUMENT_SIGMA / middle * LIGHT_SPEED  # [km/s]
     flux = np.zeros(PIXELS)
-    for component in range(3):
-        sigma = np.sqrt(
-            max(widths[component] ** 2 - LIBRARY_SIGMA**2, 0) + (INSTRUMENT_SIGMA / mean * LIGHT_SPEED) ** 2
-        )
-        smooth = gaussian_filter1d(source.stars[component], sigma / (LOG_STEP * LIGHT_SPEED))
-        flux += shares[component] * np.interp(GRID, WAVELENGTH * (1 + galaxy.redshift), smooth) * scale
+    for component, (share, width) in enumerate(zip(shares, widths, strict=True)):
+        missing = max(width**2 - LIBRARY_SIGMA**2, 0)  # what the lines of the library lack, squared
+        sigma = np.sqrt(missing + instrument**2)
+        stars = gaussian_filter1d(source.stars[component], sigma / (LOG_STEP * LIGHT_SPEED))
+        flux += share * np.interp(GRID, WAVELENGTH * stretch, stars) * scale
         # Gas of the bulge follows its stars, H II regions follow the disc with their own 25 km/s.
-        gas = widths[component] if component == 0 else np.hypot(turning, 25.0)
-        strength = shares[component] * source.lines[component] * scale * (1 + galaxy.redshift)
+        gas = width if component == 0 else np.hypot(turning, 25.0)
+        strength = share * source.lines[component] * scale * stretch
         flux += _emission(strength, gas, galaxy.redshift)
     return flux
 
@@ -250,7 +263,8 @@ def _emission(strength: np.ndarray, width: float, redshift: float) -> np.ndarray
         sigma = np.hypot(centre * width / LIGHT_SPEED, INSTRUMENT_SIGMA)
         first, last = np.searchsorted(GRID, [centre - 6 * sigma, centre + 6 * sigma])
         offset = GRID[first:last] - centre
-        flux[first:last] += total * np.exp(-0.5 * (offset / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
+        area = np.sqrt(2 * np.pi) * sigma
+        flux[first:last] += total * np.exp(-0.5 * (offset / sigma) ** 2) / area
     return flux
 
 
@@ -260,9 +274,14 @@ def _sky_noise() -> np.ndarray:
     noise = np.exp(np.interp(GRID, NOISE[:, 0], np.log(NOISE[:, 1])))
     lines = np.zeros(PIXELS)
     for centre in SKY:
-        height = rng.lognormal(1.0, 0.7) * (0.4 if centre < 6800 else 1.0) * (2.5 if centre > 9300 else 1.0)
-        height = 2.5 if 5578 < centre < 5580 else height
-        lines += height * np.exp(-0.5 * ((GRID - centre) / 1.0) ** 2)
+        height = rng.lognormal(1.0, 0.7)
+        if centre < 6800:
+            height *= 0.4
+        if centre > 9300:
+            height *= 2.5
+        if 5578 < centre < 5580:  # the line of oxygen, which is always there
+            height = 2.5
+        lines += height * np.exp(-0.5 * (GRID - centre) ** 2)  # 1 Angstrom wide
     return noise * np.sqrt(1 + lines**2 / 2)
 
 
@@ -276,12 +295,14 @@ def observe(rng: np.random.Generator, flux: np.ndarray) -> tuple[np.ndarray, np.
     a few per cent, and a few pixels lost to cosmic rays (flux and inverse variance 0).
     """
     depth = DEPTH * rng.lognormal(0, 0.3)
-    variance = (depth * SKY_NOISE) ** 2 + 0.012 * depth * np.clip(flux, 0, None) * SKY_NOISE
+    sky = (depth * SKY_NOISE) ** 2
+    photons = 0.012 * depth * np.clip(flux, 0, None) * SKY_NOISE
+    variance = sky + photons
     place = (GRID - GRID[0]) / (GRID[-1] - GRID[0])
-    tilt = rng.normal(0, [0.03, 0.02, 0.01])
-    calibration = (
-        1 + tilt[0] * (place - 0.5) + tilt[1] * np.cos(3 * np.pi * place) + tilt[2] * np.cos(7 * np.pi * place)
-    )
+    tilt, slow, fast = rng.normal(0, [0.03, 0.02, 0.01])
+    slow_wave = slow * np.cos(3 * np.pi * place)
+    fast_wave = fast * np.cos(7 * np.pi * place)
+    calibration = 1 + tilt * (place - 0.5) + slow_wave + fast_wave
     measured = flux * calibration + np.sqrt(variance) * rng.standard_normal(PIXELS)
     weight = 1 / variance
     lost = rng.integers(0, PIXELS, rng.poisson(3))

@@ -24,6 +24,8 @@ from numpy.typing import ArrayLike
 LIGHT_SPEED = 299792.458  # [km/s]
 LOG_STEP = 2e-4  # of the natural logarithm of the wavelength: 60 km/s
 WAVELENGTH = np.exp(np.arange(np.log(2200.0), np.log(10600.0), LOG_STEP))  # rest frame, vacuum [Angstrom]
+RADIATION = 1.43878e8  # h c / k [Angstrom K]
+MASSES = np.geomspace(0.1, 100, 1200)  # of stars at birth [M_sun]
 LIBRARY_SIGMA = 75.0  # [km/s], width of the narrowest line of the library
 AGES = np.concatenate([[1e-3, 2e-3, 3.5e-3, 6e-3], np.geomspace(0.01, 13.6, 22)])  # [Gyr]
 METALLICITIES = np.array([-1.5, -1.0, -0.5, 0.0, 0.4])  # log10(Z / Z_sun)
@@ -75,7 +77,8 @@ def _lines(
         if lorentz:
             profile += strength / (1 + (offset / lorentz) ** 2)
         else:
-            profile += strength * np.exp(-0.5 * (offset / (centre * sigma / LIGHT_SPEED)) ** 2)
+            width = centre * sigma / LIGHT_SPEED  # [Angstrom]
+            profile += strength * np.exp(-0.5 * (offset / width) ** 2)
     return profile
 
 
@@ -84,19 +87,22 @@ def _metal_lines() -> np.ndarray:
     rng = np.random.Generator(np.random.Philox(4000))
     mean = np.interp(WAVELENGTH, BLANKETING[:, 0], BLANKETING[:, 1])
     position = rng.integers(0, len(WAVELENGTH), 2600)
-    comb = np.bincount(position, rng.lognormal(0, 1.1, len(position)), len(WAVELENGTH))
-    reach = np.arange(-6, 7)
-    kernel = np.exp(-0.5 * (reach * LOG_STEP * LIGHT_SPEED / LIBRARY_SIGMA) ** 2)
+    strength = rng.lognormal(0, 1.1, len(position))
+    comb = np.bincount(position, strength, len(WAVELENGTH))
+    velocity = np.arange(-6, 7) * LOG_STEP * LIGHT_SPEED  # [km/s]
+    kernel = np.exp(-0.5 * (velocity / LIBRARY_SIGMA) ** 2)
     forest = np.convolve(comb, kernel, "same")
     return mean * (0.45 + 0.55 * forest / forest.mean())
 
 
 def _bands() -> np.ndarray:
+    """Bands of titanium oxide, which begin sharply at a head and fade to the red (wavelengths,)."""
     profile = np.zeros(len(WAVELENGTH))
     for head, strength in TITANIUM_OXIDE.items():
         offset = WAVELENGTH - head
         edge = 1 / (1 + np.exp(-np.clip(offset / 4, -50, 50)))
-        profile += strength * edge * np.exp(-np.clip(offset, 0, None) / 130)
+        fading = np.exp(-np.clip(offset, 0, None) / 130)
+        profile += strength * edge * fading
     return profile
 
 
@@ -127,6 +133,9 @@ def _strengths(temperature: np.ndarray, metallicity: float) -> np.ndarray:
     neutral = 1 / (1 + np.exp((temperature - 6300) / 550))
     metals = 10 ** (0.33 * metallicity)
     molecules = np.clip((4050 - temperature) / 700, 0.0, 1.6)
+    magnesium = np.clip(5600 / temperature, 0, 1.4)
+    sodium = np.clip((5600 / temperature) ** 3, 0, 2.5)
+    triplet = np.clip((6800 - temperature) / 1500, 0, 1)
     return np.stack([
         0.95 * balmer,
         0.75 * balmer**1.5,
@@ -134,10 +143,10 @@ def _strengths(temperature: np.ndarray, metallicity: float) -> np.ndarray:
         metals * cool,
         1.35 * metals**0.5 * neutral,
         metals * neutral,
-        metals**1.2 * neutral * np.clip(5600 / temperature, 0, 1.4),
-        0.9 * metals**1.5 * np.clip((5600 / temperature) ** 3, 0, 2.5),
+        metals**1.2 * neutral * magnesium,
+        0.9 * metals**1.5 * sodium,
         metals**1.4 * neutral,
-        metals * np.clip((6800 - temperature) / 1500, 0, 1),
+        metals * triplet,
         metals * neutral,
         1.4 * molecules * 10 ** (0.3 * metallicity),
     ], axis=1)  # fmt: skip
@@ -145,24 +154,28 @@ def _strengths(temperature: np.ndarray, metallicity: float) -> np.ndarray:
 
 def _stars(metallicity: float) -> np.ndarray:
     """Spectra of stars of one solar luminosity (temperatures, wavelengths) [L_sun / Angstrom]."""
-    exponent = 1.43878e8 / (WAVELENGTH * TEMPERATURES[:, None])
+    temperature = TEMPERATURES[:, None]
+    exponent = RADIATION / (WAVELENGTH * temperature)
     planck = 1 / (WAVELENGTH**5 * np.expm1(exponent))
     # Integral of the Planck function over all wavelengths, in the same units: pi^4 / 15 (T / 1.43878e8)^4.
-    planck /= np.pi**4 / 15 * (TEMPERATURES[:, None] / 1.43878e8) ** 4
-    absorbed = np.exp(-_strengths(TEMPERATURES, metallicity) @ _profiles())
-    return planck * absorbed
+    planck /= np.pi**4 / 15 * (temperature / RADIATION) ** 4
+    depth = _strengths(TEMPERATURES, metallicity) @ _profiles()
+    return planck * np.exp(-depth)
 
 
 def _mass_function(mass: np.ndarray) -> np.ndarray:
     """Chabrier 2003, stars per unit mass; not normalised."""
-    low = np.exp(-0.5 * ((np.log10(mass) - np.log10(0.079)) / 0.69) ** 2) / mass
-    at_one = np.exp(-0.5 * (np.log10(0.079) / 0.69) ** 2)
+    centre = np.log10(0.079)
+    width = 0.69  # dex
+    low = np.exp(-0.5 * ((np.log10(mass) - centre) / width) ** 2) / mass
+    at_one = np.exp(-0.5 * (centre / width) ** 2)
     return np.where(mass < 1, low, at_one * mass**-2.3)
 
 
 def _luminosity(mass: np.ndarray) -> np.ndarray:
-    low = 0.23 * mass**2.3
-    return np.where(mass < 0.43, low, np.where(mass < 2, mass**4, 1.4 * mass**3.5)) / np.where(mass > 20, mass / 20, 1)
+    """Luminosity [L_sun] on the main sequence by mass [M_sun], a broken power law."""
+    power_law = np.select([mass < 0.43, mass < 2], [0.23 * mass**2.3, mass**4], 1.4 * mass**3.5)
+    return power_law / np.where(mass > 20, mass / 20, 1)
 
 
 def _spread(temperature: np.ndarray, light: np.ndarray) -> np.ndarray:
@@ -174,33 +187,55 @@ def _spread(temperature: np.ndarray, light: np.ndarray) -> np.ndarray:
     return total + np.bincount(below + 1, light * share, len(TEMPERATURES))
 
 
-def _light(age: float, metallicity: float) -> tuple[np.ndarray, float]:
-    """Luminosity by temperature (temperatures,) [L_sun] and surviving mass, for one solar mass formed `age` Gyr ago."""
-    mass = np.geomspace(0.1, 100, 1200)
-    number = _mass_function(mass) * np.gradient(mass)
-    number /= (number * mass).sum()
-    lifetime = 10.0 * mass / _luminosity(mass) + 0.003  # [Gyr]
-    elapsed = age / lifetime
+def _born() -> np.ndarray:
+    """Number of stars born at each of MASSES, for one solar mass formed."""
+    number = _mass_function(MASSES) * np.gradient(MASSES)
+    return number / (number * MASSES).sum()
+
+
+def _lifetime() -> np.ndarray:
+    """Time on the main sequence at each of MASSES [Gyr]."""
+    return 10.0 * MASSES / _luminosity(MASSES) + 0.003
+
+
+def _main_sequence_light(age: float, metallicity: float) -> np.ndarray:
+    """Luminosity by temperature (temperatures,) [L_sun] of the stars that still burn hydrogen."""
+    elapsed = age / _lifetime()  # share of the life on the main sequence
     alive = elapsed < 1
-    brightness = _luminosity(mass) * (0.8 + 0.9 * elapsed)
-    temperature = np.interp(np.log(mass), np.log(MAIN_SEQUENCE[:, 0]), MAIN_SEQUENCE[:, 1]) * 10 ** (
-        -0.03 * metallicity
-    )
-    temperature = temperature * (1 - 0.12 * np.clip(elapsed - 0.7, 0, 0.3) / 0.3 - 0.03 * np.clip(elapsed, 0, 1))
-    light = _spread(temperature[alive], (number * brightness)[alive])
-    # Evolved stars: deaths per year times the fuel of the turn-off mass.
-    turn_off = np.interp(-age, -lifetime, mass)
-    slope = abs(np.gradient(mass, lifetime)[np.searchsorted(-lifetime, -age).clip(1, len(mass) - 2)])
-    deaths = np.interp(turn_off, mass, number / np.gradient(mass)) * slope * 1e-9
-    evolved = 9.75e10 * deaths * np.interp(np.log(turn_off), np.log(FUEL[:, 0]), FUEL[:, 1])
-    times = np.log(list(GIANT_LIGHT))
-    shares = np.array(list(GIANT_LIGHT.values()))
-    shares = np.array([np.interp(np.log(age), times, column) for column in shares.T])
-    giants = GIANT_TEMPERATURES * 10 ** (-0.04 * metallicity) * max(age / 5, 0.2) ** -0.02
-    light += _spread(giants, evolved * shares / shares.sum())
-    remnant = np.where(mass < 8, 0.48 + 0.08 * mass, np.where(mass < 25, 1.4, 8.0))
-    survived = (number * np.where(alive, mass, np.minimum(remnant, mass))).sum()
-    return light, float(survived)
+    luminosity = _luminosity(MASSES) * (0.8 + 0.9 * elapsed)
+    zero_age = np.interp(np.log(MASSES), np.log(MAIN_SEQUENCE[:, 0]), MAIN_SEQUENCE[:, 1])
+    temperature = zero_age * 10 ** (-0.03 * metallicity)
+    # Stars cool a little all along, and quickly before they turn off.
+    turning = 0.12 * np.clip(elapsed - 0.7, 0, 0.3) / 0.3
+    temperature = temperature * (1 - turning - 0.03 * np.clip(elapsed, 0, 1))
+    light = _born() * luminosity
+    return _spread(temperature[alive], light[alive])
+
+
+def _evolved_light(age: float, metallicity: float) -> np.ndarray:
+    """Luminosity by temperature (temperatures,) [L_sun]: deaths per year times the fuel of the turn-off mass."""
+    lifetime = _lifetime()
+    turn_off = np.interp(-age, -lifetime, MASSES)
+    at = np.searchsorted(-lifetime, -age).clip(1, len(MASSES) - 2)
+    slope = abs(np.gradient(MASSES, lifetime)[at])  # [M_sun / Gyr]
+    at_turn_off = np.interp(turn_off, MASSES, _born() / np.gradient(MASSES))  # stars per unit mass
+    deaths = at_turn_off * slope * 1e-9  # [1 / yr]
+    fuel = np.interp(np.log(turn_off), np.log(FUEL[:, 0]), FUEL[:, 1])
+    total = 9.75e10 * deaths * fuel
+    log_ages = np.log(list(GIANT_LIGHT))
+    table = np.array(list(GIANT_LIGHT.values()))
+    shares = np.array([np.interp(np.log(age), log_ages, column) for column in table.T])
+    giants = GIANT_TEMPERATURES * 10 ** (-0.04 * metallicity)
+    giants = giants * max(age / 5, 0.2) ** -0.02
+    return _spread(giants, total * shares / shares.sum())
+
+
+def _surviving_mass(age: float) -> float:
+    """Mass in living stars, white dwarfs, neutron stars and black holes [M_sun], of one solar mass formed."""
+    alive = age / _lifetime() < 1
+    remnant = np.select([MASSES < 8, MASSES < 25], [0.48 + 0.08 * MASSES, 1.4], 8.0)
+    left = np.where(alive, MASSES, np.minimum(remnant, MASSES))
+    return float((_born() * left).sum())
 
 
 @cache
@@ -211,8 +246,9 @@ def library() -> Library:
     for i, metallicity in enumerate(METALLICITIES):
         stars = _stars(metallicity)
         for j, age in enumerate(AGES):
-            light, survived[j] = _light(age, metallicity)
+            light = _main_sequence_light(age, metallicity) + _evolved_light(age, metallicity)
             flux[i, j] = light @ stars
+            survived[j] = _surviving_mass(age)
     return Library(flux, survived)
 
 
@@ -222,7 +258,9 @@ def population_spectra(weights: np.ndarray, metallicity: float) -> np.ndarray:
     below = min(int(place), len(METALLICITIES) - 2)
     share = place - below
     flux = library().flux
-    return (1 - share) * (weights @ flux[below]) + share * (weights @ flux[below + 1])
+    poorer = weights @ flux[below]
+    richer = weights @ flux[below + 1]
+    return (1 - share) * poorer + share * richer
 
 
 def break_4000(flux: np.ndarray, wavelength: np.ndarray = WAVELENGTH) -> np.ndarray:

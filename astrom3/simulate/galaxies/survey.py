@@ -20,6 +20,7 @@ from astrom3.errors import UserError
 from astrom3.simulate import layout
 from astrom3.simulate.galaxies import images, populations, spectra
 from astrom3.simulate.galaxies.populations import MORPHOLOGIES, Properties
+from astrom3.simulate.layout import generator
 
 GENERATOR_VERSION = 2  # raise it when any simulated number changes
 LIMIT = 19.4  # r magnitude of the faintest galaxy
@@ -52,23 +53,20 @@ class Galaxy:
     true_spectrum: np.ndarray  # float64 (7781,), without noise
 
 
-def _generator(seed: int, index: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, stream])))
-
-
 def _select(rng: np.random.Generator) -> tuple[Properties, spectra.Light]:
     """The first galaxy drawn that is bright enough to be in the survey."""
     while True:
         properties = populations.draw(rng, LIMIT)
         source = spectra.light(properties)
-        magnitude = 22.5 - 2.5 * np.log10(source.fluxes[:, 1].sum())
+        magnitude = images.ZERO_POINT - 2.5 * np.log10(source.fluxes[:, 1].sum())
         if BRIGHTEST < magnitude < LIMIT:
             return properties, source
 
 
 def truth(seed: int, index: int) -> Properties:
     """True properties of galaxy number `index` of the survey with this seed, without observing it."""
-    return _select(_generator(seed, index, PHYSICS))[0]
+    properties, _ = _select(generator(seed, index, PHYSICS))
+    return properties
 
 
 def galaxy(seed: int, index: int, image_size: int = images.SIZE) -> Galaxy:
@@ -77,32 +75,38 @@ def galaxy(seed: int, index: int, image_size: int = images.SIZE) -> Galaxy:
     A smaller image, meant for tests, shows a smaller field. The truth is the same, but the disc is normalised within
     the field, and clumps, neighbours and noise fall elsewhere.
     """
-    rng = _generator(seed, index, PHYSICS)
+    rng = generator(seed, index, PHYSICS)
     properties, source = _select(rng)
     ra = rng.uniform(0, 360)
-    dec = np.degrees(np.arcsin(rng.uniform(np.sin(np.radians(-18)), np.sin(np.radians(84)))))
+    sin_dec = rng.uniform(np.sin(np.radians(-18)), np.sin(np.radians(84)))
     air = images.atmosphere(rng)
-    form = images.shape(_generator(seed, index, STRUCTURE), properties, image_size)
-    image = images.observe(_generator(seed, index, CAMERA), form, source.fluxes, air)
+    form = images.shape(generator(seed, index, STRUCTURE), properties, image_size)
+    image = images.observe(generator(seed, index, CAMERA), form, source.fluxes, air)
     true_spectrum = spectra.observed_flux(properties, source, form.in_fibre)
-    spectrum, ivar = spectra.observe(_generator(seed, index, SPECTROGRAPH), true_spectrum)
-    total = source.fluxes.sum(0)
-    pixels = 4 * np.pi * air.seeing**2 + 2 * np.pi * form.bulge[:, 1:].max()
-    misfit = TOTAL_ERROR * rng.standard_normal() + COLOUR_ERROR * rng.standard_normal(3)
-    sky = air.noise * np.sqrt(pixels) * rng.standard_normal(3)
-    measured = np.maximum(total * 10 ** (-0.4 * misfit) + sky, 0.3 * total)
+    spectrum, ivar = spectra.observe(generator(seed, index, SPECTROGRAPH), true_spectrum)
     return Galaxy(
         properties=properties,
         image=image,
         spectrum=spectrum,
         ivar=ivar,
-        magnitudes=22.5 - 2.5 * np.log10(measured),
+        magnitudes=_measured_magnitudes(rng, source.fluxes.sum(0), form, air),
         ra=float(ra),
-        dec=float(dec),
+        dec=float(np.degrees(np.arcsin(sin_dec))),
         air=air,
         fluxes=source.fluxes,
         true_spectrum=true_spectrum,
     )
+
+
+def _measured_magnitudes(
+    rng: np.random.Generator, total: np.ndarray, form: images.Shape, air: images.Atmosphere
+) -> np.ndarray:
+    """Total g, r, z (3,) as a catalogue measures them, of total fluxes (3,) [nanomaggies]."""
+    pixels = 4 * np.pi * air.seeing**2 + 2 * np.pi * form.bulge[:, 1:].max()  # that the sky's noise comes from
+    misfit = TOTAL_ERROR * rng.standard_normal() + COLOUR_ERROR * rng.standard_normal(3)
+    sky = air.noise * np.sqrt(pixels) * rng.standard_normal(3)
+    measured = np.maximum(total * 10 ** (-0.4 * misfit) + sky, 0.3 * total)
+    return images.ZERO_POINT - 2.5 * np.log10(measured)
 
 
 def draw(seed: int, start: int, stop: int, image_size: int = images.SIZE) -> dict[str, np.ndarray]:
@@ -154,17 +158,15 @@ def schema(image_size: int = images.SIZE) -> pa.Schema:
         "ra": "degree",
         "dec": "degree",
     }
+    about_ivar = about_spectrum | {"unit": "1/flux^2"}
+    image = pa.list_(pa.float32(), int(np.prod(shape)))
+    spectrum = pa.list_(pa.float32(), spectra.PIXELS)
     fields = [
         pa.field("object_id", pa.string(), nullable=False),
         pa.field("label", pa.string()),
-        pa.field("image", pa.list_(pa.float32(), int(np.prod(shape))), nullable=False, metadata=about_image),
-        pa.field("spectrum", pa.list_(pa.float32(), spectra.PIXELS), nullable=False, metadata=about_spectrum),
-        pa.field(
-            "ivar",
-            pa.list_(pa.float32(), spectra.PIXELS),
-            nullable=False,
-            metadata=about_spectrum | {"unit": "1/flux^2"},
-        ),
+        pa.field("image", image, nullable=False, metadata=about_image),
+        pa.field("spectrum", spectrum, nullable=False, metadata=about_spectrum),
+        pa.field("ivar", spectrum, nullable=False, metadata=about_ivar),
     ]
     fields += [pa.field(name, pa.float64(), metadata={"unit": unit}) for name, unit in units.items()]
     return pa.schema(fields)
@@ -178,9 +180,8 @@ def make_rows(seed: int, start: int, stop: int, image_size: int) -> pa.RecordBat
     for field in kinds:
         values = columns[field.name]
         if pa.types.is_fixed_size_list(field.type):
-            arrays.append(
-                pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), type=field.type)
-            )
+            flat = pa.array(np.ascontiguousarray(values).ravel())
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
         else:
             arrays.append(pa.array(values.tolist(), field.type))
     return pa.record_batch(arrays, schema=kinds)
@@ -202,19 +203,12 @@ def write(
         raise UserError(f"objects={objects} of the simulated galaxy survey is too few; give {LEAST} or more.")
     if image_size < 16 or image_size % 2:
         raise UserError(f"image_size={image_size} of the simulated galaxy survey must be even and at least 16 pixels.")
-    provenance = {
-        "simulated": True,
-        "generator": "astrom3.simulate.galaxies",
-        "generator_version": GENERATOR_VERSION,
-        "seed": seed,
-        "n_objects": objects,
-        "image_size": image_size,
-        "note": "for installing, testing, benchmarks and teaching; no real galaxy is in here",
-    }
     description = {
         "name": f"simulated galaxy survey, seed {seed}",
         "kind": "galaxies",
-        "provenance": provenance,
+        "provenance": layout.provenance(
+            "astrom3.simulate.galaxies", GENERATOR_VERSION, seed, objects, "galaxy", image_size=image_size
+        ),
         "targets": list(TARGETS),
         "bands": list(spectra.BANDS),
     }
