@@ -29,7 +29,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "batch": (1, 10**6), "shard": (0, 10**6), "shards": (1, 10**6), "top": (1, 10**6), "sample": (1, 10**7),
     "neighbours": (1, 1000), "points": (10, 10**7), "early.points": (1, 10**6),
     "early.days": (1e-6, 10**6), "limit": COUNT, "trials": (1, 10**6), "failures": (1, 10**6),
-    "min_modalities": (1, 16), "zero_point": (SMALLEST, 1e12), "time_offset": (-1e8, 1e8), "split_fractions": SHARE,
+    "min_modalities": (1, 16), "zero_point": (1e-12, 1e12), "time_offset": (-1e8, 1e8), "split_fractions": SHARE,
     "truncation": SHARE, "coverage": (1e-6, 1 - 1e-6), "simulation_seed": SEEDS, "n_objects": COUNT, "buffer": COUNT,
     "layer_decay": (SMALLEST, 1), "weight_decay_end": (0, 1000), "floor": SHARE, "warmup_steps": (1, 10**9),
     "num_sanity_val_steps": (-1, 10**6), "folds": (2, 1000), "fold": (1, 1000),

@@ -12,12 +12,23 @@ def shown(path: Path | str) -> str:
     path = Path(path)
     for base, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
         if path.is_absolute() and path.is_relative_to(base):
-            return prefix + str(path.relative_to(base))
-    return str(path)
+            return written_out(prefix + str(path.relative_to(base)))
+    return written_out(str(path))
+
+
+def written_out(line: str) -> str:
+    """The line with what would steer a terminal, or break the line, as Python would write it in quotes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 class UserError(Exception):
-    """Bad input, bad configuration or an unreachable resource; the message is written for the user."""
+    """Bad input, bad configuration or an unreachable resource; the message is written for the user.
+
+    It is one line: what libraries and names of files bring along of line breaks becomes spaces.
+    """
+
+    def __init__(self, sentence: str = "", *, lines: bool = False):
+        super().__init__(sentence if lines else " ".join(str(sentence).splitlines()))
 
 
 def first_line(error: BaseException) -> str:
@@ -34,7 +45,7 @@ def printable(text: str, most: int = 1000) -> str:
     that have more than so many letters."""
     lines = []
     for line in text.split("\n"):
-        written = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+        written = written_out(line)
         half = most // 2
         lines.append(written if len(written) <= most else f"{written[:half]} ... {written[-half:]}")
     return "\n".join(lines)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from astrom3.errors import UserError, shown
+from astrom3.places import expanded
 
 log = logging.getLogger(__name__)
 # Keys of folders that data are written to -> what is there where that was done before.
@@ -72,7 +72,7 @@ def keep_to_own_folders(trained: DictConfig) -> None:
     names is used where such data are there already, else that of this machine."""
     for key, signs in WRITTEN.items():
         named = OmegaConf.select(trained, key)
-        if named is None or any(any(Path(str(named)).expanduser().glob(sign)) for sign in signs):
+        if named is None or any(any(expanded(str(named)).glob(sign)) for sign in signs):
             continue
         log.info("%s=%s of the run holds no prepared data: the folder of this machine is used", key, shown(str(named)))
         OmegaConf.update(trained, key, None)

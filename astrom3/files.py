@@ -108,7 +108,7 @@ class OutputFolder:
         names = list(names)
         self.check(names, overwrite, key)
         remove_leftovers(self.path)
-        stage = temporary_folder(self.path)
+        stage = temporary_folder(self.path.absolute())
         with sole_maker(self.path, self.kind, key):
             stage.mkdir(parents=True)
             try:
@@ -119,12 +119,7 @@ class OutputFolder:
                 shutil.rmtree(stage, ignore_errors=True)
 
     def _write_mark(self, files: Iterable[str], made_of: str) -> None:
-        about = {
-            "made_by": self.kind,
-            "version": 1,
-            "made_of": made_of,
-            "files": sorted(files),
-        }
+        about = {"made_by": self.kind, "version": 1, "made_of": made_of, "files": sorted(files)}
         write_json(self.path / MARK, about)
 
     def remove(self, names: Iterable[str] | None = None) -> None:
@@ -154,9 +149,8 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
         return None
     about = read_json(path)
     files = about.get("files")
-    if not isinstance(about.get("made_by"), str) or not isinstance(files, list):
-        raise UserError(f"{shown(path)} is damaged: remove it, or give another folder")
-    if not all(isinstance(name, str) for name in files):
+    has_maker = isinstance(about.get("made_by"), str)
+    if not has_maker or not isinstance(files, list) or not all(isinstance(name, str) for name in files):
         raise UserError(f"{shown(path)} is damaged: remove it, or give another folder")
     return about
 
@@ -201,6 +195,8 @@ def host() -> str:
 
 def temporary_folder(root: Path) -> Path:
     """A hidden name beside `root` for what will take its place; it says which process of which machine works there."""
+    if root.is_symlink() and not root.exists():
+        raise UserError(f"{shown(root)} is a link that leads nowhere: remove it, or give another folder")
     return root.parent / f".{root.name}.{maker()}.tmp"
 
 
@@ -291,7 +287,7 @@ def check_file(path: Path, is_own: Callable[[Path], bool], overwrite: bool, key:
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it becomes `path` when the block ends, and goes where that fails."""
-    path = Path(path)
+    path = Path(path).absolute()  # pyarrow takes a:b for an address and ~ for the home folder
     temporary = path.with_name(f".{path.name}.{maker()}.part")
     for left, kind in left_by_the_dead(path):
         if kind == "part":
@@ -329,6 +325,8 @@ def read_text(path: Path | str) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{shown(path)} is damaged (no text: {error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be read ({error.strerror}): copy or fetch it again") from None
 
 
 def check_regular(name: Path | str) -> Path:
@@ -344,7 +342,9 @@ def read_json(path: Path | str) -> dict[str, Any]:
     try:
         found = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown(path)} is damaged (no JSON: {error})") from None
+        raise UserError(f"{shown(path)} is damaged (no JSON: {error}): copy or fetch it again") from None
     if not isinstance(found, dict):
-        raise UserError(f"{shown(path)} holds a {type(found).__name__} where an object of JSON should be")
+        raise UserError(
+            f"{shown(path)} holds a {type(found).__name__} where an object of JSON should be: fetch it again"
+        )
     return found

@@ -7,10 +7,12 @@ import logging
 import os
 import re
 import warnings
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
+from astrom3.bounds import DEVICE
 from astrom3.errors import UserError
 
 M_TRIM_THRESHOLD = -1  # mallopt(3)
@@ -28,8 +30,10 @@ def first_process() -> bool:
     return int(env.get("LOCAL_RANK", 0)) == 0 and int(env.get("NODE_RANK", 0)) == 0
 
 
-def check_device(device: str) -> None:
+def check_device(device: Any) -> None:
     """UserError where this machine has no such device."""
+    if not isinstance(device, str) or DEVICE.fullmatch(device) is None:
+        raise UserError(f"device={device} does not exist: it is auto, cpu, cuda or cuda:<number>")
     kind, _, number = device.partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count()

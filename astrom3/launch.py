@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
-from astrom3.files import write_text
+from astrom3.files import read_json, write_text
+from astrom3.typed import check
 
 log = logging.getLogger(__name__)
 SHARED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "stderr_to_stdout")
@@ -92,7 +93,8 @@ def submit(jobs: Sequence[Job], settings: dict[str, Any], folder: Path) -> dict[
     import submitit
 
     record = folder / SUBMITTED
-    earlier = json.loads(record.read_text()) if record.is_file() else {}
+    earlier = read_json(record) if record.is_file() else {}
+    check(earlier, dict[str, str], record, "remove it; what SLURM still has is then submitted again")
     waiting = in_queue()
     ids = {name: id for name, id in earlier.items() if id in waiting}
     tasks = list(range(settings["tasks_per_node"] * settings["nodes"]))

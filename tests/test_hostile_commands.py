@@ -12,7 +12,7 @@ import optuna
 import pytest
 from filelock import FileLock
 from hostile_files import faults, texts, with_text
-from test_hostile import said
+from hostile_verbs import said
 
 from astrom3 import launch, registry
 from astrom3.cli import config, keys

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,11 @@ TABLES: dict[str, bytes] = {
     "gzip": gzip.compress(CSV.encode()),
     "a bomb": gzip.compress(bytes(40_000_000)),
     "zip": zipped(CSV),
+    "bzip2": bz2.compress(CSV.encode()),
+    "xz": lzma.compress(CSV.encode()),
+    "parquet": b"PAR1" + bytes(100) + b"PAR1",
+    "FITS": b"SIMPLE  =                    T" + bytes(2900),
+    "a web page": b"<!doctype html><html>404</html>",
     "header twice": ("id,id,time,flux,flux_err\n" + CSV.partition("\n")[2]).encode(),
     "names empty": (",,,,\n" + CSV.partition("\n")[2]).encode(),
     "latin-1": CSV.replace("EW", "\xe9").encode("latin-1"),

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from astrom3.analyse.section import Context
 from astrom3.embed.job import Job
 from astrom3.errors import UserError
+from astrom3.files import read_text
 from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.trained import TrainedModel
 from astrom3.registry import read_stored
@@ -115,11 +116,14 @@ def swapped_labels(path: Path, wanted: bool) -> Mapping[str, str]:
         if wanted:
             raise UserError(f"swapped={path} is no file: it is the swapped.csv of a simulated survey")
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"object_id", "true_label"} <= set(reader.fieldnames or []):
-            raise UserError(f"{path} needs the columns object_id and true_label")
-        return {row["object_id"]: row["true_label"] for row in reader}
+    try:
+        reader = csv.DictReader(read_text(path).splitlines())
+        rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path} is no csv file ({error}): it is the swapped.csv of a simulated survey") from None
+    if not {"object_id", "true_label"} <= set(reader.fieldnames or []):
+        raise UserError(f"{path} needs the columns object_id and true_label")
+    return {row["object_id"]: row["true_label"] for row in rows}
 
 
 def other_seed(source: Any, seed: int) -> str | None:

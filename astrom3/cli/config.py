@@ -327,6 +327,7 @@ def _check_combination(cfg: DictConfig) -> None:
     # Keys as users give them first: those of the data module and of the model repeat them.
     own = sorted(leaves_of(found), key=lambda leaf: leaf[0].startswith(("datamodule.", "model.")))
     bounds.check_numbers(own)
+    keys.check_paths(own)
     for key in ("data.batch_size", "data.eval_batch_size"):
         if cfg.get("mode") == "clip" and (OmegaConf.select(cfg, key) or 2) < 2:
             raise UserError(f"{key}=1: mode=clip compares the objects of a batch with each other, so give at least 2")

@@ -13,9 +13,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from astrom3.errors import UserError, printable
+from astrom3.places import expanded
 from astrom3.typed import Mismatch, compare
 
 MISSING = "???"
+# Texts that name a file or a folder, or a model by its folder.
+PATHS = (
+    "model", "statistics", "embeddings", "other", "project", "swapped", "out", "run", "root", "study", "index",
+    "catalogue", "light_curve", "spectrum", "image", "metadata", "raw", "table", "data.path", "data.cache", "data.root",
+    "data.statistics", "data.origin.path", "data.origin.root", "datamodule.cache", "datamodule.statistics", "init.path",
+    "match.table",
+)  # fmt: skip
 Text = str | None
 Column = str | int | None  # a name, or a position in a table without names
 Texts = str | list[str | int | float] | None
@@ -46,6 +54,7 @@ OF_FILES = ("light_curves.columns.", "spectra.columns.")
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
 SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
+BEYOND_HYDRA = re.compile(r"[^\w/\-\\+.$%*@?|: ]", re.ASCII)  # what it takes only in quotes, as in out=größe&farbe
 LOOKS_LIKE_NO_TEXT = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|[-+]?(nan|inf)|true|false", re.IGNORECASE)
 
 
@@ -66,12 +75,45 @@ def is_text(key: str) -> bool:
 
 def quoted_text(key: str, value: str) -> str:
     """The value of a text with quotes where Hydra would take it for a number, several of a sweep (a,b) each."""
+    value = at_home(key, value)
+    if key in PATHS and BEYOND_HYDRA.search(value):
+        value = in_quotes(value)
     parts = value.split(",")
     if not is_text(key) or not any(LOOKS_LIKE_NO_TEXT.fullmatch(part.strip()) for part in parts):
         return value
     if any(mark in value for mark in "'\"[](){}\\$"):
         return value
     return ",".join(f"'{part.strip()}'" for part in parts)
+
+
+def at_home(key: str, value: str) -> str:
+    """The value of a path with the home folder for ~, as the shell has it before words that begin with it."""
+    quote = value[:1] if value[:1] in ("'", '"') else ""
+    if key not in PATHS or not value[len(quote) :].startswith("~"):
+        return value
+    return quote + str(expanded(value[len(quote) :]))
+
+
+def in_quotes(value: str) -> str:
+    """The name of a file in quotes, unless it has them, or is several values, or holds what Hydra has to work out."""
+    if value[:1] in ("'", '"') or any(mark in value for mark in "[](){}\\$,"):
+        return value
+    quote = '"' if "'" in value else "'"
+    return value if quote in value else f"{quote}{value}{quote}"
+
+
+def check_paths(leaves: Iterable[tuple[str, Any]]) -> None:
+    """UserError where the name of a file or a folder is empty, or holds what no name can hold.
+
+    leaves: (key, value) of a resolved configuration.
+    """
+    for key, value in leaves:
+        if key not in PATHS or not isinstance(value, str):
+            continue
+        if not value.strip():
+            raise UserError(f"{key}= is empty: give a name, or leave {key} away")
+        if "\0" in value:
+            raise UserError(f"{key}={shortened(value)} holds a NUL, which no name of a file can: give another name")
 
 
 def check_open(key: str, value: Any) -> None:

@@ -30,7 +30,7 @@ from astrom3.files import left_by_the_dead, maker
 
 Verb = Callable[[DictConfig], Any]
 log = logging.getLogger(__name__)
-FOLDERS = ("run", "study")  # keys of the folders that Hydra makes before a verb begins
+FOLDERS = ("run", "study", "out", "index")  # keys of folders that Hydra or a verb makes before it has anything to keep
 SPINS = "20000"  # of an idle OpenMP thread (GNU's default 300,000) before it sleeps
 TELLING = {"--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}  # flags with which nothing is run
 
@@ -66,7 +66,8 @@ class SweepError(UserError):
     """failed: run -> reason, of a sweep that came to its end all the same."""
 
     def __init__(self, failed: Mapping[str, str], runs: int):
-        super().__init__(f"{len(failed)} of {runs} runs failed:" + "".join(f"\n  {r}: {w}" for r, w in failed.items()))
+        listed = "".join(f"\n  {run}: {reason}" for run, reason in failed.items())
+        super().__init__(f"{len(failed)} of {runs} runs failed:{listed}", lines=True)
         self.failed = dict(failed)
 
 
@@ -127,7 +128,7 @@ def run_one(name: str, function: Verb, arguments: list[str], overrides: list[str
 
 
 def absent_folders(cfg: DictConfig) -> list[Path]:
-    """Folders that Hydra will make before the verb begins, for a log, the innermost first."""
+    """Folders that Hydra will make before the verb begins, for a log, or the verb itself, the innermost first."""
     found = []
     for key in FOLDERS:
         if cfg.get(key) is not None:

@@ -26,6 +26,7 @@ ADVICE = {
     errno.EISDIR: "it is a folder, not a file",
     errno.EEXIST: "there is something of that name already, and it is not a folder",
     errno.ENOENT: "there is no such file or folder, and it cannot be made there",
+    errno.EIO: "it cannot be read or written (input/output error): copy or fetch it again, or give another",
     errno.EMFILE: "too many files are open: raise `ulimit -n`",
 }
 # Exceptions of libraries that speak of what they were given, by the package and name of the class.
@@ -59,6 +60,10 @@ def answer(error: BaseException) -> tuple[str, int]:
         return of_system(error), 2
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object[error.start :][:20]!r} in a name or a value is no UTF-8: give it another name", 2
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of Path.resolve before Python 3.13
+        return first_line(error).removeprefix("Symlink loop from ") + f": {ADVICE[errno.ELOOP]}", 2
+    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+        return "the name of a file holds a NUL, which none can: give another name", 2
     if is_of_input(error):
         return first_line(error), 2
     return f"a fault of astrom3, please report it: {place(error)} ({SHOW}=1 shows all of it)", 1

@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from astrom3.places import expanded
+
 log = logging.getLogger(__name__)
 
 
@@ -22,8 +24,8 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
 
     options: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     for key in ("table", "raw", "root", "out"):
-        options[key] = expanded(options[key])
-    options["match"]["table"] = expanded(options["match"]["table"])
+        options[key] = at_home(options[key])
+    options["match"]["table"] = at_home(options["match"]["table"])
     out = Path(options["out"])
     with inputs_of(options, out) as inputs:
         for sentence in inputs.sentences:
@@ -49,9 +51,9 @@ def convert(cfg: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def expanded(path: str | None) -> str | None:
+def at_home(path: str | None) -> str | None:
     """A path with the home folder for ~."""
-    return path and str(Path(path).expanduser())
+    return path and str(expanded(path))
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.convert.conversion import Method, Recipe, terminable
+from astrom3.convert.long_files import files_of
 from astrom3.convert.match import as_list, cross_match
 from astrom3.convert.raw import read_raw
 from astrom3.data.readers import ReadError
@@ -273,24 +273,6 @@ def objects_of(table: LongTable) -> Objects:
     nothing: list[Any] = [None] * len(ids)
     places = list(map(usable, table.places.values()))
     return Objects(ids, list(nothing), values, places, list(nothing), ())
-
-
-def files_of(given: str | Sequence[str]) -> list[Path]:
-    """Long tables: a file, a folder, a pattern such as parts/*.parquet, or a list of those."""
-    names = [given] if isinstance(given, str) else list(given)
-    found: list[Path] = []
-    for name in names:
-        path = Path(str(name)).expanduser()
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file())
-            found += [file for file in inside if not file.name.startswith((".", "_"))]
-        elif path.exists() or not glob.has_magic(str(path)):
-            found.append(path)
-        else:
-            found += map(Path, sorted(glob.glob(str(path), recursive=True)))
-    if not found:
-        raise UserError(f"observations={given}: there is no such file.")
-    return found
 
 
 def understood(objects: Objects, reader: Any, options: Mapping[str, Any]) -> Inputs:

@@ -63,7 +63,7 @@ def file_hash(path: Path, cache: Path) -> str:
             known = json.loads(record.read_text())
             if known["stamp"] == now:
                 return str(known["hash"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # not hashed yet, or the record is damaged: hash the file
         with open(real, "rb") as file:
             value = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()

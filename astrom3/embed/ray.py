@@ -1,4 +1,4 @@
-"""The parts of catalogue.py over a Ray cluster: `map_batches` of Ray Data, an actor with the model on each worker."""
+"""The parts of job.py over a Ray cluster: `map_batches` of Ray Data, an actor with the model on each worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from astrom3.embed.choice import job_of
+from astrom3.errors import UserError, first_line
 from astrom3.extras import need
+
+# Of a worker, on paper: Ray's own tasks must find room beside the workers, or all wait for ever.
+CORES = 0.5
 
 
 class Embedder:
@@ -29,11 +33,32 @@ def run(cfg: DictConfig, parts: Sequence[Any]) -> int:
     ray = need("ray.data", "scale", "engine=ray")
     if not parts:
         return 0
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+    start(ray)
+    workers = (1, max(min(cfg.workers, len(parts)), 1))  # as many as find a core: nobody waits for the last of them
     rows = ray.data.from_items([{"name": part.name} for part in parts], override_num_blocks=len(parts))
-    # Half a core each on paper: Ray's own tasks must find room beside the workers, or all wait for ever.
-    arguments = {"fn_constructor_args": (OmegaConf.to_container(cfg),), "batch_size": 1, "num_cpus": 0.5}
-    done = rows.map_batches(Embedder, concurrency=cfg.workers, **arguments)
-    # Ray's own sum would start processes that shuffle rows; these are few.
-    return sum(int(row["objects"]) for row in done.iter_rows())
+    arguments = {"fn_constructor_args": (OmegaConf.to_container(cfg),), "batch_size": 1, "num_cpus": CORES}
+    done = rows.map_batches(Embedder, concurrency=workers, **arguments)
+    try:
+        # Ray's own sum would start processes that shuffle rows; these are few.
+        return sum(int(row["objects"]) for row in done.iter_rows())
+    except ray.exceptions.RayError as error:
+        raise cause_of(error) from None
+
+
+def start(ray: Any) -> None:
+    """Ray of this machine, or the cluster that $RAY_ADDRESS names; UserError where it cannot be had."""
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(log_to_driver=False, include_dashboard=False)
+    except Exception as error:  # Ray has no class for them
+        reason = f"Ray cannot be started ({first_line(error)})"
+        raise UserError(f"{reason}: check $RAY_ADDRESS, or use engine=local") from None
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong on a worker, out of what Ray has wrapped it in."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    if isinstance(inner, BaseException) and inner is not error:
+        return cause_of(inner)
+    return error

@@ -14,7 +14,12 @@ from astrom3.modalities.astromer_view import VALID
 def magnitudes_or_fluxes(given: Any) -> Any:
     """Arrays (L, 3) of time [day], magnitude and its error, as ASTROMER's users have them, become columns by name."""
     if isinstance(given, list):
-        return [magnitudes_or_fluxes(item) for item in given]
+        return [one_with_names(item) for item in given]
+    return one_with_names(given)
+
+
+def one_with_names(given: Any) -> Any:
+    """The same of one light curve."""
     if isinstance(given, np.ndarray) and given.ndim == 2 and given.shape[1] == 3:
         return {"time": given[:, 0], "mag": given[:, 1], "mag_err": given[:, 2]}
     return given

@@ -23,8 +23,10 @@ SLACK = 1e-9  # of a rank: 0.9 times 10 is 9 and not a little more
 
 
 def check_coverage(coverage: float) -> float:
-    """The coverage itself; UserError where it does not lie between 0 and 1."""
-    if isinstance(coverage, bool) or not isinstance(coverage, int | float) or not 0 < coverage < 1:
+    """The coverage itself; UserError where it is no number between 0 and 1."""
+    if isinstance(coverage, bool) or not isinstance(coverage, int | float | np.integer | np.floating):
+        raise UserError(f"coverage={coverage!r} is no number: give one between 0 and 1, such as coverage=0.9")
+    if not 0 < coverage < 1:
         raise UserError(f"coverage={coverage} must lie between 0 and 1, such as coverage=0.9")
     return float(coverage)
 

@@ -19,7 +19,8 @@ import torch
 from astrom3.data.packed import Batch
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.cutouts import BANDS, CutoutReader, GridReader, bands_of_dict, on_grid, three_bands
-from astrom3.errors import UserError
+from astrom3.errors import UserError, first_line
+from astrom3.inference.columns import factor_to, unit_of
 from astrom3.inference.observations import Options, Prepared, spectrum_of
 from astrom3.modalities.galaxy_views import (
     PIXELS,
@@ -36,6 +37,7 @@ from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.modalities.view import Members, View
 
 SPECTRA = of_argument("spectrum")
+FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"  # of DESI, which the published networks were trained on
 AXES = {"images": 3, SPECTRA: 1}  # of one observation in an array
 
 
@@ -109,10 +111,23 @@ def listed(modality: str, given: Any) -> list[Any] | None:
 
 
 def as_array(given: Any) -> np.ndarray | None:
-    """An array or a tensor as an array; None for everything else."""
+    """An array or a tensor as an array, NaN where it is masked; None for everything else."""
     if isinstance(given, torch.Tensor):
-        return given.detach().cpu().numpy()
+        return array_of(given, "the tensor")
+    if isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "fiu":
+        return given.astype(np.float64).filled(np.nan)
     return given if isinstance(given, np.ndarray) else None
+
+
+def array_of(given: Any, what: str) -> np.ndarray:
+    """Whatever numpy makes an array of, and tensors of any kind. ReadError where that fails."""
+    try:
+        if not isinstance(given, torch.Tensor):
+            return np.asarray(given)
+        dense = given.detach().cpu().to_dense()
+        return (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
+    except Exception as error:  # objects of any package may raise anything
+        raise ReadError(f"{what}: no array of numbers ({first_line(error)})") from None
 
 
 def read_each(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[Any]:
@@ -153,9 +168,12 @@ def image_of(given: Any) -> np.ndarray:
     if isinstance(given, str | os.PathLike):
         return CutoutReader()(Path(given))
     if isinstance(given, Mapping):
-        return bands_of_dict(given, "the image")
+        planes = {band: array_of(plane, f"the plane {band} of the image") for band, plane in given.items()}
+        return bands_of_dict(planes, "the image")
+    if unit_of(given) is not None:
+        raise ReadError(f"the image: it is in {unit_of(given)}: give nanomaggies without a unit")
     array = as_array(given)
-    return three_bands(np.asarray(given) if array is None else array, BANDS, "the image")
+    return three_bands(array_of(given, "the image") if array is None else array, BANDS, "the image")
 
 
 def flux_of(given: Any, air: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -164,11 +182,15 @@ def flux_of(given: Any, air: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, .
         return GridReader()(str(given))
     array = as_array(given)
     if array is not None:
-        flux = array.reshape(-1).astype(np.float32)
+        if array.dtype.kind not in "fiu":
+            raise ReadError(f"the spectrum: an array of {array.dtype}, not of numbers")
+        scale = factor_to(FLUX_UNIT, given)
+        with np.errstate(over="ignore"):
+            flux = (np.asarray(array).reshape(-1) * scale).astype(np.float32)
         if len(flux) != PIXELS:
             raise ReadError(
                 f"the spectrum: {len(flux)} numbers without wavelengths; give {PIXELS} on the grid 3600 + 0.8 i "
                 "Angstrom, or (wavelength, flux, ivar)"
             )
         return flux, np.ones(PIXELS, np.float32), ()
-    return on_grid(spectrum_of(given, Options(air=air)), "the spectrum")
+    return on_grid(spectrum_of(given, Options(air=air), flux_unit=FLUX_UNIT), "the spectrum")

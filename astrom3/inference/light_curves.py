@@ -21,6 +21,7 @@ from astrom3.data.bands import need_wavelengths
 from astrom3.data.checked import features_of_bands, given_or_computed
 from astrom3.data.readers import LightCurve
 from astrom3.data.readers.auto import LightCurveReader
+from astrom3.data.readers.measured import NON_DETECTION
 from astrom3.data.readers.surveys import SURVEYS
 from astrom3.data.readers.systems import flux_of_magnitude, zero_point
 from astrom3.data.readers.tables import LightCurveColumns
@@ -64,7 +65,7 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
 
     notes: tuple[str, ...] = ()
     if magnitudes:
-        flux, flux_err = from_magnitudes(bright, error, options)
+        flux, flux_err, notes = from_magnitudes(bright, error, options)
     elif is_counts(unit_of(bright)):
         flux, flux_err, note = from_counts(bright, error, getattr(given, "meta", None) or {})
         notes = (note,)
@@ -76,9 +77,12 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
     return in_band(curve, options.band)
 
 
-def from_magnitudes(bright: Any, error: Any, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """Flux and error [mJy] of magnitudes, whose zero point the options say."""
+def from_magnitudes(bright: Any, error: Any, options: Options) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Flux and error [mJy] of magnitudes, whose zero point the options say, and what was left out as in files."""
     magnitude = numbers(bright, "mag", "magnitude")
+    undetected = magnitude >= NON_DETECTION
+    magnitude = np.where(undetected, np.nan, magnitude)
+    notes = (f"{undetected.sum()} non-detections left out",) if undetected.any() else ()
     sigma = numbers(error, "mag", "magnitude error")
     if options.zero_point is None and options.system is None:
         raise UserError(
@@ -86,7 +90,8 @@ def from_magnitudes(bright: Any, error: Any, options: Options) -> tuple[np.ndarr
             "zero_point= (mJy of magnitude 0)"
         )
     zero = options.zero_point if options.zero_point is not None else zero_point(options.system or "")
-    return flux_of_magnitude(magnitude, sigma, zero)
+    flux, flux_err = flux_of_magnitude(magnitude, sigma, zero)
+    return flux, flux_err, notes
 
 
 def is_counts(unit: Any) -> bool:
@@ -123,7 +128,10 @@ def band_names(band: Any, length: int) -> np.ndarray | None:
     """Names of the bands of N points, None without a column of them."""
     if band is None:
         return None
-    names = np.array([str(name) for name in np.asarray(band).ravel().tolist()], dtype=str)
+    plain = []
+    for name in np.asarray(band).ravel().tolist():
+        plain.append(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name))
+    names = np.array(plain, dtype=str)
     if len(names) != length:
         raise UserError(f"the light curve has {length} points and {len(names)} bands")
     return names

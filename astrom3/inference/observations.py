@@ -27,7 +27,7 @@ from astrom3.data.readers.auto import SpectrumReader
 from astrom3.data.readers.objects import catalogue_values
 from astrom3.data.readers.tables import SpectrumColumns, vacuum_wavelength
 from astrom3.errors import UserError
-from astrom3.inference.columns import columns_of, find, numbers, pick, same_length, scalar
+from astrom3.inference.columns import columns_of, factor_to, find, numbers, pick, same_length, scalar
 from astrom3.inference.light_curves import Curves, light_curve_of
 from astrom3.modalities.catalogue import PERIOD, Normaliser
 from astrom3.modalities.catalogue_quality import check_catalogue
@@ -36,12 +36,23 @@ from astrom3.modalities.quality import Decision, list_decisions
 from astrom3.modalities.ragged import ragged
 from astrom3.modalities.schema import ALL_COLS, COLUMN_UNITS, META_COLS, MODALITIES, PHOTO_COLS
 from astrom3.modalities.view import Members, Reader, StoredView, View, views_of
+from astrom3.typed import Mismatch, compare
 
 FEATURES = ("missing", "all", "none")
+FEATURES_ALONE = "features of a light curve alone, which is not given: give the light curve too"
 LIGHT = of_argument("light_curve")
 SPECTRUM = of_argument("spectrum")
 CATALOGUE = of_argument("metadata")
 KNOWN = (*ALL_COLS, "ra", "dec")  # catalogue columns
+
+
+KINDS_OF_OPTIONS: dict[str, Any] = {
+    "system": str | None,
+    "zero_point": float | None,
+    "air": bool | None,
+    "features": str,
+    "band": str | None,
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,9 @@ class Options:
     wavelengths: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        for option, kind in KINDS_OF_OPTIONS.items():
+            check_option(option, getattr(self, option), kind)
+        check_wavelengths(self.wavelengths)
         if self.features not in FEATURES:
             raise UserError(f"features={self.features!r} does not exist: it is one of {', '.join(FEATURES)}")
 
@@ -109,6 +123,9 @@ def prepare(
         given[modality] = np.array([value is not None for value in values_read])
     own = {*META_COLS, "ra", "dec"}  # a dict with nothing but PHOTO_COLS goes with a light curve
     given[CATALOGUE] = np.array([not own.isdisjoint(row or ()) for row in read[CATALOGUE]])
+    for i, row in enumerate(read[CATALOGUE]):
+        if row and not (given[CATALOGUE][i] or given[LIGHT][i]):
+            decisions.append(Decision(str(i), CATALOGUE, "rejected", FEATURES_ALONE))
     photo_wanted = given[LIGHT] & uses_features
     meta_wanted = given[CATALOGUE]
     for note in notes:
@@ -159,6 +176,26 @@ def prepare(
     return Prepared(batch, decisions, given, readers)
 
 
+def check_option(name: str, value: Any, kind: Any) -> None:
+    """UserError where an option is not of the kind that it takes. Scalars of numpy do for those of Python."""
+    try:
+        compare(value.item() if isinstance(value, np.generic) else value, kind, name)
+    except Mismatch as error:
+        raise UserError(str(error)) from None
+
+
+def check_wavelengths(given: Any) -> None:
+    """UserError where the wavelengths of bands are no positive numbers by name."""
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or not all(isinstance(band, str) for band in given):
+        raise UserError("wavelengths holds no numbers by the names of bands: give such as {'b1': 4500.0}, in Angstrom")
+    for band, value in given.items():
+        length = scalar(value, "Angstrom", f"the wavelength of band {band}")
+        if length is None or not 0 < length < np.inf:
+            raise UserError(f"the wavelength of band {band} is {length}: give a positive number, in Angstrom")
+
+
 def of_one_length(items: Mapping[str, list[Any] | None]) -> dict[str, list[Any]]:
     """Modality -> what was handed in for each object, None where an object lacks it; UserError of unequal lengths."""
     lengths = {modality: len(item) for modality, item in items.items() if item is not None}
@@ -204,10 +241,17 @@ def listed_rows(given: Any) -> list[Any] | None:
         raise UserError(f"metadata is a {type(given).__name__}: give a dict of catalogue columns, a list or a table")
     if type(given).__name__ == "Row":
         return [{name: given[name] for name in names}]
+    if hasattr(given, "to_pylist"):  # Arrow
+        return given.to_pylist()
     found = []
     for i in range(len(given)):
-        found.append({name: given[name][i] if hasattr(given, "colnames") else given[name].iloc[i] for name in names})
+        found.append({name: nth(given[name], i) for name in names})
     return found
+
+
+def nth(column: Any, place: int) -> Any:
+    """A value of a column; that of a data frame is counted from 0, whatever its index says."""
+    return column.iloc[place] if hasattr(column, "iloc") else column[place]
 
 
 def read_all(modality: str, items: Sequence[Any], read: Any, decisions: list[Decision]) -> list[Any]:
@@ -233,11 +277,13 @@ def uncovered(object_id: str, spectrum: Spectrum) -> list[Decision]:
     return partly_covered(object_id, grid_coverage(wavelength)) if len(wavelength) > 1 else []
 
 
-def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectrum:
+def spectrum_of(given: Any, options: Options, resample: bool = False, flux_unit: str | None = None) -> Spectrum:
     """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each. resample: pixels of files of SDSS and DESI that
-    are finer than LAMOST's are averaged to its sampling, as convert does."""
+    are finer than LAMOST's are averaged to its sampling, as convert does. flux_unit: what a flux with a unit is
+    converted to; None: networks of stars read the shape alone."""
     if isinstance(given, str | os.PathLike):
         return SpectrumReader(columns=SpectrumColumns(air=options.air), resample=resample)(Path(given))
+    notes: tuple[str, ...] = ()
     if isinstance(given, tuple):
         if len(given) != 3:
             raise UserError(f"a spectrum is (wavelength, flux, ivar), three arrays, not {len(given)}")
@@ -248,6 +294,8 @@ def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectru
         flux = pick(names, "flux", "spectrum")
         if find(names, "ivar") is None and (sigma := find(names, "flux_err")) is not None:
             error = numbers(sigma, None, "flux error")
+            negative = int((error < 0).sum())
+            notes = (f"{negative} negative flux errors: not observed there",) if negative else ()
             with np.errstate(divide="ignore"):
                 ivar = np.where(error > 0, error**-2.0, np.where(np.isfinite(error), 0.0, np.nan))
         else:
@@ -255,9 +303,9 @@ def spectrum_of(given: Any, options: Options, resample: bool = False) -> Spectru
 
     grid = numbers(wavelength, "Angstrom", "wavelength")
     grid = vacuum_wavelength(grid) if options.air else grid
-    return Spectrum(
-        *same_length("spectrum", grid, numbers(flux, None, "flux"), numbers(ivar, None, "inverse variance"))
-    )
+    columns = same_length("spectrum", grid, numbers(flux, None, "flux"), numbers(ivar, None, "inverse variance"))
+    scale = 1.0 if flux_unit is None else factor_to(flux_unit, flux)
+    return Spectrum(columns[0], columns[1] * scale, columns[2] / scale**2, notes)
 
 
 def check_columns(rows: Sequence[Any]) -> None:
@@ -267,7 +315,7 @@ def check_columns(rows: Sequence[Any]) -> None:
             raise UserError(f"metadata of an object is a dict of catalogue columns, not a {type(row).__name__}")
         for name in row or ():
             if name not in KNOWN:
-                near = difflib.get_close_matches(str(name), KNOWN, 2, 0.6)
+                near = difflib.get_close_matches(str(name).lower(), KNOWN, 2, 0.6)
                 hint = f": did you mean {' or '.join(near)}?" if near else f" (there are {', '.join(KNOWN)})"
                 raise UserError(f"{name} is no catalogue column{hint}")
 

@@ -88,7 +88,9 @@ def read_info(path: Path) -> Normaliser:
     return Normaliser.from_dict(statistics, str(path))
 
 
-def check_source(source: Any) -> None:
-    """UserError where the source of a model is neither text nor a path."""
+def check_source(source: Any, statistics: Any = None) -> None:
+    """UserError where the source of a model, or of its statistics, is neither text nor a path."""
     if not isinstance(source, str | Path):
         raise UserError(f"a model is named by its folder, archive or hub id, not by {source!r}")
+    if statistics is not None and not isinstance(statistics, str | Path):
+        raise UserError(f"statistics is a {type(statistics).__name__}: give the name of a file")

@@ -119,6 +119,9 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
             handed = prepared.given.get(m, prepared.given.get(model.views[m].modality))
             if handed is not None and handed[0] and not present[m][0]:
                 raise UserError(f"the {m} cannot be used: {reason_of(prepared.decisions, m)}")
+        if not any(present[m][0] for m in model.modalities):
+            reasons = [d.reason for d in prepared.decisions if d.decision == "rejected"]
+            raise UserError(f"nothing of the object can be used: {'; '.join(reasons) or 'nothing is given of it'}")
 
     parts = []
     for i in range(0, size, CHUNK):

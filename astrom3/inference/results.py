@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,13 +159,39 @@ def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:
 
 def with_names(found: Result, ids: Sequence[Any], count: int) -> Result:
     """A result of `count` objects with their names, in its decisions too."""
-    names = tuple(value.item() if isinstance(value, np.generic) else value for value in ids)
+    if isinstance(ids, str | bytes | Mapping | Set):
+        raise UserError(f"ids= is a {type(ids).__name__}: give a list of names, one for each object in their order")
+    names = tuple(value.item() if isinstance(value, np.generic) else value for value in plain_list(ids))
+    for name in names:
+        check_name(name)
+    if len({type(name) for name in names}) > 1:
+        raise UserError("ids= holds text and whole numbers: give all of them as text")
     if len(names) != count:
         raise UserError(f"ids= names {len(names)} objects, and {count} were handed in")
     decisions = []
     for decision in found.decisions:
         decisions.append(decision._replace(object_id=str(names[int(decision.object_id)])))
     return replace(found, ids=names, decisions=decisions)
+
+
+def check_name(name: Any) -> None:
+    """UserError where an object cannot have this name in a table."""
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise UserError(f"ids= holds a {type(name).__name__}: names of objects are text or whole numbers")
+    if isinstance(name, int) and abs(name) >= 2**63:
+        raise UserError(f"ids= holds {name}, which is too large a number for a table: give the names as text")
+    try:
+        str(name).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"ids= holds {name!r}, which is no text in UTF-8: give another name") from None
+
+
+def plain_list(values: Any) -> list[Any]:
+    """The members of any iterable, of tensors as numbers. UserError where it is none."""
+    try:
+        return list(values.tolist() if hasattr(values, "tolist") else values)
+    except TypeError:
+        raise UserError(f"ids= is a {type(values).__name__}: give a list of names, one for each object") from None
 
 
 def shown_name(model: str) -> str:

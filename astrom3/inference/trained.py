@@ -88,12 +88,12 @@ class TrainedModel:
         statistics: a file like the raw data set's info.json, where the model folder has none. allow: classes beyond
         the registry that the folder may construct, "package.Class" or several. num_heads: of an AstroCLIP encoder of
         unpublished width whose file does not say it."""
-        check_source(source)
+        check_source(source, statistics)
         if evaluation not in EVALUATIONS:
             raise UserError(f"evaluation={evaluation} does not exist: it is one of {', '.join(EVALUATIONS)}")
-        if device == "auto":
+        if str(device) == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        check_device(device)
+        check_device(str(device) if isinstance(device, torch.device) else device)
         if astromer.recognises(source):
             encoder, _, _ = astromer.load(source)
             return cls(str(source), accelerate(encoder.to(device).eval()), (), None, torch.device(device))

@@ -12,6 +12,7 @@ values are kept, as published.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from astrom3.files import replacing
+from astrom3.errors import UserError, shown
+from astrom3.files import read_text, replacing
 from astrom3.kernel import kernel
 from astrom3.modalities.schema import (
     WAVELENGTH_COUNT,
@@ -312,9 +314,12 @@ def list_decisions(
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """What `write_decisions` wrote."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [Decision(*row) for row in list(csv.reader(file))[1:]]
+    """What `write_decisions` wrote; UserError where the file is damaged."""
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path), newline="")))[1:]
+        return [Decision(*row) for row in rows]
+    except (csv.Error, TypeError) as error:
+        raise UserError(f"{shown(path)} is damaged ({error}): remove it and run the same command again") from None
 
 
 def write_decisions(path: Path, rows: Iterable[Decision]) -> None:

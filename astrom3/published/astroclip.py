@@ -24,7 +24,9 @@ from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.towers_astroclip import ImageTower, SpectrumTower
 from astrom3.encoders.vit import VisionTransformer
 from astrom3.errors import UserError, shown
+from astrom3.places import expanded
 from astrom3.published.checkpoint_file import attribute, read_checkpoint, tensors_of
+from astrom3.published.model_files import is_hub_id, refuse_file
 
 HUB_IDS = ("polymathic-ai/astroclip", "polymathic-ai/astrodino", "polymathic-ai/specformer")
 FILES = ("astroclip.ckpt", "astrodino.ckpt", "specformer.ckpt", "teacher_checkpoint.pth")
@@ -67,8 +69,13 @@ def load(source: Path | str, *, num_heads: int | None = None, revision: str | No
 
 def find(source: Path | str, revision: str | None = None) -> Path:
     """The checkpoint file of `source`: the file itself, the one in a folder, or the one under a hub id."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
+        run = path.resolve().parent.parent
+        if path.resolve().parent.name == "checkpoints" and (run / "config.yaml").is_file():
+            raise UserError(
+                f"{shown(path)} is a checkpoint of a run of astrom3: give the folder of the run, {shown(run)}"
+            )
         return path
     if path.is_dir():
         present = [name for name in FILES if (path / name).is_file()]
@@ -76,7 +83,8 @@ def find(source: Path | str, revision: str | None = None) -> Path:
             what = f"several checkpoints ({', '.join(present)})" if present else f"none of {', '.join(FILES)}"
             raise UserError(f"{shown(path)} holds {what}: give the file itself")
         return path / present[0]
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+    refuse_file(path)
+    if not is_hub_id(source):
         raise UserError(f"there is no file or folder {source}, and it is not a hub id (owner/name)")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError

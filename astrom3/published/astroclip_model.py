@@ -15,6 +15,7 @@ from torch import nn
 from astrom3.encoders.aligned_towers import AlignedTowers
 from astrom3.encoders.dino_head import Branch
 from astrom3.errors import UserError
+from astrom3.places import expanded
 from astrom3.published import astroclip
 from astrom3.published.astroclip import Checkpoint
 
@@ -23,7 +24,7 @@ SUFFIXES = (".ckpt", ".pth")
 
 def recognises(source: str | Path) -> bool:
     """Whether this is a published file, a folder that holds one, or a hub id of AstroCLIP."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         return path.suffix in SUFFIXES
     if path.is_dir():

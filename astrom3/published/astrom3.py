@@ -25,8 +25,10 @@ from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError, shown
 from astrom3.files import read_json, write_bytes, write_text
+from astrom3.places import expanded
 from astrom3.published import native, tensors
 from astrom3.published.astrom3_config import _MODALITY, CONFIG, build, describe
+from astrom3.published.model_files import is_hub_id, refuse_file
 
 WEIGHTS = "model.safetensors"
 POSITIONS = "enc_embedding.position_embedding.pe"  # a constant (1, 5000, d_model) that published files hold
@@ -203,12 +205,13 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 def find(source: Path | str, *, revision: str | None = None) -> Path:
     """The folder of a model: `source` itself, a run folder's `model/`, or a snapshot of the hub."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         inner = path / "model"
         known = (CONFIG, native.DESCRIPTION)
         return inner if any((inner / name).is_file() for name in known) else path
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+    refuse_file(path)
+    if not is_hub_id(source):
         raise UserError(f"no model at {source}: there is no such folder, and it is not a hub id (owner/name)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError

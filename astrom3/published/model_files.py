@@ -6,17 +6,42 @@ whatever is wrong becomes one sentence.
 
 from __future__ import annotations
 
+import os
+import re
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
 from astrom3.errors import UserError, shown
+from astrom3.places import expanded
 
 MOST_MEMBERS = 10_000
 LARGEST = 1 << 30  # bytes of one file
 LARGEST_RATIO = 200  # of a compressed member; weights hardly shrink at all
 UNSUSPICIOUS = 1 << 22  # bytes: below it no ratio is suspicious
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+
+
+def is_hub_id(source: object) -> bool:
+    """Whether this is owner/name as the hub has them."""
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is None:
+        return False
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(str(source))
+    except HFValidationError:
+        return False
+    return True
+
+
+def refuse_file(path: Path) -> None:
+    """UserError where something is there that is no folder: the hub cannot be meant."""
+    if os.path.lexists(path):
+        raise UserError(
+            f"{shown(path)} is no model: give a run folder, a model folder, a file of released weights or a hub id"
+        )
 
 
 class ModelFiles:
@@ -76,7 +101,7 @@ def open_model(source: str | Path, markers: tuple[str, ...]) -> ModelFiles:
     The model's folder is the one that holds one of `markers`, and may lie inside the given folder or archive. Raises
     UserError where there is none or more than one.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file() and zipfile.is_zipfile(path):
         return _choose(
             path,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from astrom3.errors import UserError, shown
 from astrom3.files import write_bytes
+from astrom3.places import expanded
 
 FOLDER_VARIABLE = "ASTROM3_WEIGHTS"
 TIMEOUT = 30  # seconds
@@ -48,8 +49,8 @@ def fetch(name: str, cache: Path | None = None) -> Path:
     into that. Raises UserError where it cannot be reached or is not the release."""
     release = RELEASES[name]
     own = os.environ.get(FOLDER_VARIABLE)
-    if own and (Path(own).expanduser() / release.file).is_file():
-        return _checked(name, release, Path(own).expanduser() / release.file)
+    if own and (expanded(own) / release.file).is_file():
+        return _checked(name, release, expanded(own) / release.file)
     cache = cache or _cache()
     path = cache / release.file
     if not path.is_file():

@@ -93,6 +93,8 @@ class Index:
         made_of = f"{parts.fingerprint(catalogue)} {approximate}"
         output = OutputFolder(folder, "search", legacy=written_before)
         output.check([ABOUT], overwrite, "index")
+        if catalogue is not None and (overwrite or not (folder / ABOUT).is_file()):
+            parts.catalogue = Catalogue.read(catalogue)  # before the folder is there, which a refusal would leave
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
             if (folder / ABOUT).is_file() and output.is_own and not overwrite:
@@ -104,7 +106,8 @@ class Index:
                     f"{folder} is an index of other embeddings or another catalogue: give another index=<folder>, or "
                     "overwrite=true to build it again"
                 )
-            parts.catalogue = None if catalogue is None else Catalogue.read(catalogue)
+            if parts.catalogue is None and catalogue is not None:
+                parts.catalogue = Catalogue.read(catalogue)
             cls._write(output, parts, made_of, approximate, overwrite)
 
         return cls.open(folder)

@@ -11,6 +11,7 @@ or the metadata may hold is checked by the readers of inference/observations.py.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,15 @@ from typing import Any
 import numpy as np
 
 from astrom3.data.readers.tables import USUAL
-from astrom3.errors import UserError
+from astrom3.errors import UserError, printable
 from astrom3.inference.conformal import check_coverage
 from astrom3.inference.objects import KINDS, check
 from astrom3.inference.trained import TrainedModel
 
 OPTIONS = ("system", "zero_point", "air", "features", "band", "wavelengths")
 FIELDS = ("objects", "coverage", "embedding", *OPTIONS)
+HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that needs another one beside it
+LONGEST_SENTENCE = 500  # letters, where it repeats what the client has sent
 LONGEST = 200  # letters of an id, and of a name that is shown again
 COLUMNS = {
     "light_curve": ("time", "flux", "flux_err", "mag", "mag_err", "band"),
@@ -88,7 +91,7 @@ def parse(body: bytes, model: TrainedModel, limits: Limits) -> Request:
             observed = observations_of(item, limits)
             check(model, observed, options)
         except UserError as error:
-            rejected[place] = str(error)
+            rejected[place] = printable(str(error), LONGEST_SENTENCE)
         else:
             objects[place] = observed
     return Request(ids, objects, rejected, coverage_of(given), flag(given, "embedding"), options)
@@ -96,13 +99,19 @@ def parse(body: bytes, model: TrainedModel, limits: Limits) -> Request:
 
 def read_json(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body.decode("utf-8"), parse_constant=no_number)
+        text = body.decode("utf-8")
+        found = json.loads(text, parse_constant=no_number)
+        if HALF_A_PAIR.search(text):
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRequest("the body holds an escape such as \\ud800 that stands for no letter: leave it away") from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except UnicodeDecodeError:
         raise BadRequest("the body is no JSON: it is not in UTF-8") from None
     except ValueError as error:
-        raise BadRequest(f"the body is no JSON: {error}") from None
+        reason = "it holds a number of thousands of digits" if "int_max_str_digits" in str(error) else str(error)
+        raise BadRequest(f"the body is no JSON: {reason}") from None
     if not isinstance(found, dict):
         raise BadRequest(f'the body is {kind_of(found)}, not an object of JSON such as {{"objects": [...]}}')
     return found

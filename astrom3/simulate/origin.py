@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from astrom3.data.layouts import Source, open_source
 from astrom3.errors import UserError, shown
-from astrom3.places import cache_root
+from astrom3.places import cache_root, expanded
 from astrom3.registry import constructible
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Simulated:
         if self.survey != "stars":
             name = f"simulated-{self.survey}-v{version}-{self.n_objects}-{self.seed}"
         name += "".join(f"-{key}-{value:g}" for key, value in shares.items() if value)
-        folder = (Path(self.root).expanduser() if self.root else cache_root() / "simulated") / name
+        folder = (expanded(self.root) if self.root else cache_root() / "simulated") / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):  # the writer renames a finished folder: what is there is whole
             if not (folder / "dataset.json").is_file():

@@ -34,7 +34,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from astrom3.errors import UserError
-from astrom3.files import MARK, OutputFolder, write_text
+from astrom3.files import MARK, OutputFolder, read_text, write_text
 from astrom3.locks import LOCK as LOCK_OF_FOLDER
 from astrom3.registry import read_stored
 from astrom3.train import train
@@ -301,13 +301,17 @@ def prepare(cfg: DictConfig) -> None:
 
 def best_epoch(table: Path) -> dict[str, Any]:
     """The epoch of the lowest validation loss; what is searched for never looks at the test split."""
-    with table.open() as file:
-        rows = [r for r in csv.DictReader(file) if r.get("val/loss") and math.isfinite(float(r["val/loss"]))]
-    if not rows:
-        raise UserError(f"no finite validation loss in {table.parent.name}/{table.name}")
-    row = min(rows, key=lambda r: float(r["val/loss"]))
-    accuracy = float(row["val/accuracy"]) if row.get("val/accuracy") else None
-    return {"epoch": int(row["epoch"]), "loss": float(row["val/loss"]), "accuracy": accuracy}
+    name = f"{table.parent.name}/{table.name}"
+    try:
+        rows = list(csv.DictReader(read_text(table).splitlines()))
+        rows = [r for r in rows if r.get("val/loss") and math.isfinite(float(r["val/loss"]))]
+        if not rows:
+            raise UserError(f"no finite validation loss in {name}")
+        row = min(rows, key=lambda r: float(r["val/loss"]))
+        accuracy = float(row["val/accuracy"]) if row.get("val/accuracy") else None
+        return {"epoch": int(row["epoch"]), "loss": float(row["val/loss"]), "accuracy": accuracy}
+    except (csv.Error, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{name} is damaged ({error}): remove its folder, and the trial is made again") from None
 
 
 @contextmanager

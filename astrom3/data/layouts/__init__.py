@@ -34,6 +34,7 @@ from astrom3.data.layouts.repeats import without_repeats
 from astrom3.data.layouts.table import Catalogue, Group, Piece, Source, Table
 from astrom3.data.splits import Protocol
 from astrom3.errors import UserError
+from astrom3.places import expanded
 
 __all__ = ["Catalogue", "Group", "Piece", "Source", "Table", "open_source"]
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def open_source(path: str | Path, sub: str = "full", seed: int = 42, band: str |
 
     band: of light curves in several bands, the one that networks of one band read; None: the best sampled.
     """
-    root = Path(path).expanduser()
+    root = expanded(path)
     if not root.is_dir() and not (root.is_file() and paired_file(root)):
         raise UserError(f"{root} is not a folder; give the folder of a data set as data.path.")
     protocol = Protocol.parse(sub)

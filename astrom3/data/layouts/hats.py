@@ -37,6 +37,7 @@ from astrom3.files import check_regular
 from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS
 from astrom3.modalities.view import StoredView
+from astrom3.places import expanded
 
 log = logging.getLogger(__name__)
 LAYOUT = "hats"
@@ -69,7 +70,7 @@ class HatsCatalogue:
     def open(cls, path: str | Path) -> HatsCatalogue:
         """The catalogue, or the main one of a collection, in a folder on this machine."""
         hats = need("hats", "hats", "data=hats")
-        root = Path(path).expanduser()
+        root = expanded(path)
         if not root.is_dir():
             raise UserError(f"{root} is not a folder: give the folder of a HATS catalogue as data.path")
 

@@ -257,7 +257,7 @@ def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
     try:
         content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         names = content["info"]["features"][column]["names"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return ()

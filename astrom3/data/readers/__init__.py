@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
 from astrom3.files import check_regular
 
 GZIP = b"\x1f\x8b"
@@ -79,9 +79,13 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         raise ReadError(f"{path}: {_reason(error)}") from None
     except ReadError:
         raise
-    except UserError:
-        raise ReadError(f"{path}: no regular file") from None
+    except UserError as error:
+        raise ReadError(str(error)) from None
+    except ValueError:  # a NUL in it
+        raise ReadError(f"{shown(path)}: no name of a file") from None
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of gzip
+            raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
         raise ReadError(f"{path}: corrupt or truncated gzip file ({error})") from None
 
     if len(data) > largest:

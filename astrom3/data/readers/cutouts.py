@@ -31,6 +31,7 @@ from astrom3.modalities.resampling import resample
 BANDS = ("g", "r", "z")
 GRID = 3600.0 + 0.8 * np.arange(PIXELS)  # of SpecFormer: observed, vacuum [Angstrom]
 LEAST_COVERED = 0.5  # of the grid
+FEWEST_PIXELS = 100  # of a spectrum, as of those of stars
 LARGEST_FLUX = 1e30  # float32 ends at 3e38, and squares of it are taken
 SMALLEST_SIDE = 16  # pixels
 LARGEST_SIDE = 4096
@@ -105,6 +106,8 @@ def on_grid(spectrum: Spectrum, name: str) -> tuple[np.ndarray, np.ndarray, tupl
     lost = int((~np.isfinite(spectrum.flux) | ~np.isfinite(spectrum.ivar)).sum())
     if lost:
         notes.append(f"{lost} pixels that are not finite left out")
+    if len(spectrum.wavelength) < FEWEST_PIXELS:
+        raise ReadError(f"{name}: fewer than {FEWEST_PIXELS} pixels")
     found = resample(spectrum.wavelength, spectrum.flux, spectrum.ivar, GRID)
     if found.coverage < LEAST_COVERED:
         raise ReadError(f"{name}: covers less than half of {GRID[0]:g}-{GRID[-1]:g} Angstrom ({found.coverage:.0%})")
@@ -128,6 +131,8 @@ def read_npy(path: Path) -> np.ndarray:
 def three_bands(array: Any, bands: Sequence[str], name: str) -> np.ndarray:
     """Bands first or last, in the order of `bands` -> float32 (3, H, W) in g, r, z; ReadError where that fails."""
     image = np.asarray(array)
+    if image.dtype == np.uint8:
+        raise ReadError(f"{name}: a picture of 8 bits, not flux: give nanomaggies")
     if image.dtype.kind not in "fiu" or image.ndim != 3:
         raise ReadError(f"{name}: an image of g, r, z has the shape (3, H, W), not {image.shape} of {image.dtype}")
     if image.shape[0] != len(bands) and image.shape[2] == len(bands):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from astrom3.errors import UserError
 from astrom3.modalities.catalogue import DERIVED
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import ALL_COLS, CLASSES
+
+WIDTH = re.compile(r"0?[<>^]?\d{0,2}s?")  # in a pattern of names of files: {id:05}
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,9 @@ def _fields(pattern: str) -> list[str]:
         return [pattern]
     try:
         found = []
-        for _, name, _, _ in string.Formatter().parse(pattern):
+        for _, name, width, _ in string.Formatter().parse(pattern):
+            if WIDTH.fullmatch(width or "") is None:
+                raise ValueError(f"{width!r} is no width of at most 99 letters")
             if name:
                 found.append(name)
         return found

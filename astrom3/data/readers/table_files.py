@@ -33,6 +33,20 @@ ASTROPY_FORMATS = {
 }
 
 
+# What the first bytes of a file say that is no text, and what to do.
+FOREIGN = {
+    b"PAR1": "a file of parquet: give it a name that ends in .parquet",
+    b"SIMPLE": "a FITS file: give it a name that ends in .fits",
+    b"\x89HDF": "a file of HDF5, not a table: save it as csv or parquet",
+    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as csv",
+    b"BZh": "packed with bzip2: unpack it",
+    b"\xfd7zXZ": "packed with xz: unpack it",
+    b"\xff\xfe": "text in UTF-16: save it in UTF-8",
+    b"\xfe\xff": "text in UTF-16: save it in UTF-8",
+    b"<": "a web page or XML, not a table: fetch the table itself",
+}
+
+
 def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
     """A table with a header, whole; `strings` are read as text (an id 007 stays 007)."""
     path = Path(path)
@@ -43,16 +57,28 @@ def read_table(path: Path | str, strings: Sequence[str] = ()) -> pa.Table:
         raise ReadError(f"{path}: no regular file")
     if path.stat().st_size == 0:
         raise ReadError(f"{path}: file is empty")
+    if kind != ".parquet" and kind not in ASTROPY_FORMATS:
+        refuse_foreign(path)
 
     try:
         table = _read_table(path, kind, strings)
+        names = table.column_names
     except ReadError:
         raise
     except Exception as error:  # astropy's readers raise anything on a corrupt file
         raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
 
-    check_names(path, table.column_names)
+    check_names(path, names)
     return table
+
+
+def refuse_foreign(path: Path) -> None:
+    """ReadError where the first bytes of a file that should be text say that it is something else."""
+    with path.open("rb") as file:
+        start = file.read(8).lstrip()
+    for mark, words in FOREIGN.items():
+        if start.startswith(mark):
+            raise ReadError(f"{path}: it is {words}")
 
 
 def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
