@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     from experiments.leaderboard import committed, protocol, rows, table, tuned
     from experiments.leaderboard.shop import Options, Shop
     from experiments.leaderboard.surveys import SEEDS
-    from experiments.leaderboard.tasks import own_surveys
+    from experiments.leaderboard.tasks import across_surveys, own_surveys
 
     options = read_options(arguments)
     shop = Shop(options_of(options, Options))
@@ -60,13 +60,14 @@ def main(arguments: list[str]) -> None:
     makers: dict[str, Any] = dict(rows.frozen_rows(shop))
     for row in makers:
         for task in shop.tasks:
-            full = task in own_surveys(shop.tasks)
-            jobs += [(cell, task) for cell in protocol.cells(row, task, full)]
+            if rows.is_asked(row, task):
+                full = task in own_surveys(shop.tasks)
+                jobs += [(cell, task) for cell in protocol.cells(row, task, full)]
     for task in shop.tasks:
         jobs += [(cell, task) for cell in protocol.chance_cells(task)]
     if options["rows"] == "all":
         for row in tuned.ROWS:
-            for task in own_surveys(shop.tasks):
+            for task in own_surveys(shop.tasks) + across_surveys(shop.tasks):
                 jobs += [(cell, task) for cell in tuned.cells(row, task)]
     stamps = committed.Stamps(shop)
     found = committed.known(folder, Path(options["cells"]) if options["cells"] else None, stamps)

@@ -88,6 +88,13 @@ class Shop:
         surveys = list(self.surveys.values()) if name == BOTH else [self.surveys[name]]
         return datasets.write_data(name, surveys, self.four, self.folder / "data" / name)
 
+    def task_data(self, task: Task) -> Path:
+        """The data set that a network is trained and tested on for a task."""
+        if task.train == task.test:
+            return self.data(task.train)
+        surveys = [self.surveys[task.train], self.surveys[task.test]]
+        return datasets.write_task(task, surveys, self.four, self.folder / "data" / task.name.replace(" ", "-"))
+
     def curves(self, name: str) -> Path:
         """The data set of a survey without any features, for encoders that read the curve alone."""
         survey = self.surveys[name]
