@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from experiments.leaderboard.tasks import Task
 
 log = logging.getLogger(__name__)
 Inputs = dict[str, np.ndarray]
+CURVE_BY_CURVE = ("four features", "hand-made features", "light-curve package", "hand-made + light-curve package")
 BY_SURVEY = ", standardised by survey"  # ends the names of such rows
 SMALL = 1e-6  # a column with a smaller deviation is constant
 PART = 2048  # windows whose embeddings are kept together
@@ -166,6 +167,16 @@ def by_survey(part: Callable[[Shop], Inputs]) -> Callable[[Shop], Inputs]:
         return changed
 
     return make
+
+
+def of_needed(shop: Shop, make: Callable[[Shop], Inputs], chosen: Mapping[str, np.ndarray]) -> Inputs:
+    """Inputs of the chosen curves, by mask (n,) of each survey, and NaN for the others, which are not computed.
+    A survey of which none is chosen is left out."""
+    whole = {}
+    for name, values in make(shop.part(chosen)).items():
+        whole[name] = np.full((len(chosen[name]), values.shape[1]), np.nan, dtype=np.float32)
+        whole[name][chosen[name]] = values
+    return whole
 
 
 def is_asked(row: str, task: Task) -> bool:

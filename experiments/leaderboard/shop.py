@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +57,17 @@ class Shop:
         """Names of the surveys, in the order of the tasks."""
         return list(dict.fromkeys(task.train for task in self.tasks))
 
+    def part(self, chosen: Mapping[str, np.ndarray]) -> Shop:
+        """A shop of some curves of each survey, by mask (n,), with its own data sets and inputs. A survey without
+        any is left out. Features by curve are shared with the whole shop."""
+        part = Shop(self.options)
+        surveys = {name: part_of(survey, chosen[name]) for name, survey in self.surveys.items() if chosen[name].any()}
+        part.__dict__["surveys"] = surveys
+        names = np.concatenate([datasets.full_ids(survey) for survey in surveys.values()]).tolist()
+        digest = hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
+        part.folder = self.folder / "parts" / digest
+        return part
+
     def read(self, name: str) -> RawSurvey:
         """A whole survey."""
         if name == starembed.NAME and self.options.starembed:
@@ -104,7 +116,7 @@ class Shop:
     def inputs(self, key: str, make: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
         """`make(survey)` of every survey, (n, D) float32, kept under the key."""
         found = {}
-        for name in self.names:
+        for name in self.surveys:
             path = self.folder / "inputs" / f"{key}-{name}.npy"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
