@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from astrom3.errors import UserError
-from experiments.leaderboard import classifiers, rows, shop, surveys, tuned
-from experiments.leaderboard.__main__ import kinds_of, main, sizes_of
+from experiments.leaderboard import classifiers, protocol, rows, shop, surveys, tuned
+from experiments.leaderboard.__main__ import kinds_of, main, sizes_of, tasks_of
 from experiments.leaderboard.committed import Stamps, read_csv
 from experiments.leaderboard.protocol import Cell
 from experiments.leaderboard.starembed import read_starembed
 from experiments.leaderboard.surveys import read_raw, splits
-from experiments.leaderboard.tasks import ASAS, CATALINA
+from experiments.leaderboard.tasks import ASAS, CATALINA, numbers_of
 
 SHAPES = {
     "EW": 0.35,
@@ -159,6 +159,33 @@ def test_standardised_by_survey_the_curves_of_the_test_fold_have_no_say(tmp_path
     assert all(rows.is_asked("hand-made features", task) for task in made.tasks)
 
 
+def test_features_are_computed_of_the_curves_that_cells_look_at_and_of_no_others(tmp_path):
+    made = shop.Shop(shop.Options(write_surveys(tmp_path / "real", 10, 0), tmp_path / "work"))
+    task = next(task for task in made.tasks if task.name == "asas-acvs to crts-sss")
+    jobs = [(Cell("four features", task.name, "random forest", 2, seed), task) for seed in (42, 0)]
+    chosen = protocol.needed(made, jobs)
+    asas = made.surveys["asas-acvs"]
+    labels = numbers_of(asas, task.classes, task.names)
+    assert (labels[chosen["asas-acvs"]] >= 0).all() and (splits(asas, 0)[chosen["asas-acvs"]] != "test").all()
+    assert 2 * 5 < chosen["asas-acvs"].sum() <= 2 * (2 + 1) * 5
+    catalina = made.surveys["crts-sss"]
+    tested = (splits(catalina, 0) == "test") & (numbers_of(catalina, task.test_classes, task.names) >= 0)
+    assert (chosen["crts-sss"] == tested).all()
+    computed = []
+
+    def make(part):
+        computed.extend(name for survey in part.surveys.values() for name in survey.ids.tolist())
+        return {name: np.array([[len(i)] for i in survey.ids]) for name, survey in part.surveys.items()}
+
+    inputs = rows.of_needed(made, make, chosen)
+    assert len(computed) == sum(mask.sum() for mask in chosen.values())
+    assert (np.isfinite(inputs["asas-acvs"][:, 0]) == chosen["asas-acvs"]).all()
+    fold = protocol.fold_of(made, task, inputs, 2, 42)
+    assert all(np.isfinite(part[0]).all() for part in (fold.train, fold.validation, fold.test))
+    only_asas = {"asas-acvs": chosen["asas-acvs"], "crts-sss": np.zeros(len(catalina.ids), dtype=bool)}
+    assert list(made.part(only_asas).surveys) == ["asas-acvs"]
+
+
 def test_a_network_between_surveys_trains_on_one_and_is_tested_on_the_other(tmp_path):
     from astrom3.data.layouts import open_source
 
@@ -190,6 +217,9 @@ def test_sizes_are_numbers_or_all_and_kinds_are_those_that_are_known():
     }
     with pytest.raises(UserError, match="holds trees"):
         kinds_of("trees", {"forest"})
+    assert tasks_of("", ["a", "b"]) == ["a", "b"] and tasks_of("b", ["a", "b"]) == ["b"]
+    with pytest.raises(UserError, match="task=c does not exist: there are a; b"):
+        tasks_of("c", ["a", "b"])
 
 
 def test_curves_of_several_bands_in_the_starembed_schema_become_one(tmp_path):
