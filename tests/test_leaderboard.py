@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from astrom3.errors import UserError
-from experiments.leaderboard import classifiers, shop, surveys
-from experiments.leaderboard.__main__ import kinds_of, main, sizes_of
+from experiments.leaderboard import classifiers, protocol, rows, shop, surveys, tuned
+from experiments.leaderboard.__main__ import kinds_of, main, sizes_of, tasks_of
 from experiments.leaderboard.committed import Stamps, read_csv
 from experiments.leaderboard.protocol import Cell
 from experiments.leaderboard.starembed import read_starembed
 from experiments.leaderboard.surveys import read_raw, splits
-from experiments.leaderboard.tasks import ASAS, CATALINA
+from experiments.leaderboard.tasks import ASAS, CATALINA, numbers_of
 
 SHAPES = {
     "EW": 0.35,
@@ -135,6 +135,79 @@ def test_a_stamp_changes_with_what_decides_a_score_and_with_nothing_else(tmp_pat
     assert changed[0] != before[0] and changed[1:] == before[1:]
 
 
+def test_standardised_by_survey_the_curves_of_the_test_fold_have_no_say(tmp_path):
+    made = shop.Shop(shop.Options(write_surveys(tmp_path / "real", 10, 0), tmp_path / "work"))
+    rng = np.random.default_rng(0)
+    shapes = {name: (len(survey.ids), 3) for name, survey in made.surveys.items()}
+    values = {name: rng.normal(5, 2, shape).astype(np.float32) for name, shape in shapes.items()}
+    values["crts-sss"] = 3 * values["crts-sss"] + 100
+    values["asas-acvs"][:, 2] = 7
+    first = rows.by_survey(lambda _shop: values)(made)
+    for name, survey in made.surveys.items():
+        test = splits(survey, 42) == "test"
+        assert 0 < test.sum() < len(test)
+        assert np.abs(first[name][~test].mean(axis=0)).max() < 1e-4
+        assert np.abs(first[name][~test][:, :2].std(axis=0) - 1).max() < 1e-4
+        values[name][test] += 1000
+    assert (first["asas-acvs"][:, 2] == 0).all()  # a constant column stays one
+    second = rows.by_survey(lambda _shop: values)(made)
+    for name, survey in made.surveys.items():
+        rest = splits(survey, 42) != "test"
+        assert (first[name][rest] == second[name][rest]).all()
+    row = "hand-made features" + rows.BY_SURVEY
+    assert [rows.is_asked(row, task) for task in made.tasks] == [False, False, False, True, True]
+    assert all(rows.is_asked("hand-made features", task) for task in made.tasks)
+
+
+def test_features_are_computed_of_the_curves_that_cells_look_at_and_of_no_others(tmp_path):
+    made = shop.Shop(shop.Options(write_surveys(tmp_path / "real", 10, 0), tmp_path / "work"))
+    task = next(task for task in made.tasks if task.name == "asas-acvs to crts-sss")
+    jobs = [(Cell("four features", task.name, "random forest", 2, seed), task) for seed in (42, 0)]
+    chosen = protocol.needed(made, jobs)
+    asas = made.surveys["asas-acvs"]
+    labels = numbers_of(asas, task.classes, task.names)
+    assert (labels[chosen["asas-acvs"]] >= 0).all() and (splits(asas, 0)[chosen["asas-acvs"]] != "test").all()
+    assert 2 * 5 < chosen["asas-acvs"].sum() <= 2 * (2 + 1) * 5
+    catalina = made.surveys["crts-sss"]
+    tested = (splits(catalina, 0) == "test") & (numbers_of(catalina, task.test_classes, task.names) >= 0)
+    assert (chosen["crts-sss"] == tested).all()
+    computed = []
+
+    def make(part):
+        computed.extend(name for survey in part.surveys.values() for name in survey.ids.tolist())
+        return {name: np.array([[len(i)] for i in survey.ids]) for name, survey in part.surveys.items()}
+
+    inputs = rows.of_needed(made, make, chosen)
+    assert len(computed) == sum(mask.sum() for mask in chosen.values())
+    assert (np.isfinite(inputs["asas-acvs"][:, 0]) == chosen["asas-acvs"]).all()
+    fold = protocol.fold_of(made, task, inputs, 2, 42)
+    assert all(np.isfinite(part[0]).all() for part in (fold.train, fold.validation, fold.test))
+    only_asas = {"asas-acvs": chosen["asas-acvs"], "crts-sss": np.zeros(len(catalina.ids), dtype=bool)}
+    assert list(made.part(only_asas).surveys) == ["asas-acvs"]
+
+
+def test_a_network_between_surveys_trains_on_one_and_is_tested_on_the_other(tmp_path):
+    from astrom3.data.layouts import open_source
+
+    made = shop.Shop(shop.Options(write_surveys(tmp_path / "real", 10, 0), tmp_path / "work"))
+    made.__dict__["four"] = {name: np.ones((len(survey.ids), 4)) for name, survey in made.surveys.items()}
+    task = next(task for task in made.tasks if task.name == "asas-acvs to crts-sss")
+    data = made.task_data(task)
+    assert data != made.data("asas-acvs") and made.task_data(task) == data
+    source = open_source(data, "full", 0)
+    names = {}
+    for split in ("train", "validation", "test"):
+        table = source.table(split)
+        names[split] = {str(name) for name in table.catalogue().take(source.rows[split]).ids}
+    for split, survey in (("train", "asas-acvs"), ("validation", "asas-acvs"), ("test", "crts-sss")):
+        raw = made.surveys[survey]
+        assert names[split] == {f"{survey} {name}" for name in raw.ids[splits(raw, 0) == split].tolist()}
+    assert list(source.classes) == task.names == ["EA", "EW", "LPV", "RRAB", "RRC"]
+    sizes = {cell.shots for cell in tuned.cells("ours, fine-tuned", task)}
+    assert sizes == {100, 0}
+    assert tuned.plain("AstroM3's Informer, recipe=survey") == "AstroM3s-Informer-recipe-survey"
+
+
 def test_sizes_are_numbers_or_all_and_kinds_are_those_that_are_known():
     assert sizes_of("20,100, all") == [20, 100, 0] and sizes_of("") == [] and sizes_of(20) == [20]
     with pytest.raises(UserError, match="holds many"):
@@ -144,6 +217,9 @@ def test_sizes_are_numbers_or_all_and_kinds_are_those_that_are_known():
     }
     with pytest.raises(UserError, match="holds trees"):
         kinds_of("trees", {"forest"})
+    assert tasks_of("", ["a", "b"]) == ["a", "b"] and tasks_of("b", ["a", "b"]) == ["b"]
+    with pytest.raises(UserError, match="task=c does not exist: there are a; b"):
+        tasks_of("c", ["a", "b"])
 
 
 def test_curves_of_several_bands_in_the_starembed_schema_become_one(tmp_path):
@@ -158,11 +234,11 @@ def test_curves_of_several_bands_in_the_starembed_schema_become_one(tmp_path):
             "past_feat_dynamic_real": error,
             "target": magnitude + offset,
         }
-    rows = [{"sourceid": "7", "class_str": "RRab", "period": 0.55, "bands_data": bands}]
+    table = [{"sourceid": "7", "class_str": "RRab", "period": 0.55, "bands_data": bands}]
     (tmp_path / "data").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "train-00000-of-00001.parquet")
-    rows[0]["sourceid"] = "8"
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "test-00000-of-00001.parquet")
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "data" / "train-00000-of-00001.parquet")
+    table[0]["sourceid"] = "8"
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "data" / "test-00000-of-00001.parquet")
     survey = read_starembed(tmp_path)
     assert dict(zip(survey.ids.tolist(), survey.held_out.tolist(), strict=True)) == {"7": False, "8": True}
     time, magnitude, error = survey.curves[0]

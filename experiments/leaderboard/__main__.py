@@ -8,8 +8,9 @@ ASAS and Catalina curves, periods from our converter, a fixed test fold, 3 seeds
 per class, each survey and across. What is finished is not computed again. Keys: real, blind, work, out, cells (a
 leaderboard.csv whose cells count as finished where their protocol is the present one), weights (folder of released
 Astromer weights), per_class (at most so many curves of a label), epochs (of pre-training), only (a row's name, or part
-of it), shots (sizes such as 20,100), kinds (classifiers such as "random forest,nearest neighbours"), seeds, rows (cheap
-or all), workers, starembed (folder of the StarEmbed data, see starembed.py).
+of it), task (the name of one), shots (sizes such as 20,100), kinds (classifiers such as "random forest,nearest
+neighbours"), seeds, rows (cheap or all), workers, starembed (folder of the StarEmbed data, see starembed.py). Features
+are computed of the curves that the cells asked for look at, and of no others.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ KEYS: dict[str, Any] = {
     "per_class": 0,
     "epochs": 30,
     "only": "",
+    "task": "",
     "shots": "",
     "kinds": "",
     "seeds": 3,
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> None:
     from experiments.leaderboard import committed, protocol, rows, table, tuned
     from experiments.leaderboard.shop import Options, Shop
     from experiments.leaderboard.surveys import SEEDS
-    from experiments.leaderboard.tasks import own_surveys
+    from experiments.leaderboard.tasks import across_surveys, own_surveys
 
     options = read_options(arguments)
     shop = Shop(options_of(options, Options))
@@ -60,23 +62,26 @@ def main(arguments: list[str]) -> None:
     makers: dict[str, Any] = dict(rows.frozen_rows(shop))
     for row in makers:
         for task in shop.tasks:
-            full = task in own_surveys(shop.tasks)
-            jobs += [(cell, task) for cell in protocol.cells(row, task, full)]
+            if rows.is_asked(row, task):
+                full = task in own_surveys(shop.tasks)
+                jobs += [(cell, task) for cell in protocol.cells(row, task, full)]
     for task in shop.tasks:
         jobs += [(cell, task) for cell in protocol.chance_cells(task)]
     if options["rows"] == "all":
         for row in tuned.ROWS:
-            for task in own_surveys(shop.tasks):
+            for task in own_surveys(shop.tasks) + across_surveys(shop.tasks):
                 jobs += [(cell, task) for cell in tuned.cells(row, task)]
     stamps = committed.Stamps(shop)
     found = committed.known(folder, Path(options["cells"]) if options["cells"] else None, stamps)
     named = {cell.row for cell, _ in jobs}
     sizes = sizes_of(options["shots"]) or [*protocol.SHOTS]
     kinds = kinds_of(options["kinds"], {cell.kind for cell, _ in jobs})
+    tasks = tasks_of(options["task"], [task.name for task in shop.tasks])
     missing = []
     for cell, task in jobs:
         asked = cell.row == options["only"] if options["only"] in named else options["only"] in cell.row
-        if asked and cell.seed in wanted and cell.shots in sizes and cell.kind in kinds and cell not in found:
+        asked = asked and cell.task in tasks and cell.kind in kinds
+        if asked and cell.seed in wanted and cell.shots in sizes and cell not in found:
             missing.append((cell, task))
     inputs: dict[str, Any] = {}
     commit = git_commit() or "unknown"
@@ -94,7 +99,7 @@ def main(arguments: list[str]) -> None:
                 found[cell] = protocol.once(folder, cell, lambda c=cell, t=task: protocol.by_chance(c, shop, t), told)
             else:
                 if cell.row not in inputs:
-                    inputs = {cell.row: makers[cell.row](shop)}
+                    inputs = {cell.row: inputs_of(cell.row, makers[cell.row], shop, missing)}
                 given = inputs[cell.row]
                 told["configuration"] |= {"width": int(next(iter(given.values())).shape[1])}
                 found[cell] = protocol.once(
@@ -109,6 +114,18 @@ def main(arguments: list[str]) -> None:
     log.info("%s", out / "leaderboard.md")
 
 
+def inputs_of(row: str, make: Any, shop: Any, jobs: list[tuple[Any, Any]]) -> Any:
+    """The inputs of a row: of the curves that its cells look at, where each curve gives its own, otherwise of all."""
+    from experiments.leaderboard import protocol, rows
+
+    if row not in rows.CURVE_BY_CURVE:
+        return make(shop)
+    chosen = protocol.needed(shop, [(cell, task) for cell, task in jobs if cell.row == row])
+    if all(mask.all() for mask in chosen.values()):
+        return make(shop)
+    return rows.of_needed(shop, make, chosen)
+
+
 def sizes_of(text: Any) -> list[int]:
     """The sizes of `shots=20,100,all`; none where nothing is given."""
     sizes = []
@@ -120,6 +137,13 @@ def sizes_of(text: Any) -> list[int]:
         elif word.strip():
             raise UserError(f"shots={text} holds {word.strip()}: give numbers of labels a class, or all.")
     return sizes
+
+
+def tasks_of(text: str, known: list[str]) -> list[str]:
+    """The task of `task="crts-sss to asas-acvs"`; all that are known where nothing is given."""
+    if text and text not in known:
+        raise UserError(f"task={text} does not exist: there are {'; '.join(known)}.")
+    return [text] if text else known
 
 
 def kinds_of(text: str, known: set[str]) -> set[str]:

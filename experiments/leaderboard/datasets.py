@@ -1,7 +1,8 @@
 """The surveys as data sets of our layout, so that the commands of the suite train on them, and their arrays.
 
 A data set is written once: four features of the converter, splits of the leaderboard. `both` holds the curves of all
-surveys for pre-training, their test objects left in the test split.
+surveys for pre-training, their test objects left in the test split. A task between two surveys has a data set too, for
+networks that are trained on one and tested on the other.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import numpy as np
 
 from astrom3.modalities.schema import PHOTO_COLS
 from experiments.leaderboard.surveys import BOTH, SEEDS, RawSurvey, catalogue_values, flux_curve, splits
-from experiments.leaderboard.tasks import ASAS, CATALINA, STAREMBED_CLASSES
+from experiments.leaderboard.tasks import ASAS, CATALINA, STAREMBED_CLASSES, Task
 
+Members = dict[int, dict[str, list[str]]]  # seed -> split -> ids
 CLASSES = {"asas-acvs": ASAS, "crts-sss": CATALINA, "starembed": STAREMBED_CLASSES}
 
 
@@ -40,28 +42,70 @@ def full_ids(survey: RawSurvey) -> np.ndarray:
 
 def write_data(name: str, surveys: Sequence[RawSurvey], four: Mapping[str, np.ndarray], out: Path) -> Path:
     """Write the data set of one survey, or of several together; nothing is done where it is there already."""
+    if (out / "dataset.json").is_file():
+        return out
+    members = no_members()
+    for survey in surveys:
+        add_members(members, survey, ("train", "validation", "test"))
+    labels = {survey.name: CLASSES[survey.name] for survey in surveys}
+    return write_objects(name, surveys, labels, four, members, out)
+
+
+def write_task(task: Task, surveys: Sequence[RawSurvey], four: Mapping[str, np.ndarray], out: Path) -> Path:
+    """Write the data set of a task between two surveys: it trains and validates on objects of the first, and tests on
+    those of the second. Classes are those that both share. Nothing is done where it is there already."""
+    if (out / "dataset.json").is_file():
+        return out
+    members = no_members()
+    add_members(members, surveys[0], ("train", "validation"))
+    add_members(members, surveys[1], ("test",))
+    labels = {surveys[0].name: task.classes, surveys[1].name: task.test_classes}
+    return write_objects(out.name, surveys, labels, four, members, out)
+
+
+def no_members() -> Members:
+    """Empty splits for every seed."""
+    return {seed: {"train": [], "validation": [], "test": []} for seed in SEEDS}
+
+
+def add_members(members: Members, survey: RawSurvey, names: Sequence[str]) -> None:
+    """Add the objects of a survey that are in the named splits."""
+    ids = full_ids(survey)
+    for seed in SEEDS:
+        chosen = splits(survey, seed)
+        for split in names:
+            members[seed][split] += ids[chosen == split].tolist()
+
+
+def write_objects(
+    name: str,
+    surveys: Sequence[RawSurvey],
+    classes: Mapping[str, Mapping[str, str]],
+    four: Mapping[str, np.ndarray],
+    members: Members,
+    out: Path,
+) -> Path:
+    """Write the objects of some surveys that are in a split. classes: survey -> label -> class; objects with another
+    label have none. four: survey -> the converter's features (n, 4)."""
     from astrom3.convert.conversion import Recipe, convert_objects
     from astrom3.data.readers.objects import Objects
     from astrom3.data.writer import PublishedSplit
 
-    if (out / "dataset.json").is_file():
-        return out
+    needed = {full for split in members[SEEDS[0]].values() for full in split}
     ids: list[str] = []
     labels: list[str | None] = []
     curves: list[Any] = []
-    members: dict[int, dict[str, list[str]]] = {seed: {"train": [], "validation": [], "test": []} for seed in SEEDS}
+    features = []
     for survey in surveys:
         own = full_ids(survey)
-        ids += own.tolist()
-        labels += [CLASSES[survey.name].get(label) for label in survey.labels.tolist()]
-        curves += [(survey.name, curve) for curve in survey.curves]
-        for seed in SEEDS:
-            chosen = splits(survey, seed)
-            for split, where in members[seed].items():
-                where += own[chosen == split].tolist()
-    values = catalogue_values(np.concatenate([four[survey.name] for survey in surveys]))
-    classes = tuple(sorted({label for label in labels if label is not None}))
-    objects = Objects(ids, labels, values, curves, [None] * len(ids), classes)
+        rows = np.flatnonzero([full in needed for full in own.tolist()])
+        ids += own[rows].tolist()
+        labels += [classes[survey.name].get(label) for label in survey.labels[rows].tolist()]
+        curves += [(survey.name, survey.curves[row]) for row in rows.tolist()]
+        features.append(four[survey.name][rows])
+    values = catalogue_values(np.concatenate(features))
+    known = tuple(sorted({label for label in labels if label is not None}))
+    objects = Objects(ids, labels, values, curves, [None] * len(ids), known)
     published = {("full", seed): PublishedSplit(split) for seed, split in members.items()}
     recipe = Recipe(read_curve, no_spectrum, "none")
     provenance = {"converted": {"surveys": [survey.name for survey in surveys]}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,20 @@ def fold_of(shop: Shop, task: Task, inputs: dict[str, np.ndarray], shots: int, s
             parts[split] = values[chosen], labels[chosen], ids[chosen]
     parts["test"] = labelled(shop, task.test, task.test_classes, task, inputs, "test", seed)
     return Fold(parts["train"][:2], parts["validation"][:2], parts["test"][:2])
+
+
+def needed(shop: Shop, jobs: Sequence[tuple[Cell, Task]]) -> dict[str, np.ndarray]:
+    """(n,) bool for each survey: the curves that some cells look at."""
+    numbers = {name: np.arange(len(survey.ids))[:, None] for name, survey in shop.surveys.items()}
+    masks = {name: np.zeros(len(survey.ids), dtype=bool) for name, survey in shop.surveys.items()}
+    tasks = {task.name: task for _, task in jobs}
+    for name, shots, seed in sorted({(task.name, cell.shots, cell.seed) for cell, task in jobs}):
+        task = tasks[name]
+        fold = fold_of(shop, task, numbers, shots, seed)
+        masks[task.train][fold.train[0]] = True
+        masks[task.train][fold.validation[0]] = True
+        masks[task.test][fold.test[0]] = True
+    return masks
 
 
 def labelled(

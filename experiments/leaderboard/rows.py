@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,14 @@ import numpy as np
 
 from experiments.leaderboard import datasets
 from experiments.leaderboard.shop import Shop
-from experiments.leaderboard.surveys import BOTH, SEEDS
+from experiments.leaderboard.surveys import BOTH, SEEDS, splits
+from experiments.leaderboard.tasks import Task
 
 log = logging.getLogger(__name__)
 Inputs = dict[str, np.ndarray]
+CURVE_BY_CURVE = ("four features", "hand-made features", "light-curve package", "hand-made + light-curve package")
+BY_SURVEY = ", standardised by survey"  # ends the names of such rows
+SMALL = 1e-6  # a column with a smaller deviation is constant
 PART = 2048  # windows whose embeddings are kept together
 
 
@@ -148,6 +152,39 @@ def joined(*parts: Callable[[Shop], Inputs]) -> Callable[[Shop], Inputs]:
     return make
 
 
+def by_survey(part: Callable[[Shop], Inputs]) -> Callable[[Shop], Inputs]:
+    """Every column with mean 0 and deviation 1 over the curves of its own survey that are in no test fold. No label is
+    looked at, so whoever has the curves of a new survey can do the same. What the classes of both surveys do not share
+    and how often each occurs still differ, and that is taken for a difference of the surveys."""
+
+    def make(shop: Shop) -> Inputs:
+        changed = {}
+        for name, values in part(shop).items():
+            seen = values[splits(shop.surveys[name], SEEDS[0]) != "test"].astype(np.float64)
+            deviation = seen.std(axis=0)
+            deviation[deviation < SMALL] = 1.0
+            changed[name] = ((values - seen.mean(axis=0)) / deviation).astype(np.float32)
+        return changed
+
+    return make
+
+
+def of_needed(shop: Shop, make: Callable[[Shop], Inputs], chosen: Mapping[str, np.ndarray]) -> Inputs:
+    """Inputs of the chosen curves, by mask (n,) of each survey, and NaN for the others, which are not computed.
+    A survey of which none is chosen is left out."""
+    whole = {}
+    for name, values in make(shop.part(chosen)).items():
+        whole[name] = np.full((len(chosen[name]), values.shape[1]), np.nan, dtype=np.float32)
+        whole[name][chosen[name]] = values
+    return whole
+
+
+def is_asked(row: str, task: Task) -> bool:
+    """Whether a row says anything new about a task. Within a survey its own statistics change nothing that the
+    classifiers, which standardise, do not change themselves."""
+    return BY_SURVEY not in row or task.train != task.test
+
+
 def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
     """Row -> what gives its inputs. Rows whose package or weights are missing are left out with a word in the log."""
     rows: dict[str, Callable[[Shop], Inputs]] = {"four features": four, "hand-made features": hand_made}
@@ -161,6 +198,9 @@ def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
     rows["ours, curve"] = curve
     rows["ours, curve and features"] = curve_and_features
     rows["ours, embedding + hand-made features"] = joined(curve_and_features, hand_made, four)
+    rows["ours, curve + hand-made features"] = joined(curve, hand_made)
+    for row in ("hand-made features", "ours, curve", "ours, curve + hand-made features"):
+        rows[row + BY_SURVEY] = by_survey(rows[row])
     for number in (1, 2):
         found = released(shop.options.weights, number)
         if found is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +57,17 @@ class Shop:
         """Names of the surveys, in the order of the tasks."""
         return list(dict.fromkeys(task.train for task in self.tasks))
 
+    def part(self, chosen: Mapping[str, np.ndarray]) -> Shop:
+        """A shop of some curves of each survey, by mask (n,), with its own data sets and inputs. A survey without
+        any is left out. Features by curve are shared with the whole shop."""
+        part = Shop(self.options)
+        surveys = {name: part_of(survey, chosen[name]) for name, survey in self.surveys.items() if chosen[name].any()}
+        part.__dict__["surveys"] = surveys
+        names = np.concatenate([datasets.full_ids(survey) for survey in surveys.values()]).tolist()
+        digest = hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
+        part.folder = self.folder / "parts" / digest
+        return part
+
     def read(self, name: str) -> RawSurvey:
         """A whole survey."""
         if name == starembed.NAME and self.options.starembed:
@@ -88,6 +100,13 @@ class Shop:
         surveys = list(self.surveys.values()) if name == BOTH else [self.surveys[name]]
         return datasets.write_data(name, surveys, self.four, self.folder / "data" / name)
 
+    def task_data(self, task: Task) -> Path:
+        """The data set that a network is trained and tested on for a task."""
+        if task.train == task.test:
+            return self.data(task.train)
+        surveys = [self.surveys[task.train], self.surveys[task.test]]
+        return datasets.write_task(task, surveys, self.four, self.folder / "data" / task.name.replace(" ", "-"))
+
     def curves(self, name: str) -> Path:
         """The data set of a survey without any features, for encoders that read the curve alone."""
         survey = self.surveys[name]
@@ -97,7 +116,7 @@ class Shop:
     def inputs(self, key: str, make: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
         """`make(survey)` of every survey, (n, D) float32, kept under the key."""
         found = {}
-        for name in self.names:
+        for name in self.surveys:
             path = self.folder / "inputs" / f"{key}-{name}.npy"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)

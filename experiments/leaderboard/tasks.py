@@ -64,3 +64,8 @@ def numbers_of(survey: RawSurvey, classes: Mapping[str, str], names: list[str]) 
 def own_surveys(tasks: Sequence[Task]) -> list[Task]:
     """The tasks of one survey with all of its usable classes, which are looked at in full."""
     return [task for task in tasks if task.train == task.test and "," not in task.name]
+
+
+def across_surveys(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks that train on one survey and test on another."""
+    return [task for task in tasks if task.train != task.test]
