@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from astrom3.places import CONFIG_DIR
 
@@ -34,7 +34,7 @@ def composed(name: str, overrides: Sequence[str], groups: Collection[str]) -> Di
     choices = []
     values = []
     for override in parsed:
-        if override.input_line.partition("=")[0] in groups:
+        if str(override.input_line).partition("=")[0] in groups:
             choices.append(override)
         else:
             values.append(override)
@@ -42,7 +42,7 @@ def composed(name: str, overrides: Sequence[str], groups: Collection[str]) -> Di
         return _from_files(name, overrides)
     if any(override.is_sweep_override() for override in choices):
         return _from_files(name, overrides)
-    cfg = copy.deepcopy(of_groups(name, tuple(override.input_line for override in choices)))
+    cfg = copy.deepcopy(of_groups(name, tuple(str(override.input_line) for override in choices)))
     if values:
         ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
         _tell_hydra(cfg, parsed)
@@ -85,11 +85,12 @@ def _sets_a_value(override: Override, groups: Collection[str]) -> bool:
 def _tell_hydra(cfg: DictConfig, parsed: Sequence[Override]) -> None:
     """What Hydra notes of the command line in its own node."""
     naming = cfg.hydra.job.config.override_dirname
+    left_out = [str(key) for key in naming.exclude_keys]
     with open_dict(cfg.hydra):
         cfg.hydra.overrides.task = [override.input_line for override in parsed]
         cfg.hydra.job.override_dirname = get_overrides_dirname(
             overrides=list(parsed),
-            exclude_keys=OmegaConf.to_container(naming.exclude_keys),
+            exclude_keys=left_out,
             item_sep=naming.item_sep,
             kv_sep=naming.kv_sep,
         )

@@ -2,7 +2,7 @@
 
     cfg = compose(["mode=photo", "sub=sub10", "seed=0"])
 
-Needs Hydra and OmegaConf only, so that a mistake on the command line is answered in about a second.
+Needs Hydra and OmegaConf only: a mistake is answered in about a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
 
 OWN_FOLDERS: list[Path] = []  # given by --config-dir
-# What Hydra raises for settings of its own that it cannot use, beside its own errors.
+# Of settings of its own that Hydra cannot use.
 OF_HYDRA = (HydraException, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
 TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values from them
 
@@ -323,8 +323,7 @@ def _check_combination(cfg: DictConfig) -> None:
         value = None if node is None else OmegaConf.select(cfg, key)
         if allowed and isinstance(value, str) and value not in allowed:
             raise UserError(f"{key}={value} does not exist: it is one of {', '.join(allowed)}")
-    found: Any = OmegaConf.to_container(cfg, resolve=True)
-    # Keys as users give them first: those of the data module and of the model repeat them.
+    found: Any = OmegaConf.to_container(cfg, resolve=True)  # keys as users give them first, since others repeat them
     own = sorted(leaves_of(found), key=lambda leaf: leaf[0].startswith(("datamodule.", "model.")))
     bounds.check_numbers(own)
     keys.check_paths(own)

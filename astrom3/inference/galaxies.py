@@ -115,7 +115,7 @@ def as_array(given: Any) -> np.ndarray | None:
     if isinstance(given, torch.Tensor):
         return array_of(given, "the tensor")
     if isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "fiu":
-        return given.astype(np.float64).filled(np.nan)
+        return np.ma.filled(given.astype(np.float64), np.nan)
     return given if isinstance(given, np.ndarray) else None
 
 
