@@ -22,6 +22,7 @@ from typing import Any
 
 from astrom3.errors import UserError, shown
 from astrom3.locks import sole_maker
+from astrom3.places import check_link
 
 MARK = ".astrom3.json"
 LOCKS = (".lock", MARK)  # ours in every folder, and no reason to call it full
@@ -195,8 +196,7 @@ def host() -> str:
 
 def temporary_folder(root: Path) -> Path:
     """A hidden name beside `root` for what will take its place; it says which process of which machine works there."""
-    if root.is_symlink() and not root.exists():
-        raise UserError(f"{shown(root)} is a link that leads nowhere: remove it, or give another folder")
+    check_link(root)
     return root.parent / f".{root.name}.{maker()}.tmp"
 
 
@@ -267,12 +267,11 @@ def carry_over(old: Path, new: Path, own: Iterable[str]) -> None:
 
 
 def check_file(path: Path, is_own: Callable[[Path], bool], overwrite: bool, key: str = "out") -> None:
-    """Raise UserError where one file is to be written and something is there that this verb has not written.
-
-    is_own says of a regular file whether it has.
-    """
+    """Raise UserError where one file is to be written and something is there that this verb has not written, of which
+    is_own tells."""
     if path.is_dir():
         raise UserError(f"{key}={shown(path)} is a folder: give the name of a file")
+    check_link(path)
     check_regular(path)
     if path.exists() and not overwrite and not is_own(path):
         raise UserError(

@@ -22,3 +22,9 @@ def expanded(path: str | Path) -> Path:
 def cache_root(cache: str | Path | None = None) -> Path:
     """The folder of the stores: given, else $ASTROM3_CACHE, else ~/.cache/astrom3."""
     return expanded(cache or os.environ.get("ASTROM3_CACHE") or "~/.cache/astrom3")
+
+
+def check_link(path: Path) -> None:
+    """UserError where a name stands for a link that leads nowhere: it would be replaced, and not what it names."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{shown(path)} is a link that leads nowhere: remove it, or give another name")

@@ -68,7 +68,8 @@ def grid(arguments: list[str]) -> None:
     done = sum(finished(root, run) for run in runs)
     say(f"{len(runs)} runs: {done - len(before)} finished now, {len(before)} skipped, {len(runs) - done} not finished")
     if failed:
-        raise UserError("not finished:" + "".join(f"\n  {run}: {reason}" for run, reason in failed.items()))
+        listed = "".join(f"\n  {run}: {reason}" for run, reason in failed.items())
+        raise UserError(f"not finished:{listed}", lines=True)
 
 
 def check(axes: dict[str, list[str]], rest: list[str]) -> None:

@@ -145,7 +145,7 @@ def write(
         }
         tables.append(pa.table(columns))
 
-    pq.write_table(pa.concat_tables(tables), path, compression="zstd")
+    pq.write_table(pa.concat_tables(tables), path.absolute(), compression="zstd")
 
 
 def picture(

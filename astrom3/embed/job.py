@@ -294,7 +294,7 @@ class Job:
             return {"complete": False, "parts": len(self.parts), "missing": len(missing)}
         counts = Counter[str]()
         for part in self.parts:
-            counts[part.split] += pq.read_metadata(self.out / part.name).num_rows
+            counts[part.split] += pq.read_metadata((self.out / part.name).absolute()).num_rows
         decisions = list(self.rejected())
         write_decisions(self.out / REJECTED, decisions)
         kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)

@@ -22,7 +22,7 @@ KNOWN = ("object_id", "label", "split", "predicted")
 
 def write_predictions(path: Path, parts: Sequence[Path], classes: Sequence[str]) -> None:
     """Read embeddings files a few thousand rows at a time and write what they predict as one table."""
-    kept = [name for name in ("novelty", "set") if name in pq.read_schema(parts[0]).names]
+    kept = [name for name in ("novelty", "set") if name in pq.read_schema(parts[0].absolute()).names]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         chances = [f"p({name})" for name in classes]
@@ -38,7 +38,7 @@ def rows_of(parts: Sequence[Path], kept: Sequence[str]) -> Iterator[dict[str, An
     """The rows of all files, without their embeddings."""
     columns = [*KNOWN, "probabilities", *kept]
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with pq.ParquetFile(part.absolute()) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
                 yield from batch.to_pylist()
 

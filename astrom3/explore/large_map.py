@@ -42,7 +42,7 @@ def stored_count(path: Path | str) -> int:
     count = 0
     for file in files_of(path):
         with readable(file):
-            count += pq.read_metadata(file).num_rows
+            count += pq.read_metadata(file.absolute()).num_rows
     return count
 
 

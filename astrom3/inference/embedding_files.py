@@ -41,8 +41,8 @@ def files_of(path: Path | str) -> list[Path]:
 def read_part(path: Path) -> pa.Table:
     """A parquet file of embeddings, its columns of the types that they should have."""
     with readable(path):
-        check_columns(pq.read_schema(path), shown(path))
-        table = pq.read_table(path, partitioning=None)
+        check_columns(pq.read_schema(path.absolute()), shown(path))
+        table = pq.read_table(path.absolute(), partitioning=None)
         table.validate(full=True)
     for name in ("object_id",):
         if table[name].null_count:

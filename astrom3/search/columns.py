@@ -43,7 +43,7 @@ class Catalogue:
         left_out: dict[str, str] = {}
         kept: dict[str, pa.ChunkedArray] = {}
         if Path(path).suffix == ".parquet":  # whose lists are not read into a table
-            for field in pq.read_schema(path):
+            for field in pq.read_schema(Path(path).absolute()):
                 if field.name not in table.column_names:
                     left_out[field.name] = f"of type {field.type}"
 
@@ -94,7 +94,7 @@ def of_dataset(folder: Path) -> pa.Table:
     tables = []
     for path in files:
         with readable(path):
-            tables.append(pq.read_table(path, columns=wanted, partitioning=None))
+            tables.append(pq.read_table(Path(path).absolute(), columns=wanted, partitioning=None))
     table = pa.concat_tables(tables).flatten()
     return table.rename_columns([name.partition(".")[2] or name for name in table.column_names])
 
@@ -121,19 +121,19 @@ class Parts:
     @property
     def columns(self) -> list[str]:
         """Which the embeddings' files have, without the vectors."""
-        names = pq.read_schema(self.files[0]).names
+        names = pq.read_schema(self.files[0].absolute()).names
         return [name for name in OWN if name in names]
 
     @property
     def vectors(self) -> dict[str, int]:
         """Embedding -> length."""
-        schema = pq.read_schema(self.files[0])
+        schema = pq.read_schema(self.files[0].absolute())
         return {name: schema.field(name).type.list_size for name in vector_names(schema)}
 
     @staticmethod
     def about(path: Path) -> tuple[str, str]:
         """Model, and the types of all columns."""
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(path.absolute())
         about = read_about(schema, str(path))
         types = [(column.name, column.type) for column in schema]
         return about.get("model", ""), str(types)
@@ -206,7 +206,7 @@ class Parts:
     def _tables(self) -> Iterator[tuple[Path, pa.Table]]:
         """(file, at most ROWS of its objects) of all files; UserError where one is damaged."""
         for path in self.files:
-            with readable(path), pq.ParquetFile(path) as file:
+            with readable(path), pq.ParquetFile(Path(path).absolute()) as file:
                 for batch in file.iter_batches(ROWS, columns=[*self.columns, *self.vectors]):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
                     table.validate(full=True)

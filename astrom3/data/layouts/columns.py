@@ -40,7 +40,7 @@ def readable(path: Any, kind: str = "parquet") -> Iterator[None]:
 def parquet_schema(path: Path) -> pa.Schema:
     """Columns of a parquet file, from its footer."""
     with readable(path):
-        return pq.read_schema(path)
+        return pq.read_schema(path.absolute())
 
 
 def with_names(schema: pa.Schema) -> pa.Schema:
@@ -108,7 +108,7 @@ class ParquetFile(ColumnFile):
 
     def _source(self) -> Any:
         """What pyarrow reads from."""
-        return self.path.open() if self.remote else self.path
+        return self.path.open() if self.remote else self.path.absolute()  # pyarrow takes a:b for an address
 
     @cached_property
     def metadata(self) -> pq.FileMetaData:

@@ -232,7 +232,7 @@ def no_split(root: Path, sub: str, seed: int) -> UserError:
 def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
     """Rows of the table by split, as splits/{sub}_{seed}.parquet has them."""
     with readable(splits):
-        assigned = pq.read_table(splits, partitioning=None)
+        assigned = pq.read_table(splits.absolute(), partitioning=None)
         assigned.validate(full=True)
 
     if not {"object_id", "split"} <= set(assigned.column_names):

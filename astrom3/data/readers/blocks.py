@@ -41,7 +41,7 @@ def names_in(path: Path) -> list[str]:
     kind = suffix(path)
     try:
         if kind == ".parquet":
-            return list(pq.read_schema(path).names)
+            return list(pq.read_schema(path.absolute()).names)
         if kind in FITS:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -71,7 +71,7 @@ def blocks_of(path: Path, id: str, names: Sequence[str]) -> Iterator[tuple[pa.Ar
 
 def _parquet(path: Path, id: str, names: Sequence[str]) -> Iterator[tuple[pa.Array, Columns]]:
     wanted = list(dict.fromkeys([id, *names]))
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with pq.ParquetFile(path.absolute(), pre_buffer=False) as file:
         for batch in file.iter_batches(ROWS, columns=wanted):
             values = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
             yield ids_of(path, id, batch.column(id)), Columns(path, names, values)

@@ -83,12 +83,12 @@ def refuse_foreign(path: Path) -> None:
 
 def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
     if kind == ".parquet":  # light curves as lists are read row group by row group, see nested.py
-        check_rows(str(path), pq.read_metadata(path).num_rows)
+        check_rows(str(path), pq.read_metadata(path.absolute()).num_rows)
         flat = []
-        for field in pq.read_schema(path):
+        for field in pq.read_schema(path.absolute()):
             if not pa.types.is_nested(field.type):
                 flat.append(field.name)
-        table = pq.read_table(path, columns=flat, partitioning=None)
+        table = pq.read_table(path.absolute(), columns=flat, partitioning=None)
         table.validate(full=True)  # text that is not UTF-8
         return table
 
