@@ -102,7 +102,7 @@ def test_a_damaged_store_is_noticed_and_made_again(root, tmp_path, caplog, damag
     np.testing.assert_array_equal(again.arrays["values"], good)
     caplog.clear()
     open_store(table(root), "photometry", tmp_path)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_another_preprocessing_version_is_another_store(root, tmp_path, monkeypatch):
