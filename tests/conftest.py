@@ -38,6 +38,14 @@ def galaxy_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("galaxies")
 
 
+@pytest.fixture(scope="module")
+def survey_of_30(tmp_path_factory) -> Path:
+    """A data set of 30 objects in our layout, for files that damage what was made of it."""
+    from data_files import make_rows, write_ours
+
+    return write_ours(tmp_path_factory.mktemp("survey of 30") / "survey", make_rows(30))
+
+
 def pytest_collection_modifyitems(items):
     """Files with many slow tests come first, so that no worker is left with one at the end. Tests marked gpu are
     skipped, with the reason, where there is no CUDA device."""

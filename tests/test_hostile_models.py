@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from data_files import make_rows, write_ours
 from hostile_files import damaged, faults, instead, texts, with_bytes, with_text
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -32,13 +31,8 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def survey(place) -> Path:
-    return write_ours(place / "survey", make_rows(30))
-
-
-@pytest.fixture(scope="module")
-def model(place, survey) -> Path:
-    return save_model(place / "model", survey)
+def model(place, survey_of_30) -> Path:
+    return save_model(place / "model", survey_of_30)
 
 
 def loading(folder: Path) -> Call:

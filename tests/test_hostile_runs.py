@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from data_files import make_rows, write_ours
 from hostile_files import damaged, faults, instead, texts, with_bytes, with_text
 from omegaconf import OmegaConf
 
@@ -26,16 +25,11 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def survey(place) -> Path:
-    return write_ours(place / "survey", make_rows(30))
-
-
-@pytest.fixture(scope="module")
-def run(place, survey) -> Path:
+def run(place, survey_of_30) -> Path:
     """A finished run of one epoch."""
     from astrom3.train import train
 
-    given = ["mode=meta", "size=tiny", "data=local", f"data.path={survey}", "trainer=cpu", "epochs=1"]
+    given = ["mode=meta", "size=tiny", "data=local", f"data.path={survey_of_30}", "trainer=cpu", "epochs=1"]
     train(compose([*given, f"root={place / 'runs'}", f"data.cache={place / 'cache'}", "data.batch_size=8"]))
     return place / "runs" / "meta-full-scratch-42"
 
