@@ -121,6 +121,7 @@ def as_main(command, folder, environment, out, err):
     module, *sys.argv[1:] = command
     sys.argv[0] = module
     sys.path.insert(0, folder)
+    leave_the_measurement_of_the_server()
     warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
     status = 0
     try:
@@ -141,6 +142,14 @@ def as_main(command, folder, environment, out, err):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def leave_the_measurement_of_the_server():
+    """`make coverage` measures the server and, by a measurement of its own, each copy. The copy may not end the server's."""
+    coverage = sys.modules.get("coverage")
+    if coverage is not None:
+        for measurement in coverage.Coverage._instances[:-1]:
+            atexit.unregister(measurement._atexit)
 
 
 def training(overrides, output):
