@@ -45,15 +45,14 @@ def main(arguments: list[str]) -> None:
     out = Path(options.get("out", RESULTS))
     against = Path(options["against"]).resolve() if "against" in options else None
     results: dict[str, Any] = {"size": size, "device": device, "machine": describe(device), "rows": []}
-    rates = measure.matmul_rates(device)
-    results["matmul_gflops"] = {name: rate / 1e9 for name, rate in rates.items()}
+    rates = measure.MatmulRates(device)
+    results["matmul_gflops"] = {}
     path = out / f"bench-{device}-{size}.json"
     if only and path.is_file():  # the rows that are measured again take the place of the old ones
         earlier = json.loads(path.read_text())
         results["rows"] = earlier["rows"]
         if earlier["machine"]["cpu"] == results["machine"]["cpu"]:  # the rate of its quietest moment
-            for name, rate in earlier["matmul_gflops"].items():
-                results["matmul_gflops"][name] = max(rate, results["matmul_gflops"].get(name, 0.0))
+            results["matmul_gflops"] = earlier["matmul_gflops"]
     full = size == "full"
     rows = [*(data_rows(full) if device == "cpu" else []), *network_rows(full, device), *galaxy_rows(full, device)]
     rows += astromer.rows(full, device)
@@ -63,6 +62,8 @@ def main(arguments: list[str]) -> None:
     whole_commands = chain(runs.rows(size, device, only), growing) if against is None else ()
     for found in chain(measured_rows(chosen, rates, against), whole_commands):
         put(results["rows"], found)
+        for name, rate in rates.measured.items():
+            results["matmul_gflops"][name] = max(rate / 1e9, results["matmul_gflops"].get(name, 0.0))
         print(markdown({**results, "rows": [found]}, head=False), flush=True)
         out.mkdir(parents=True, exist_ok=True)  # what was measured is kept, should the machine be taken away
         path.write_text(json.dumps(results, indent=1) + "\n")
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> None:
     print(f"written to {path} and {path.with_suffix('.md').name}")
 
 
-def measured_rows(rows: list[Row], rates: dict[str, float], against: Path | None) -> Iterator[dict[str, Any]]:
+def measured_rows(rows: list[Row], rates: measure.MatmulRates, against: Path | None) -> Iterator[dict[str, Any]]:
     """The results one by one. A row that the other checkout does not know is named and left out."""
     for row in rows:
         try:

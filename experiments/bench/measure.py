@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.rows import Row, precisions
+from experiments.bench.rows import Row
 
 
 class WorkerEnded(RuntimeError):
@@ -47,7 +47,7 @@ class Worker:
         self.process.wait()
 
 
-def row(row: Row, matmul: dict[str, float], against: Path | None = None) -> dict[str, Any]:
+def row(row: Row, matmul: MatmulRates, against: Path | None = None) -> dict[str, Any]:
     """Median and spread of objects/s, of the ratio, and what share of the matrix-product rate (operations/s) it is.
 
     against: another checkout, whose own case takes the place of the plain variant.
@@ -100,22 +100,27 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def rate_name(row: Row) -> str:
-    """Which of `matmul_rates` a row is held against: that of as many threads as it has."""
+    """Which of the matrix-product rates a row is held against: that of as many threads as it has."""
     precision = row.options["precision"]
     return f"{precision}, one thread" if row.options.get("threads") == 1 else precision
 
 
-def matmul_rates(device: str) -> dict[str, float]:
-    """Operations per second of square matrix products, by precision, with all threads and on a CPU with one.
+class MatmulRates:
+    """Operations per second of square matrix products, each measured when a row asks for it first.
 
-    In bfloat16 only where the processor has instructions for it: without them the measurement alone takes minutes.
+    A name is a precision, for all threads, or a precision and "one thread". Without instructions for bfloat16 its rate
+    alone would take minutes, and no row of the benchmark asks for it there.
     """
-    rates = {}
-    for precision in precisions(device):
-        rates[precision] = matmul_rate(precision, device)
-        if device == "cpu":
-            rates[f"{precision}, one thread"] = matmul_rate(precision, device, threads=1)
-    return rates
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.measured: dict[str, float] = {}
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self.measured:
+            precision, _, threads = name.partition(", ")
+            self.measured[name] = matmul_rate(precision, self.device, threads=1 if threads else None)
+        return self.measured[name]
 
 
 def matmul_rate(precision: str, device: str, threads: int | None = None) -> float:

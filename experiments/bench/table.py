@@ -31,20 +31,26 @@ def heading(results: dict[str, Any]) -> list[str]:
     fast = m.get("bfloat16", True)
     parts = []
     for precision, name in (("f32", "float32"), ("bf16", "bfloat16")):
+        single = rates.get(f"{precision}, one thread")
         if precision in rates:
-            single = rates.get(f"{precision}, one thread")
             of_one = f" ({single:.0f} with one thread)" if single else ""
             parts.append(f"{rates[precision]:.0f} GFLOP/s in {name}{of_one}")
+        elif single:
+            parts.append(f"{single:.0f} GFLOP/s in {name} with one thread")
+    products = ""
+    if parts:
+        products = (
+            f"Matrix products of this machine: {', '.join(parts)}. Each row is held against the rate of as many "
+            "threads as it has. "
+        )
     missing = "" if fast else " There are no rows in bfloat16, for which this processor has no instructions."
     return [
         f"# Benchmark, {results['device']}, {results['size']}",
         "",
         f"{m['gpu'] or m['cpu']}, {m['cores']} cores, {m['threads']} threads; Python {m['python']}, {versions}; commit "
         f"{(m['commit'] or '?')[:9]}; {m['date']}; load before {m['load_before']}.",
-        f"Matrix products of this machine: {', '.join(parts)}. Each row is held against the rate of as many threads "
-        "as it has. "
-        "Medians (smallest to largest); plain is always float32. Times original compares objects per CPU second with "
-        "those of the published program in float32 on another machine (75 to 90 GFLOP/s a core)." + missing,
+        f"{products}Medians (smallest to largest); plain is always float32. Times original compares objects per CPU "
+        "second with those of the published program in float32 on another machine (75 to 90 GFLOP/s a core)." + missing,
         "",
     ]
 
