@@ -60,10 +60,9 @@ def finish(cfg: DictConfig) -> DictConfig:
     if missing:
         raise UserError(f"{missing[0]} is not given: add {missing[0]}=<value> to the command line")
     try:
-        plain = OmegaConf.to_container(_without_hydra(cfg), resolve=True)
+        plain = _plain(cfg)
     except (InterpolationResolutionError, MissingMandatoryValue) as error:
         raise UserError(f"the configuration cannot be resolved: {_one_line(error)}") from None
-    assert isinstance(plain, dict)
     leave_out_encoders(plain)
     resolved = OmegaConf.create({k: v for k, v in plain.items() if k not in TABLES})
     OmegaConf.set_struct(resolved, True)
@@ -84,11 +83,10 @@ def leave_out_encoders(plain: dict[Any, Any]) -> None:
             node["encoders"] = {slot: encoder for slot, encoder in encoders.items() if slot in wanted}
 
 
-def _without_hydra(cfg: DictConfig) -> DictConfig:
-    copy = cfg.copy()
-    OmegaConf.set_struct(copy, False)
-    copy.pop("hydra", None)
-    return copy
+def _plain(cfg: DictConfig) -> dict[Any, Any]:
+    """What a configuration says, resolved, without the part that is Hydra's own."""
+    values = {key: cfg[key] for key in cfg if key != "hydra"}
+    return {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in values.items()}
 
 
 def with_own_folders(arguments: Sequence[str]) -> list[str]:
