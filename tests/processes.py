@@ -145,7 +145,7 @@ def as_main(command, folder, environment, out, err):
 
 
 def leave_the_measurement_of_the_server():
-    """`make coverage` measures the server and, by a measurement of its own, each copy. The copy may not end the server's."""
+    """`make coverage` measures the server and each copy of it. A copy may end its own measurement alone."""
     coverage = sys.modules.get("coverage")
     if coverage is not None:
         for measurement in coverage.Coverage._instances[:-1]:

@@ -190,3 +190,17 @@ def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
     done = processes.run([sys.executable, "-m", "astrom3.analyse", *options], capture_output=True, text=True,
                           cwd=tmp_path)  # fmt: skip
     assert done.returncode == 2 and answer in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_is_compiled_for_a_map_is_kept_for_the_next_process():
+    import numba
+
+    from astrom3 import umap_maps
+
+    njit = numba.njit
+    random = np.random.default_rng(0)
+    xy, place = umap_maps.fit("analyse", "the map", random.normal(size=(20, 4)), {"n_neighbors": 5, "random_state": 0})
+    assert xy.shape == (20, 2) and place(random.normal(size=(3, 4))).shape == (3, 2)
+    assert numba.njit is njit
+    loops = umap_maps.package("analyse", "the map").umap_.compute_membership_strengths
+    assert loops.stats.cache_path, "numba would compile it again in every process"

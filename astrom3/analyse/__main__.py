@@ -96,9 +96,9 @@ def check(cfg: DictConfig) -> list[str]:
     if cfg.model is None and cfg.embeddings is None:
         raise UserError("give model=<run folder, model folder or hub id>, or embeddings=<folder of astrom3.embed>")
     if "map" in chosen and cfg.what is not None:  # now, not after the embedding
-        from astrom3.extras import need
+        from astrom3 import umap_maps
 
-        need("umap", "analyse", "what=[map]")
+        umap_maps.package("analyse", "what=[map]")
     return [name for name in NAMES if name in chosen]
 
 
@@ -116,10 +116,10 @@ def one(name: str, context: Any, numbers: dict[str, Any], all_asked: bool) -> An
             only = context.labelled_classes()[0]
             raise NotPossible(f"all labelled objects are of the class {only}, so there is nothing to tell apart")
         if name == "map" and all_asked:
-            from astrom3.extras import need
+            from astrom3 import umap_maps
 
             try:
-                need("umap", "analyse", "the map")
+                umap_maps.package("analyse", "the map")
             except UserError as missing:
                 raise NotPossible(str(missing)) from None
         section = SECTIONS[name](context)

@@ -13,12 +13,12 @@ from matplotlib import colormaps
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
+from astrom3 import umap_maps
 from astrom3.analyse.projection import fit as fit_umap
 from astrom3.analyse.projection import label_names, principal_axes
 from astrom3.analyse.properties import REDSHIFT, values_of
 from astrom3.analyse.section import Context, NotPossible, Section, having
 from astrom3.errors import UserError
-from astrom3.extras import need
 from astrom3.inference.embeddings import Embeddings
 from astrom3.plots import save
 
@@ -59,7 +59,7 @@ def section(context: Context) -> Section:
 def has_umap() -> bool:
     """Whether the package of UMAP is there."""
     try:
-        need("umap", "analyse", "the map")
+        umap_maps.package("analyse", "the map")
     except UserError:
         return False
     return True

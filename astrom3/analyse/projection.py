@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from astrom3 import umap_maps
 from astrom3.analyse.section import Context, Section, having, names_of, table
 from astrom3.errors import UserError
-from astrom3.extras import need
 from astrom3.inference.embeddings import Embeddings
 from astrom3.modalities.schema import in_paper_order
 from astrom3.plots import save
@@ -38,7 +38,6 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """Coordinates float32 (n, 2) of every split: fitted on "train" without the classes `unseen`, the rest projected.
     Rows without that embedding are NaN. A small survey takes fewer neighbours."""
-    umap = need("umap", "analyse", "the map")
     train = splits["train"]
     used = fitted_on(train, name, unseen)
     count = int(used.sum())
@@ -46,8 +45,7 @@ def fit(
         raise UserError(f"a map needs some training objects, there are {count}: leave map out of what=")
 
     arguments = dict(settings) | {"n_neighbors": neighbours_of(settings, count)}
-    reducer = umap.UMAP(**arguments, n_jobs=1)
-    fitted = reducer.fit_transform(train.vectors[name][used])
+    fitted, place = umap_maps.fit("analyse", "the map", train.vectors[name][used], arguments)
 
     coordinates = {}
     for split, objects in splits.items():
@@ -57,7 +55,7 @@ def fit(
             xy[used] = fitted
             rest = rest & ~used
         if rest.any():
-            xy[rest] = reducer.transform(objects.vectors[name][rest])
+            xy[rest] = place(objects.vectors[name][rest])
         coordinates[split] = xy
 
     return coordinates

@@ -96,9 +96,9 @@ def check(cfg: DictConfig, out: Path) -> None:
     if cfg.map not in MAPS:
         raise UserError(f"map={cfg.map} does not exist: it is one of {', '.join(MAPS)}")
     if cfg.map == "umap":
-        from astrom3.extras import need
+        from astrom3 import umap_maps
 
-        need("umap", "explore", "map=umap (map=pca does without)")
+        umap_maps.package("explore", "map=umap (map=pca does without)")
     if cfg.bits not in (None, 8, 16):
         raise UserError(f"bits={cfg.bits} must be 8 or 16 (per pixel of a spectrum)")
 

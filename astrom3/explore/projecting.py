@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from astrom3 import umap_maps
 from astrom3.errors import UserError
 from astrom3.explore.positions import MIN_FITTED, pca_text, umap_text
 
@@ -40,15 +41,8 @@ def pca(vectors: np.ndarray) -> tuple[Project, str]:
 def umap(vectors: np.ndarray) -> tuple[Project, str]:
     """UMAP with the settings of the paper, fitted on vectors (n, D)."""
     from astrom3.analyse.sections import UMAP
-    from astrom3.extras import need
 
-    package = need("umap", "explore", "map=umap (map=pca does without)")
     settings: dict[str, Any] = dict(UMAP)
     settings["n_neighbors"] = min(settings["n_neighbors"], len(vectors) - 1)
-    reducer = package.UMAP(**settings, n_jobs=1)
-    reducer.fit(vectors)
-
-    def project(some: np.ndarray) -> np.ndarray:
-        return np.asarray(reducer.transform(some), dtype=np.float32)
-
+    _, project = umap_maps.fit("explore", "map=umap (map=pca does without)", vectors, settings)
     return project, umap_text(UMAP)
