@@ -100,19 +100,9 @@ class Astromer(nn.Module):
     ) -> Tensor:
         """Features (B, d_model), 0 where nothing is visible. `hidden` (B, L): 1 where a magnitude must not be seen."""
         if not self._buckets_pay(times):
-            last = self.every_layer(
-                times,
-                magnitudes,
-                valid,
-                hidden,
-            )[-1]
+            last = self.every_layer(times, magnitudes, valid, hidden)[-1]
             return pooled(last, visible_points(valid, hidden), self.pool)
-        buckets = make_buckets(
-            times,
-            magnitudes,
-            valid,
-            hidden,
-        )
+        buckets = make_buckets(times, magnitudes, valid, hidden)
         parts = [pooled(self._last(bucket), bucket.visible, self.pool) for bucket in buckets]
         rows = torch.cat([bucket.rows for bucket in buckets])
         return torch.cat(parts)[rows.argsort()]
@@ -127,20 +117,10 @@ class Astromer(nn.Module):
         """The last block's output (B, L, d_model), 0 on padding, and which points are visible, (B, L) bool."""
         visible = visible_points(valid, hidden) > 0
         if self._buckets_pay(times):
-            buckets = make_buckets(
-                times,
-                magnitudes,
-                valid,
-                hidden,
-            )
+            buckets = make_buckets(times, magnitudes, valid, hidden)
             parts = [self._last(bucket) for bucket in buckets]
             return scatter(parts, buckets, (times.shape[0], times.shape[1])), visible
-        last = self.every_layer(
-            times,
-            magnitudes,
-            valid,
-            hidden,
-        )[-1]
+        last = self.every_layer(times, magnitudes, valid, hidden)[-1]
         return last * valid.unsqueeze(-1).to(last.dtype), visible
 
     def every_layer(
@@ -176,24 +156,8 @@ class Astromer(nn.Module):
         leaves out the points before them.
         """
         if not self._buckets_pay(times):
-            return (
-                head(
-                    self.every_layer(
-                        times,
-                        magnitudes,
-                        valid,
-                        hidden,
-                    )[-1]
-                )
-                * valid
-            )
-        buckets = make_buckets(
-            times,
-            magnitudes,
-            valid,
-            hidden,
-            probed,
-        )
+            return head(self.every_layer(times, magnitudes, valid, hidden)[-1]) * valid
+        buckets = make_buckets(times, magnitudes, valid, hidden, probed)
         parts = [head(self._last(bucket, bucket.first)) for bucket in buckets]
         return scatter(parts, buckets, (times.shape[0], times.shape[1]))
 
@@ -269,14 +233,7 @@ class MaskedAstromer(nn.Module):
         probed: Tensor | None = None,
     ) -> Tensor:
         """Reconstructed magnitudes (B, L), of probed points at least; see `Astromer.reconstruct`."""
-        return self.encoder.reconstruct(
-            self.head,
-            times,
-            magnitudes,
-            valid,
-            hidden,
-            probed,
-        )
+        return self.encoder.reconstruct(self.head, times, magnitudes, valid, hidden, probed)
 
 
 def visible_points(valid: Tensor, hidden: Tensor | None) -> Tensor:

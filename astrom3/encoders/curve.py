@@ -40,12 +40,7 @@ class CurveEncoder(nn.Module):
         hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B, L, D), 0 on padding, and which points are visible, (B, L) bool."""
-        tokens = self.every_layer(
-            times,
-            magnitudes,
-            valid,
-            hidden,
-        )[-1]
+        tokens = self.every_layer(times, magnitudes, valid, hidden)[-1]
         return tokens * valid.unsqueeze(-1), visible_points(valid, hidden) > 0
 
     def forward(
@@ -56,12 +51,7 @@ class CurveEncoder(nn.Module):
         hidden: Tensor | None = None,
     ) -> Tensor:
         """Mean of the tokens over the visible points, (B, D)."""
-        tokens = self.every_layer(
-            times,
-            magnitudes,
-            valid,
-            hidden,
-        )[-1]
+        tokens = self.every_layer(times, magnitudes, valid, hidden)[-1]
         return pooled(tokens, visible_points(valid, hidden), "mean")
 
 

@@ -94,12 +94,7 @@ class MLPHead(MLP, Head):
         dropout: float = 0.0,
         pool: str = "mean",
     ):
-        super().__init__(
-            features,
-            classes,
-            hidden,
-            dropout,
-        )
+        super().__init__(features, classes, hidden, dropout)
         self.pool = pool
 
     def forward(self, layers: Sequence[Tensor], visible: Tensor) -> Tensor:  # type: ignore[override]
@@ -263,12 +258,7 @@ def build_head(
             over_padding=published,
         )
     if kind == "gru":
-        return GRUHead(
-            features,
-            classes,
-            units,
-            hidden,
-        )
+        return GRUHead(features, classes, units, hidden)
     return SIMPLE[kind](features, classes, hidden)
 
 

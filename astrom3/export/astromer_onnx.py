@@ -123,13 +123,7 @@ def build_graph(encoder: Astromer) -> Any:
     inputs = [value(name, "batch", encoder.window, 1) for name in INPUTS]
     shapes = (("batch", width), ("batch", width), ("batch", encoder.window, width))
     outputs = [value(name, *shape) for name, shape in zip(OUTPUTS, shapes, strict=True)]
-    body = helper.make_graph(
-        graph.nodes,
-        "astromer",
-        inputs,
-        outputs,
-        graph.constants,
-    )
+    body = helper.make_graph(graph.nodes, "astromer", inputs, outputs, graph.constants)
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(
         body,

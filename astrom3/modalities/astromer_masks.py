@@ -146,12 +146,7 @@ def _mask(
             n_probed[n],
             state,
         )
-        state = _shuffle(
-            shuffled,
-            n,
-            n,
-            state,
-        )
+        state = _shuffle(shuffled, n, n, state)
         probed[i] = 0
         hidden[i] = 0
         for k in range(n_probed[n]):

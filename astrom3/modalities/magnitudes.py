@@ -96,25 +96,12 @@ def prepare_fluxes(
     A flux that is not positive has no magnitude: the point is dropped and counted in `not_positive`.
     """
     magnitude, magnitude_error = magnitudes_of_fluxes(flux, error, zero_point)
-    prepared = prepare_magnitudes(
-        offsets,
-        time,
-        magnitude,
-        magnitude_error,
-        min_points,
-        largest_error,
-    )
+    prepared = prepare_magnitudes(offsets, time, magnitude, magnitude_error, min_points, largest_error)
     bad = np.asarray(flux, dtype=np.float64) <= 0
     before = np.concatenate([[0], np.cumsum(bad)])
     not_positive = np.diff(before[np.asarray(offsets, dtype=np.int64)])
     dropped = prepared.dropped - not_positive
-    return Magnitudes(
-        prepared.values,
-        prepared.offsets,
-        dropped,
-        not_positive,
-        prepared.usable,
-    )
+    return Magnitudes(prepared.values, prepared.offsets, dropped, not_positive, prepared.usable)
 
 
 def magnitudes_of_fluxes(flux: np.ndarray, error: np.ndarray, zero_point: float) -> tuple[np.ndarray, np.ndarray]:

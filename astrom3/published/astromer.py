@@ -127,20 +127,10 @@ def _read_checkpoint(files: ModelFiles, encoder: Astromer, expected: Mapping[str
             stored[modern.removesuffix(VALUE)] = name
     names = checkpoint_names(encoder)
     shapes = {name: bundle.entries[theirs].shape for name, theirs in stored.items()}
-    check_shapes(
-        names,
-        shapes,
-        expected,
-        place,
-    )
+    check_shapes(names, shapes, expected, place)
     data = {}
     for shard in {bundle.entries[n].shard for n in stored.values()}:
-        data[shard] = _data(
-            files,
-            bundle,
-            shard,
-            expected,
-        )
+        data[shard] = _data(files, bundle, shard, expected)
 
     def read(name: str) -> np.ndarray:
         theirs = stored[name]
@@ -197,12 +187,7 @@ def _read_hdf5(files: ModelFiles, encoder: Astromer, expected: Mapping[str, Tens
     place = f"{HDF5} of {shown(files.source)}"
     weights = KerasWeights(files.read(HDF5), place)
     names = hdf5_names(encoder)
-    check_shapes(
-        names,
-        weights.shapes,
-        expected,
-        place,
-    )
+    check_shapes(names, weights.shapes, expected, place)
     return _converted(names, weights.read)
 
 

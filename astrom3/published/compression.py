@@ -63,12 +63,7 @@ def snappy_decompress(data: memoryview, limit: int) -> bytes:
                 out,
             )
         else:
-            position = _copy(
-                data,
-                position,
-                tag,
-                out,
-            )
+            position = _copy(data, position, tag, out)
         if len(out) > size:
             raise CorruptError("a compressed block is longer than it says")
     if len(out) != size:
