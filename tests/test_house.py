@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[1] / "astrom3"
 LONGEST = 350  # lines of a file
 # From the cellar to the roof: a module imports from its own room and from the rooms before it.
 ROOMS = [
-    "errors draws places hardware bounds kernel extras locks files typed stored registry workers progress umap_maps",
+    "errors draws places hardware bounds kernel extras locks files parquet_files typed stored registry workers "
+    "progress umap_maps",
     "modalities",
     "plots encoders",
     "published",
@@ -82,3 +83,12 @@ def test_the_files_that_a_page_of_the_documentation_names_are_there(page):
     named = re.findall(r"`((?:\w+/)+\w+\.py)", text)
     assert len(named) > 5
     assert not [name for name in named if not (ROOT / name).is_file() and not (ROOT.parent / name).is_file()]
+
+
+READS_PARQUET = re.compile(r"\bpq\.(read_\w+|ParquetFile\()")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_parquet_files_are_opened_in_one_place(path):
+    if path.name != "parquet_files.py":
+        assert not READS_PARQUET.search(path.read_text(encoding="utf-8")), "astrom3/parquet_files.py opens them"

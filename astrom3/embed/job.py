@@ -38,6 +38,7 @@ from astrom3.inference.trained import TrainedModel, data_of
 from astrom3.inference.windows import Windowed, embed_windows, window_slot
 from astrom3.locks import LOCK
 from astrom3.modalities.quality import Decision, read_decisions, write_decisions
+from astrom3.parquet_files import read_metadata
 from astrom3.progress import Advance, ignored, progress
 from astrom3.published import astroclip, astroclip_model, astromer, native
 from astrom3.published import astrom3 as published
@@ -294,7 +295,7 @@ class Job:
             return {"complete": False, "parts": len(self.parts), "missing": len(missing)}
         counts = Counter[str]()
         for part in self.parts:
-            counts[part.split] += pq.read_metadata((self.out / part.name).absolute()).num_rows
+            counts[part.split] += read_metadata(self.out / part.name).num_rows
         decisions = list(self.rejected())
         write_decisions(self.out / REJECTED, decisions)
         kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from astrom3.files import replacing
+from astrom3.parquet_files import open_parquet, read_schema
 
 PREDICTIONS = "_predictions.csv"  # readers of a folder of parquet pass over names that begin with _
 ROWS_AT_ONCE = 4096
@@ -22,7 +21,7 @@ KNOWN = ("object_id", "label", "split", "predicted")
 
 def write_predictions(path: Path, parts: Sequence[Path], classes: Sequence[str]) -> None:
     """Read embeddings files a few thousand rows at a time and write what they predict as one table."""
-    kept = [name for name in ("novelty", "set") if name in pq.read_schema(parts[0].absolute()).names]
+    kept = [name for name in ("novelty", "set") if name in read_schema(parts[0]).names]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         chances = [f"p({name})" for name in classes]
@@ -38,7 +37,7 @@ def rows_of(parts: Sequence[Path], kept: Sequence[str]) -> Iterator[dict[str, An
     """The rows of all files, without their embeddings."""
     columns = [*KNOWN, "probabilities", *kept]
     for part in parts:
-        with pq.ParquetFile(part.absolute()) as file:
+        with open_parquet(part) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
                 yield from batch.to_pylist()
 

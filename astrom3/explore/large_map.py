@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
 from astrom3.data.layouts.columns import readable
@@ -19,6 +18,7 @@ from astrom3.files import OutputFolder
 from astrom3.inference.embeddings import Embeddings, check_objects, files_of, read_part
 from astrom3.inference.results import shown_name
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.parquet_files import read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def stored_count(path: Path | str) -> int:
     count = 0
     for file in files_of(path):
         with readable(file):
-            count += pq.read_metadata(file.absolute()).num_rows
+            count += read_metadata(file).num_rows
     return count
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from astrom3 import stored
 from astrom3.data.layouts.columns import readable
@@ -17,6 +16,7 @@ from astrom3.data.layouts.parquet import check_once
 from astrom3.errors import UserError, shown
 from astrom3.files import check_regular, listed, read_mark
 from astrom3.modalities.kinds import known
+from astrom3.parquet_files import read_parquet, read_schema
 from astrom3.typed import check
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def files_of(path: Path | str) -> list[Path]:
 def read_part(path: Path) -> pa.Table:
     """A parquet file of embeddings, its columns of the types that they should have."""
     with readable(path):
-        check_columns(pq.read_schema(path.absolute()), shown(path))
-        table = pq.read_table(path.absolute(), partitioning=None)
+        check_columns(read_schema(path), shown(path))
+        table = read_parquet(path)
         table.validate(full=True)
     for name in ("object_id",):
         if table[name].null_count:

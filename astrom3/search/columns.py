@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from astrom3 import stored
 from astrom3.data.layouts.columns import parquet_schema, readable
@@ -21,6 +20,7 @@ from astrom3.embed.job import MANIFEST
 from astrom3.errors import UserError, shown
 from astrom3.inference.embeddings import MEAN, check_columns, dense, files_of, lists, read_about, vector_names
 from astrom3.modalities.kinds import known
+from astrom3.parquet_files import open_parquet, read_parquet, read_schema
 
 log = logging.getLogger(__name__)
 ROWS = 4096  # objects in memory at a time
@@ -43,7 +43,7 @@ class Catalogue:
         left_out: dict[str, str] = {}
         kept: dict[str, pa.ChunkedArray] = {}
         if Path(path).suffix == ".parquet":  # whose lists are not read into a table
-            for field in pq.read_schema(Path(path).absolute()):
+            for field in read_schema(path):
                 if field.name not in table.column_names:
                     left_out[field.name] = f"of type {field.type}"
 
@@ -94,7 +94,7 @@ def of_dataset(folder: Path) -> pa.Table:
     tables = []
     for path in files:
         with readable(path):
-            tables.append(pq.read_table(Path(path).absolute(), columns=wanted, partitioning=None))
+            tables.append(read_parquet(path, wanted))
     table = pa.concat_tables(tables).flatten()
     return table.rename_columns([name.partition(".")[2] or name for name in table.column_names])
 
@@ -121,19 +121,19 @@ class Parts:
     @property
     def columns(self) -> list[str]:
         """Which the embeddings' files have, without the vectors."""
-        names = pq.read_schema(self.files[0].absolute()).names
+        names = read_schema(self.files[0]).names
         return [name for name in OWN if name in names]
 
     @property
     def vectors(self) -> dict[str, int]:
         """Embedding -> length."""
-        schema = pq.read_schema(self.files[0].absolute())
+        schema = read_schema(self.files[0])
         return {name: schema.field(name).type.list_size for name in vector_names(schema)}
 
     @staticmethod
     def about(path: Path) -> tuple[str, str]:
         """Model, and the types of all columns."""
-        schema = pq.read_schema(path.absolute())
+        schema = read_schema(path)
         about = read_about(schema, str(path))
         types = [(column.name, column.type) for column in schema]
         return about.get("model", ""), str(types)
@@ -206,7 +206,7 @@ class Parts:
     def _tables(self) -> Iterator[tuple[Path, pa.Table]]:
         """(file, at most ROWS of its objects) of all files; UserError where one is damaged."""
         for path in self.files:
-            with readable(path), pq.ParquetFile(Path(path).absolute()) as file:
+            with readable(path), open_parquet(path) as file:
                 for batch in file.iter_batches(ROWS, columns=[*self.columns, *self.vectors]):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
                     table.validate(full=True)

@@ -19,6 +19,7 @@ from astrom3.data.layouts.remote import RemoteFile
 from astrom3.data.readers.table_files import check_names
 from astrom3.errors import UserError
 from astrom3.files import check_regular
+from astrom3.parquet_files import open_parquet, read_metadata, read_schema
 
 BUFFER = 1 << 21  # bytes of a remote column read at a time, whose row group may have hundreds of MB
 
@@ -40,7 +41,7 @@ def readable(path: Any, kind: str = "parquet") -> Iterator[None]:
 def parquet_schema(path: Path) -> pa.Schema:
     """Columns of a parquet file, from its footer."""
     with readable(path):
-        return pq.read_schema(path.absolute())
+        return read_schema(path)
 
 
 def with_names(schema: pa.Schema) -> pa.Schema:
@@ -108,13 +109,13 @@ class ParquetFile(ColumnFile):
 
     def _source(self) -> Any:
         """What pyarrow reads from."""
-        return self.path.open() if self.remote else self.path.absolute()  # pyarrow takes a:b for an address
+        return self.path.open() if self.remote else self.path
 
     @cached_property
     def metadata(self) -> pq.FileMetaData:
         """The footer, read once. UserError where two columns have one name."""
         with readable(self.path):
-            found = pq.read_metadata(self._source())
+            found = read_metadata(self._source())
             names = with_names(found.schema.to_arrow_schema()).names
         check_names(self.path, names)
         return found
@@ -130,10 +131,10 @@ class ParquetFile(ColumnFile):
 
     def batches(self, number: int, columns: list[str], rows_at_once: int) -> Iterator[pa.RecordBatch]:
         options = {"pre_buffer": False, "buffer_size": BUFFER if self.remote else 0, "metadata": self.metadata}
-        with readable(self.path), pq.ParquetFile(self._source(), **options) as file:
+        with readable(self.path), open_parquet(self._source(), **options) as file:
             yield from file.iter_batches(rows_at_once, row_groups=[number], columns=columns, use_threads=False)
 
     def columns(self, names: list[str]) -> pa.Table:
         # Buffered before: of a remote file, columns that lie side by side are one range.
-        with readable(self.path), pq.ParquetFile(self._source(), pre_buffer=True, metadata=self.metadata) as file:
+        with readable(self.path), open_parquet(self._source(), pre_buffer=True, metadata=self.metadata) as file:
             return file.read(columns=names, use_threads=False).select(names)

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from astrom3 import files, stored
 from astrom3.data.layouts.bands import Bands
@@ -28,6 +27,7 @@ from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.catalogue_quality import possible
 from astrom3.modalities.schema import ALL_COLS, META_COLS, OBJECT_SCHEMA, PHOTO_COLS, SPLITS, SUB_FRACTION, UNLABELLED
 from astrom3.modalities.view import StoredView
+from astrom3.parquet_files import read_parquet
 from astrom3.typed import check
 
 LAYOUT = "astrom3"
@@ -232,7 +232,7 @@ def no_split(root: Path, sub: str, seed: int) -> UserError:
 def split_of_file(splits: Path, table: Table) -> dict[str, np.ndarray]:
     """Rows of the table by split, as splits/{sub}_{seed}.parquet has them."""
     with readable(splits):
-        assigned = pq.read_table(splits.absolute(), partitioning=None)
+        assigned = read_parquet(splits)
         assigned.validate(full=True)
 
     if not {"object_id", "split"} <= set(assigned.column_names):

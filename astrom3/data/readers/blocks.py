@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from astropy.io import fits
 
 from astrom3.data.readers import ReadError
 from astrom3.data.readers.table_files import check_names, suffix
 from astrom3.data.readers.tables import USUAL, Columns
 from astrom3.errors import UserError
+from astrom3.parquet_files import open_parquet, read_schema
 
 ROWS = 2**17  # of a block
 BYTES = 2**23  # of a block of text
@@ -41,7 +41,7 @@ def names_in(path: Path) -> list[str]:
     kind = suffix(path)
     try:
         if kind == ".parquet":
-            return list(pq.read_schema(path.absolute()).names)
+            return list(read_schema(path).names)
         if kind in FITS:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -71,7 +71,7 @@ def blocks_of(path: Path, id: str, names: Sequence[str]) -> Iterator[tuple[pa.Ar
 
 def _parquet(path: Path, id: str, names: Sequence[str]) -> Iterator[tuple[pa.Array, Columns]]:
     wanted = list(dict.fromkeys([id, *names]))
-    with pq.ParquetFile(path.absolute(), pre_buffer=False) as file:
+    with open_parquet(path, pre_buffer=False) as file:
         for batch in file.iter_batches(ROWS, columns=wanted):
             values = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
             yield ids_of(path, id, batch.column(id)), Columns(path, names, values)

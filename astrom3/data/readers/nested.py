@@ -22,6 +22,7 @@ from astrom3.data.readers.tables import USUAL, Columns, LightCurveColumns, Spect
 from astrom3.data.rows import is_list
 from astrom3.errors import UserError
 from astrom3.files import check_regular
+from astrom3.parquet_files import open_parquet
 
 SPECTRUM_KEYS = ("wavelength", "flux", "ivar", "flux_err")
 LIGHT_CURVE_KEYS = ("time", "flux", "flux_err", "mag", "mag_err", "band")
@@ -45,7 +46,7 @@ def open_table(path: Path) -> pq.ParquetFile:
     """A parquet file with its metadata read; ReadError where it is damaged or two columns have one name."""
     try:
         check_regular(path)
-        table = pq.ParquetFile(path.absolute())
+        table = open_parquet(path)
     except (OSError, pa.ArrowException) as error:
         raise ReadError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
     check_names(path, table.schema_arrow.names)
@@ -94,7 +95,7 @@ class RowLists:
         group = int(np.searchsorted(self._ends, row, side="right"))
         if group != self._group or self._rows is None:
             try:
-                self._rows = pq.ParquetFile(self.path.absolute()).read_row_group(group, columns=self.names)
+                self._rows = open_parquet(self.path).read_row_group(group, columns=self.names)
             except (OSError, pa.ArrowException) as error:
                 raise ReadError(f"{self.path}: cannot be read ({' '.join(str(error).split())[:160]})") from None
             self._group = group

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from astropy.table import Table
 
 from astrom3.data.readers import (
@@ -22,6 +21,7 @@ from astrom3.data.readers import (
     read_text,
 )
 from astrom3.data.rows import check_rows
+from astrom3.parquet_files import read_metadata, read_parquet, read_schema
 
 ASTROPY_FORMATS = {
     ".fits": "fits",
@@ -83,12 +83,12 @@ def refuse_foreign(path: Path) -> None:
 
 def _read_table(path: Path, kind: str, strings: Sequence[str]) -> pa.Table:
     if kind == ".parquet":  # light curves as lists are read row group by row group, see nested.py
-        check_rows(str(path), pq.read_metadata(path.absolute()).num_rows)
+        check_rows(str(path), read_metadata(path).num_rows)
         flat = []
-        for field in pq.read_schema(path.absolute()):
+        for field in read_schema(path):
             if not pa.types.is_nested(field.type):
                 flat.append(field.name)
-        table = pq.read_table(path.absolute(), columns=flat, partitioning=None)
+        table = read_parquet(path, flat)
         table.validate(full=True)  # text that is not UTF-8
         return table
 
