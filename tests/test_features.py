@@ -132,6 +132,7 @@ def test_features_are_nan_where_they_cannot_be_computed():
         (0 * time, flux, error),
         (time, 1 + 0 * flux, error),
         (time, -flux, error),
+        (np.where(time > time[0], time, -2409998.5), flux, error),  # as two real curves of Catalina have it
     ]:
         assert all(np.isnan(v) for v in light_curve_features(*bad).values())
     flux[::7] = np.nan

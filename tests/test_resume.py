@@ -56,7 +56,7 @@ def assert_same_run(one, two):
 @pytest.mark.parametrize("mode", ["photo", "clip", "all"])
 def test_kills_at_random_moments_change_nothing(mode, tmp_path):
     """Four a mode, SIGTERM and SIGKILL each: two at moments drawn from the start on, two within the epochs."""
-    log, options = tmp_path / "log", ["epochs=16", "early_stopping.patience=16"]
+    log, options = tmp_path / "log", ["epochs=12", "early_stopping.patience=12"]
     assert finish(training([*overrides(tmp_path / "store", mode), "epochs=1"], log)) == 0, log.read_text()
     start = time.monotonic()
     assert finish(training(overrides(tmp_path / "whole", mode, *options), log)) == 0

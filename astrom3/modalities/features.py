@@ -22,6 +22,7 @@ import numba
 import numpy as np
 
 from astrom3.modalities.period_search import find_period
+from astrom3.modalities.quality import MAX_SPAN
 
 MIN_POINTS = 10
 N_TREES = 50
@@ -33,8 +34,8 @@ def light_curve_features(
 ) -> dict[str, float]:
     """Features by name (PHOTO_COLS) of one curve, (N,) each, times in days; all NaN where they cannot be computed.
 
-    Points without positive flux have no magnitude and are left out; fewer than 10 others, no time span or no
-    variation give NaN. A given `period` is used as it is.
+    Points without positive flux have no magnitude and are left out; fewer than 10 others, no variation, no time span
+    or one that the quality rules reject (JD and MJD mixed) give NaN. A given `period` is used as it is.
     """
     time = np.asarray(time, dtype=np.float64)
     flux = np.asarray(flux, dtype=np.float64)
@@ -51,7 +52,7 @@ def light_curve_features(
     flux_err = flux_err[good][order]
     magnitude = -2.5 * np.log10(flux)
     error = 2.5 / math.log(10) * flux_err / flux
-    if np.ptp(time) <= 0 or np.ptp(magnitude) <= 0:
+    if not 0 < np.ptp(time) <= MAX_SPAN or np.ptp(magnitude) <= 0:
         return unknown
     if period is None or not period > 0:
         period = find_period(time, magnitude, error)
