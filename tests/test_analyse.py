@@ -192,6 +192,7 @@ def test_mistakes_are_answered_in_a_sentence(tmp_path, options, answer):
     assert done.returncode == 2 and answer in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_compiled_for_a_map_is_kept_for_the_next_process():
     import numba
 

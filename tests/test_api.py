@@ -209,6 +209,7 @@ def test_a_model_without_a_head_does_not_classify(models):
         models["clip"].classify(**raw(ROWS[0]))
 
 
+@pytest.mark.slow
 def test_a_trained_run_carries_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setenv("ASTROM3_CACHE", str(tmp_path / "cache"))
     cfg = compose(["mode=meta", "size=tiny", "data=simulated", "data.objects=240", "trainer=cpu", "epochs=1",

@@ -19,6 +19,8 @@ from astrom3.tasks.alignment import alignment_loss
 from astrom3.train import train
 from astrom3.training.build import build
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINTS = Path(__file__).parent / "conformance" / "astroclip" / "checkpoints"
 TINY = ["model=astroclip", "size=tiny", "data=simulated", "data.objects=24", "data.batch_size=8", "trainer=cpu"]
 KINDS = {"masked": SpecFormer, "distil": Branch, "clip": AlignedTowers}

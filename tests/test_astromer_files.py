@@ -200,6 +200,7 @@ def test_crc32c_of_the_standard():
     assert crc32c(bytes(32)) == 0x8A9136AA
 
 
+@pytest.mark.slow
 def test_archives_that_lie(folder, tmp_path):
     def archive(members):
         path = tmp_path / "model.zip"

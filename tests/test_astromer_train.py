@@ -22,6 +22,8 @@ from astrom3.tasks.optimisers import find_part, freeze, make_optimizer
 from astrom3.tasks.schedules import StepSchedule
 from astrom3.train import train
 
+pytestmark = pytest.mark.slow
+
 TINY = ["size=tiny", "data=simulated", "data.objects=120", "trainer=cpu", "seed=0", "data.batch_size=32",
         "trainer.enable_progress_bar=false"]  # fmt: skip
 

@@ -10,6 +10,8 @@ from astrom3.modalities.cutout import network_image
 from experiments.bench import galaxies, plain_galaxies
 from experiments.bench.rows import galaxy_rows
 
+pytestmark = pytest.mark.slow
+
 
 def test_plain_images_and_crops_are_ours():
     flux = galaxies.images(2)

@@ -60,6 +60,7 @@ def test_the_second_training_of_a_run_says_so_and_a_killed_one_blocks_nobody(tmp
         first.kill()
 
 
+@pytest.mark.slow
 def test_two_that_fill_one_folder_do_not_mix(tmp_path):
     folder = files.OutputFolder(tmp_path / "out", "report")
     with folder.staged(["a.txt"]) as stage:

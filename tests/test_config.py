@@ -91,6 +91,7 @@ def test_a_sweep_over_families_is_the_same_by_either_name():
         assert quote_groups([f"{key}=astromer1,astromer2"]) == ["family=astromer1,astromer2"]
 
 
+@pytest.mark.slow
 def test_options_of_data_trainer_and_logger_compose():
     groups = config_groups()
     for trainer, logger in zip(groups["trainer"], cycle(groups["logger"]), strict=False):  # neither asks for the other
@@ -128,6 +129,7 @@ def test_mistake_is_named(overrides, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["optm.lr=1"], ["mode=clip", "init=clip"], ["-m", "mode=photo,foto"], ["-m", "mode=photo,meta", "trainer=ddp"]],
@@ -140,6 +142,7 @@ def test_command_line_answers_without_a_traceback(arguments, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_importing_the_package_and_the_models_needs_neither_hydra_nor_lightning():
     code = (
         "import sys, astrom3, astrom3.published.astrom3, astrom3.tasks.losses\n"
@@ -149,6 +152,7 @@ def test_importing_the_package_and_the_models_needs_neither_hydra_nor_lightning(
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_a_verb_leaves_nothing_behind_but_what_it_was_asked_for(tmp_path):
     command = [sys.executable, "-m", "astrom3.simulate", "out=survey", "objects=40", "workers=1"]
     processes.run(command, check=True, cwd=tmp_path, capture_output=True)
@@ -158,6 +162,7 @@ def test_a_verb_leaves_nothing_behind_but_what_it_was_asked_for(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "survey", "two"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "evaluate", "convert", "simulate", "report", "tune"])
 def test_every_verb_prints_its_configuration_and_its_help(verb, tmp_path):
     for flags, answer in ((["--cfg", "job"], ": "), (["--help"], "powered by Hydra")):
@@ -183,6 +188,7 @@ def test_any_seed_of_a_simulation():
     assert compose(["out=x", "seed=11"], "simulate").seed == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [

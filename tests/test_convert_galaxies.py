@@ -18,6 +18,8 @@ from astrom3.data.layouts import open_source
 from astrom3.data.observed import locate, observations
 from astrom3.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 EDGE = (152 - SIDE) // 2
 N = 24
 COLUMNS = ("id=name", "label=kind", "image=cutout", "spectrum=spectrum", "targets=[log_mass]")

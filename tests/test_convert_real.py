@@ -75,6 +75,7 @@ def test_all_asas_objects_convert_with_the_other_classes_unlabelled(asas):
     assert own["objects"] == 810 and len([n for n in own["classes"].values() if n]) == 28
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_lamost_spectra_convert_without_labels_and_light_curves(real_dir, tmp_path):
     files = sorted((real_dir / "lamost-dr7").glob("*.fits")) + sorted((real_dir / "lamost-formats").glob("*.fits.gz"))

@@ -39,6 +39,7 @@ def test_targets_are_kept_and_a_survey_with_targets_needs_no_classes(tmp_path):
     assert values.shape == (len(source.rows["train"]), 2)
 
 
+@pytest.mark.slow
 def test_targets_stand_beside_labels(tmp_path):
     with_numbers(tmp_path)
     run(*columns(tmp_path), "targets=[feh]", "classes=all")

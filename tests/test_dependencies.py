@@ -84,6 +84,7 @@ def imported(folder):
     return {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - here
 
 
+@pytest.mark.slow
 def test_what_the_package_imports_is_declared():
     extras = set(PROJECT["optional-dependencies"]) - {"dev"}
     assert imported("astrom3") - declared(*extras) - GUESTS == set()
@@ -95,6 +96,7 @@ def test_what_is_declared_is_imported():
     assert unused == {module_of(name) for name in NOT_IMPORTED} & declared(*extras)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["experiments", "tests"])
 def test_the_rest_is_declared_for_developers(folder):
     assert imported(folder) - declared(*PROJECT["optional-dependencies"]) - OPTIONAL == set()
@@ -105,6 +107,7 @@ def test_developers_get_nothing_that_is_not_used():
     assert declared("dev") - used - {module_of(name) for name in NOT_IMPORTED} == set()
 
 
+@pytest.mark.slow
 def test_the_modules_are_those_of_the_distributions():
     """Where they are installed, so that the table above cannot be wrong."""
     known = packages_distributions()

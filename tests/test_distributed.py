@@ -24,6 +24,8 @@ from astrom3.tasks.classification import ClassificationModule
 from astrom3.tasks.contrastive import ContrastiveModule
 from astrom3.tasks.grouping import GroupingModule
 
+pytestmark = pytest.mark.slow
+
 OPTIM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
 SCHEDULE = {"warmup_epochs": 1, "factor": 0.5, "patience": 1}
 CLASSES = ("EA", "EW", "SR")

@@ -20,6 +20,8 @@ from astrom3.errors import UserError
 from astrom3.inference.embeddings import Embeddings
 from astrom3.modalities.schema import CLASSES, UNLABELLED
 
+pytestmark = pytest.mark.slow
+
 N = 90
 
 

@@ -13,6 +13,8 @@ from experiments.astroclip.settings import SIZES, Settings
 from experiments.astroclip.stages import overrides_of
 from experiments.astroclip.vectors import Vectors
 
+pytestmark = pytest.mark.slow
+
 QUICK = Settings(objects=1, stages={}, fewest_steps=300, width=8, epochs=1, batch=32, flows=2)
 
 

@@ -16,6 +16,8 @@ from astrom3.errors import UserError
 from experiments.astromer.__main__ import keep_settings, main, read_options
 from experiments.astromer.surveys import CLASSES, Sizes, draw_fold
 
+pytestmark = pytest.mark.slow
+
 PER_CLASS = 12
 
 

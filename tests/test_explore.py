@@ -23,6 +23,8 @@ from astrom3.explore.writing import as_json, write
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.trained import TrainedModel, data_of
 
+pytestmark = pytest.mark.slow
+
 N = 90
 
 

@@ -129,6 +129,7 @@ def test_sampled_attention_is_refused(tmp_path):
         export(model_of(Classifier(small("sampled").encoders["photometry"], 10)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     network = Classifier(MetadataMLP(hidden_dim=8), 10)
 
@@ -256,6 +257,7 @@ def folder(tmp_path_factory):
     return published.save(Classifier(MetadataMLP(hidden_dim=4), 10), tmp_path_factory.mktemp("model"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["no token", "wrong token", "broken", "unreachable"])
 def test_what_the_hub_refuses_is_kept_and_said_in_a_sentence(folder, tmp_path, case):
     with serve(tmp_path) as server:

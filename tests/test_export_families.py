@@ -84,6 +84,7 @@ def test_a_classifier_of_astromer_has_its_probabilities(tmp_path):
     assert np.abs(found - found[0]).max() > 1e-4  # inputs matter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["lstm", "gru"])
 def test_of_a_recurrent_classifier_the_encoder_is_exported(tmp_path, head):
     model = model_of(classifier(astromer(1), len(CLASSES), head))
@@ -114,6 +115,7 @@ def test_the_curves_model(tmp_path):
     np.testing.assert_allclose(found["mean"], model.encode(inputs | {"present": there}).mean, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_traced_is_said_in_a_sentence(tmp_path):
     class Counting(MetadataMLP):
         def forward(self, metadata):

@@ -33,6 +33,8 @@ from astrom3.inference.embeddings import Embeddings
 from astrom3.simulate.origin import Simulated
 from astrom3.train import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = Path(__file__).parent / "foreign"
 MOMENTS = "my_encoders.Moments"

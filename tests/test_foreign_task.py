@@ -24,6 +24,8 @@ from astrom3.evaluate import evaluate
 from astrom3.inference.embeddings import Embeddings
 from astrom3.train import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = Path(__file__).parent / "foreign"
 TASK = "my_tasks.SameClass"

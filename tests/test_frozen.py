@@ -40,6 +40,7 @@ def test_composed_configuration(name):
     assert {key: composed.get(key, "no such key") for key in recorded} == recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", frozen.LAYOUTS)
 def test_first_batches_and_prepared_stores(layout, folders, caches):
     differing = []

@@ -20,6 +20,8 @@ from astrom3.tasks.masked_spectrum import masked_spectrum_loss, reconstruct
 from astrom3.tasks.masks import ChunkMasks
 from astrom3.tasks.self_distillation import Centres, Crops, distillation_losses
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("masked", "distil", "clip", "clip and masked", "spectra")
 GALAXIES = 8
 PIXELS = 1501

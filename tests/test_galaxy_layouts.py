@@ -45,6 +45,7 @@ def hdf5(tmp_path_factory):
     return write_paired_file(path, [galaxies(15, 3), galaxies(10, 4)])
 
 
+@pytest.mark.slow
 def test_pairs_on_the_hub_are_read_in_ranges_and_never_downloaded(tmp_path, monkeypatch):
     repo = "Somebody/AstroCLIP"
     write_pairs(tmp_path / "hub" / repo, TRAIN, TEST, group=2)
@@ -169,6 +170,7 @@ def test_a_part_of_the_rows_by_sub(pairs):
         open_source(pairs, "half", 0)
 
 
+@pytest.mark.slow
 def test_a_row_of_another_size_is_rejected_and_counted(tmp_path):
     columns = galaxies(10, 6)
     rows = nested(columns["image"]).to_pylist()

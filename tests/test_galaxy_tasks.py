@@ -25,6 +25,8 @@ from astrom3.tasks.masks import ChunkMasks
 from astrom3.train import train
 from astrom3.training.build import build
 
+pytestmark = pytest.mark.slow
+
 TINY = ["model=astroclip", "size=tiny", "data=simulated", "data.objects=24", "data.batch_size=8", "trainer=cpu",
         "trainer.enable_progress_bar=false", "mode=clip"]  # fmt: skip
 THREE = "modalities=[spectra,images,photometry]"

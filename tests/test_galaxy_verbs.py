@@ -25,6 +25,8 @@ from astrom3.published import native
 from astrom3.search.__main__ import search
 from astrom3.simulate.galaxies.survey import draw, write
 
+pytestmark = pytest.mark.slow
+
 N = 64
 FOUR = [("images", "images"), ("images", "spectra"), ("spectra", "images"), ("spectra", "spectra")]
 

@@ -18,6 +18,8 @@ from astrom3.files import read_json
 from astrom3.inference.trained import TrainedModel
 from astrom3.published import native
 
+pytestmark = pytest.mark.slow
+
 lsdb = pytest.importorskip("lsdb")
 OBJECTS = 240
 

@@ -88,6 +88,7 @@ def test_flags_and_unknown_keys_of_every_verb(capsys, tmp_path, monkeypatch, num
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", sorted({verb for verb, _, _ in OF_A_VERB}))
 def test_values_of_the_wrong_kind(capsys, tmp_path, monkeypatch, verb):
     monkeypatch.chdir(tmp_path)
@@ -205,6 +206,7 @@ def study(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_damaged_journals_of_a_study(study):
     def read():
         found = open_study(study, FileLock(study / "lock"), ["optim.lr"])

@@ -26,6 +26,8 @@ from astrom3.files import read_json
 from astrom3.modalities.catalogue_quality import possible, possible_targets
 from astrom3.modalities.schema import ALL_COLS
 
+pytestmark = pytest.mark.slow
+
 STARS = {"photometry": "photometry", "spectra": "spectra", "metadata": "metadata"}
 GALAXIES = {"spectra": "specformer", "images": "cutout"}
 ONE = 20  # objects

@@ -16,6 +16,8 @@ from hostile_files import answer, damaged, faults, instead, tables, texts, with_
 from astrom3.files import read_json
 from astrom3.inference.embeddings import Embeddings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:

@@ -12,6 +12,8 @@ import pytest
 from astrom3.errors import UserError
 from astrom3.files import MARK, OutputFolder, inside, read_json, remove_leftovers, replacing, write_text
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_foreign_folder_is_refused_and_named_and_overwrite_removes_nothing_of_it(tmp_path):
     (tmp_path / "objects.parquet").write_text("mine")

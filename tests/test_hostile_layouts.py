@@ -23,6 +23,8 @@ from astrom3.explore.__main__ import explore
 from astrom3.explore.large import ABOUT
 from astrom3.explore.stored_map import Shown, StoredMap
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:

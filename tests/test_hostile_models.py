@@ -22,6 +22,8 @@ from astrom3.encoders.specformer import SpecFormer
 from astrom3.files import read_json
 from astrom3.published import native
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[[], Any]
 
 

@@ -129,6 +129,7 @@ def test_every_number_of_every_family_has_a_range(given):
                     bounds.check_numbers([(key, absurd if key != "trainer.devices" else -2)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", FAMILIES)
 def test_a_network_is_sized_before_it_is_made(given, monkeypatch):
     from astrom3.training import memory

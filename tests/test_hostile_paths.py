@@ -20,6 +20,8 @@ from astrom3.errors import UserError, shown
 from astrom3.inference.embeddings import Embeddings
 from astrom3.places import expanded
 
+pytestmark = pytest.mark.slow
+
 
 def failing(path: str) -> BaseException:
     try:

@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from astrom3.cli.config import compose
 from astrom3.files import read_json
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[[], Any]
 
 

@@ -12,6 +12,8 @@ from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Hub, Local
 from astrom3.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 FIRST = "MeriDK/AstroM3Processed"
 CURRENT = "AstroMLCore/AstroM3Processed"
 LONG = "Somebody/AstroM3Processed"  # the same objects 12 times

@@ -22,6 +22,8 @@ from astrom3.explore.stored_map import Shown, StoredMap
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.modalities.schema import CLASSES
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("uvicorn", reason="serving needs astrom3[serve]")
 N = 60_000
 REAL = 90  # of them are in the data set

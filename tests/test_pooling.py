@@ -20,6 +20,8 @@ from astrom3.modalities.schema import CLASSES
 from astrom3.published import native
 from astrom3.simulate.origin import Simulated
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (470, 400, 37, 200, 5)
 WIDTH = 16
 

@@ -60,6 +60,7 @@ def test_asas_sample_trains_to_the_end_and_is_evaluated_with_the_same_numbers(re
     assert evaluate(compose([f"run={run}"], "evaluate")) == json.loads((run / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_all_lamost_spectra_pass_the_published_spectrum_encoder(real_dir, tmp_path):
     files = sorted((real_dir / "lamost-dr7").glob("*.fits")) + sorted((real_dir / "lamost-formats").glob("*.fits.gz"))
     table = listing(tmp_path / "list.csv", files)

@@ -137,6 +137,7 @@ def test_thinning_keeps_points_that_are_there():
     assert 0.70 < float(kept[1:].sum() / mask[1:].sum()) < 0.80
 
 
+@pytest.mark.slow
 def test_the_recipe_composes_and_the_default_is_the_published_one():
     published = compose(["mode=photo", "size=small"])
     assert published == compose(["mode=photo", "size=small", "recipe=published"])

@@ -72,6 +72,7 @@ def test_means_deviations_gain_and_difference_are_those_computed_by_hand(runs):
     assert float(clip["p"]) == pytest.approx(stats.ttest_rel(CLIP, SCRATCH).pvalue)
 
 
+@pytest.mark.slow
 def test_failed_damaged_unfinished_and_missing_runs_are_listed(runs):
     assert report(compose([f"root={runs}"], "report")) == {"finished": 7, "failed": 1, "unfinished": 1, "damaged": 1}
     text = (runs / "report" / "report.md").read_text()
@@ -85,6 +86,7 @@ def test_failed_damaged_unfinished_and_missing_runs_are_listed(runs):
     assert states["photo-sub10-scratch-0"] == "damaged" and len(states) == 10
 
 
+@pytest.mark.slow
 def test_runs_of_other_data_or_settings_are_not_averaged_unnoticed(runs):
     run_folder(
         runs, "meta", "sub25", "scratch", 42, {"accuracy": 0.5, "macro_f1": 0.4}, "data=simulated", "hidden_dim=64"
@@ -95,6 +97,7 @@ def test_runs_of_other_data_or_settings_are_not_averaged_unnoticed(runs):
     assert "the runs differ in data.origin._target_" in text and "Simulated data" in text
 
 
+@pytest.mark.slow
 def test_what_follows_from_the_published_configuration_is_no_disagreement(runs):
     text = report(compose([f"root={runs}"], "report")) and (runs / "report" / "report.md").read_text()
     assert "Warning" not in text
@@ -123,6 +126,7 @@ def test_latex_is_balanced_and_escaped(runs):
     assert text.count("{") == text.count("}") and r"45.0 $\pm$ 5.6" in text
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_the_folder_alone_and_needs_no_torch(runs, tmp_path):
     code = "import sys; from astrom3.report.__main__ import main; main(); sys.exit('torch' in sys.modules and 3)"
     done = subprocess.run([sys.executable, "-c", code, f"{runs}/"], capture_output=True, text=True, cwd=tmp_path)

@@ -9,6 +9,8 @@ from astrom3.data.datamodule import AstroM3DataModule
 from astrom3.data.origins import Local
 from astrom3.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 

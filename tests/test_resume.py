@@ -155,6 +155,7 @@ def test_with_both_checkpoints_damaged_it_starts_afresh_and_says_so(whole, tmp_p
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_its_early_stop_and_its_test_trains_no_further(tmp_path, monkeypatch):
     options = overrides(tmp_path, "meta", "early_stopping.patience=2", "optim.lr=0.3", "epochs=40")
     with monkeypatch.context() as patch:

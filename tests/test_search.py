@@ -119,6 +119,7 @@ Index.build(sys.argv[1], sys.argv[2], overwrite=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_build_that_is_stopped_leaves_the_old_index(place, tmp_path, how):
     before = Index.build(tmp_path / "index", place / "embeddings" / "train-00000-of-00004.parquet").about

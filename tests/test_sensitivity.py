@@ -16,6 +16,8 @@ from astrom3.modalities.catalogue import COLUMN
 from astrom3.modalities.features import light_curve_features
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 
+pytestmark = pytest.mark.slow
+
 N = 60
 
 

@@ -238,6 +238,7 @@ def test_other_paths_and_methods_are_refused_in_a_sentence(client):
     assert client.post("/embed", json=OBJECTS[0] | {"coverage": 0.9}).status_code == 400
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_arrive_is_not_waited_for(address):
     host, port = re.fullmatch(r"http://(.+):(\d+)", address).groups()
     with socket.create_connection((host, int(port)), timeout=30) as slow:

@@ -17,6 +17,8 @@ from astrom3.modalities.schema import ALL_COLS, CLASSES, OBJECT_SCHEMA, SPECTRUM
 from astrom3.simulate import lightcurves, populations, spectra
 from astrom3.simulate.survey import catalogue_columns, light_curves, plan, simulate
 
+pytestmark = pytest.mark.slow
+
 LABEL = {name: i for i, name in enumerate(CLASSES)}
 
 # Published mean and standard deviation in raw units over 17,421 objects (column statistics of the AstroM3 data set).

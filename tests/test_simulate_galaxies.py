@@ -12,6 +12,8 @@ import pytest
 from astrom3.errors import UserError
 from astrom3.simulate.galaxies import discs, images, populations, spectra, stellar, survey
 
+pytestmark = pytest.mark.slow
+
 SMALL = 64
 
 

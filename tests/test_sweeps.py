@@ -57,6 +57,7 @@ def killed_for_photo(cfg):
     broken_for_photo(cfg)
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_stops_no_other_run_and_is_named_at_the_end(tmp_path, capsys):
     with pytest.raises(cli.SweepError, match="1 of 3 runs failed") as caught:
         cli.run("train", broken_for_photo, ["-m", "mode=meta,photo,spectra", f"root={tmp_path}"])
@@ -76,6 +77,7 @@ def test_a_killed_worker_is_named_too(tmp_path):
     assert not list(tmp_path.glob(".sweep*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides, sentence",
     [

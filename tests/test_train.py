@@ -33,6 +33,7 @@ def run(tmp_path, *overrides):
     return cfg, train(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["photo", "spectra", "meta", "all", "clip"])
 def test_every_mode_trains_tests_and_is_evaluated_again_with_the_same_numbers(mode, tmp_path):
     cfg, scores = run(tmp_path, f"mode={mode}")
@@ -68,6 +69,7 @@ def test_fine_tuning_starts_from_the_clip_run_of_the_same_seed(tmp_path):
         run(tmp_path, "mode=spectra", "init=clip", "seed=0", f"init.path={tmp_path}/clip-full-scratch-42")
 
 
+@pytest.mark.slow
 def test_a_missing_clip_run_is_said_before_anything_heavy_is_imported(tmp_path):
     command = [sys.executable, "-m", "astrom3.train", "mode=photo", "init=clip", "seed=0"]
     processes.run_module("-c", "")  # the server has started
@@ -118,6 +120,7 @@ def test_wandb_offline_writes_beside_the_run(tmp_path, monkeypatch):
     assert list((tmp_path / "meta-full-scratch-42" / "wandb").glob("offline-run-*"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated_and_a_changed_one_refused(tmp_path):
     _, scores = run(tmp_path, "mode=meta")
     best = tmp_path / "meta-full-scratch-42" / "checkpoints" / "best.ckpt"
@@ -130,6 +133,7 @@ def test_a_finished_run_is_not_repeated_and_a_changed_one_refused(tmp_path):
     assert best.stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 def test_resume_after_an_interrupted_epoch_gives_the_same_rates_order_and_weights(tmp_path):
     """Stopped by an exception in the middle of epoch 4 of 6, started again: bit for bit the run never stopped."""
     from astrom3.tasks.classification import ClassificationModule
@@ -173,6 +177,7 @@ def test_a_killed_process_goes_on_with_the_same_command(tmp_path):
     assert epochs == list(range(40))
 
 
+@pytest.mark.slow
 def test_unreachable_hub_names_the_two_ways_out_and_never_simulates(tmp_path):
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin",
                    "ASTROM3_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}  # fmt: skip

@@ -11,6 +11,8 @@ from astrom3.simulate.origin import Simulated
 from astrom3.train import train
 from astrom3.training.init import FromWeights
 
+pytestmark = pytest.mark.slow
+
 TINY = ["mode=photo", "size=tiny", "data=simulated", "trainer=cpu", "trainer.enable_progress_bar=false", "epochs=1"]
 
 

@@ -19,6 +19,8 @@ from astrom3.training.run import differences
 from astrom3.tune.__main__ import main, tune
 from astrom3.tune.space import trial_config
 
+pytestmark = pytest.mark.slow
+
 TINY = ["mode=meta", "size=tiny", "data=simulated", "data.objects=240", "trainer=cpu"]
 MANY = [*TINY, "tune.trials=11", "epochs=3"]  # one more than the random ones
 

@@ -71,6 +71,7 @@ def drawn_trials(number, value, seed=42):
     return space, trials
 
 
+@pytest.mark.slow
 def test_draws_lie_between_the_bounds_and_spread_as_published():
     space, trials = drawn_trials(60, lambda t: 1.0)
     for key, r in space.items():
@@ -82,6 +83,7 @@ def test_draws_lie_between_the_bounds_and_spread_as_published():
     assert all(isinstance(t.params["data.batch_size"], int) for t in trials)
 
 
+@pytest.mark.slow
 def test_a_draw_depends_on_seed_number_and_values_alone_and_learns_from_them():
     low, again, high = (drawn_trials(30, v)[1] for v in (lambda t: t.params["optim.beta1"],) * 2 + (
         lambda t: -t.params["optim.beta1"],))  # fmt: skip

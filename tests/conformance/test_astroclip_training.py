@@ -46,6 +46,7 @@ class TestTraining:
     def kind(name, entry):
         return kind_of(name, CHECKS) is not None
 
+    @pytest.mark.slow
     def test_numbers_of_the_reference(self, vector):
         Vector(vector).check(CHECKS)
 

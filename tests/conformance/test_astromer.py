@@ -135,6 +135,7 @@ class TestHeads:
     def kind(name, entry):
         return name.startswith(("head_", "baseline_"))
 
+    @pytest.mark.slow
     def test_logits_and_every_gradient(self, vector):
         path, entry = vector
         tensors = load_file(path)
@@ -267,6 +268,7 @@ class TestFullSizes:
     def kind(name, entry):
         return name.startswith("full_size_parameters")
 
+    @pytest.mark.slow
     def test_numbers_of_parameters(self, vector):
         counts = vector[1]["counts"]
         encoders = {
