@@ -41,9 +41,9 @@ test-fast: install  ## without the slow tests
 
 # An absolute path, since some of the processes that are measured work in other folders.
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
-coverage: install  ## share of the package's lines that the quick tests run (40% more CPU time)
+coverage: install  ## share of the package's lines that the tests run (40% more CPU time than test)
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not slow and not slurm"
+	$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --sort=cover
 
