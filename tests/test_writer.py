@@ -96,6 +96,9 @@ def test_duplicates_and_unknown_classes_are_listed_and_counted(tmp_path):
         out.write(given)
         out.reject("star 0", "spectrum", "repaired", "3 pixels dropped")
         out.reject("star 1", "spectrum", "repaired", "12 pixels dropped")
+        out.reject("star 2", "photometry", "rejected", "times span more than 50,000 days: JD and MJD mixed?")
+        out.reject("star 3", "image", "rejected", "140 x 140 pixels, not 152 x 152")
+        out.reject("star 5", "image", "rejected", "139 x 140 pixels, not 152 x 152")
         out.finish(seeds=[1], subs=["full"])
     with (tmp_path / "set/rejected.csv").open() as file:
         listed = [tuple(r.values()) for r in csv.DictReader(file)]
@@ -106,6 +109,8 @@ def test_duplicates_and_unknown_classes_are_listed_and_counted(tmp_path):
     assert summary["objects"] == 3
     assert summary["decisions"]["repaired"]["spectrum"] == {"pixels dropped": 2}
     assert summary["decisions"]["rejected"]["object"]["unknown class"] == 1
+    assert summary["decisions"]["rejected"]["photometry"] == {"times span more than 50,000 days": 1}
+    assert list(summary["decisions"]["rejected"]["image"].values()) == [2]
 
 
 def test_unlabelled_data_get_full_splits_only(tmp_path):

@@ -35,6 +35,7 @@ from astrom3.errors import UserError
 from astrom3.files import remove_leftovers, temporary_folder
 from astrom3.modalities import kinds
 from astrom3.modalities.catalogue import Normaliser
+from astrom3.modalities.quality import kind_of
 from astrom3.modalities.schema import (
     MODALITIES,
     SEEDS,
@@ -114,6 +115,7 @@ class DatasetWriter:
         self._values: list[np.ndarray] = []  # catalogue values of all objects, (rows, 38)
         self._present: Counter[str] = Counter()
         self._decisions: Counter[tuple[str, str, str]] = Counter()
+        self._words: dict[str, str] = {}  # kind of a decision -> how it is called
         self._pending: list[pa.Table] = []
         self._file: pq.ParquetWriter | None = None
         self._rows_in_file = self._n_files = 0
@@ -196,9 +198,11 @@ class DatasetWriter:
         if decision not in DECISIONS:
             raise ValueError(f"decision {decision!r} is none of {DECISIONS}")
         self._rejected_csv.writerow((object_id, modality, decision, reason))
-        # Counted by kind: what stands before a colon, without numbers ("3 points ..." and "5 points ..." are one kind).
-        kind = re.sub(r"\s+", " ", re.sub(r"\b[\d.]+\b|\(\d+\)", "", reason.split(":")[0])).strip()
+        words = kind_of(reason)
+        kind = re.sub(r"\s+", " ", re.sub(r"\b[\d.,]*\d\b", "", words)).strip()
         self._decisions[modality, decision, kind] += 1
+        if self._words.setdefault(kind, words) != words:
+            self._words[kind] = kind  # reasons that differ in their numbers are counted as one, without them
 
     def finish(
         self,
@@ -216,7 +220,7 @@ class DatasetWriter:
         """
         check_fractions(fractions)
         if not self._ids:
-            reasons = "; ".join(f"{n} x {m}: {r}" for (m, _, r), n in self._decisions.most_common(3))
+            reasons = "; ".join(f"{n} x {m}: {self._words[r]}" for (m, _, r), n in self._decisions.most_common(3))
             raise UserError(f"no object is left to write to {self.root} ({reasons or 'the input is empty'}).")
         while self._pending:
             self._write_group()
@@ -338,7 +342,7 @@ class DatasetWriter:
         """decision -> modality -> kind of reason -> how many."""
         tree: dict[str, dict[str, dict[str, int]]] = {d: {} for d in DECISIONS}
         for (modality, decision, kind), n in sorted(self._decisions.items()):
-            tree[decision].setdefault(modality, {})[kind] = n
+            tree[decision].setdefault(modality, {})[self._words[kind]] = n
         return tree
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,6 +312,12 @@ def list_decisions(
         else:
             rows.append(Decision(str(object_ids[i]), modality, "repaired", "; ".join(done)))
     return rows
+
+
+def kind_of(reason: str) -> str:
+    """What is counted of a reason: the words before a colon, without a number that begins them or is in brackets."""
+    before = reason.split(" (after")[0].split(":")[0]
+    return re.sub(r"^\d[\d.,]*\s+|\s*\(\d+\)", "", before).strip()
 
 
 def read_decisions(path: Path) -> list[Decision]:
