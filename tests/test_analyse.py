@@ -205,3 +205,16 @@ def test_what_is_compiled_for_a_map_is_kept_for_the_next_process():
     assert numba.njit is njit
     loops = umap_maps.package("analyse", "the map").umap_.compute_membership_strengths
     assert loops.stats.cache_path, "numba would compile it again in every process"
+
+
+def test_neighbours_are_looked_up_once_for_all_who_ask_the_same():
+    from astrom3.inference.neighbours import Neighbours, nearest
+
+    vectors = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    found = Neighbours({"mean": vectors})
+    everybody, some = np.arange(40), np.arange(0, 40, 2)
+    index, cosine = found.nearest("mean", everybody, 5)
+    assert found.nearest("mean", everybody.copy(), 5)[0] is index
+    np.testing.assert_array_equal(index, nearest(vectors, 5)[0])
+    np.testing.assert_array_equal(found.nearest("mean", some, 5)[1], nearest(vectors[some], 5)[1])
+    assert np.isfinite(cosine).all()

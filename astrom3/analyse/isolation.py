@@ -17,14 +17,16 @@ from matplotlib.figure import Figure
 
 from astrom3.analyse.section import Context, NotPossible, Section, having, names_of, table
 from astrom3.inference.embeddings import Embeddings
-from astrom3.inference.neighbours import nearest
+from astrom3.inference.neighbours import Neighbours
 from astrom3.modalities.schema import UNLABELLED
 from astrom3.plots import save
 
 K = 20  # neighbours
 
 
-def isolation(objects: Embeddings, name: str, k: int = K) -> tuple[np.ndarray, np.ndarray]:
+def isolation(
+    objects: Embeddings, name: str, k: int = K, neighbours: Neighbours | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean cosine distance (n,) float to the k nearest others, NaN without that embedding or without others, and the
     row (n,) int64 of the nearest one, -1 where there is none."""
     distance = np.full(len(objects), np.nan)
@@ -32,17 +34,17 @@ def isolation(objects: Embeddings, name: str, k: int = K) -> tuple[np.ndarray, n
     rows = np.flatnonzero(having(objects, name))
     if len(rows) < 2:
         return distance, closest
-    near, cosine = nearest(objects.vectors[name][rows], min(k, len(rows) - 1))
+    near, cosine = (neighbours or Neighbours(objects.vectors)).nearest(name, rows, min(k, len(rows) - 1))
     distance[rows] = 1 - np.nanmean(cosine, axis=1)
     closest[rows] = rows[near[:, 0]]
     return distance, closest
 
 
-def measure(context: Context, objects: Embeddings) -> dict[str, np.ndarray]:
+def measure(context: Context, objects: Embeddings, neighbours: Neighbours | None = None) -> dict[str, np.ndarray]:
     """Embedding -> distances (n,) of all objects, each written to isolated-<embedding>.csv."""
     measured = {}
     for name in names_of(objects):
-        distance, closest = isolation(objects, name)
+        distance, closest = isolation(objects, name, neighbours=neighbours)
         if np.isfinite(distance).any():
             measured[name] = distance
             write_isolated(objects, distance, closest, context.out / f"isolated-{name}.csv")

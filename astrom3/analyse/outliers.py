@@ -23,7 +23,7 @@ from astrom3.analyse import isolation
 from astrom3.analyse.fewshot import centroids
 from astrom3.analyse.section import Context, Section, having, names_of, percent, table
 from astrom3.inference.embeddings import Embeddings
-from astrom3.inference.neighbours import nearest, unit
+from astrom3.inference.neighbours import Neighbours, unit
 from astrom3.modalities.schema import UNLABELLED
 from astrom3.plots import save
 
@@ -71,7 +71,7 @@ def to_centroids(
     return {"own": own, "other": other, "nearest": nearest}
 
 
-def disagreement(objects: Embeddings, name: str, k: int = K) -> np.ndarray:
+def disagreement(objects: Embeddings, name: str, k: int = K, neighbours: Neighbours | None = None) -> np.ndarray:
     """(n,) share of the k nearest other labelled objects, by cosine, that have another label; NaN as above."""
     shares = np.full(len(objects), np.nan)
     known = np.flatnonzero(having(objects, name) & (objects.labels != UNLABELLED))
@@ -79,7 +79,7 @@ def disagreement(objects: Embeddings, name: str, k: int = K) -> np.ndarray:
     k = min(k, len(known) - 1)
     if k < 1:
         return shares
-    near, _ = nearest(objects.vectors[name][known], k)  # (m, k)
+    near, _ = (neighbours or Neighbours(objects.vectors)).nearest(name, known, k)  # (m, k)
     is_there = near >= 0
     is_other = is_there & (labels[near] != labels[:, None])
     shares[known] = is_other.sum(1) / np.maximum(is_there.sum(1), 1)
@@ -145,7 +145,8 @@ def section(context: Context) -> Section:
         return isolation.section_without_labels(context)
     names = context.names
     measured = {name: distances(objects, name) for name in names}
-    shares = {name: disagreement(objects, name) for name in names}
+    neighbours = Neighbours(objects.vectors)
+    shares = {name: disagreement(objects, name, neighbours=neighbours) for name in names}
     suspicious = {}
     for name in names:
         suspicious[name] = scores_of(objects, name, measured[name], shares[name])
@@ -161,7 +162,7 @@ def section(context: Context) -> Section:
     if context.swapped:
         lines += swapped_lines(numbers, objects, measured[main], suspicious, context.swapped)
 
-    isolated = isolation.numbers_of(isolation.measure(context, objects))
+    isolated = isolation.numbers_of(isolation.measure(context, objects, neighbours))
     numbers["isolated"] = isolated
     lines += ["", "Far from all others, whatever their class:", "", *isolation.lines_of(isolated)]
     picture(context, objects, measured, suspicious)

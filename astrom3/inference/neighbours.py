@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -38,6 +38,21 @@ def nearest(vectors: np.ndarray, top: int, exact_to: int = EXACT_TO) -> tuple[np
     Returns indices int32 (n, top) and cosines float32 (n, top); -1 and NaN where there are fewer others.
     """
     return across(vectors, vectors, np.arange(len(vectors)), top, exact_to)
+
+
+class Neighbours:
+    """The nearest others in several embeddings of the same objects, looked up once for all who ask the same."""
+
+    def __init__(self, vectors: Mapping[str, np.ndarray]) -> None:
+        self.vectors = vectors
+        self._found: dict[tuple[str, bytes, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def nearest(self, name: str, rows: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """`nearest` among the rows (n,) of the embedding called `name`; the indices are places in `rows`."""
+        key = name, rows.tobytes(), top
+        if key not in self._found:
+            self._found[key] = nearest(self.vectors[name][rows], top)
+        return self._found[key]
 
 
 def across(
