@@ -97,7 +97,8 @@ def check_number(key: str, number: float) -> None:
         return
     least, largest = limits
     if number < least:
-        raise UserError(f"{key}={number} must be {'greater than 0' if least > number == 0 else f'at least {least:g}'}")
+        above_zero = least == SMALLEST and number <= 0
+        raise UserError(f"{key}={number} must be {'greater than 0' if above_zero else f'at least {least:g}'}")
     if number > largest:
         below = f"at least {least:g} and less than 1" if largest == 1 - 1e-12 else f"at most {largest:.10g}"
         raise UserError(f"{key}={number} must be {below}")

@@ -169,11 +169,10 @@ def test_train_and_tune(call, place):
         registry.instantiate(cfg.data.origin).open("full", 42)
 
     given = ["mode=photo", "size=tiny", *data(place)[:2]]
-    assert call("train", begin, given, "root", "run") == []
+    assert call("train", begin, given, "root") == []
     assert call("tune", search, given, "study") == []
     assert call("train", read, given, "data.path") == []
     assert call("train", read, [*given, "init=file"], "init.path") == []
-    assert call("train", read, [*given, "init=clip"], "init.path") == []
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
