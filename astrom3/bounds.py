@@ -13,7 +13,7 @@ SEEDS = (0, 2**32 - 1)
 COUNT = (1, 10**8)
 WIDTH = (1, 65536)
 SHARE = (0, 1)
-SMALLEST = 5e-324  # the least number greater than 0
+SMALLEST = 1e-30  # the least number greater than 0 that float32, which ends at 1e-38, can work with
 # The longest key that fits counts: "optim.lr" before "lr".
 RANGES: dict[str, tuple[float, float]] = {
     "optim.lr": (SMALLEST, 10), "optim.beta1": (0, 1 - 1e-12), "optim.beta2": (0, 1 - 1e-12),
@@ -29,7 +29,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "batch": (1, 10**6), "shard": (0, 10**6), "shards": (1, 10**6), "top": (1, 10**6), "sample": (1, 10**7),
     "neighbours": (1, 1000), "points": (10, 10**7), "early.points": (1, 10**6),
     "early.days": (1e-6, 10**6), "limit": COUNT, "trials": (1, 10**6), "failures": (1, 10**6),
-    "min_modalities": (1, 16), "zero_point": (1e-12, 1e12), "time_offset": (-1e8, 1e8), "split_fractions": SHARE,
+    "min_modalities": (1, 16), "zero_point": (1e-12, 1e12), "time_offset": (-1e7, 1e7), "split_fractions": (1e-4, 1),
     "truncation": SHARE, "coverage": (1e-6, 1 - 1e-6), "simulation_seed": SEEDS, "n_objects": COUNT, "buffer": COUNT,
     "layer_decay": (SMALLEST, 1), "weight_decay_end": (0, 1000), "floor": SHARE, "warmup_steps": (1, 10**9),
     "num_sanity_val_steps": (-1, 10**6), "folds": (2, 1000), "fold": (1, 1000),
@@ -88,6 +88,8 @@ def check_numbers(leaves: Iterable[tuple[str, Any]]) -> None:
 
 def check_number(key: str, number: float) -> None:
     key = re.sub(r"\[\d+\]", "", key)
+    if ".wavelengths." in key and not 1 <= number <= 1e9:  # of a band with any name, NaN too
+        raise UserError(f"{key}={number} must be from 1 to 1e9 (Angstrom)")
     if not math.isfinite(number):
         raise UserError(f"{key}={number} is no finite number")
     limits = RANGES.get(".".join(key.split(".")[-2:])) or RANGES.get(key.rpartition(".")[2])
@@ -95,7 +97,8 @@ def check_number(key: str, number: float) -> None:
         return
     least, largest = limits
     if number < least:
-        raise UserError(f"{key}={number} must be {'greater than 0' if least == SMALLEST else f'at least {least:g}'}")
+        above_zero = least == SMALLEST and number <= 0
+        raise UserError(f"{key}={number} must be {'greater than 0' if above_zero else f'at least {least:g}'}")
     if number > largest:
         below = f"at least {least:g} and less than 1" if largest == 1 - 1e-12 else f"at most {largest:.10g}"
         raise UserError(f"{key}={number} must be {below}")

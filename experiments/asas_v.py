@@ -23,7 +23,7 @@ import numpy as np
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
 from astrom3.modalities.schema import PHOTO_COLS, SEEDS
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "asas_v"
@@ -68,9 +68,11 @@ def prepare(real: Path, work: Path) -> Path:
     out = work / "asas"
     if (out / "dataset.json").is_file():
         return out
-    if not (real / "asas-v").is_dir():
-        raise UserError(f"{real} has no asas-v: give the folder of real observations as real=<folder>")
-    with tarfile.open(real / "asas-v/asas_training_set.tar.gz") as archive:
+    curves = real / "asas-v" / "asas_training_set.tar.gz"
+    if not curves.is_file():
+        raise UserError(f"there is no {curves}: give the folder of real observations as real=<folder>")
+    work.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(curves) as archive:
         archive.extractall(work, filter="data")
     table = real / "asas-v/asas_training_set_classes.dat"
     convert(
@@ -200,20 +202,19 @@ def spread(rows: list[dict[str, float]]) -> dict[str, list[float]]:
 def main() -> None:
     defaults = {
         "real": os.environ.get("ASTROM3_REAL", str(ROOT.parent / "shared" / "real")),
-        "work": str(ROOT / "runs" / "asas_v"),
-        "workers": "2",
+        "work": ROOT / "runs" / "asas_v",
+        "workers": Whole(2, most=1024),
     }
     run_from_command_line(
         "asas_v",
         defaults,
-        lambda options: report(run(Path(options["real"]), Path(options["work"]).resolve(), int(options["workers"]))),
+        lambda options: report(run(Path(options["real"]), options["work"].resolve(), options["workers"])),
         logging.WARNING,
     )
 
 
 def run(real: Path, work: Path, workers: int) -> dict[str, Any]:
     """Everything, in order; returns what results.json holds."""
-    work.mkdir(parents=True, exist_ok=True)
     data = prepare(real, work)
     jobs = [(v, s, m) for v in VARIANTS for m in range(MEMBERS) for s in SEEDS]
     folders: dict[tuple[str, int], list[str]] = {}

@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line, several_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "bands.md"
 FOLDS = (1, 2, 3)
 METHODS = ("all", "g", "r", "i", "z", "u")
-DEFAULTS = {"real": "", "work": "runs/bands", "epochs": 60, "methods": ",".join(METHODS)}
+DEFAULTS = {"real": "", "work": Path("runs/bands"), "epochs": Whole(60), "methods": ",".join(METHODS)}
 TRAINING = ("mode=photo", "size=small", "trainer=cpu", "optim.lr=0.001", "data.batch_size=32")
 
 
 def call(module: str, *arguments: str) -> None:
     """Run a command of the package in a process of its own."""
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    if subprocess.run([sys.executable, "-m", module, *arguments]).returncode:
+        raise UserError(f"{module} could not do its part, see above; the same command goes on")
 
 
 def convert(real: Path, work: Path) -> Path:
@@ -34,6 +35,8 @@ def convert(real: Path, work: Path) -> Path:
     out = work / "own"
     if not (out / "dataset.json").is_file():
         folder = real / "s82-rrlyrae"
+        if not (folder / "periods.csv").is_file():
+            raise UserError(f"there is no {folder}/periods.csv: give the folder of real observations as real=<folder>")
         tables = (f"table={folder}/periods.csv", f"observations={folder}/light_curves.csv.gz")
         call("astrom3.convert", *tables, "id=Num", "label=Type", "classes=all", "light_curves.system=AB", f"out={out}")
     return out
@@ -56,10 +59,11 @@ def compare(options: dict[str, Any]) -> None:
     """Cross-validated accuracy of every method, printed and written as a table."""
     if not options["real"]:
         raise UserError("real= is missing: python -m experiments.bands real=<folder of real observations>")
-    work = Path(options["work"]).absolute()
+    methods = several_of("methods", options["methods"], METHODS)
+    work = options["work"].absolute()
     data = convert(Path(options["real"]), work)
     lines = ["| bands | accuracy | wrong | stars |", "|---|---|---|---|"]
-    for method in options["methods"].split(","):
+    for method in methods:
         folds = [accuracy(data, work, method, fold, str(options["epochs"])) for fold in FOLDS]
         stars = sum(n for _, n in folds)
         right = sum(round(value * n) for value, n in folds)

@@ -15,7 +15,7 @@ from typing import Any
 
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line
 from experiments.own_survey_recipe import ROOT, prepare
 
 RESULTS = ROOT / "experiments" / "own_survey" / "confidence.md"
@@ -99,13 +99,13 @@ def run(real: Path, work: Path, epochs: int, coverage: float = 0.9) -> str:
 def main() -> None:
     defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
-        "work": str(ROOT / "runs" / "confidence"),
-        "epochs": "12",
+        "work": ROOT / "runs" / "confidence",
+        "epochs": Whole(12),
     }
     run_from_command_line(
         "confidence",
         defaults,
-        lambda options: run(Path(options["real"]), Path(options["work"]), int(options["epochs"])),
+        lambda options: run(Path(options["real"]), options["work"], options["epochs"]),
     )
 
 

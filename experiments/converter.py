@@ -25,7 +25,7 @@ import numpy as np
 from astrom3.errors import UserError
 from astrom3.modalities import features, fourier, period_search
 from astrom3.modalities.periodogram import periodogram
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line
 from experiments.own_survey_recipe import ROOT, SURVEYS
 
 RESULTS = ROOT / "experiments" / "own_survey"
@@ -255,14 +255,14 @@ def run(real: Path, work: Path, curves: int, out: Path) -> str:
 def main() -> None:
     defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
-        "work": str(ROOT / "runs" / "converter"),
-        "curves": "500",
-        "out": str(RESULTS),
+        "work": ROOT / "runs" / "converter",
+        "curves": Whole(500),
+        "out": RESULTS,
     }
     run_from_command_line(
         "converter",
         defaults,
-        lambda options: run(Path(options["real"]), Path(options["work"]), int(options["curves"]), Path(options["out"])),
+        lambda options: run(Path(options["real"]), options["work"], options["curves"], options["out"]),
     )
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from astrom3.cli.config import compose
 from astrom3.modalities.schema import PAPER_ORDER
+from experiments.options import answered
 
 ROOT = "runs/demo"
 COMMON = [f"root={ROOT}", "data=simulated", "seed=42", "trainer.enable_progress_bar=false"]
@@ -120,4 +121,4 @@ def gallery(survey: Path, path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    answered("demo", lambda: main(*sys.argv[1:]))

@@ -18,7 +18,7 @@ from typing import Any
 
 from astrom3.analyse.early import COLUMNS as MEASURED
 from astrom3.cli.config import compose
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line
 from experiments.own_survey_recipe import ROOT, prepare
 
 RESULTS = ROOT / "experiments" / "own_survey"
@@ -114,9 +114,8 @@ def as_csv(found: list[dict[str, Any]]) -> str:
 
 def run(real: Path, work: Path, epochs: int, seeds: int, out: Path) -> str:
     """Everything; returns the table and writes it. The files are written after each run."""
-    work.mkdir(parents=True, exist_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
     data = prepare(real, work, SURVEY, PER_CLASS, periods=True)
+    out.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     text = ""
     for seed in SEEDS[:seeds]:
@@ -148,20 +147,16 @@ def report(found: list[dict[str, Any]], epochs: int) -> str:
 def main() -> None:
     defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
-        "work": str(ROOT / "runs" / "early"),
-        "epochs": "12",
-        "seeds": "1",
-        "out": str(RESULTS),
+        "work": ROOT / "runs" / "early",
+        "epochs": Whole(12),
+        "seeds": Whole(1, most=len(SEEDS)),
+        "out": RESULTS,
     }
     run_from_command_line(
         "early",
         defaults,
         lambda options: run(
-            Path(options["real"]),
-            Path(options["work"]),
-            int(options["epochs"]),
-            int(options["seeds"]),
-            Path(options["out"]),
+            Path(options["real"]), options["work"], options["epochs"], options["seeds"], options["out"]
         ),
     )
 

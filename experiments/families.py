@@ -16,7 +16,7 @@ from typing import Any
 
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "experiments" / "families"
@@ -114,9 +114,9 @@ def write(rows: list[dict[str, Any]], title: str) -> str:
     return text
 
 
-def run(options: dict[str, str]) -> str:
+def run(options: dict[str, Any]) -> str:
     """Every run, one after the other; the table is written after each."""
-    work = Path(options["work"])
+    work = options["work"]
     size = options["size"]
     simulated = options["data"] == "simulated"
     survey = ["data=simulated", f"data.objects={options['objects']}"]
@@ -136,11 +136,11 @@ def run(options: dict[str, str]) -> str:
 def main() -> None:
     defaults = {
         "data": "simulated",
-        "objects": "1000",
-        "size": "tiny",
-        "epochs": "6",
-        "seed": "42",
-        "work": str(ROOT / "runs" / "families"),
+        "objects": Whole(1000),
+        "size": ("tiny", "small", "published"),
+        "epochs": Whole(6),
+        "seed": Whole(42, least=0, most=2**32 - 1),
+        "work": ROOT / "runs" / "families",
     }
     run_from_command_line("families", defaults, run)
 

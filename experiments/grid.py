@@ -28,6 +28,7 @@ from astrom3 import launch
 from astrom3.cli import config, sweeps
 from astrom3.cli import verbs as cli
 from astrom3.errors import UserError
+from experiments.options import answered, read_pairs
 
 AXES = {
     "mode": "photo,spectra,meta,all",
@@ -45,7 +46,8 @@ def grid(arguments: list[str]) -> None:
     words = {a.removeprefix("--") for a in arguments if "=" not in a}
     if unknown := words - {"tiny", "wait"}:
         raise UserError(f"{unknown.pop()!r} is not of the form key=value, nor `tiny` nor `wait`")
-    given = dict(a.partition("=")[::2] for a in [*(TINY if "tiny" in words else []), *arguments] if "=" in a)
+    given = read_pairs(TINY if "tiny" in words else [])
+    given |= read_pairs([argument for argument in arguments if "=" in argument])
     axes = {name: given.pop(name, values).split(",") for name, values in AXES.items()}
     axes["mode"] = [mode for mode in axes["mode"] if mode != "clip"]  # the first stage
     rest = [f"{key}={value}" for key, value in given.items()]
@@ -186,11 +188,4 @@ def table(root: Path) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # local jobs are ended too
-    try:
-        grid(sys.argv[1:])
-    except UserError as error:
-        print(f"grid: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("grid: interrupted; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    answered("grid", lambda: grid(sys.argv[1:]))

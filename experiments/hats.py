@@ -10,15 +10,17 @@ does not change them.
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from astrom3.files import write_text
 from experiments.bench.alone import run_alone
-from experiments.options import read_options
+from experiments.options import Whole, run_from_command_line, whole
 
 POINTS = 40  # of a light curve, at least; up to half as many more
 ROWS = 4000  # objects in a partition, about
@@ -122,18 +124,28 @@ def table_of(measured: list[Measured]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    defaults = {"sizes": "25000,50000,100000", "folder": "hats", "out": "experiments/hats.md", "points": POINTS}
-    options = read_options(sys.argv[1:], defaults)
-    folder = Path(options["folder"])
+def run(options: dict[str, Any]) -> None:
+    """Every size, one after the other; the table is printed as it grows and written at the end."""
+    sizes = [whole("sizes", size, least=100) for size in options["sizes"].split(",")]
+    folder = options["folder"]
     folder.mkdir(parents=True, exist_ok=True)
     measured = []
-    for size in str(options["sizes"]).split(","):
-        measured.append(measure(folder, int(size), fewest=options["points"]))
+    for size in sizes:
+        measured.append(measure(folder, size, fewest=options["points"]))
         print(table_of(measured[-1:]), flush=True)
     command = f"python -m experiments.hats sizes={options['sizes']} points={options['points']}"
     text = f"# HATS catalogues of growing size\n\n`{command}`:\n\n"
-    write_text(Path(options["out"]), f"{text}{table_of(measured)}\n")
+    write_text(options["out"], f"{text}{table_of(measured)}\n")
+
+
+def main() -> None:
+    defaults = {
+        "sizes": "25000,50000,100000",
+        "folder": Path("hats"),
+        "out": Path("experiments/hats.md"),
+        "points": Whole(POINTS, most=10**5),
+    }
+    run_from_command_line("hats", defaults, run, logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.options import answered
+
 ROOT = Path("runs/head_merge")
 OUT = Path(__file__).parent / "head_merge"
 MERGES = ("published", "usual")
@@ -201,4 +203,4 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    main(*sys.argv[1:])
+    answered("head_merge", lambda: main(*sys.argv[1:]))

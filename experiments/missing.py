@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.cli.config import compose
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "families"
@@ -127,15 +127,15 @@ def write(rows: list[dict[str, Any]], title: str, out: Path) -> str:
     return "\n".join(text)
 
 
-def run(options: dict[str, str]) -> str:
+def run(options: dict[str, Any]) -> str:
     """Every run, one after the other; the table is written after each seed."""
-    work = Path(options["work"])
+    work = options["work"]
     common = [f"size={options['size']}", f"epochs={options['epochs']}", f"data.cache={work}/store"]
     common += ["data=simulated", f"data.objects={options['objects']}"]
     training = [word for word in common if word.startswith(("size", "epochs", "data"))]
     training += ["recipe=survey"] if options["encoder"] == "folded" else []
     rows = []
-    seeds = SEEDS[: int(options["seeds"])]
+    seeds = SEEDS[: options["seeds"]]
     text = ""
     for number, seed in enumerate(seeds):
         for survey, own in SURVEYS.items():
@@ -145,19 +145,19 @@ def run(options: dict[str, str]) -> str:
             f"Simulated survey of {options['objects']} objects, size={options['size']}, {options['epochs']} epochs, "
             f"light curves by the {options['encoder']} encoder, seeds {', '.join(map(str, seeds[: number + 1]))}"
         )
-        text = write(rows, title, Path(options["out"]))
+        text = write(rows, title, options["out"])
     return text
 
 
 def main() -> None:
     defaults = {
-        "objects": "2000",
-        "size": "tiny",
-        "epochs": "20",
-        "seeds": "3",
-        "encoder": "folded",
-        "work": str(ROOT / "runs" / "missing"),
-        "out": str(RESULTS),
+        "objects": Whole(2000),
+        "size": ("tiny", "small", "published"),
+        "epochs": Whole(20),
+        "seeds": Whole(3, most=len(SEEDS)),
+        "encoder": ("folded", "published"),
+        "work": ROOT / "runs" / "missing",
+        "out": RESULTS,
     }
     run_from_command_line("missing", defaults, run)
 

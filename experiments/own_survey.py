@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from astrom3.errors import UserError
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line, writable
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "own_survey" / "asas"
@@ -73,7 +73,6 @@ def asas(real: Path, work: Path, *overrides: str, what: Sequence[str] = WHAT) ->
     from astrom3.train import train
     from experiments.asas_v import VARIANTS, prepare
 
-    work.mkdir(parents=True, exist_ok=True)
     data = prepare(real, work)
     here = ["data=local", f"data.path={data}", f"data.cache={work}/store"]
     cfg = compose(["mode=photo", "trainer=cpu", f"root={work}/own", *here, *VARIANTS["all queries attend"], *overrides])
@@ -146,15 +145,15 @@ def report(numbers: dict[str, Any]) -> None:
 def run(options: dict[str, Any]) -> str | None:
     """Write files to convert, or read those of real observations."""
     if options["files"]:
-        return f"Written: {write_files(Path(options['files']), options['objects'])}/stars.csv"
+        return f"Written: {write_files(writable('files', options['files']), options['objects'])}/stars.csv"
     if not options["real"]:
         raise UserError("give files=<folder to write>, or real=<folder of real observations>")
-    asas(Path(options["real"]), Path(options["work"]).resolve())
+    asas(Path(options["real"]), options["work"].resolve())
     return None
 
 
 def main() -> None:
-    defaults = {"files": None, "objects": 400, "real": None, "work": str(ROOT / "runs" / "asas_v")}
+    defaults = {"files": None, "objects": Whole(400), "real": None, "work": ROOT / "runs" / "asas_v"}
     run_from_command_line("own_survey", defaults, run)
 
 

@@ -224,7 +224,6 @@ def table(results: dict[str, dict[tuple[str, int], tuple[float, float]]]) -> str
 def run(real: Path, work: Path) -> str:
     """Everything; returns the table and writes it, with the scores beside the runs as scores.json."""
     results: dict[str, Any] = {}
-    work.mkdir(parents=True, exist_ok=True)
     for survey in SURVEYS:
         data = prepare(real, work, survey)
         results[survey] = forests(data)
@@ -241,10 +240,8 @@ def run(real: Path, work: Path) -> str:
 
 
 def main() -> None:
-    defaults = {"real": str(ROOT.parent / "shared" / "real"), "work": str(ROOT / "runs" / "recipe")}
-    run_from_command_line(
-        "own_survey_recipe", defaults, lambda options: run(Path(options["real"]), Path(options["work"]))
-    )
+    defaults = {"real": str(ROOT.parent / "shared" / "real"), "work": ROOT / "runs" / "recipe"}
+    run_from_command_line("own_survey_recipe", defaults, lambda options: run(Path(options["real"]), options["work"]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 
 from astrom3.cli.config import compose
 from astrom3.errors import UserError
-from experiments.options import run_from_command_line
+from experiments.options import Whole, run_from_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "families"
@@ -232,20 +232,19 @@ def lines_of(name: str, stars: Any, train: Any) -> list[str]:
     return lines
 
 
-def run(options: dict[str, str]) -> str:
+def run(options: dict[str, Any]) -> str:
     """Everything; returns the text and writes it."""
-    work = Path(options["work"])
-    work.mkdir(parents=True, exist_ok=True)
+    work = options["work"]
     stars = real_stars(Path(options["real"]), work / "stars")
     limits = (3957.0, 4895.0)  # of the real spectra without their edges
-    data = simulated_stars(work / "simulated", int(options["objects"]), limits, ABSENT)
-    complete = simulated_stars(work / "complete", int(options["objects"]), limits, {})
+    data = simulated_stars(work / "simulated", options["objects"], limits, ABSENT)
+    complete = simulated_stars(work / "complete", options["objects"], limits, {})
     lines = [
         "| network | asked | stars | among | found first, % | among 5, % | median place | type right |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for seed in SEEDS[: int(options["seeds"])]:
-        made = trained(work, data, seed, int(options["epochs"]))
+    for seed in SEEDS[: options["seeds"]]:
+        made = trained(work, data, seed, options["epochs"])
         train = embedded(made, data, "simulated", seed, work).of_split("train")
         others = embedded(made, complete, "control", seed, work)
         wanted = [others.classes.index(name) for name in ("RRAB", "RRC")]
@@ -263,7 +262,7 @@ def run(options: dict[str, str]) -> str:
         "",
         *lines,
     ]
-    out = Path(options["out"])
+    out = options["out"]
     out.mkdir(parents=True, exist_ok=True)
     (out / "rrlyrae.md").write_text("\n".join(text) + "\n")
     return "\n".join(text)
@@ -272,11 +271,11 @@ def run(options: dict[str, str]) -> str:
 def main() -> None:
     defaults = {
         "real": str(ROOT.parent / "shared" / "real"),
-        "objects": "1000",
-        "epochs": "20",
-        "seeds": "3",
-        "work": str(ROOT / "runs" / "rrlyrae"),
-        "out": str(RESULTS),
+        "objects": Whole(1000),
+        "epochs": Whole(20),
+        "seeds": Whole(3, most=len(SEEDS)),
+        "work": ROOT / "runs" / "rrlyrae",
+        "out": RESULTS,
     }
     run_from_command_line("rrlyrae", defaults, run)
 

@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.options import answered, whole
+
 WIDTH = 512
 TOP = 10
 QUERIES = 200
@@ -344,9 +346,9 @@ def main(arguments: list[str]) -> None:
     if arguments and arguments[0] in ("build", "ask"):
         print(json.dumps({"build": build, "ask": ask}[arguments[0]](arguments[1], Path(arguments[2]))))
         return
+    sizes = [whole("the number of vectors", size, least=1000) for size in arguments] or [100_000]
     OUT.mkdir(exist_ok=True)
     path = OUT / "results.json"
-    sizes = [int(a) for a in arguments] or [100_000]
     before = json.loads(path.read_text()) if path.is_file() else []
     results = [r for r in before if r["vectors"] not in sizes]
     for n in sizes:
@@ -357,4 +359,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    answered("search_engines", lambda: main(sys.argv[1:]))

@@ -22,19 +22,23 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.options import answered, read_options
+
 ROOT = Path("runs/simulated")
 SINGLE = ("spectra", "photo", "meta")  # modes of the comparison of precisions
 OUT = Path(__file__).parent / "simulated_survey"
 MODES = ("spectra", "photo", "meta", "all")
 SUBS = ("sub10", "sub25")
 SEEDS = ("42", "0", "66")
+INITS = ("scratch", "clip")
 RATES = ("0.001", "0.003", "0.01")
 COMMON = ["size=small", "data=simulated", "data.objects=10000", "trainer=cpu", "epochs=30", f"seed={','.join(SEEDS)}"]
 
 
 def main(*arguments: str) -> None:
     """arguments: init=scratch or init=clip for one half of the runs; without any, all of them and the tables."""
-    inits = [a.partition("=")[2] for a in arguments if a.startswith("init=")] or ["scratch", "clip"]
+    given = read_options(list(arguments), {"init": ("", *INITS)})["init"]
+    inits = [given] if given else [*INITS]
     if "clip" in inits:
         sweep("mode=clip", "optim.lr=0.001", f"root={ROOT}")
     for init in inits:
@@ -130,4 +134,4 @@ def precision() -> list[str]:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    main(*sys.argv[1:])
+    answered("simulated_survey", lambda: main(*sys.argv[1:]))

@@ -102,4 +102,4 @@ def test_rows_come_out_of_the_command(tmp_path):
 
 def test_an_unknown_word_is_answered():
     done = processes.run([sys.executable, "-m", "experiments.bench", "huge"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("bench: huge is not known")
+    assert done.returncode == 2 and done.stderr.startswith("bench: huge is not known")

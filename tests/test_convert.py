@@ -72,6 +72,7 @@ def bad_spectra():
             "corrupt or truncated gzip",
         ),
         "zero": (lamost_bytes(wavelength, 0 * flux, ivar), "rejected", "all-zero flux"),
+        "blind": (lamost_bytes(wavelength, flux, 0 * ivar), "rejected", "all inverse variances 0"),
         "constant": (lamost_bytes(wavelength, 0 * flux + 7, ivar), "rejected", "constant flux"),
         "short": (lamost_bytes(wavelength[:90], flux[:90], ivar[:90]), "rejected", "fewer than 100 usable pixels"),
         "half": (lamost_bytes(wavelength[:1000], flux[:1000], ivar[:1000]), "rejected", "covers less than half"),

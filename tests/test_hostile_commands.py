@@ -77,6 +77,17 @@ OF_A_VERB = [
     ("train", "run=" + 300 * "[", "is not of the form"), ("tune", "tune.space=abc", "is not a group of keys"),
     ("tune", "tune.keep=null", "tune.keep=null"), ("tune", "tune.trials=null", "tune.trials=null"),
     ("train", "hydra/job_logging=disabled", "Hydra cannot use its settings"),
+    ("train", "schedule.kind=3", "it is one of warmup_plateau"), ("train", "windows=3", "it is one of one, every"),
+    ("train", "keep=abc", "it is true, false or auto"), ("train", "data.on_device=1", "it is true, false or auto"),
+    ("train", "prefix=../x", "holds a /"), ("train", "target=1", "target is 1, not text"),
+    ("train", "freeze=[1]", "freeze[0] is 1, not text"), ("train", "modalities=[]", "modalities=[] names nothing"),
+    ("train", "modalities=[spectra]", "has encoders of photometry"), ("train", "optim.lr=1e-300", "at least 1e-30"),
+    ("embed", "splits=[train,train]", "splits names train twice"), ("embed", "splits=[]", "splits=[] names nothing"),
+    ("analyse", "what=[]", "what=[] names nothing"), ("analyse", "what=[map,map]", "what names map twice"),
+    ("report", "modes=[photo,photo]", "modes names photo twice"), ("report", "subs=[]", "subs=[] names nothing"),
+    ("report", "seeds=[1,1]", "seeds names 1 twice"), ("convert", "seeds=[7,7]", "seeds names 7 twice"),
+    ("convert", "targets=[a,a]", "targets names a twice"), ("convert", "targets=[]", "targets=[] names nothing"),
+    ("convert", "classes=[ü]", "letters beyond ASCII in quotes"), ("explore", "seed=[a]", "does not exist"),
 ]  # fmt: skip
 
 

@@ -79,6 +79,8 @@ OF_VERBS = [
     ("simulate", ["out=o", "missing_spectra=2"]), ("simulate", ["out=o", "swapped_labels=-1"]),
     ("convert", ["out=o", "table=t", "workers=0"]), ("convert", ["out=o", "table=t", "split_fractions=[2,-1,0]"]),
     ("convert", ["out=o", "table=t", "light_curves.time_offset=inf"]), ("analyse", ["model=m", "device=tpu"]),
+    ("convert", ["out=o", "table=t", "light_curves.wavelengths={V:-1}"]),
+    ("convert", ["out=o", "table=t", "split_fractions=[1e-300,0.5,0.5]"]),
     ("tune", [*TRAIN, "tune.trials=0"]), ("tune", [*TRAIN, "tune.failures=-1"]),
 ]  # fmt: skip
 

@@ -146,6 +146,37 @@ def test_report_and_evaluate(call, place):
     assert call("evaluate", evaluate, [], "run") == []
 
 
+def test_simulate(call):
+    from astrom3.simulate.__main__ import simulate
+
+    assert call("simulate", simulate, ["survey=macho", "objects=3", "workers=1"], "out") == []
+
+
+def test_train_and_tune(call, place):
+    """What either does with its folders before it trains."""
+    from astrom3 import registry
+    from astrom3.training.run import open_run, sole_training
+    from astrom3.tune.study import Search
+
+    def begin(cfg):
+        with sole_training(cfg):
+            open_run(cfg)
+
+    def search(cfg):
+        with Search(cfg, [], {}).open():
+            pass
+
+    def read(cfg):
+        registry.instantiate(cfg.init.start).check()
+        registry.instantiate(cfg.data.origin).open("full", 42)
+
+    given = ["mode=photo", "size=tiny", *data(place)[:2]]
+    assert call("train", begin, given, "root") == []
+    assert call("tune", search, given, "study") == []
+    assert call("train", read, given, "data.path") == []
+    assert call("train", read, [*given, "init=file"], "init.path") == []
+
+
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +191,23 @@ def test_names_of_nothing_and_of_nobody(capsys, tmp_path, monkeypatch, verb, giv
     monkeypatch.chdir(tmp_path)
     assert words in said(capsys, verb, given)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("verb", "given"), [
+    ("embed", ["model=m", "out=s3://bucket/x"]), ("search", ["id=a", "index=gs://bucket/x"]),
+    ("train", ["mode=photo", "root=https://host/x"]), ("train", ["mode=photo", "data.cache=file:///x"]),
+    ("tune", ["mode=photo", "study=hdfs://host/x"]), ("report", ["root=r", "out=ftp://host/x"]),
+])  # fmt: skip
+def test_an_address_is_no_folder_to_write_to(capsys, tmp_path, monkeypatch, verb, given):
+    monkeypatch.chdir(tmp_path)
+    assert "is an address" in said(capsys, verb, given)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["name", "id", "columns.period", "light_curves.columns.time", "light_curve", "band"])
+def test_names_of_columns_need_no_quotes_either(key):
+    found = config.compose(["out=o", "table=t", f"{key}=größe"], "convert")
+    assert config.OmegaConf.select(found, key) == "größe"
 
 
 @pytest.mark.parametrize("value", ["~", "~/a b", "'~/a,b'", "~/ü"])

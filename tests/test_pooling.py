@@ -154,6 +154,18 @@ def test_the_view_of_astrom3_gives_its_one_window():
     np.testing.assert_allclose(found.vectors, model.embed(light_curve=curve).mean, atol=1e-5)
 
 
+def test_a_model_that_projects_whole_windows_has_nothing_to_pool():
+    from small_models import trimodal
+
+    model = TrainedModel("made up", trimodal().eval(), (), Simulated(40).open("full", 0).normaliser)
+    rng = np.random.default_rng(0)
+    curve = np.sort(rng.uniform(0, 500, 300)), rng.normal(20, 1, 300), np.full(300, 0.3)
+    for options in ({"pooling": "mean"}, {"pooling": "max", "per": "window"}):
+        with pytest.raises(UserError, match="nothing to pool: say pooling=sequence"):
+            model.embed(light_curve=curve, **options)
+    assert model.embed(light_curve=curve, pooling="sequence").vectors[0].shape[1] == 16
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, folder):
     """Folders of embeddings by (pooling, per), of the same simulated survey."""

@@ -47,6 +47,8 @@ def test_an_unusable_object_is_an_error_that_says_why():
         preprocess.light_curve(np.arange(5.0), np.arange(5.0), np.ones(5), np.zeros(4))
     with pytest.raises(UserError, match="all-zero flux"):
         preprocess.spectrum(np.linspace(3700, 9100, 500), np.zeros(500), np.ones(500))
+    with pytest.raises(UserError, match="all inverse variances 0"):
+        preprocess.spectrum(np.linspace(3700, 9100, 500), np.arange(500.0), np.zeros(500))
 
 
 def test_transforms_are_the_published_ones():

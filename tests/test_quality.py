@@ -129,6 +129,11 @@ def test_the_first_of_repeated_wavelengths_is_kept():
         ((WAVELENGTH[:99], LIGHT[:99], IVAR[:99]), "fewer than 100 usable pixels"),
         ((WAVELENGTH[:200], LIGHT[:200], IVAR[:200]), "covers less than half of 3850-8998 Angstrom"),
         ((WAVELENGTH, np.zeros(500), IVAR), "all-zero flux"),
+        ((WAVELENGTH, LIGHT, np.zeros(500)), "all inverse variances 0: no pixel was observed"),
+        (
+            (WAVELENGTH, LIGHT, -IVAR),
+            "all inverse variances 0: no pixel was observed (after: 500 negative inverse variances set to 0)",
+        ),
         ((WAVELENGTH, np.full(500, 7.0), IVAR), "constant flux (median absolute deviation 0)"),
     ],
 )

@@ -18,6 +18,7 @@ from astrom3.data.fingerprint import file_hash, fingerprint
 from astrom3.data.layouts import open_source
 from astrom3.data.store import open_store, prepared_pieces
 from astrom3.errors import UserError
+from astrom3.modalities.schema import PREPROCESSING_VERSION
 from astrom3.places import cache_root
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -50,6 +51,7 @@ def test_it_is_made_once_and_a_missing_spectrum_takes_no_room(tmp_path, caplog):
     rows = make_rows(12)
     rows[3]["spectrum"] = None
     rows[5]["spectrum"]["flux"][:] = 0
+    rows[7]["spectrum"]["ivar"][:] = 0
     root = write_ours(tmp_path / "o", rows)
     with caplog.at_level(logging.INFO):
         first = open_store(table(root), "spectra", tmp_path / "cache")
@@ -57,8 +59,11 @@ def test_it_is_made_once_and_a_missing_spectrum_takes_no_room(tmp_path, caplog):
         again = open_store(table(root), "spectra", tmp_path / "cache")
     assert sum("Preparing" in m for m in caplog.messages) == 1
     assert os.stat(again.folder / "values.npy").st_mtime_ns == before
-    assert first.arrays["values"].shape[0] == 10 and first.arrays["slot"][[2, 3, 4, 5, 6]].tolist() == [2, -1, 3, -1, 4]
-    assert [tuple(d) for d in again.decisions()] == [("star 5", "spectra", "rejected", "all-zero flux")]
+    assert first.arrays["values"].shape[0] == 9 and first.arrays["slot"][[2, 3, 4, 5, 6]].tolist() == [2, -1, 3, -1, 4]
+    assert [tuple(d) for d in again.decisions()] == [
+        ("star 5", "spectra", "rejected", "all-zero flux"),
+        ("star 7", "spectra", "rejected", "all inverse variances 0: no pixel was observed"),
+    ]
 
 
 def test_two_subsets_share_the_store_of_our_layout(root, tmp_path):
@@ -107,9 +112,9 @@ def test_a_damaged_store_is_noticed_and_made_again(root, tmp_path, caplog, damag
 
 def test_another_preprocessing_version_is_another_store(root, tmp_path, monkeypatch):
     open_store(table(root), "photometry", tmp_path)
-    monkeypatch.setattr("astrom3.data.store.PREPROCESSING_VERSION", 2)
+    monkeypatch.setattr("astrom3.data.store.PREPROCESSING_VERSION", 99)
     open_store(table(root), "photometry", tmp_path)
-    assert [name.rsplit("-", 1)[1] for name in stores(tmp_path)] == ["v1", "v2"]
+    assert [name.rsplit("-", 1)[1] for name in stores(tmp_path)] == [f"v{PREPROCESSING_VERSION}", "v99"]
 
 
 def test_the_key_follows_the_content_not_the_place_or_the_time(root, tmp_path):

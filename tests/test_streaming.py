@@ -122,8 +122,8 @@ def test_the_buffer_mixes_no_further_than_its_size():
 
 def test_rejected_objects_are_listed_and_training_batches_stay_full(tmp_path):
     rows = make_rows(50)
-    for i in (2, 13):
-        rows[i]["spectrum"]["flux"][:] = 0
+    rows[2]["spectrum"]["flux"][:] = 0
+    rows[13]["spectrum"]["ivar"][:] = 0
     root = write_ours(tmp_path / "ours", rows)
     module = AstroM3DataModule(Local(root), modalities=["spectra"], batch_size=5, streaming=True)
     module.setup()
@@ -132,6 +132,7 @@ def test_rejected_objects_are_listed_and_training_batches_stay_full(tmp_path):
     assert len({i for b in batches for i in b["index"].tolist()}) == 28  # two of them stand in twice
     found = {tuple(d) for d in module.rejected}
     assert ("star 2", "spectra", "rejected", "all-zero flux") in found
+    assert ("star 13", "spectra", "rejected", "all inverse variances 0: no pixel was observed") in found
     assert ("star 13", "object", "rejected", "1 of spectra needed, usable: none") in found
     assert module.counts["train"]["used"] == 28
     evaluation = [i for b in module.split_dataloader("train") for i in b["index"].tolist()]

@@ -24,6 +24,8 @@ PATHS = (
     "data.statistics", "data.origin.path", "data.origin.root", "datamodule.cache", "datamodule.statistics", "init.path",
     "match.table",
 )  # fmt: skip
+WRITTEN = ("out", "run", "root", "study", "index", "data.cache", "data.root", "datamodule.cache")
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")  # a folder of that name would be made without a word
 Text = str | None
 Column = str | int | None  # a name, or a position in a table without names
 Texts = str | list[str | int | float] | None
@@ -43,12 +45,31 @@ KINDS: dict[str, Any] = dict.fromkeys(
     Text,
 )  # fmt: skip
 KINDS |= dict.fromkeys(("allow", "what", "observations", "classes", "data.classes", "match.id", "match.own_id"), Texts)
-KINDS |= dict.fromkeys(("freeze", "unseen"), list[str | int | float])
+KINDS |= {"unseen": list[str | int | float], "freeze": list[str], "target": str | list[str] | None}
 KINDS |= dict.fromkeys(("shard", "shards", "bits", "limit", "points", "num_heads", "workers"), Count)
 KINDS |= dict.fromkeys(("coverage", "zero_point", "light_curves.zero_point"), Number)
 KINDS |= dict.fromkeys(("approximate", "exact"), bool | None)
 KINDS |= {"labels": dict[str, Any] | None, "targets": str | list[str] | dict[str, Any] | None}
 KINDS |= dict.fromkeys(("light_curves.wavelengths", "data.wavelengths"), dict[str, float] | None)
+# Lists that must name something, and lists that name nothing twice.
+SOME = ("splits", "what", "modes", "subs", "inits", "split_fractions", "targets", "modalities")
+ONCE = (
+    "splits", "what", "modes", "subs", "inits", "seeds", "unseen", "classes", "target", "targets", "early.points",
+    "early.days", "modalities",
+)  # fmt: skip
+CHOICES = {
+    "schedule.kind": ("warmup_plateau", "cosine", "constant", "noam"),
+    "schedule.per": ("step", "epoch"),
+    "optim.kind": ("adam", "adamw"),
+    "head_merge": ("published", "usual"),
+    "evaluation": ("sampled", "fixed", "full"),
+    "clamp": ("forward", "parameter"),
+    "fusion": ("avg", "concat"),
+    "activation": ("gelu", "relu"),
+    "balance": ("none", "sampling", "weights"),
+    "windows": ("one", "every"),
+}
+OR_AUTO = ("keep", "data.on_device")  # true, false or auto
 OF_FILES = ("light_curves.columns.", "spectra.columns.")
 # Keys with a default that null takes away.
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
@@ -73,10 +94,16 @@ def is_text(key: str) -> bool:
     return kind is str or set(get_args(kind)) == {str, type(None)}
 
 
+def takes_text(key: str) -> bool:
+    """Whether text is among what this key takes, as the name of a column."""
+    kind = kind_of(key)
+    return kind is str or str in get_args(kind)
+
+
 def quoted_text(key: str, value: str) -> str:
     """The value of a text with quotes where Hydra would take it for a number, several of a sweep (a,b) each."""
     value = at_home(key, value)
-    if key in PATHS and BEYOND_HYDRA.search(value):
+    if (key in PATHS and BEYOND_HYDRA.search(value)) or (takes_text(key) and not value.isascii()):
         value = in_quotes(value)
     parts = value.split(",")
     if not is_text(key) or not any(LOOKS_LIKE_NO_TEXT.fullmatch(part.strip()) for part in parts):
@@ -102,11 +129,27 @@ def in_quotes(value: str) -> str:
     return value if quote in value else f"{quote}{value}{quote}"
 
 
-def check_paths(leaves: Iterable[tuple[str, Any]]) -> None:
-    """UserError where the name of a file or a folder is empty, or holds what no name can hold.
+def check_leaves(leaves: Sequence[tuple[str, Any]]) -> None:
+    """UserError for names of files and lists of choices that cannot be. leaves: (key, value) of a configuration."""
+    check_choices(leaves)
+    check_paths(leaves)
+    check_lists(leaves)
 
-    leaves: (key, value) of a resolved configuration.
-    """
+
+def check_choices(leaves: Iterable[tuple[str, Any]]) -> None:
+    """UserError where a key takes some words alone and has another one, or a number."""
+    for key, value in leaves:
+        allowed = CHOICES.get(key) or CHOICES.get(key.rpartition(".")[2])
+        if allowed and isinstance(value, str | int | float) and not isinstance(value, bool) and value not in allowed:
+            raise UserError(f"{key}={shortened(value)} does not exist: it is one of {', '.join(allowed)}")
+        if key in OR_AUTO and not isinstance(value, bool) and value != "auto":
+            raise UserError(f"{key}={shortened(value)} does not exist: it is true, false or auto")
+        if key == "prefix" and "/" in str(value):
+            raise UserError(f"prefix={shortened(value)} holds a /, which begins another folder: give root=<folder>")
+
+
+def check_paths(leaves: Iterable[tuple[str, Any]]) -> None:
+    """UserError where the name of a file or a folder is empty, or holds what no name can hold."""
     for key, value in leaves:
         if key not in PATHS or not isinstance(value, str):
             continue
@@ -114,6 +157,19 @@ def check_paths(leaves: Iterable[tuple[str, Any]]) -> None:
             raise UserError(f"{key}= is empty: give a name, or leave {key} away")
         if "\0" in value:
             raise UserError(f"{key}={shortened(value)} holds a NUL, which no name of a file can: give another name")
+        if key in WRITTEN and ADDRESS.match(value):
+            raise UserError(f"{key}={shortened(value)} is an address: give a folder or file of this machine")
+
+
+def check_lists(leaves: Iterable[tuple[str, Any]]) -> None:
+    """UserError where a list of choices names one twice, or has to name one and is empty."""
+    for key, value in leaves:
+        if not isinstance(value, list):
+            continue
+        if key in SOME and not value:
+            raise UserError(f"{key}=[] names nothing: name at least one, or leave {key} away")
+        if key in ONCE and (twice := [item for item in value if value.count(item) > 1]):
+            raise UserError(f"{key} names {shortened(twice[0])} twice: name it once")
 
 
 def check_open(key: str, value: Any) -> None:
@@ -136,7 +192,7 @@ def check_null(key: str, default: Any, words: str) -> None:
 
 def check_group(key: str, value: Any, options: Sequence[str]) -> None:
     """UserError where the value of a group is no name of an option."""
-    if value is None or isinstance(value, bool | float | dict) or value == [] or value == "":
+    if value is None or isinstance(value, bool | float | dict | list) or value == "":
         raise UserError(f"{key}={shortened(value)} does not exist: {key} is one of {', '.join(options)}")
 
 
@@ -145,6 +201,12 @@ def shortened(value: Any, most: int = 80) -> str:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = printable(text)
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def no_setting(text: str) -> str:
+    """What is said of an argument that Hydra does not understand."""
+    hint = "" if text.isascii() else ": put names with letters beyond ASCII in quotes, as in classes=\"['ä','b']\""
+    return f"{shortened(text)!r} is not of the form key=value{hint}"
 
 
 def elements_agree(default: Iterable[Any], value: Iterable[Any]) -> bool:

@@ -68,7 +68,11 @@ def aimed(target: str) -> list[str]:
 
 
 def check_task(cfg: DictConfig) -> None:
-    """A regression needs a mode that predicts; classes are balanced in a classification alone."""
+    """Modalities need encoders, a regression a mode that predicts; only a classification balances classes."""
+    strange = [name for name in cfg.get("modalities", ()) if cfg.get("encoders") and name not in cfg.encoders]
+    if strange:
+        has = ", ".join(map(str, cfg.encoders))
+        raise UserError(f"modalities=[{strange[0]}]: mode={cfg.mode} has encoders of {has}, choose from them")
     target = cfg.get("target")
     predicts = bool(OmegaConf.select(cfg, "model._partial_"))
     if target is not None and not predicts:

@@ -112,7 +112,7 @@ class Job:
         self.pooling = cfg.get("pooling")
         self.per = cfg.get("per", "object")
         check_pooling(self.pooling, self.per, bool(cfg.data.get("streaming")))
-        self.slot = None if self.pooling is None else window_slot(self.model)
+        self.slot = None if self.pooling is None else window_slot(self.model, self.pooling)
         self.open_data()
 
     def open_data(self) -> None:

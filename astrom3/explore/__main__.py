@@ -42,10 +42,12 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     if cfg.embeddings is not None:
         count = large_map.stored_count(cfg.embeddings)
         if large_map.is_large(cfg, count):
+            check_neighbours(cfg.neighbours, count)
             source, normaliser = source_of(cfg)
             return large_map.make(cfg, large_map.stored_parts(cfg), count, source, normaliser)
 
     embeddings, source, normaliser, decisions = embedded(cfg)
+    check_neighbours(cfg.neighbours, min(len(embeddings), cfg.limit or len(embeddings)))
     if large_map.is_large(cfg, len(embeddings)):
         return large_map.make(cfg, lambda: iter([embeddings]), len(embeddings), source, normaliser)
     if cfg.serve:
@@ -91,6 +93,8 @@ def check(cfg: DictConfig, out: Path) -> None:
     """What can be said before anything is loaded."""
     if cfg.model is None and cfg.embeddings is None:
         raise UserError("give model=<run folder, model folder or hub id>, or embeddings=<folder of astrom3.embed>")
+    if cfg.model is not None and cfg.embeddings is not None:
+        raise UserError("model= and embeddings= are two sources of the same: give one of them")
     if unknown := [s for s in cfg.splits if s not in SPLITS]:
         raise UserError(f"splits=[{unknown[0]}] does not exist: there are {', '.join(SPLITS)}")
     if cfg.map not in MAPS:
@@ -112,6 +116,12 @@ def check(cfg: DictConfig, out: Path) -> None:
         need("uvicorn", "serve", "serve=true")
     if cfg.embeddings is None and not OutputFolder(out, "explore").is_own:
         check_page(out, cfg.overwrite)
+
+
+def check_neighbours(neighbours: int, objects: int) -> None:
+    """UserError where there are not so many others."""
+    if objects > 1 and neighbours >= objects:
+        raise UserError(f"neighbours={neighbours}: of {objects} objects each has {objects - 1} others, give no more")
 
 
 def check_page(out: Path, overwrite: bool) -> None:

@@ -35,7 +35,7 @@ def embed_curves(
     model: TrainedModel, light_curve: Any, metadata: Any, pooling: str, per: str, options: Mapping[str, Any]
 ) -> Windowed:
     """Vectors of the windows of light curves, pooled. UserError where the only object cannot be used."""
-    slot = window_slot(model)
+    slot = window_slot(model, pooling)
     prepared = prepared_of(model, light_curve, None, metadata, options)
     present = prepared.batch["present"][slot].numpy()
     if len(present) == 1 and not present[0]:

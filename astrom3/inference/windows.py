@@ -83,10 +83,17 @@ def encoders_of(model: TrainedModel) -> dict[str, Any]:
     return {model.modalities[0]: model.encoder}
 
 
-def window_slot(model: TrainedModel) -> str:
-    """The slot of the model whose encoder gives a vector for every point of a light curve; UserError without one."""
+def window_slot(model: TrainedModel, pooling: str) -> str:
+    """The slot of the model whose encoder gives a vector for every point of a light curve; UserError without one, or
+    where the model projects all vectors of a window together, and not one that is pooled from them."""
     for slot, encoder in encoders_of(model).items():
         if model.views[slot].cuts_windows and hasattr(encoder, "tokens"):
+            together = encoder.out_features != encoder.token_features
+            if together and model.backbone is not None and pooling != "sequence":
+                raise UserError(
+                    f"pooling={pooling}: {model.name} projects the vectors of a window all together, so there is "
+                    "nothing to pool: say pooling=sequence, or leave pooling away"
+                )
             return slot
     raise UserError(f"{model.name} has no encoder that gives vectors of points of a light curve: leave pooling away")
 

@@ -57,6 +57,7 @@ SPECTRUM_REJECTIONS = (
     "constant flux (median absolute deviation 0)",
     "columns of unequal length",
     "prepared values not finite",
+    "all inverse variances 0: no pixel was observed",
 )
 UNEQUAL = {"photometry": 4, "spectra": 5}
 NOT_FINITE = {"photometry": 5, "spectra": 6}
@@ -271,17 +272,19 @@ def _clean_spectra(
                 kept += 1
         end = kept
         if offsets[i + 1] > offsets[i]:
-            verdict[i] = _judge_spectrum(w[start:end], f[start:end], min_pixels)
+            verdict[i] = _judge_spectrum(w[start:end], f[start:end], v[start:end], min_pixels)
         position = start if verdict[i] else end
         new_offsets[i + 1] = position
 
 
 @kernel
-def _judge_spectrum(w: np.ndarray, f: np.ndarray, min_pixels: int) -> int:
+def _judge_spectrum(w: np.ndarray, f: np.ndarray, v: np.ndarray, min_pixels: int) -> int:
     if len(w) < min_pixels:
         return 1
     if min(w[-1], WAVELENGTH_END) - max(w[0], WAVELENGTH_START) < MIN_COVERAGE * (WAVELENGTH_END - WAVELENGTH_START):
         return 2
+    if not np.any(v):
+        return 7
     light = f[f != 0]
     if len(light) == 0:
         return 3

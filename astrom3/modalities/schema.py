@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-PREPROCESSING_VERSION = 1  # part of every store's key: raise it when any prepared number changes
+PREPROCESSING_VERSION = 2  # part of every store's key: raise it when any prepared number changes
 
 MODALITIES = ("photometry", "spectra", "metadata")  # the order of the published model
 

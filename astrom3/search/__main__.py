@@ -23,6 +23,7 @@ from astrom3.typed import check as check_content
 log = logging.getLogger(__name__)
 CATALOGUE = "metadata"  # key of the command line
 FILES = ("light_curve", "spectrum", CATALOGUE, "image")
+OF_OBSERVATIONS = ("model", "statistics", "system", "zero_point", "air")
 SHOWN = ("object_id", "label", "split", "predicted", "similarity")
 OUT = (".json", ".csv")
 LONGEST_ROW = 2**16  # bytes of a file that are looked at to know whether it is ours
@@ -93,6 +94,11 @@ def check(cfg: DictConfig) -> None:
     for f in FILES:
         if cfg[f] is not None and not isinstance(cfg[f], str):
             raise UserError(f"{f}={cfg[f]} is no name of a file: give one, a name of digits in quotes")
+
+    if all(cfg[f] is None for f in FILES):
+        for key in OF_OBSERVATIONS:
+            if cfg[key]:
+                raise UserError(f"{key}={cfg[key]} is for a query by observations: give light_curve=<file> ... with it")
 
     if cfg.catalogue is not None and cfg.embeddings is None:
         raise UserError("catalogue= goes into an index when it is built: give embeddings=<folder> too")

@@ -34,7 +34,7 @@ from astrom3.files import LOCKS, OutputFolder, read_json, write_json
 from astrom3.inference.embeddings import MEAN
 from astrom3.locks import LOCK, is_read, reading
 from astrom3.search.columns import Catalogue, Parts
-from astrom3.search.damage import explained
+from astrom3.search.damage import OURS, explained
 
 log = logging.getLogger(__name__)
 TABLE = "objects"
@@ -160,8 +160,8 @@ class Index:
         with explained(self.folder):
             try:
                 found = search.to_arrow()
-            except (RuntimeError, ValueError) as error:
-                if not where:
+            except BaseException as error:  # a condition may let the Rust code panic, too
+                if not where or isinstance(error, OURS):
                     raise
                 columns = ", ".join(self.about["columns"])
                 raise UserError(

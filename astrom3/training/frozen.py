@@ -35,6 +35,7 @@ from astrom3.data.packed import PackedSplit
 from astrom3.encoders.towers import FEATURES, TOKENS, Classifier, MultimodalModel
 from astrom3.errors import UserError
 from astrom3.modalities.schema import PREPROCESSING_VERSION
+from astrom3.modalities.view import Reader
 from astrom3.places import cache_root
 from astrom3.progress import progress
 from astrom3.published.native import describe
@@ -64,6 +65,7 @@ class KeepFrozen(Callback):
     def __init__(self, keep: bool | str) -> None:
         self.keep = keep
         self.used: list[KeptOutputs] = []
+        self.replaced: list[tuple[PackedSplit, str, Reader]] = []  # split, slot and what filled its batches before
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
         """Long runs say that they still use what is kept."""
@@ -81,13 +83,23 @@ class KeepFrozen(Callback):
                 log.info("the frozen encoder of %s is computed in every epoch: %s", slot, reason)
                 continue
             for name in SPLITS:
+                split = data.splits[name]
+                before = split.readers[slot]
                 found = keep_outputs(trainer, data, name, slot, fixed, self.keep)
-                self.used += [] if found is None else [found]
+                if found is not None:
+                    self.used.append(found)
+                    self.replaced.append((split, slot, before))
 
         folder = cache_root(data.cache) / FOLDER
         taken = total_size(folder)
         if taken > MUCH:
             log.info("kept outputs of frozen encoders take %.1f GB; %s can be removed at any time", taken / 1e9, folder)
+
+    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        """What comes after training, such as calibration, reads the observations again."""
+        for split, slot, before in self.replaced:
+            split.readers[slot] = before
+        self.replaced.clear()
 
 
 def fixed_parts(module: Any, views: Any) -> dict[str, Fixed]:

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from astrom3.errors import UserError
 from astrom3.files import write_json
 from experiments.astroclip.settings import SIZES, SPLITS, TASKS, Settings
+from experiments.options import answered, one_of, read_pairs, several_of, writable
 
 log = logging.getLogger(__name__)
 DEFAULTS = {"objects": "", "size": "tiny", "root": "runs/astroclip", "seed": "42", "tasks": "", "out": ""}
@@ -38,14 +38,13 @@ DEFAULTS = {"objects": "", "size": "tiny", "root": "runs/astroclip", "seed": "42
 
 def main(*arguments: str) -> dict[str, Any]:
     """arguments: key=value of DEFAULTS, and further overrides of every training."""
-    given = dict(argument.partition("=")[::2] for argument in arguments)
+    given = read_pairs(list(arguments))
     # tasks=[..] in brackets belongs to the alignment (tasks=[contrastive,masked]).
     of_clip = given.pop("tasks") if given.get("tasks", "").startswith("[") else None
     chosen = {key: given.pop(key, value) for key, value in DEFAULTS.items()}
-    tasks = chosen["tasks"].split(",") if chosen["tasks"] else list(TASKS)
-    if set(tasks) - set(TASKS) or chosen["size"] not in SIZES:
-        raise UserError(f"tasks are of {','.join(TASKS)}, and size is one of {', '.join(SIZES)}")
-    settings = SIZES[chosen["size"]]
+    tasks = several_of("tasks", chosen["tasks"], TASKS) if chosen["tasks"] else list(TASKS)
+    settings = SIZES[one_of("size", chosen["size"], tuple(SIZES))]
+    out = writable("out", chosen["out"] or Path(__file__).parent)
     common = [f"size={chosen['size']}", f"root={chosen['root']}", f"seed={chosen['seed']}", "model=astroclip"]
     if given.get("data", "simulated") == "simulated":
         common += ["data=simulated", f"data.objects={chosen['objects'] or settings.objects}"]
@@ -55,7 +54,6 @@ def main(*arguments: str) -> dict[str, Any]:
     common += [f"{key}={value}" for key, value in given.items()]
     if of_clip:
         common.append(f"tasks={of_clip}")
-    out = Path(chosen["out"] or Path(__file__).parent)
     return run(common, settings, chosen["size"], tasks, Path(chosen["root"]), out)
 
 
@@ -177,7 +175,4 @@ def write(found: dict[str, Any], predictions: dict[str, np.ndarray], truth: np.n
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        main(*sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"astroclip: {error}")
+    answered("astroclip", lambda: main(*sys.argv[1:]))

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
-from astrom3.files import write_json
+from astrom3.files import read_json, write_json
+from experiments.options import Whole, answered
 from experiments.options import read_options as options_over
 
 log = logging.getLogger(__name__)
@@ -31,23 +32,29 @@ HERE = Path(__file__).parent
 KEYS: dict[str, Any] = {
     "real": None,
     "weights": None,
-    "root": "runs/astromer",
-    "out": str(HERE),
-    "survey": "crts-sss",
-    "per_class": 600,
-    "test": 100,
-    "folds": 3,
-    "unlabelled": 1000,
-    "epochs": 25,
-    "tuning_epochs": 2,
-    "steps": 300,
+    "root": Path("runs/astromer"),
+    "out": HERE,
+    "survey": ("crts-sss", "asas-acvs"),
+    "per_class": Whole(600),
+    "test": Whole(100),
+    "folds": Whole(3, most=100),
+    "unlabelled": Whole(1000),
+    "epochs": Whole(25),
+    "tuning_epochs": Whole(2),
+    "steps": Whole(300),
     "only": "",
 }
 
 
 # CPU seconds on one thread of an AMD EPYC (AVX-512): 0.09 to 0.11 a step of 32 windows for the small encoders, 0.4 for
 # the released one. 100 steps an epoch: four own runs take about 35 minutes, tuning 4, the classifiers 20.
-HOUR = {"unlabelled": 4000, "epochs": 80, "tuning_epochs": 8, "steps": 600, "root": "runs/astromer-hour"}
+HOUR = {
+    "unlabelled": Whole(4000),
+    "epochs": Whole(80),
+    "tuning_epochs": Whole(8),
+    "steps": Whole(600),
+    "root": Path("runs/astromer-hour"),
+}
 SETTINGS = "settings.json"
 PLACES = ("real", "weights", "root", "out", "only")  # keys that change nothing in the numbers
 
@@ -59,10 +66,11 @@ def main(arguments: list[str]) -> list[dict[str, Any]]:
     from experiments.astromer.methods import Workshop, methods
     from experiments.astromer.pretraining import pretrainings
     from experiments.astromer.results import write
-    from experiments.astromer.surveys import Sizes, make_folds, prepare
+    from experiments.astromer.surveys import Sizes, check_inputs, make_folds, prepare
 
     options = read_options(arguments)
-    root = Path(options["root"])
+    root = options["root"]
+    check_inputs(Path(options["real"]), Path(options["weights"]))
     keep_settings(root, options)
     sizes = Sizes(options["survey"], options["per_class"], options["test"], options["folds"], options["unlabelled"])
     labelled, unlabelled = prepare(Path(options["real"]), root, sizes)
@@ -70,8 +78,11 @@ def main(arguments: list[str]) -> list[dict[str, Any]]:
     folds = make_folds(sample.labels, sizes, root / f"folds-{sizes.survey}.json")
     masked = {run.name: run for run in pretrainings(options["epochs"], options["tuning_epochs"])}
     shop = Workshop(sample, root, unlabelled, Path(options["weights"]), masked, Recipe(steps=options["steps"]))
+    scored = methods(shop)
+    if not any(options["only"] in name for name in scored):
+        raise UserError(f"only={options['only']}: no method has that in its name; there are {'; '.join(scored)}.")
     rows = []
-    for name, score in methods(shop).items():
+    for name, score in scored.items():
         for number, fold in enumerate(folds):
             for shots in fold.train:
                 path = root / sizes.survey / "scores" / f"{slug(name)}-{shots}-{number}.json"
@@ -79,7 +90,7 @@ def main(arguments: list[str]) -> list[dict[str, Any]]:
                     score_once(path, name, score, fold, number, shots)
                 if path.is_file():
                     rows.append(json.loads(path.read_text()))
-    write(rows, sample, sizes, options, root, Path(options["out"]))
+    write(rows, sample, sizes, options, root, options["out"])
     return rows
 
 
@@ -88,7 +99,7 @@ def read_options(arguments: list[str]) -> dict[str, Any]:
     defaults = KEYS | HOUR if "hour" in arguments else KEYS
     options = options_over([argument for argument in arguments if argument != "hour"], defaults)
     for key in ("real", "weights"):
-        if options[key] is None:
+        if not options[key]:
             raise UserError(f"{key}= is missing: python -m experiments.astromer real=<folder> weights=<zip or folder>.")
     return options
 
@@ -98,7 +109,7 @@ def keep_settings(root: Path, options: dict[str, Any]) -> None:
     sizes = {key: value for key, value in options.items() if key not in PLACES}
     path = root / SETTINGS
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = read_json(path)
         changed = [key for key in sizes if before.get(key) != sizes[key]]
         if changed:
             key = changed[0]
@@ -130,7 +141,4 @@ def score_once(path: Path, name: str, score, fold, number: int, shots: int) -> N
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"experiments.astromer: {error}")
+    answered("experiments.astromer", lambda: main(sys.argv[1:]))

@@ -48,12 +48,18 @@ class Fold:
     test: np.ndarray
 
 
+def check_inputs(real: Path, weights: Path) -> None:
+    """UserError where curves or weights are not there, before anything is written."""
+    for name in CLASSES:
+        if not (real / name / TABLE).is_file():
+            raise UserError(f"{real / name / TABLE} is missing: give real=<folder with {' and '.join(CLASSES)}>.")
+    if not weights.exists():
+        raise UserError(f"there is no {weights}: give weights=<folder or zip of released MACHO weights>.")
+
+
 def read_survey(real: Path, name: str) -> pa.Table:
     """The light curves of one survey, with labels as classes of AstroM3 (null where there is none)."""
-    path = real / name / TABLE
-    if not path.is_file():
-        raise UserError(f"{path} is missing: give real=<folder with {' and '.join(CLASSES)}>.")
-    table = pq.read_table(path, columns=list(COLUMNS))
+    table = pq.read_table(real / name / TABLE, columns=list(COLUMNS))
     labels = [CLASSES[name].get(label) for label in table["label"].to_pylist()]
     ids = [f"{name} {object_id}" for object_id in table["id"].to_pylist()]
     table = table.set_column(0, "id", pa.array(ids, pa.string()))

@@ -21,27 +21,23 @@ from experiments.kills.cases import CASES, Case
 from experiments.kills.prepare import prepare
 from experiments.kills.table import markdown
 from experiments.kills.trial import Place, reference, run
+from experiments.options import Whole, answered, read_options
 
 log = logging.getLogger(__name__)
-KNOWN = ("n", "only", "out", "seed")
+KEYS = {"n": Whole(100), "only": "", "out": Path("kills"), "seed": Whole(0, least=0, most=2**32 - 1)}
 IN_A_TRIAL = (1, 2)  # kills, in turn
 
 
 def main(arguments: list[str]) -> int:
     """Number of trials with a fault."""
-    options = dict(argument.partition("=")[::2] for argument in arguments)
-    unknown = [key for key in options if key not in KNOWN]
-    if unknown:
-        raise UserError(
-            f"{unknown[0]} is not known: give n=<kills>, only=<part of a name>, out=<folder>, seed=<number>"
-        )
-    wanted = int(options.get("n", 100))
-    seed = int(options.get("seed", 0))
-    parts = options.get("only", "").split(",")
+    options = read_options(arguments, KEYS)
+    wanted = options["n"]
+    seed = options["seed"]
+    parts = options["only"].split(",")
     cases = [case for case in CASES if any(part in case.name for part in parts)]
-    if not cases or wanted < 1:
-        raise UserError("there is nothing to kill: n is at least 1, and only= names parts of names in cases.py")
-    out = Path(options.get("out", "kills")).absolute()
+    if not cases:
+        raise UserError(f"only={options['only']}: no case has that in its name, see cases.py")
+    out = options["out"].absolute()
     out.mkdir(parents=True, exist_ok=True)
     cache = os.environ.get("ASTROM3_CACHE", str(out / "cache"))
     place = Place(out, {**os.environ, "ASTROM3_CACHE": cache, "OMP_NUM_THREADS": "1"})
@@ -91,7 +87,4 @@ def write(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        sys.exit(1 if main(sys.argv[1:]) else 0)
-    except UserError as error:
-        sys.exit(f"kills: {error}")
+    sys.exit(1 if answered("kills", lambda: main(sys.argv[1:])) else 0)

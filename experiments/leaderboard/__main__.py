@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from astrom3.errors import UserError
+from experiments.options import Whole, answered, writable
 from experiments.options import read_options as options_over
 
 log = logging.getLogger(__name__)
@@ -28,19 +29,19 @@ HERE = Path(__file__).parent
 KEYS: dict[str, Any] = {
     "real": None,
     "blind": "",
-    "work": "runs/leaderboard",
+    "work": Path("runs/leaderboard"),
     "out": "",
     "cells": "",
     "weights": "",
-    "per_class": 0,
-    "epochs": 30,
+    "per_class": Whole(0, least=0),  # 0: all
+    "epochs": Whole(30),
     "only": "",
     "task": "",
     "shots": "",
     "kinds": "",
-    "seeds": 3,
-    "rows": "cheap",
-    "workers": 2,
+    "seeds": Whole(3, most=3),
+    "rows": ("cheap", "all"),
+    "workers": Whole(2, most=1024),
     "starembed": "",
 }
 
@@ -74,6 +75,8 @@ def main(arguments: list[str]) -> None:
     stamps = committed.Stamps(shop)
     found = committed.known(folder, Path(options["cells"]) if options["cells"] else None, stamps)
     named = {cell.row for cell, _ in jobs}
+    if not any(options["only"] in row for row in named):
+        raise UserError(f"only={options['only']}: no row has that in its name; there are {'; '.join(sorted(named))}.")
     sizes = sizes_of(options["shots"]) or [*protocol.SHOTS]
     kinds = kinds_of(options["kinds"], {cell.kind for cell, _ in jobs})
     tasks = tasks_of(options["task"], [task.name for task in shop.tasks])
@@ -163,7 +166,7 @@ def options_of(options: dict[str, Any], kind: Any) -> Any:
     """The options of the shop."""
     return kind(
         real=Path(options["real"]),
-        work=Path(options["work"]),
+        work=options["work"],
         blind=Path(options["blind"]) if options["blind"] else None,
         per_class=options["per_class"],
         weights=Path(options["weights"]) if options["weights"] else None,
@@ -176,16 +179,13 @@ def options_of(options: dict[str, Any], kind: Any) -> Any:
 def read_options(arguments: list[str]) -> dict[str, Any]:
     """The arguments over the defaults of KEYS, checked."""
     options = options_over(arguments, KEYS)
-    if options["real"] is None:
+    if not options["real"]:
         raise UserError("real= is missing: python -m experiments.leaderboard real=<folder of real observations>.")
-    if options["rows"] not in ("cheap", "all"):
-        raise UserError(f"rows={options['rows']} does not exist: it is cheap or all.")
+    if options["out"]:
+        writable("out", options["out"])
     return options
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"experiments.leaderboard: {error}")
+    answered("experiments.leaderboard", lambda: main(sys.argv[1:]))

@@ -57,6 +57,9 @@ class LightCurveColumns:
     zero_point: float | None = None
     system: str | None = None
 
+    def __post_init__(self) -> None:
+        _flux_factor(self.flux_unit)
+
     def read(self, path: Path | str) -> LightCurve:
         """Time [day], flux and error [mJy, or relative], (N,) each, of a file."""
         return self.of(read_columns(Path(path)))
@@ -146,15 +149,19 @@ class SpectrumColumns:
     wavelength_unit: str = "Angstrom"
     air: bool = False  # wavelengths in air: converted to vacuum
 
+    def __post_init__(self) -> None:
+        self._to_angstrom()
+
+    def _to_angstrom(self) -> float:
+        return _factor(self.wavelength_unit, u.Angstrom, "spectra.wavelength_unit")
+
     def read(self, path: Path | str) -> Spectrum:
         """Wavelength [Angstrom, vacuum], flux, inverse variance, (N,) each, of a file."""
         return self.of(read_columns(Path(path)))
 
     def of(self, columns: Columns) -> Spectrum:
         """The same of columns that were read."""
-        wavelength = columns.get("wavelength", self.wavelength) * _factor(
-            self.wavelength_unit, u.Angstrom, "spectra.wavelength_unit"
-        )
+        wavelength = columns.get("wavelength", self.wavelength) * self._to_angstrom()
         if self.air:
             wavelength = vacuum_wavelength(wavelength)
         flux = columns.get("flux", self.flux)
