@@ -7,6 +7,7 @@ Keys that are not named here may stand beside them; files of version 0.1 have al
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -22,6 +23,8 @@ class Statistics(TypedDict):
     metadata_func: dict[str, list[str]]
     mean: list[float]
     std: list[float]
+    photo_cols: NotRequired[list[str]]
+    meta_cols: NotRequired[list[str]]
 
 
 class TargetScale(TypedDict):
@@ -177,9 +180,9 @@ def read(path: Path, wanted: Any, advice: str = "copy or fetch it again") -> dic
 
 def unique(names: list[str], path: Path, key: str) -> tuple[str, ...]:
     """Names of which none is empty or there twice."""
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise UserError(f"{shown(path)}: {key} has {twice!r} twice; each name stands once")
+    for name, count in Counter(names).most_common(1):
+        if count > 1:
+            raise UserError(f"{shown(path)}: {key} has {name!r} twice; each name stands once")
     if "" in names:
         raise UserError(f"{shown(path)}: {key} has an empty name")
     return tuple(names)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from astrom3 import bounds
 from astrom3.errors import UserError, shown
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # half a letter of UTF-16, which no file can hold
 LISTS = (list, tuple, Sequence)
 DEEPEST = 50  # levels of nesting
 LONGEST = 2**63  # a whole number beyond it is none of ours
@@ -96,11 +98,12 @@ def compare_plain(value: Any, wanted: type, key: str) -> None:
     kinds = (int, float) if wanted is float else (wanted,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and wanted is not bool):
         raise Mismatch(key, value, WORDS[wanted])
-    if isinstance(value, str) and "\0" in value:
+    if isinstance(value, str) and ("\0" in value or HALF_A_PAIR.search(value)):
         raise Mismatch(key, value, "text")
     if wanted in (int, float):
         number: Any = value
-        if not math.isfinite(number) or (wanted is int and abs(number) >= LONGEST):
+        is_long = isinstance(value, int) and abs(value) >= LONGEST
+        if is_long or not math.isfinite(number):
             raise Mismatch(key, value, f"{WORDS[wanted]} that is finite")
         bounds.check_number(key, number)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3 import stored
+from astrom3 import stored, strict_json
 from astrom3.data.layouts.columns import readable
 from astrom3.data.layouts.parquet import check_once
 from astrom3.errors import UserError, shown
@@ -161,7 +160,7 @@ def read_about(schema: pa.Schema, source: str) -> dict[str, Any]:
     if found is None or "object_id" not in schema.names:
         raise UserError(f"{source} is not a table of embeddings: write one with python -m astrom3.embed")
     try:
-        about = json.loads(found)
+        about = strict_json.loads(found)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} is damaged (its metadata are no JSON: {error}): embed again") from None
     check(about, stored.EmbeddingsAbout, f"the metadata of {source}", "embed again")

@@ -61,6 +61,8 @@ class KerasWeights:
             if isinstance(item, h5py.Group):
                 self._list(item, place, depth + 1)
                 continue
-            if item.external or item.is_virtual or item.dtype.kind != "f":
+            if item.shape is None or item.external or item.is_virtual or item.dtype.kind != "f":
                 raise UserError(f"{self.source}: {place} is not an array of numbers kept in this file.")
+            if item.size and not item.id.get_storage_size():
+                raise UserError(f"{self.source}: the array {place} was never written; fetch the model again.")
             self.shapes[place] = item.shape
