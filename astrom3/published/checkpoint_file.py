@@ -98,8 +98,8 @@ def _placeholder(name: str, path: Path) -> type:
     package = name.split(".")[0]
     if package not in EXPECTED and name not in EXPECTED_NAMES:
         raise UserError(
-            f"{shown(path)} asks for {name[:100]}, which no AstroCLIP checkpoint needs, so it is not read: fetch it from "
-            "where it was published"
+            f"{shown(path)} asks for {name[:100]}, which no AstroCLIP checkpoint needs, so it is not read: fetch it "
+            "from where it was published"
         )
     if name.endswith(".AttributeDict"):
         return dict
