@@ -148,7 +148,7 @@ class GalaxyFiles(GalaxyRows):
         columns = []
         for part in self.parts:
             with readable(part.path) as file:
-                columns.append(np.asarray(dataset_of(group_of(file, part.key), name)))
+                columns.append(np.asarray(dataset_of(group_of(file, part.key), name)).reshape(part.rows))
         return np.concatenate(columns)
 
     def fingerprint(self, cache: Path) -> str:
