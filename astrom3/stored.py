@@ -107,11 +107,26 @@ class Target(TypedDict):
     unit: NotRequired[str | None]
 
 
+class Band(TypedDict):
+    """A band of the light curves, in dataset.json."""
+
+    name: str
+    points: int
+    wavelength: NotRequired[float | None]
+    objects: NotRequired[int]
+
+
+class Converted(TypedDict):
+    """What `convert` says of itself, as far as it is read again."""
+
+    split_fractions: NotRequired[tuple[float, float, float] | None]
+
+
 class Provenance(TypedDict):
     """Where a data set comes from."""
 
     simulated: NotRequired[bool]
-    converted: NotRequired[dict[str, Any]]
+    converted: NotRequired[Converted | None]
 
 
 class DataSet(TypedDict):
@@ -123,6 +138,7 @@ class DataSet(TypedDict):
     name: NotRequired[str | None]
     classes: NotRequired[list[str] | None]
     targets: NotRequired[list[Target | str] | None]
+    bands: NotRequired[list[Band] | None]
     split_fractions: NotRequired[tuple[float, float, float] | None]
     provenance: NotRequired[Provenance | None]
 

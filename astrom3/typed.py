@@ -29,6 +29,7 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # half a letter of UTF-16, which no file can hold
 LISTS = (list, tuple, Sequence)
 DEEPEST = 50  # levels of nesting
+MOST_MEMBERS = 100  # of a list that a constructor is given, such as the widths of layers
 LONGEST = 2**63  # a whole number beyond it is none of ours
 
 
@@ -56,6 +57,8 @@ def check_arguments(kind: Any, arguments: Mapping[str, Any], source: Path | str)
     parameters = inspect.signature(kind).parameters
     several = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in arguments.items():
+        if isinstance(value, list | tuple) and len(value) > MOST_MEMBERS:
+            raise UserError(f"{named(source)}: {name} has {len(value)} members ({kind.__name__}), far too many")
         if name not in parameters and not several:
             raise UserError(f"{named(source)}: {kind.__name__} has no argument {name}; it has {', '.join(parameters)}")
         try:

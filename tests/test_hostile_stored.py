@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from collections import OrderedDict
@@ -12,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
 import torch
-from galaxy_files import galaxies, write_paired_file
-from hostile_files import faults, with_bytes, with_text
+from hostile_files import altered, faults, with_bytes, with_text
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from small_models import save_model
 from test_astromer_files import CHECKPOINT, DATA, HEADER, block, masked_crc, table, varint
-from test_hostile_data import GALAXIES, reading
 
 import astrom3
 from astrom3.encoders.informer import InformerEncoder
@@ -175,16 +171,6 @@ def test_arrays_of_keras_that_hold_nothing(place):
     assert faults(cases, refused=True) == []
 
 
-def altered(path: Path, copy: Path, name: str, make: Callable[[Any, np.ndarray], Any]) -> bytes:
-    """The bytes of a file of HDF5 with something else in place of one dataset."""
-    shutil.copyfile(path, copy)
-    with h5py.File(copy, "r+") as file:
-        old = file[name][...]
-        del file[name]
-        make(file, old)
-    return copy.read_bytes()
-
-
 class Made:
     """Pickled, it asks for a call."""
 
@@ -258,79 +244,3 @@ def test_checkpoints_of_runs(place):
         if kind not in ("of eight bits", "beyond float32"):  # which the network takes or refuses
             cases[f"to go on from {kind}"] = lambda path=path: AtomicCheckpointIO().load_checkpoint(path)
     assert faults(cases, refused=True) == []
-
-
-# --- galaxies in HDF5 -------------------------------------------------------------------------------------------------
-
-
-def foreign(path: Path) -> Path:
-    """A file of somebody else, with datasets of the names and shapes of ours."""
-    with h5py.File(path, "w") as file:
-        file["images"] = np.ones((5, 152, 152, 3), np.float32)
-        file["spectra"] = np.ones((5, 7781, 1), np.float32)
-    return path
-
-
-def virtual(path: Path, old: np.ndarray) -> h5py.VirtualLayout:
-    layout = h5py.VirtualLayout(old.shape, old.dtype)
-    layout[...] = h5py.VirtualSource(str(path), "spectra", old.shape)
-    return layout
-
-
-def test_files_of_galaxies_that_read_other_files_or_claim_more_than_they_have(place):
-    path = write_paired_file(place / "pairs.h5", [galaxies(5, 2)])
-    other = foreign(place / "other.h5")
-    read = reading(path, GALAXIES, place)
-    name = "0/spectra"
-    to_end = h5py.h5f.UNLIMITED
-    datasets: dict[str, Callable[[Any, np.ndarray], Any]] = {
-        "a link to a file": lambda file, old: file.__setitem__(name, h5py.ExternalLink(str(other), "spectra")),
-        "a link in the file": lambda file, old: file.__setitem__(name, h5py.SoftLink("/0/images")),
-        "raw numbers elsewhere": lambda file, old: file.create_dataset(
-            name, old.shape, old.dtype, external=[("/etc/passwd", 0, to_end)]
-        ),
-        "a view of a file": lambda file, old: file.create_virtual_dataset(name, virtual(other, old)),
-        "pieces of gigabytes": lambda file, old: file.create_dataset(
-            name, old.shape, old.dtype, maxshape=(None, None, None), chunks=(128, 8192, 256)
-        ),
-        "billions of rows": lambda file, old: file.create_dataset(
-            name, (10**12, *old.shape[1:]), old.dtype, chunks=(1, *old.shape[1:])
-        ),
-        "never written": lambda file, old: file.create_dataset(name, old.shape, old.dtype),
-        "references": lambda file, old: file.create_dataset(name, (len(old),), h5py.ref_dtype),
-        "complex numbers": lambda file, old: file.create_dataset(name, data=old.astype(np.complex64)),
-    }
-    cases = {}
-    for kind, make in datasets.items():
-        cases[kind] = with_bytes(path, altered(path, place / "altered.h5", name, make), read)
-    shutil.copyfile(path, place / "altered.h5")
-    with h5py.File(place / "altered.h5", "r+") as file:
-        del file["0"]
-        file["0"] = h5py.ExternalLink(str(other), "/")
-    cases["a group elsewhere"] = with_bytes(path, (place / "altered.h5").read_bytes(), read)
-    assert faults(cases, refused=True) == []
-
-
-@pytest.mark.parametrize("name", ["redshifts", "targetids"])
-def test_columns_of_galaxies_have_one_value_a_row(place, name):
-    path = write_paired_file(place / f"{name}.h5", [galaxies(3, 2), galaxies(3, 3)])
-    wide = altered(path, place / "wide.h5", f"0/{name}", lambda file, old: file.__setitem__(f"0/{name}", old[:, None]))
-
-    def targets() -> np.ndarray:
-        source = reading(path, GALAXIES, place)().source
-        return source.tables["train"].targets(["redshift"])
-
-    expected = targets()
-    np.testing.assert_array_equal(with_bytes(path, wide, targets)(), expected)
-    several = altered(
-        path, place / "wide.h5", f"0/{name}", lambda file, old: file.__setitem__(f"0/{name}", old[:, None].repeat(2, 1))
-    )
-    assert faults({"two values a row": with_bytes(path, several, targets)}, refused=True) == []
-
-
-def test_a_pipe_beside_galaxies_is_not_waited_for(place):
-    folder = place / "with a pipe"
-    folder.mkdir()
-    write_paired_file(folder / "pairs.h5", [galaxies(3, 2)])
-    os.mkfifo(folder / "other.h5")
-    assert reading(folder, GALAXIES, place)()
