@@ -12,14 +12,18 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from galaxy_files import galaxies, write_paired_file
 from hostile_files import altered, faults, with_bytes, with_text
-from test_hostile_data import GALAXIES, reading
+from test_hostile_data import GALAXIES, parquet_bytes, reading
+from test_hostile_embeddings import embeddings
 
+from astrom3.data.layouts.arrow import saved_files
 from astrom3.data.layouts.bands import Bands
 from astrom3.data.layouts.ours import LAYOUT, VERSIONS, read_about
 from astrom3.errors import UserError
+from astrom3.inference.embeddings import Embeddings
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +138,42 @@ def test_points_in_a_band_that_is_not_listed_are_not_taken_for_another():
     for names in (["g", "x"], ["g", None], [1, 2]):
         with pytest.raises(UserError, match="band"):
             bands.codes(pa.array(names))
+
+
+# --- embeddings and splits that say two things ------------------------------------------------------------------------
+
+
+def test_embeddings_whose_labels_or_probabilities_are_none_of_theirs(place):
+    path = embeddings().write(place / "embeddings" / "test-00000-of-00001.parquet")
+    table = pq.read_table(path)
+    count = len(table)
+    kind = table["probabilities"].type
+
+    def probabilities(row: list[float]) -> pa.Table:
+        at = table.column_names.index("probabilities")
+        return table.set_column(at, "probabilities", pa.array([row] * count, kind))
+
+    twice = {b"astrom3": b'{"classes": ["A", "A"]}'}
+    tables = {
+        "a label of no class": table.set_column(1, "label", pa.array(["Z"] * count)),
+        "a class twice": table.replace_schema_metadata(twice),
+        "classes twice": table.replace_schema_metadata({b"astrom3": b'{"classes": ["A", "B"], "classes": ["B", "A"]}'}),
+        "negative": probabilities([-1.0, 2.0]),
+        "of a sum of 10": probabilities([5.0, 5.0]),
+    }
+    read = lambda: Embeddings.read(path.parent)  # noqa: E731
+    read()
+    cases = {name: with_bytes(path, parquet_bytes(other), read) for name, other in tables.items()}
+    assert faults(cases, refused=True) == []
+
+
+def test_splits_and_files_of_save_to_disk_that_are_named_twice(place):
+    folder = place / "saved"
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / "state.json").write_text(json.dumps({"_data_files": [{"filename": "a.arrow"}] * 2}))
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train"]}))
+    with pytest.raises(UserError, match=r"lists a\.arrow twice"):
+        saved_files(folder)
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "valid", "validation"]}))
+    with pytest.raises(UserError, match="names a split twice"):
+        saved_files(folder)

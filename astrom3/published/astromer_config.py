@@ -13,7 +13,7 @@ from astrom3.typed import brief
 CONF_JSON = "conf.json"
 CONFIG_TOML = "config.toml"
 CONFIGS = (CONF_JSON, CONFIG_TOML)
-LARGEST_CONFIG = 1 << 14  # bytes, where the published files have a few hundred
+LARGEST_CONFIG = {CONF_JSON: 1 << 20, CONFIG_TOML: 1 << 14}  # bytes; TOML of many dots takes the square of its time
 LIMITS = {
     "layers": 128,
     "d_model": 8192,
@@ -41,7 +41,7 @@ def read_config(files: ModelFiles) -> dict[str, Any]:
     """The published configuration as it stands in its file. Raises UserError where it cannot be read."""
     name = next(name for name in CONFIGS if name in files)
     place = f"{name} of {shown(files.source)}"
-    data = files.read(name, LARGEST_CONFIG)
+    data = files.read(name, LARGEST_CONFIG[name])
     try:
         text = data.decode("utf-8")
         config = strict_json.loads(text) if name == CONF_JSON else tomllib.loads(text)
