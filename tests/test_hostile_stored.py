@@ -21,11 +21,13 @@ from test_astromer_files import CHECKPOINT, DATA, HEADER, block, masked_crc, tab
 
 import astrom3
 from astrom3.encoders.informer import InformerEncoder
+from astrom3.encoders.magnitudes import MagnitudeMLP
 from astrom3.encoders.towers import Classifier
 from astrom3.errors import UserError
 from astrom3.files import read_json
 from astrom3.modalities.schema import CLASSES
 from astrom3.published import astrom3 as published
+from astrom3.published import native
 from astrom3.published.checkpoint_file import read_checkpoint
 from astrom3.published.tensorflow import read_index
 from astrom3.training.checkpoints import AtomicCheckpointIO, load_weights
@@ -101,6 +103,13 @@ def test_classes_that_are_no_numbers_are_not_given_out(place):
     batch = {"photometry": torch.randn(2, 200, 9), "mask": torch.ones(2, 200)}
     with pytest.raises(UserError, match="not finite"):
         loaded.encode(batch)
+
+
+def test_raw_observations_for_a_network_of_catalogue_columns(place):
+    folder = native.save(MagnitudeMLP(hidden_dim=8, layers=1), place / "magnitudes")
+    curve = {"time": [1.0, 2.0], "mag": [15.0, 15.1], "mag_err": [0.1, 0.1]}
+    with pytest.raises(UserError, match="mag_g, mag_r, mag_z, which cannot be handed in"):
+        astrom3.load(folder, device="cpu").embed(light_curve=curve)
 
 
 # --- released weights -------------------------------------------------------------------------------------------------
