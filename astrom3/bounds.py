@@ -46,6 +46,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "bottleneck_dim": WIDTH, "momentum": SHARE, "teacher_temperature": (1e-4, 100), "koleo": (0, 10**6),
     "teacher_warmup_epochs": (0, 10**6), "frozen_epochs": (0, 10**6),
     "features.steps": (1, 4096), "match.radius": (SMALLEST, 648000),
+    # dataset.json
+    "bands.points": (0, 10**15), "bands.objects": (0, 10**12),
     # Servers
     "port": (0, 65535), "wait_ms": (0, 10**4), "waiting": (1, 10**6), "body_mb": (0.001, 1024), "pixels": (1, 4096),
     "seconds": (0.1, 3600), "one_file": COUNT,

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from astrom3 import strict_json
 from astrom3.errors import UserError, shown
 from astrom3.locks import sole_maker
 from astrom3.places import check_link
@@ -339,7 +340,7 @@ def check_regular(name: Path | str) -> Path:
 def read_json(path: Path | str) -> dict[str, Any]:
     """A JSON object; UserError where the file holds none."""
     try:
-        found = json.loads(read_text(path))
+        found = strict_json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{shown(path)} is damaged (no JSON: {error}): copy or fetch it again") from None
     if not isinstance(found, dict):

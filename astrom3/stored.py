@@ -7,6 +7,7 @@ Keys that are not named here may stand beside them; files of version 0.1 have al
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -22,6 +23,8 @@ class Statistics(TypedDict):
     metadata_func: dict[str, list[str]]
     mean: list[float]
     std: list[float]
+    photo_cols: NotRequired[list[str]]
+    meta_cols: NotRequired[list[str]]
 
 
 class TargetScale(TypedDict):
@@ -104,11 +107,26 @@ class Target(TypedDict):
     unit: NotRequired[str | None]
 
 
+class Band(TypedDict):
+    """A band of the light curves, in dataset.json."""
+
+    name: str
+    points: int
+    wavelength: NotRequired[float | None]
+    objects: NotRequired[int]
+
+
+class Converted(TypedDict):
+    """What `convert` says of itself, as far as it is read again."""
+
+    split_fractions: NotRequired[tuple[float, float, float] | None]
+
+
 class Provenance(TypedDict):
     """Where a data set comes from."""
 
     simulated: NotRequired[bool]
-    converted: NotRequired[dict[str, Any]]
+    converted: NotRequired[Converted | None]
 
 
 class DataSet(TypedDict):
@@ -120,6 +138,7 @@ class DataSet(TypedDict):
     name: NotRequired[str | None]
     classes: NotRequired[list[str] | None]
     targets: NotRequired[list[Target | str] | None]
+    bands: NotRequired[list[Band] | None]
     split_fractions: NotRequired[tuple[float, float, float] | None]
     provenance: NotRequired[Provenance | None]
 
@@ -177,9 +196,9 @@ def read(path: Path, wanted: Any, advice: str = "copy or fetch it again") -> dic
 
 def unique(names: list[str], path: Path, key: str) -> tuple[str, ...]:
     """Names of which none is empty or there twice."""
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise UserError(f"{shown(path)}: {key} has {twice!r} twice; each name stands once")
+    for name, count in Counter(names).most_common(1):
+        if count > 1:
+            raise UserError(f"{shown(path)}: {key} has {name!r} twice; each name stands once")
     if "" in names:
         raise UserError(f"{shown(path)}: {key} has an empty name")
     return tuple(names)

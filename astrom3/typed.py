@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +26,10 @@ from astrom3 import bounds
 from astrom3.errors import UserError, shown
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # half a letter of UTF-16, which no file can hold
 LISTS = (list, tuple, Sequence)
 DEEPEST = 50  # levels of nesting
+MOST_MEMBERS = 100  # of a list that a constructor is given, such as the widths of layers
 LONGEST = 2**63  # a whole number beyond it is none of ours
 
 
@@ -54,6 +57,8 @@ def check_arguments(kind: Any, arguments: Mapping[str, Any], source: Path | str)
     parameters = inspect.signature(kind).parameters
     several = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in arguments.items():
+        if isinstance(value, list | tuple) and len(value) > MOST_MEMBERS:
+            raise UserError(f"{named(source)}: {name} has {len(value)} members ({kind.__name__}), far too many")
         if name not in parameters and not several:
             raise UserError(f"{named(source)}: {kind.__name__} has no argument {name}; it has {', '.join(parameters)}")
         try:
@@ -96,11 +101,12 @@ def compare_plain(value: Any, wanted: type, key: str) -> None:
     kinds = (int, float) if wanted is float else (wanted,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and wanted is not bool):
         raise Mismatch(key, value, WORDS[wanted])
-    if isinstance(value, str) and "\0" in value:
+    if isinstance(value, str) and ("\0" in value or HALF_A_PAIR.search(value)):
         raise Mismatch(key, value, "text")
     if wanted in (int, float):
         number: Any = value
-        if not math.isfinite(number) or (wanted is int and abs(number) >= LONGEST):
+        is_long = isinstance(value, int) and abs(value) >= LONGEST
+        if is_long or not math.isfinite(number):
             raise Mismatch(key, value, f"{WORDS[wanted]} that is finite")
         bounds.check_number(key, number)
 

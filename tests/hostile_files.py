@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 
@@ -117,6 +119,16 @@ def damaged(content: bytes) -> Iterator[tuple[str, bytes]]:
     yield "other", bytes(range(256)) * 3
     yield "a page", b"<html>404</html>"
     yield "a pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n"
+
+
+def altered(path: Path, copy: Path, name: str, make: Callable[[Any, np.ndarray], Any]) -> bytes:
+    """The bytes of a file of HDF5 with something else in place of one dataset."""
+    shutil.copyfile(path, copy)
+    with h5py.File(copy, "r+") as file:
+        old = file[name][...]
+        del file[name]
+        make(file, old)
+    return copy.read_bytes()
 
 
 def instead(path: Path, function: Callable[[], Any]) -> dict[str, Callable[[], Any]]:

@@ -110,7 +110,7 @@ def test_weights_that_do_not_fit_their_configuration(folder):
     assert "asks for (1, 16)" in message(head_dim=16)
     assert "heads" in message(heads=3)
     assert "layers=-1" in message(layers=-1)
-    assert "n_heads=True" in message(heads=True)
+    assert "n_heads=true" in message(heads=True)
     assert "d_model=1e+300" in message(head_dim=1e300)
     assert "far more" in message(layers=100, head_dim=8192)
     (folder / "conf.json").write_text("{}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from astrom3 import stored
+from astrom3 import stored, strict_json
 from astrom3.data.layouts.columns import readable
 from astrom3.data.layouts.parquet import check_once
 from astrom3.errors import UserError, shown
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = b"astrom3"
 MEAN = "mean"
+ROUNDED = 0.01  # that probabilities may be away from a sum of 1
 OTHER_LISTS = (MEAN, "probabilities")
 
 
@@ -115,14 +115,14 @@ def check_objects(found: Embeddings, source: str) -> None:
 
     names, counts = np.unique(found.ids, return_counts=True)
     if len(names) < len(found):
-        raise UserError(f"{source}: object_id {names[counts > 1][0]!r} occurs twice; each object is embedded once")
+        raise UserError(f"{source}: object_id {str(names[counts > 1][0])!r} occurs twice; each object is embedded once")
 
     for name, vectors in found.vectors.items():
         lost = ~np.isfinite(vectors).all(axis=1)
         if lost.any():
             raise UserError(
                 f"{source}: {lost.sum()} of {len(found)} embeddings {name} are not finite (first: "
-                f"{found.ids[lost.argmax()]!r}): embed again"
+                f"{str(found.ids[lost.argmax()])!r}): embed again"
             )
 
     if found.probabilities is not None:
@@ -132,6 +132,10 @@ def check_objects(found: Embeddings, source: str) -> None:
             )
         if not np.isfinite(found.probabilities).all():
             raise UserError(f"{source}: probabilities that are not finite: embed again")
+        sums = found.probabilities.sum(axis=1)
+        is_one = np.abs(sums - 1) < ROUNDED
+        if found.probabilities.min() < 0 or not (is_one | (sums == 0)).all():  # 0: of an object without observations
+            raise UserError(f"{source}: probabilities that are negative or do not sum to 1: embed again")
 
 
 def parts_of(folder: Path) -> list[Path]:
@@ -161,8 +165,10 @@ def read_about(schema: pa.Schema, source: str) -> dict[str, Any]:
     if found is None or "object_id" not in schema.names:
         raise UserError(f"{source} is not a table of embeddings: write one with python -m astrom3.embed")
     try:
-        about = json.loads(found)
+        about = strict_json.loads(found)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} is damaged (its metadata are no JSON: {error}): embed again") from None
     check(about, stored.EmbeddingsAbout, f"the metadata of {source}", "embed again")
+    if len(set(about["classes"])) < len(about["classes"]):
+        raise UserError(f"{source} names a class twice in its metadata: embed again")
     return about

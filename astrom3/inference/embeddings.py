@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from astrom3.errors import shown
-from astrom3.files import replacing
+from astrom3.errors import UserError, shown
+from astrom3.files import listed, replacing
 from astrom3.inference.embedding_files import (
     KEY,
     MEAN,
@@ -166,7 +166,11 @@ class Embeddings:
         number: dict[str | None, int] = {None: UNLABELLED}
         for place, name in enumerate(classes):
             number[name] = place
-        labels = [number.get(name, UNLABELLED) for name in table["label"].to_pylist()]
+        labels = []
+        for name in table["label"].to_pylist():
+            if name not in number:
+                raise UserError(f"{source}: the label {name!r} is none of its classes ({listed(classes)}): embed again")
+            labels.append(number[name])
         present = {}
         vectors = {}
         for name in vector_names(table.schema):

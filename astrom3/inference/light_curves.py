@@ -84,6 +84,7 @@ def from_magnitudes(bright: Any, error: Any, options: Options) -> tuple[np.ndarr
     magnitude = np.where(undetected, np.nan, magnitude)
     notes = (f"{undetected.sum()} non-detections left out",) if undetected.any() else ()
     sigma = numbers(error, "mag", "magnitude error")
+    same_length("light curve", magnitude, sigma, sigma)
     if options.zero_point is None and options.system is None:
         raise UserError(
             "a light curve in magnitudes needs system= (asas-sn-V, asas-sn-g, AB or Johnson-V) or "

@@ -55,6 +55,12 @@ def prepared_of(
 ) -> Prepared:
     """Raw observations as the model reads them. UserError for a modality that it does not have, unless that has been
     checked object by object."""
+    for view in model.views.values():
+        if view.columns:
+            raise UserError(
+                f"{model.name} reads the catalogue columns {', '.join(view.columns)}, which cannot be handed in: embed "
+                "a data set that has them (python -m astrom3.embed)"
+            )
     if not model.uses_features:
         light_curve = magnitudes_or_fluxes(light_curve)
     rows = listed_rows(metadata)

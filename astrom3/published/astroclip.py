@@ -23,10 +23,11 @@ from astrom3.encoders.dino_head import DINOHead
 from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.towers_astroclip import ImageTower, SpectrumTower
 from astrom3.encoders.vit import VisionTransformer
-from astrom3.errors import UserError, shown
+from astrom3.errors import UserError, first_line, shown
 from astrom3.places import expanded
 from astrom3.published.checkpoint_file import attribute, read_checkpoint, tensors_of
 from astrom3.published.model_files import is_hub_id, refuse_file
+from astrom3.typed import brief, check_arguments
 
 HUB_IDS = ("polymathic-ai/astroclip", "polymathic-ai/astrodino", "polymathic-ai/specformer")
 FILES = ("astroclip.ckpt", "astrodino.ckpt", "specformer.ckpt", "teacher_checkpoint.pth")
@@ -145,11 +146,11 @@ def _load_astroclip(state: dict[str, Tensor], hyper: dict, path: Path) -> Checkp
         "specformer": specformer_config(spectrum_backbone, spectrum_hyper, path, None),
         "images": _tower_config(images, pickled_images, path) | {"compat": True},
         "spectra": _tower_config(spectra, pickled_spectra, path),
-        "scale": float(hyper.get("temperature", 15.5)),
+        "scale": _positive(hyper.get("temperature", 15.5), path),
         "learnable_scale": scale is not None,
     }
-    vit = _empty(VisionTransformer, config["vit"])
-    specformer = _empty(SpecFormer, config["specformer"])
+    vit = _empty(VisionTransformer, config["vit"], path)
+    specformer = _empty(SpecFormer, config["specformer"], path)
     image_state = _group(images, "backbone.", inverse=True) | _prefixed(plain_blocks(image_backbone), "backbone.")
     modules: dict[str, nn.Module] = {
         "images": _fill(ImageTower, {"backbone": vit} | config["images"], image_state, path),
@@ -169,7 +170,8 @@ def specformer_config(state: Mapping[str, Tensor], hyper: dict, path: Path, num_
     section = _whole(values["slice_section_length"])
     overlap = values["slice_overlap"]
     dropout = values["dropout"]
-    if section is None or not isinstance(overlap, int) or not isinstance(dropout, float | int):
+    is_share = isinstance(dropout, float | int) and 0 <= dropout < 1
+    if section is None or not isinstance(overlap, int) or not is_share:
         raise UserError(f"{shown(path)} has hyper-parameters of SpecFormer that are not numbers: fetch it again")
     heads = num_heads or _whole(hyper.get("num_heads")) or width // HEAD_WIDTHS["specformer"]
     return {
@@ -224,6 +226,13 @@ def _tower_config(state: Mapping[str, Tensor], pickled: Any, path: Path) -> dict
 def _whole(value: Any) -> int | None:
     """The value where it is a positive whole number."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _positive(value: Any, path: Path) -> float:
+    """The value as a number greater than 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise UserError(f"{shown(path)} has a temperature of {brief(value)}, no positive number: fetch it again")
+    return float(value)
 
 
 def _divisor(heads: int, width: int, path: Path) -> int:
@@ -285,15 +294,19 @@ def _prefixed(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def _empty(module: type[nn.Module], config: Mapping[str, Any]) -> nn.Module:
-    """A module with memory but without initial weights, which a large one takes seconds to draw."""
-    with torch.device("meta"):
-        return module(**config)
+def _empty(module: type[nn.Module], config: Mapping[str, Any], path: Path) -> nn.Module:
+    """A module without memory and initial weights, which a large one takes seconds to draw."""
+    check_arguments(module, config, shown(path))
+    try:
+        with torch.device("meta"):
+            return module(**config)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError) as error:
+        raise UserError(f"{shown(path)} describes a network that cannot be made ({first_line(error)})") from None
 
 
 def _fill(module: type[nn.Module], config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> nn.Module:
     """The module with these tensors, each of which must have its place and shape."""
-    built = _empty(module, config)
+    built = _empty(module, config, path)
     own = built.state_dict()
     _check_names(set(state), set(own), path)
     for name, tensor in state.items():

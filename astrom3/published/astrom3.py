@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError, shown
-from astrom3.files import read_json, write_bytes, write_text
+from astrom3.files import listed, read_json, write_bytes, write_text
 from astrom3.places import expanded
 from astrom3.published import native, tensors
 from astrom3.published.astrom3_config import _MODALITY, CONFIG, build, describe
@@ -32,6 +33,7 @@ from astrom3.published.model_files import is_hub_id, refuse_file
 
 WEIGHTS = "model.safetensors"
 POSITIONS = "enc_embedding.position_embedding.pe"  # a constant (1, 5000, d_model) that published files hold
+ROUNDED = 0.01  # what half precision may change of it
 
 # Encoder tensors, ours -> published.
 INFORMER_NAMES = [
@@ -145,7 +147,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
         parts = []
         for kind, found in (("lacks", missing), ("has surplus", surplus)):
             if found:
-                parts.append(f"{kind} {', '.join(found)}")
+                parts.append(f"{kind} {listed(found)}")
         raise UserError(f"{source} does not fit its configuration: it {' and '.join(parts)}")
     ours: dict[str, Tensor] = {}
     for name, published in renamed.items():
@@ -160,9 +162,13 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
     model.load_state_dict(ours)
     for name, encoder in optional.items():
         if name in state:
-            if state[name].squeeze(0).shape != encoder.positions.shape:  # type: ignore[union-attr]
+            table = state[name].squeeze(0)
+            own_table: Any = encoder.positions
+            if table.shape != own_table.shape:
                 raise UserError(f"{source}: tensor {name} has shape {tuple(state[name].shape)}")
-            encoder.positions = state[name].squeeze(0).to(encoder.positions.device)  # type: ignore[union-attr, arg-type]
+            if not torch.allclose(table.to(own_table), own_table, atol=ROUNDED):
+                raise UserError(f"{source}: tensor {name} is not the constant that it should be: fetch the model again")
+            encoder.positions = table.to(own_table)
 
 
 # --- folders and the hub --------------------------------------------------------------------------------------------

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from typing import Any
 
+from astrom3 import strict_json
 from astrom3.errors import UserError, shown
 from astrom3.published.model_files import ModelFiles
+from astrom3.typed import brief
 
 CONF_JSON = "conf.json"
 CONFIG_TOML = "config.toml"
 CONFIGS = (CONF_JSON, CONFIG_TOML)
-LARGEST_CONFIG = 1 << 20  # bytes
+LARGEST_CONFIG = {CONF_JSON: 1 << 20, CONFIG_TOML: 1 << 14}  # bytes; TOML of many dots takes the square of its time
 LIMITS = {
     "layers": 128,
     "d_model": 8192,
@@ -40,10 +41,10 @@ def read_config(files: ModelFiles) -> dict[str, Any]:
     """The published configuration as it stands in its file. Raises UserError where it cannot be read."""
     name = next(name for name in CONFIGS if name in files)
     place = f"{name} of {shown(files.source)}"
-    data = files.read(name, LARGEST_CONFIG)
+    data = files.read(name, LARGEST_CONFIG[name])
     try:
         text = data.decode("utf-8")
-        config = json.loads(text) if name == CONF_JSON else tomllib.loads(text)
+        config = strict_json.loads(text) if name == CONF_JSON else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not valid ({error}); fetch the model again.") from None
     if not isinstance(config, dict):
@@ -60,11 +61,11 @@ def encoder_arguments(config: dict[str, Any], place: str) -> dict[str, Any]:
     for name, limit in LIMITS.items():
         value = arguments[name]
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-            raise UserError(f"{place} has {name}={value!r}; a whole number from 1 to {limit} is needed.")
+            raise UserError(f"{place} has {name}={brief(value)}; a whole number from 1 to {limit} is needed.")
     for name in ("dropout", "temperature"):
         value = arguments[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
-            raise UserError(f"{place} has {name}={value!r}, which is not a number that can be used.")
+            raise UserError(f"{place} has {name}={brief(value)}, which is not a number that can be used.")
     if not arguments["dropout"] < 1:
         raise UserError(f"{place} has dropout={arguments['dropout']}; it must be below 1.")
     if arguments["d_model"] % arguments["n_heads"]:
@@ -104,14 +105,14 @@ def _of_second_code(config: dict[str, Any], place: str) -> dict[str, Any]:
     """The code of version 2, which can train both: `head_dim` is the width of one head."""
     _needed(config, ("num_layers", "num_heads", "head_dim", "mixer"), place)
     architecture = config.get("arch", "base")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise UserError(f"{place} has arch={architecture!r}; only {known} can be read.")
+        raise UserError(f"{place} has arch={brief(architecture)}; only {known} can be read.")
     version = ARCHITECTURES[architecture]
     heads = config["num_heads"]
     width = config["head_dim"]
     if not isinstance(heads, int) or not isinstance(width, int):
-        raise UserError(f"{place} has num_heads={heads!r} and head_dim={width!r}; whole numbers are needed.")
+        raise UserError(f"{place} has num_heads={brief(heads)} and head_dim={brief(width)}; whole numbers are needed.")
     return {
         "version": version,
         "layers": config["num_layers"],
@@ -130,14 +131,14 @@ def _mask_format(config: dict[str, Any], version: int, place: str) -> str:
     """The attention mask of a model of version 2's code, from `mask_format` and its factor `m_alpha`."""
     option = config.get("mask_format")
     formats = MASK_FORMATS[version]
-    if option not in formats:
-        raise UserError(f"{place} has mask_format={option!r}, which the published code does not know.")
+    if not isinstance(option, str | None) or option not in formats:
+        raise UserError(f"{place} has mask_format={brief(option)}, which the published code does not know.")
     chosen = formats[option]
     factor = config.get("m_alpha", BLOCKING)
     if chosen == "none":
         return chosen
     if chosen == "either" and factor == 1:
         return "plus_one"
-    if not isinstance(factor, int | float) or factor > BLOCKING:
-        raise UserError(f"{place} has m_alpha={factor!r} with mask_format={option}, a mask that cannot be reproduced.")
+    if not isinstance(factor, int | float) or not factor <= BLOCKING:
+        raise UserError(f"{place} has m_alpha={brief(factor)} with mask_format={option}, which cannot be reproduced.")
     return chosen

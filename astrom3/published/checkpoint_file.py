@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from astrom3.errors import UserError, shown
+from astrom3.published.tensors import REAL, check_values, is_plain
 
 # Packages whose classes are in the published files and in those that the published trainers leave.
 EXPECTED = (
@@ -29,6 +30,7 @@ EXPECTED = (
     "torchvision",
     "omegaconf",
 )
+LARGEST_PICKLE = 1 << 21  # bytes; a model of 2,000 tensors and its optimiser need half of that
 EXPECTED_NAMES = ("__builtin__.set", "builtins.set", "collections.defaultdict", "pathlib.PosixPath")
 
 
@@ -44,7 +46,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     A file that is damaged, or asks for anything no such checkpoint holds, raises UserError.
     """
-    _check_archive(path)
+    check_archive(path)
     try:
         names = get_unsafe_globals_in_checkpoint(path)
         with safe_globals([(_placeholder(name, path), name) for name in names]):  # type: ignore[list-item]
@@ -60,19 +62,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
+    """UserError where a file is no archive of torch, is compressed, or asks for memory that it does not fill: torch
+    itself lets a pickle of some bytes make a bytearray of any length."""
     try:
         with zipfile.ZipFile(path) as archive:
             packed = []
+            pickles = []
             for entry in archive.infolist():
                 if entry.compress_type != zipfile.ZIP_STORED:
                     packed.append(entry.filename)
+                elif entry.filename.endswith("/data.pkl"):
+                    if entry.file_size > LARGEST_PICKLE:
+                        raise ValueError(f"{entry.filename} has {entry.file_size:,} bytes")
+                    pickles.append(archive.read(entry))
     except FileNotFoundError:
         raise UserError(f"there is no file {shown(path)}") from None
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise UserError(f"{shown(path)} is damaged or not a PyTorch checkpoint ({error}): fetch it again") from None
     if packed:
         raise UserError(f"{shown(path)} is compressed ({packed[0]}), which PyTorch checkpoints are not: fetch it again")
+    if any(b"bytearray" in content for content in pickles):
+        raise UserError(f"{shown(path)} asks for a bytearray, which no checkpoint needs, so it is not read")
+
+
+def check_sizes(state: Mapping[str, Tensor], path: Path) -> None:
+    """UserError where tensors have more numbers than their file: one number can stand for any amount of them."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size > path.stat().st_size:
+        raise UserError(f"{shown(path)} claims weights of {size:,} bytes, more than the file has: fetch it again")
 
 
 def _placeholder(name: str, path: Path) -> type:
@@ -80,8 +98,8 @@ def _placeholder(name: str, path: Path) -> type:
     package = name.split(".")[0]
     if package not in EXPECTED and name not in EXPECTED_NAMES:
         raise UserError(
-            f"{shown(path)} asks for {name}, which no AstroCLIP checkpoint needs, so it is not read: fetch it from "
-            "where it was published"
+            f"{shown(path)} asks for {name[:100]}, which no AstroCLIP checkpoint needs, so it is not read: fetch it "
+            "from where it was published"
         )
     if name.endswith(".AttributeDict"):
         return dict
@@ -94,19 +112,15 @@ def tensors_of(state: Any, path: Path) -> dict[str, Tensor]:
     """A checkpoint's weights by name, as float32 and finite, none larger than its file."""
     if not isinstance(state, Mapping) or not state:
         raise UserError(f"{shown(path)} holds no weights where an AstroCLIP checkpoint has them")
-    size = 0
     tensors = {}
     for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        if not isinstance(name, str) or not is_plain(tensor) or tensor.dtype not in REAL:
             raise UserError(f"{shown(path)} holds {name!r}, which is not a tensor of real numbers, among its weights")
-        size += tensor.numel() * tensor.element_size()
         tensors[name] = tensor
-    if size > path.stat().st_size:
-        raise UserError(f"{shown(path)} claims weights of {size:,} bytes, more than the file has: fetch it again")
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise UserError(f"{shown(path)}: tensor {name} holds numbers that are not finite")
-    return {name: tensor.float() for name, tensor in tensors.items()}
+    check_sizes(tensors, path)
+    found = {name: tensor.float() for name, tensor in tensors.items()}
+    check_values(found, shown(path))
+    return found
 
 
 def attribute(holder: Any, *path: str) -> Any:

@@ -125,6 +125,9 @@ def _copy(
         position += width
     if not 0 < distance <= len(out):
         raise CorruptError("a compressed block refers to before its start")
-    for _ in range(length):
-        out.append(out[-distance])
+    start = len(out) - distance
+    piece = out[start : start + length]
+    while len(piece) < length:  # it repeats what it has just written
+        piece += piece[: length - len(piece)]
+    out += piece
     return position

@@ -40,7 +40,10 @@ class KerasWeights:
     def read(self, path: str) -> np.ndarray:
         """The array at a path as float32."""
         try:
-            return np.asarray(self.file[path][()], dtype=np.float32)
+            found = self.file[path]
+            if found.size and not found.id.get_storage_size():
+                raise ValueError("it was never written")
+            return np.asarray(found[()], dtype=np.float32)
         except Exception as error:
             raise UserError(f"{self.source}: the array {path} is damaged ({type(error).__name__}).") from None
 
@@ -61,6 +64,6 @@ class KerasWeights:
             if isinstance(item, h5py.Group):
                 self._list(item, place, depth + 1)
                 continue
-            if item.external or item.is_virtual or item.dtype.kind != "f":
+            if item.shape is None or item.external or item.is_virtual or item.dtype.kind != "f":
                 raise UserError(f"{self.source}: {place} is not an array of numbers kept in this file.")
             self.shapes[place] = item.shape

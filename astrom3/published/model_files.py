@@ -138,6 +138,8 @@ def _members(path: Path) -> dict[str, str]:
         parts = PurePosixPath(info.filename.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts:
             raise UserError(f"{shown(path)} has a file named {info.filename!r}, which points outside; do not trust it.")
+        if info.filename in members:
+            raise UserError(f"{shown(path)} has two files named {info.filename!r}; fetch it again from its source.")
         if not info.is_dir():
             members[info.filename] = parts.name
     return members

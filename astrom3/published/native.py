@@ -30,6 +30,7 @@ WEIGHTS = "native.safetensors"
 FORMAT = 1
 OURS = "astrom3.encoders."
 DEEPEST = 8  # modules within modules
+MOST_MODULES = 100  # in one description, where the largest model has about ten
 
 
 def save(model: nn.Module, folder: Path | str) -> Path:
@@ -59,6 +60,8 @@ def load(folder: Path | str, allow: Iterable[str] | str | None = None) -> nn.Mod
         raise UserError(
             f"{shown(path)} has format {content['format']}, this program reads {FORMAT}: use a newer version of astrom3"
         )
+    if described(content["network"]) > MOST_MODULES:
+        raise UserError(f"{shown(path)} describes more than {MOST_MODULES} modules: it was not written by astrom3")
     state = read_tensors(folder)
     allowed = names_of(allow)
     model = tensors.made(lambda: construct(content["network"], allowed, shown(path)), state, shown(path))
@@ -121,6 +124,20 @@ def arguments_of(module: nn.Module) -> dict[str, Any]:
                     f"{type(module).__name__} does not keep its argument {name} as an attribute, so it cannot be saved"
                 )
     return arguments
+
+
+def described(network: Any) -> int:
+    """How many modules a description asks for."""
+    count = 0
+    left = [network]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            count += "class" in value
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return count
 
 
 def construct(value: Any, allow: set[str], source: str, depth: int = 0) -> Any:

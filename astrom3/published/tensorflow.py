@@ -26,7 +26,8 @@ TRAILER = 5  # bytes after a block: its compression and its checksum
 UNCOMPRESSED = 0
 SNAPPY = 1
 LARGEST_BLOCK = 1 << 24
-MOST_ENTRIES = 1_000_000
+LARGEST_UNPACKED = 1 << 25  # bytes of all blocks
+MOST_ENTRIES = 20_000  # variables, of which the largest models have some hundred
 MOST_SHARDS = 10_000
 MOST_DIMENSIONS = 8
 FLOAT32 = 1
@@ -111,19 +112,28 @@ def _read_index(data: bytes, source: str) -> Bundle:
     entries: dict[str, Entry] = {}
     header = None
     reached = 0
+    unpacked = 0
+    before: bytes | None = None
     for _, value in block_entries(read_block(body, handle[2], handle[3])):
         offset, position = varint(value, 0)
         size, _ = varint(value, position)
         if offset < reached:
             raise CorruptError("its blocks overlap")
         reached = offset + size + TRAILER
-        for key, encoded in block_entries(read_block(body, offset, size)):
+        block = read_block(body, offset, size)
+        unpacked += len(block)
+        if unpacked > LARGEST_UNPACKED:
+            raise CorruptError("its blocks are too large")
+        for key, encoded in block_entries(block):
+            if before is not None and key <= before:
+                raise CorruptError("its names are not in order")
+            before = key
             if key == b"":
                 header = fields(encoded)
                 continue
             entries[decode_name(key)] = decode_entry(encoded)
-        if len(entries) > MOST_ENTRIES:
-            raise CorruptError("it lists too many variables")
+            if len(entries) > MOST_ENTRIES:
+                raise CorruptError("it lists too many variables")
     if header is None:
         raise CorruptError("it has no header")
     return Bundle(entries, check_header(list(header)), source)

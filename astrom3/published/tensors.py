@@ -36,13 +36,27 @@ def read_tensors(path: Path, advice: str) -> dict[str, Tensor]:
     return state
 
 
+def is_plain(value: object) -> bool:
+    """Whether this is a tensor with all its numbers in memory: not sparse, quantised, nested or without any."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.device.type == "meta":
+        return False
+    return not value.is_quantized and not value.is_nested
+
+
 def check_values(state: Mapping[str, Tensor], source: str) -> None:
-    """UserError where a tensor holds anything but finite real numbers (or whole ones, where a network counts)."""
+    """UserError where a tensor holds anything but finite real numbers (or whole ones, where a network counts), or all
+    of them hold zeros alone."""
     for name, tensor in state.items():
+        if not is_plain(tensor):
+            raise UserError(f"{source}: tensor {name} does not hold its numbers one by one: fetch it again")
         if tensor.dtype not in (*REAL, *WHOLE):
             raise UserError(f"{source}: tensor {name} is of type {kind_of(tensor)}, not real numbers: fetch it again")
-        if tensor.dtype in REAL and not tensor.isfinite().all():
-            raise UserError(f"{source}: tensor {name} holds numbers that are not finite: fetch it again")
+        if tensor.dtype in REAL and not tensor.float().isfinite().all():
+            raise UserError(
+                f"{source}: tensor {name} holds numbers that are not finite, or none of float32: fetch it again"
+            )
+    if state and not any(tensor.any() for tensor in state.values()):
+        raise UserError(f"{source} holds zeros alone, as a file that was not written to its end: fetch it again")
 
 
 def check_kinds(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from astrom3 import strict_json
 from astrom3.data.readers.tables import USUAL
 from astrom3.errors import UserError, printable
 from astrom3.inference.conformal import check_coverage
@@ -100,7 +101,7 @@ def parse(body: bytes, model: TrainedModel, limits: Limits) -> Request:
 def read_json(body: bytes) -> dict[str, Any]:
     try:
         text = body.decode("utf-8")
-        found = json.loads(text, parse_constant=no_number)
+        found = strict_json.loads(text, no_number)
         if HALF_A_PAIR.search(text):
             json.dumps(found, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:

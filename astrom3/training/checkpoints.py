@@ -22,7 +22,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from astrom3.errors import UserError
 from astrom3.files import check_regular
-from astrom3.published.tensors import check_kinds, check_values
+from astrom3.published.checkpoint_file import check_archive, check_sizes
+from astrom3.published.tensors import check_kinds, check_values, is_plain
 from astrom3.training.run import BEST, LAST, PREVIOUS
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         check_regular(path)
         try:
+            check_archive(Path(path))
             found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except OSError:
+        except (OSError, UserError):
             raise
         except Exception as error:  # torch raises several kinds for a damaged or foreign file
             raise unreadable(path, type(error).__name__) from None
@@ -62,6 +64,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         if absent:
             raise unreadable(path, f"it lacks {absent[0]}")
+        check_sizes(tensors_in(found["state_dict"], path), Path(path))
         return found
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -190,10 +193,11 @@ def sound(path: Path) -> bool:
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """The state dict of a checkpoint, tensors only."""
     check_regular(path)
+    if not path.exists():
+        raise UserError(f"{path.parent.parent} has no {BEST}: the run ended before its first epoch did")
+    check_archive(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path.parent.parent} has no {BEST}: the run ended before its first epoch did") from None
     except Exception as error:  # torch raises several kinds for a damaged file
         raise UserError(
             f"{path} is damaged or of another program ({type(error).__name__}): train the run again with overwrite=true"
@@ -202,14 +206,19 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     if not sound(path):
         raise UserError(f"{path} is damaged (its checksums differ): train the run again with overwrite=true")
 
-    state = found.get("state_dict") if isinstance(found, dict) else None
+    state = tensors_in(found.get("state_dict") if isinstance(found, dict) else None, path)
+    check_sizes(state, path)
+    check_values(state, str(path))
+    return state
+
+
+def tensors_in(state: Any, path: Path | str) -> dict[str, torch.Tensor]:
+    """The state dict of a checkpoint, unless it is another thing."""
     whole = isinstance(state, dict)
     for name, tensor in state.items() if isinstance(state, dict) else ():
-        whole = whole and isinstance(name, str) and isinstance(tensor, torch.Tensor)
-    if not whole or not isinstance(state, dict):
+        whole = whole and isinstance(name, str) and is_plain(tensor)
+    if not whole:
         raise UserError(f"{path} holds no weights of astrom3: train the run again with overwrite=true")
-
-    check_values(state, str(path))
     return state
 
 

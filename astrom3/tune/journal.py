@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,16 @@ JOURNAL = "journal.log"
 LOCK = "study.lock"
 LOCKS = "locks"
 # What Optuna raises at records that it has not written.
-OF_A_JOURNAL = (OptunaError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
+OF_A_JOURNAL = (
+    OptunaError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+)
 
 
 def open_study(folder: Path, lock: FileLock, keys: Iterable[str] = ()) -> optuna.Study:
@@ -50,7 +60,10 @@ def check_trials(study: optuna.Study, keys: set[str]) -> None:
         reason = trial.user_attrs.get("reason")
         if trial.state == TrialState.FAIL and not isinstance(reason, str):
             raise ValueError(f"trial {place} failed without a reason")
-        if trial.state == TrialState.COMPLETE and not isinstance(trial.user_attrs.get("best_epoch"), int):
+        is_complete = trial.state == TrialState.COMPLETE
+        if is_complete and (len(trial.values) != 1 or not math.isfinite(trial.values[0])):
+            raise ValueError(f"trial {place} has not one finite result")
+        if is_complete and not isinstance(trial.user_attrs.get("best_epoch"), int):
             raise ValueError(f"trial {place} has no best epoch")
 
 

@@ -85,6 +85,8 @@ def saved_files(folder: Path) -> Files:
         raise UserError(f"{folder / SPLITS_FILE} names no splits; write the data set again.")
     if not names or not set(names) <= set(SPLIT_NAMES):
         raise UserError(f"{folder} has the splits {', '.join(names)}; they must be called {', '.join(SPLITS)}.")
+    if len({SPLIT_NAMES[name] for name in names}) < len(names):
+        raise UserError(f"{folder / SPLITS_FILE} names a split twice ({', '.join(names)}); write the data set again.")
     files = {SPLIT_NAMES[name]: data_files(folder / name) for name in names}
     return {split: files[split] for split in SPLITS if split in files}
 
@@ -94,11 +96,15 @@ def data_files(folder: Path) -> list[ColumnFile]:
     state = read_json(folder / STATE_FILE)
     listed = state.get("_data_files")
     listed = listed if isinstance(listed, list) else []
+    names: set[str] = set()
     found: list[ColumnFile] = []
     for entry in listed or [None]:
         name = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(name, str) or Path(name).name != name:
             raise UserError(f"{folder / STATE_FILE} lists no Arrow files of this folder; write the data set again.")
+        if name in names:
+            raise UserError(f"{folder / STATE_FILE} lists {name} twice; write the data set again.")
+        names.add(name)
         found.append(ArrowFile(folder / name))
     if state.get("_indices_data_files"):
         raise UserError(f"{folder} is a choice of rows of other files; save it with a newer version of datasets.")

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from astrom3.data.bands import best_sampled, need_wavelengths
 from astrom3.data.layouts.parquet import columns_of_struct, member, unnest
 from astrom3.errors import UserError
+from astrom3.stored import unique
 
 CHILD = "band"
 
@@ -39,12 +40,15 @@ class Bands:
                 raise UserError(f"data.band={band}: the light curves of {root} do not say their bands, leave it away.")
             return None
 
+        unique([entry["name"] for entry in listed], root / "dataset.json", "bands")
         points = {}
         lengths = {}
         for entry in listed:
-            points[entry["name"]] = int(entry["points"])
+            points[entry["name"]] = entry["points"]
             if entry.get("wavelength"):
                 lengths[entry["name"]] = entry["wavelength"]
+        if any(length < 0 for length in lengths.values()):
+            raise UserError(f"{root / 'dataset.json'} has a negative wavelength of a band; convert the data again.")
 
         if band is None:
             band = best_sampled(points)
@@ -66,14 +70,23 @@ class Bands:
         known = np.array(need_wavelengths(self.names, self.lengths))
         return lengths, [*columns, known[codes]], bad
 
+    def codes(self, names: pa.Array) -> np.ndarray:
+        """Places among the names of all bands (total,). UserError for a band that is not listed."""
+        plain = names.dictionary_decode() if pa.types.is_dictionary(names.type) else names
+        if not pa.types.is_string(plain.type) and not pa.types.is_large_string(plain.type):
+            raise UserError(f"the bands are of type {plain.type}, not text; convert the data again.")
+        codes = pc.index_in(plain.cast(pa.string()), value_set=pa.array(self.names, pa.string()))
+        if codes.null_count:
+            strange = plain.filter(codes.is_null())[0].as_py()
+            raise UserError(f"the band {strange!r} is none of {', '.join(self.names)}, which dataset.json lists.")
+        return codes.to_numpy(zero_copy_only=False)
+
     def read(
         self, array: pa.StructArray, children: Sequence[str]
     ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
         """Lengths (n,), three columns, codes (total,) of bands and bad (n,): lists of unequal length."""
         code_lengths, names = unnest(member(array, CHILD))
-        known = pa.array(self.names, pa.string())
-        codes = pc.index_in(names, value_set=known).fill_null(0)
-        codes = codes.to_numpy(zero_copy_only=False)
+        codes = self.codes(names)
         lengths, columns, bad = columns_of_struct(array, children)
         without_codes = (lengths != code_lengths) & ~bad  # objects with more or fewer bands than points
         bad = bad | without_codes

@@ -114,7 +114,7 @@ def image_shape(field: pa.Field, path: object) -> tuple[int, int, int]:
     told = (field.metadata or {}).get(b"shape")
     try:
         shape = tuple(int(length) for length in json.loads(told)) if told else (SIZE, SIZE, 3)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError, OverflowError):
         shape = ()
     if len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
         raise UserError(f"{path}: the images are of shape {told!r}, not [x, y, 3]; write the data set again.")

@@ -31,6 +31,9 @@ TRAIN_SHARE = 0.8
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 DATASETS = {"images": "images", "spectra": "spectra"}  # modality -> name in a file
 IN_A_GROUP = ("images", "spectra", "redshifts", "targetids")
+NAMES = ("targetids",)  # datasets that may hold text
+LARGEST_ROW = 1 << 29  # bytes of a row, or of what the file keeps in one piece
+LARGEST_RATIO = 2000  # of what a dataset has to what is stored of it: gzip makes zeros a thousand times smaller
 IMAGE_FILE = re.compile(r"images_npix152_0(\d\d)000000_0(\d\d)000000\.h5")
 FIELDS = ("ra", "dec", "release", "brickid", "objid")  # numbers of an image that `targets` gives
 ORDER_SEED = 42  # of the published order of the images
@@ -58,6 +61,36 @@ def readable(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         what = first_line(error)[:200]
         raise UserError(f"{path} cannot be read as HDF5 ({what}); download it again.") from error
+
+
+def group_of(file: h5py.File, key: str) -> h5py.Group:
+    """A group that lies in the file itself, or the file where the key is "". ValueError for anything else."""
+    if not key:
+        return file
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink) or not isinstance(file[key], h5py.Group):
+        raise ValueError(f"{key} is a link to another place, or no group")
+    return file[key]
+
+
+def dataset_of(group: h5py.Group, name: str) -> h5py.Dataset:
+    """A dataset of rows that lies in the file itself. ValueError where it is read from another file, holds no numbers,
+    or claims far more than the file has."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is missing, or a link to another place, which is not followed")
+    found = group[name]
+    if not isinstance(found, h5py.Dataset) or not found.shape:
+        raise ValueError(f"{name} is no dataset with a row for each galaxy")
+    if found.external or found.is_virtual:
+        raise ValueError(f"{name} reads its numbers from other files, which are not opened")
+    if found.dtype.kind not in ("iuSO" if name in NAMES else "iuf"):
+        raise ValueError(f"{name} is of type {found.dtype}, not numbers")
+    row = found.nbytes // max(len(found), 1)
+    chunk = found.dtype.itemsize * int(np.prod(found.chunks or (0,), dtype=object))
+    if max(row, chunk) > LARGEST_ROW:
+        raise ValueError(f"{name} is read {max(row, chunk):,} bytes at a time")
+    if found.nbytes > LARGEST_RATIO * found.id.get_storage_size():
+        raise ValueError(f"{name} claims {found.nbytes:,} bytes, of which the file has {found.id.get_storage_size():,}")
+    return found
 
 
 class GalaxyFiles(GalaxyRows):
@@ -100,7 +133,7 @@ class GalaxyFiles(GalaxyRows):
     def observations(self, group: Group, modality: str, rows: np.ndarray) -> Iterator[Observations]:
         part = self.parts[self._owner[group.number]]
         with readable(part.path) as file:
-            dataset = (file[part.key] if part.key else file)[DATASETS[modality]]
+            dataset = dataset_of(group_of(file, part.key), DATASETS[modality])
             for start in range(0, len(rows), self.rows_at_once):
                 here = rows[start : start + self.rows_at_once]
                 values = read_rows(dataset, here - part.first)
@@ -115,7 +148,7 @@ class GalaxyFiles(GalaxyRows):
         columns = []
         for part in self.parts:
             with readable(part.path) as file:
-                columns.append(np.asarray((file[part.key] if part.key else file)[name]))
+                columns.append(np.asarray(dataset_of(group_of(file, part.key), name)).reshape(part.rows))
         return np.concatenate(columns)
 
     def fingerprint(self, cache: Path) -> str:
@@ -156,9 +189,9 @@ def paired_file(root: Path) -> Path | None:
     files = [root] if root.is_file() else sorted(path for path in root.iterdir() if path.suffix in SUFFIXES)
     found = []
     for path in files:
-        if path.suffix in SUFFIXES and h5py.is_hdf5(path):
+        if path.suffix in SUFFIXES and path.is_file() and h5py.is_hdf5(path):
             with readable(path) as file:
-                if any(map(str.isdigit, file)):
+                if any(map(str.isdecimal, file)):
                     found.append(path)
     if len(found) > 1:
         raise UserError(f"{root} holds {len(found)} paired HDF5 files: give one of them, data.path={found[0]}")
@@ -170,12 +203,12 @@ def open_paired_file(path: Path, sub: str, seed: int) -> Source:
     parts: list[Part] = []
     first = 0
     with readable(path) as file:
-        for key in sorted(filter(str.isdigit, file), key=int):
-            group = file[key]
+        for key in sorted(filter(str.isdecimal, file), key=int):
+            group = group_of(file, key)
             missing = [name for name in IN_A_GROUP if name not in group]
             if missing:
                 raise UserError(f"{path}: group {key} lacks {', '.join(missing)}; download it again.")
-            lengths = {len(group[name]) for name in IN_A_GROUP}
+            lengths = {len(dataset_of(group, name)) for name in IN_A_GROUP}
             pixels = int(np.prod(group["spectra"].shape[1:]))
             if len(lengths) > 1 or pixels != PIXELS:
                 raise UserError(
@@ -235,7 +268,7 @@ def open_images(root: Path, sub: str, seed: int) -> Source:
     first = 0
     for path in image_files(root):
         with readable(path) as file:
-            if "images" not in file or file["images"].ndim != 4:
+            if "images" not in file or dataset_of(file, "images").ndim != 4:
                 raise UserError(f"{path} has no dataset images (n, 3, 152, 152); download it again.")
             parts.append(Part(path, "", first, len(file["images"])))
             first += parts[-1].rows
