@@ -9,7 +9,6 @@ import re
 import warnings
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from astrom3.bounds import DEVICE
@@ -34,6 +33,8 @@ def check_device(device: Any) -> None:
     """UserError where this machine has no such device."""
     if not isinstance(device, str) or DEVICE.fullmatch(device) is None:
         raise UserError(f"device={device} does not exist: it is auto, cpu, cuda or cuda:<number>")
+    import torch
+
     kind, _, number = device.partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count()
@@ -54,6 +55,8 @@ def precision(trainer: DictConfig) -> str:
 
 def fast_bfloat16(accelerator: str) -> bool:
     """A GPU of Ampere or later, or a CPU with AVX-512 BF16 or AMX."""
+    import torch
+
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     if accelerator == "gpu":
