@@ -93,6 +93,13 @@ def check_sizes(state: Mapping[str, Tensor], path: Path) -> None:
         raise UserError(f"{shown(path)} claims weights of {size:,} bytes, more than the file has: fetch it again")
 
 
+def check_filled(state: Mapping[str, Tensor], path: Path) -> None:
+    """The same of each tensor and its own memory: in a run, two names may share one tensor."""
+    for name, tensor in state.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(f"{shown(path)}: tensor {name} claims more numbers than the file has: train the run again")
+
+
 def _placeholder(name: str, path: Path) -> type:
     """The harmless class that stands for `name` of a pickle."""
     package = name.split(".")[0]

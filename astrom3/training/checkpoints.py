@@ -22,7 +22,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from astrom3.errors import UserError
 from astrom3.files import check_regular
-from astrom3.published.checkpoint_file import check_archive, check_sizes
+from astrom3.published.checkpoint_file import check_archive, check_filled
 from astrom3.published.tensors import check_kinds, check_values, is_plain
 from astrom3.training.run import BEST, LAST, PREVIOUS
 
@@ -64,7 +64,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         if absent:
             raise unreadable(path, f"it lacks {absent[0]}")
-        check_sizes(tensors_in(found["state_dict"], path), Path(path))
+        check_filled(tensors_in(found["state_dict"], path), Path(path))
         return found
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -207,7 +207,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path} is damaged (its checksums differ): train the run again with overwrite=true")
 
     state = tensors_in(found.get("state_dict") if isinstance(found, dict) else None, path)
-    check_sizes(state, path)
+    check_filled(state, path)
     check_values(state, str(path))
     return state
 
