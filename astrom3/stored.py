@@ -138,7 +138,7 @@ class DataSet(TypedDict):
     name: NotRequired[str | None]
     classes: NotRequired[list[str] | None]
     targets: NotRequired[list[Target | str] | None]
-    bands: NotRequired[list[Band] | None]
+    bands: NotRequired[list[Band] | list[str] | None]  # of light curves, or of images by their letters
     split_fractions: NotRequired[tuple[float, float, float] | None]
     provenance: NotRequired[Provenance | None]
 

@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(tmp_path):
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path):
     """Without root: the limit of a process on the size of its files (EFBIG in place of ENOSPC)."""
     writer, path = checkpoints.AtomicCheckpointIO(), tmp_path / "checkpoints" / "last.ckpt"
-    writer.save_checkpoint({"state_dict": {"w": torch.zeros(10)}}, path)
+    writer.save_checkpoint({"state_dict": {"w": torch.arange(10.0)}}, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
     try:
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path):
             writer.save_checkpoint({"state_dict": {"w": torch.ones(1 << 20)}}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert torch.equal(checkpoints.load_weights(path)["w"], torch.zeros(10))
+    assert torch.equal(checkpoints.load_weights(path)["w"], torch.arange(10.0))
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
 
 

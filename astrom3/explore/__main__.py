@@ -93,8 +93,6 @@ def check(cfg: DictConfig, out: Path) -> None:
     """What can be said before anything is loaded."""
     if cfg.model is None and cfg.embeddings is None:
         raise UserError("give model=<run folder, model folder or hub id>, or embeddings=<folder of astrom3.embed>")
-    if cfg.model is not None and cfg.embeddings is not None:
-        raise UserError("model= and embeddings= are two sources of the same: give one of them")
     if unknown := [s for s in cfg.splits if s not in SPLITS]:
         raise UserError(f"splits=[{unknown[0]}] does not exist: there are {', '.join(SPLITS)}")
     if cfg.map not in MAPS:

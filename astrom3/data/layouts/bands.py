@@ -40,6 +40,10 @@ class Bands:
                 raise UserError(f"data.band={band}: the light curves of {root} do not say their bands, leave it away.")
             return None
 
+        if isinstance(listed[0], str):
+            raise UserError(
+                f"{root / 'dataset.json'} lists bands of images, not of light curves; convert the data again."
+            )
         unique([entry["name"] for entry in listed], root / "dataset.json", "bands")
         points = {}
         lengths = {}
