@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -40,9 +39,9 @@ def pca(vectors: np.ndarray) -> tuple[Project, str]:
 
 def umap(vectors: np.ndarray) -> tuple[Project, str]:
     """UMAP with the settings of the paper, fitted on vectors (n, D)."""
+    from astrom3.analyse.projection import neighbours_of
     from astrom3.analyse.sections import UMAP
 
-    settings: dict[str, Any] = dict(UMAP)
-    settings["n_neighbors"] = min(settings["n_neighbors"], len(vectors) - 1)
+    settings = UMAP | {"n_neighbors": neighbours_of(UMAP, len(vectors))}
     _, project = umap_maps.fit("explore", "map=umap (map=pca does without)", vectors, settings)
     return project, umap_text(UMAP)

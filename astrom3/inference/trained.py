@@ -174,8 +174,8 @@ class TrainedModel:
         there = torch.stack([present[modality] for modality in self.modalities])  # (M, B)
         parts = torch.stack([found[modality].float() for modality in self.modalities])  # (M, B, D)
         mean = parts.sum(0) / there.sum(0).clamp(min=1).unsqueeze(1)
-        numbers = mean if logits is None else torch.cat([mean, logits.float()], dim=1)
-        if not numbers.isfinite().all():
+        given = [mean] if logits is None else [mean, logits.float()]
+        if not all(numbers.isfinite().all() for numbers in given):
             raise UserError(f"{self.name} gives numbers that are not finite: its weights are damaged, fetch it again")
 
         vectors = mean.cpu().numpy()
