@@ -57,10 +57,12 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     from astrom3.training.callbacks import on_terminal, standard_callbacks
     from astrom3.training.checkpoints import AtomicCheckpointIO, newest_sound
     from astrom3.training.frozen import KeepFrozen
+    from astrom3.training.probe import probes
 
     quieten()
     keep_memory()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
+    asked = probes(cfg)
     data, module = build(cfg, allow)
     checkpoint = newest_sound(run) if state == "resume" else None
     if checkpoint is None:
@@ -71,7 +73,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
 
     progress = cfg.trainer.enable_progress_bar and on_terminal()
     standard = standard_callbacks(run, module.best_metric, cfg.early_stopping.patience, progress, module.direction)
-    callbacks = [KeepFrozen(cfg.get("keep", "auto")), *standard]
+    callbacks = [KeepFrozen(cfg.get("keep", "auto")), *asked, *standard]
     logger = registry.instantiate(cfg.logger, allow)
     trainer = registry.instantiate(
         cfg.trainer,

@@ -73,6 +73,7 @@ ADDED = (
     "family",
     "prefix",
     "head",
+    "probe",
     "views",
     "freeze",
     "windows",
