@@ -208,7 +208,7 @@ def read_stored(path: Path | str, allow: Iterable[str] | str | None = (), checke
     path = Path(path)
     text = read_text(path)
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             if isinstance(event, yaml.events.AliasEvent):
                 raise UserError(f"{shown(path)} has aliases of YAML (*{event.anchor}): astrom3 never writes any")
         cfg = OmegaConf.create(text)
@@ -223,7 +223,7 @@ def read_stored(path: Path | str, allow: Iterable[str] | str | None = (), checke
     renamed = moved(found)
     if checked:
         check(renamed, allow, shown(path))
-    return OmegaConf.create(renamed)
+    return cfg if renamed == found else OmegaConf.create(renamed)
 
 
 def strings(node: Any, path: str = "") -> Iterator[tuple[str, str]]:

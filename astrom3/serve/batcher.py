@@ -176,6 +176,11 @@ def made_up_spectrum() -> dict[str, np.ndarray]:
     return {"wavelength": wavelength, "flux": 100 + np.sin(wavelength), "ivar": np.ones(len(wavelength))}
 
 
+def made_up_metadata() -> dict[str, float]:
+    """One value is enough for pyarrow to import pandas, which takes most of a second."""
+    return {"parallax": 1.0}
+
+
 def made_up_image() -> dict[str, np.ndarray]:
     plane = np.random.default_rng(0).normal(size=(SIZE, SIZE)).astype(np.float32)
     return {"g": plane, "r": plane, "z": plane}
@@ -184,7 +189,7 @@ def made_up_image() -> dict[str, np.ndarray]:
 MADE_UP: dict[str, Callable[[], dict[str, Any]]] = {
     "light_curve": made_up_curve,
     "spectrum": made_up_spectrum,
-    "metadata": dict,
+    "metadata": made_up_metadata,
     "image": made_up_image,
 }
 

@@ -15,21 +15,37 @@ from dataclasses import dataclass
 
 STARTER = """
 import json, resource, subprocess, sys, time
+
+def own(process):
+    try:
+        with open(f"/proc/{process}/status") as lines:
+            return max((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), default=0)
+    except OSError:
+        return 0
+
 begin = time.monotonic()
-status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+running = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+most = 0
+while running.poll() is None:
+    most = max(most, own(running.pid))
+    time.sleep(0.05)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([time.monotonic() - begin, used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss]))
-sys.exit(status != 0)
+memory = [1024 * used.ru_maxrss, 1024 * most]
+print(json.dumps([time.monotonic() - begin, used.ru_utime + used.ru_stime, *memory]))
+sys.exit(running.returncode != 0)
 """
 
 
 @dataclass(frozen=True)
 class Used:
-    """Seconds of the wall and of the processors, and the largest resident memory in bytes."""
+    """Seconds of the wall and of the processors; the largest resident memory in bytes, and the part of it that is the
+    command's own (looked at 20 times a second, 0 where the system does not tell). The rest are pages of files, which
+    the system takes back when it needs room."""
 
     wall: float
     processor: float
     memory: int
+    own: int
 
 
 def run_alone(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Used:
@@ -42,5 +58,4 @@ def run_alone(command: Sequence[str], environment: Mapping[str, str] | None = No
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:3])}: {done.stderr[-2000:]}")
-    wall, processor, memory = json.loads(done.stdout)
-    return Used(wall, processor, memory)
+    return Used(*json.loads(done.stdout))

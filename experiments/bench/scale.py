@@ -90,7 +90,8 @@ def measured(command: tuple[str, ...], size: int) -> dict[str, Any]:
         "seconds": used.wall,
         "cpu_seconds": used.processor,
         "peak_gb": round(used.memory / 1e9, 2),
-        "text": f"{size / used.wall:,.0f} in {used.wall:.0f} s, {used.processor:.0f} s of processors",
+        "text": f"{size / used.wall:,.0f} in {used.wall:.0f} s, {used.processor:.0f} s of processors, "
+        f"{used.own / 1e9:.2f} GB without files",
     }
 
 
