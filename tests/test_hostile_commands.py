@@ -179,6 +179,17 @@ def test_a_log_that_is_a_link_is_not_written(tmp_path):
     assert (tmp_path / "victim").read_text() == "mine"
 
 
+def test_a_log_names_no_home_folder(tmp_path, monkeypatch):
+    import logging
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_json(tmp_path / MARK, {"made_by": "train", "version": 1, "files": []})
+    handler = RunLog(str(tmp_path / "train.log"))
+    handler.emit(logging.makeLogRecord({"msg": f"written to {tmp_path}/survey, of {tmp_path}-other/survey"}))
+    handler.close()
+    assert (tmp_path / "train.log").read_text() == f"written to ~/survey, of {tmp_path}-other/survey\n"
+
+
 class Touch:
     def __init__(self, path: Path):
         self.path = path

@@ -22,6 +22,12 @@ class RunLog(logging.FileHandler):
         self.waiting: list[logging.LogRecord] = []
         self.is_known = False
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Paths below the home folder begin with ~, so that a log that is handed on does not name its user."""
+        home = str(Path.home())
+        text = super().format(record)
+        return text if home == "/" else text.replace(f"{home}/", "~/")
+
     def emit(self, record: logging.LogRecord) -> None:
         path = Path(self.baseFilename)
         self.is_known = self.is_known or (is_ours(path.parent) and not path.is_symlink())

@@ -32,7 +32,7 @@ from filelock import FileLock
 
 from astrom3.data.fingerprint import stamp, write_atomically
 from astrom3.data.layouts.table import Group, Piece, Table
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
 from astrom3.modalities.quality import Decision, write_decisions
 from astrom3.modalities.schema import PREPROCESSING_VERSION
 from astrom3.modalities.view import Column, StoredView, stored_view
@@ -154,7 +154,7 @@ def _build(table: Table, view: StoredView, folder: Path, progress: Progress | No
         shutil.rmtree(left, ignore_errors=True)
     temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     temporary.mkdir(parents=True)
-    log.info("Preparing the %s of %d objects into %s", view.store, len(table), folder)
+    log.info("Preparing the %s of %d objects into %s", view.store, len(table), shown(folder))
     try:
         writer = _Ragged(temporary, view) if view.ragged else _Fixed(temporary, view)
         decisions: list[Decision] = []

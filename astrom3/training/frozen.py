@@ -33,7 +33,7 @@ from astrom3.data.kept import (
 )
 from astrom3.data.packed import PackedSplit
 from astrom3.encoders.towers import FEATURES, TOKENS, Classifier, MultimodalModel
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
 from astrom3.modalities.schema import PREPROCESSING_VERSION
 from astrom3.modalities.view import Reader
 from astrom3.places import cache_root
@@ -93,7 +93,11 @@ class KeepFrozen(Callback):
         folder = cache_root(data.cache) / FOLDER
         taken = total_size(folder)
         if taken > MUCH:
-            log.info("kept outputs of frozen encoders take %.1f GB; %s can be removed at any time", taken / 1e9, folder)
+            log.info(
+                "kept outputs of frozen encoders take %.1f GB; %s can be removed at any time",
+                taken / 1e9,
+                shown(folder),
+            )
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
         """What comes after training, such as calibration, reads the observations again."""
