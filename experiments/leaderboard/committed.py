@@ -18,7 +18,7 @@ from typing import Any
 
 from astrom3.data.splits import SHOTS_PER_VALIDATION
 from astrom3.errors import UserError
-from experiments.leaderboard import classifiers, surveys, tuned
+from experiments.leaderboard import classifiers, rows, surveys, tuned
 from experiments.leaderboard.protocol import Cell
 from experiments.leaderboard.shop import Shop
 
@@ -53,7 +53,7 @@ class Stamps:
         else:
             decisive["classifier"] = classifiers.described(cell.kind)
         if tuned.starts_from_ours(cell) or (cell.row.startswith("ours") and cell.kind != tuned.KIND):
-            decisive["pre-training"] = self.epochs
+            decisive["pre-training"] = rows.MASKED_EPOCHS if "masked" in cell.row else self.epochs
         return digest(json.dumps(decisive, sort_keys=True).encode())
 
 

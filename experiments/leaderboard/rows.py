@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ Inputs = dict[str, np.ndarray]
 CURVE_BY_CURVE = ("four features", "hand-made features", "light-curve package", "hand-made + light-curve package")
 BY_SURVEY = ", standardised by survey"  # ends the names of such rows
 SMALL = 1e-6  # a column with a smaller deviation is constant
+MASKED_EPOCHS = 10  # chosen for the time that they take
 PART = 2048  # windows whose embeddings are kept together
 
 
@@ -58,20 +60,29 @@ def light_curve(shop: Shop) -> Inputs:
 
 def pretrained(shop: Shop) -> Path:
     """The run of our contrastive pre-training on the curves of both surveys, without labels."""
+    return trained(shop, ["model=curves", "mode=clip"], shop.options.epochs)
+
+
+def masked(shop: Shop) -> Path:
+    """The run of a small Astromer 1 that reconstructs hidden points of the same curves."""
+    return trained(shop, ["model=astromer1", "mode=masked", "size=small"], MASKED_EPOCHS)
+
+
+def trained(shop: Shop, wanted: list[str], epochs: int) -> Path:
+    """The folder of a pre-training on the curves of both surveys."""
     from astrom3.cli.config import compose
     from astrom3.train import train
 
     cfg = compose(
         [
-            "model=curves",
-            "mode=clip",
+            *wanted,
             "trainer=cpu",
             f"seed={SEEDS[0]}",
             f"root={shop.folder}/runs",
             "data=local",
             f"data.path={shop.data(BOTH)}",
             f"data.cache={shop.store}",
-            f"epochs={shop.options.epochs}",
+            f"epochs={epochs}",
         ]
     )
     train(cfg)
@@ -109,14 +120,15 @@ def curve_and_features(shop: Shop) -> Inputs:
     return towers(shop, "clip-both", ("photometry", "features"), pretrained)
 
 
-def astromer(shop: Shop, key: str, source: Path) -> Inputs:
-    """Means over the points of the last block of a released Astromer, of the middle window of each object."""
+def astromer(shop: Shop, key: str, source: Callable[[Shop], Path]) -> Inputs:
+    """Means over the points of the last block of an Astromer, of the middle window of each object."""
 
     def make(name: str) -> np.ndarray:
+        from astrom3.encoders.towers import encoders_of
         from astrom3.inference.trained import TrainedModel
         from experiments.astromer.inputs import embedded
 
-        encoder = TrainedModel.load(source).network
+        encoder = encoders_of(TrainedModel.load(source(shop)).network)["photometry"]
         ids, packed = datasets.everything(shop.curves(name), {"photometry": "astromer"}, shop.store)
         reader = packed.readers["photometry"]
         parts = []
@@ -197,6 +209,7 @@ def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
         log.info("the package light-curve is not installed: its rows are left out")
     rows["ours, curve"] = curve
     rows["ours, curve and features"] = curve_and_features
+    rows["ours, masked pre-training"] = partial(astromer, key="masked", source=masked)
     rows["ours, embedding + hand-made features"] = joined(curve_and_features, hand_made, four)
     rows["ours, curve + hand-made features"] = joined(curve, hand_made)
     for row in ("hand-made features", "ours, curve", "ours, curve + hand-made features"):
@@ -207,7 +220,7 @@ def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
             log.info("no released weights of Astromer %d: its rows are left out", number)
             continue
         key = f"astromer{number}"
-        rows[f"Astromer {number}, MACHO weights"] = lambda shop, key=key, found=found: astromer(shop, key, found)
+        rows[f"Astromer {number}, MACHO weights"] = partial(astromer, key=key, source=lambda _, found=found: found)
     return rows
 
 
