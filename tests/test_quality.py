@@ -173,7 +173,7 @@ def test_catalogue_decisions():
     assert [tuple(r) for r in rows] == [
         ("b", "metadata", "repaired", "parallax missing: set to the train mean"),
         ("c", "metadata", "repaired", "parallax <= 0 counts as 1 mas in the absolute magnitudes"),
-        ("d", "metadata", "rejected", "18 of 34 catalogue columns missing"),
+        ("d", "metadata", "rejected", "more than half of the 34 catalogue columns are missing: 18"),
         ("e", "photometry", "repaired", "period missing: set to the train mean"),
     ]
 

@@ -14,7 +14,7 @@ from astrom3.data.layouts.table import Catalogue, Source
 from astrom3.data.store import guard
 from astrom3.errors import UserError
 from astrom3.modalities.catalogue import PERIOD, Normaliser
-from astrom3.modalities.catalogue_quality import check_catalogue
+from astrom3.modalities.catalogue_quality import TOO_FEW, UNKNOWN, check_catalogue
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.quality import Decision
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS, UNLABELLED
@@ -103,17 +103,16 @@ def _missing_values(values: np.ndarray, ids: np.ndarray, there: np.ndarray) -> l
     has_photo = not photo.all()
     for row in np.flatnonzero(photo.any(axis=1) & has_photo).tolist():
         columns = ", ".join(compress(PHOTO_COLS, photo[row]))
-        decisions.append(Decision(str(ids[row]), LIGHT, "repaired", f"{columns} missing: set to the train mean"))
+        decisions.append(Decision(str(ids[row]), LIGHT, "repaired", f"{columns} {UNKNOWN}"))
 
     for row in np.flatnonzero(metadata.any(axis=1) & there).tolist():
         name = str(ids[row])
         count = int(metadata[row].sum())
         if 2 * count > len(META_COLS):
-            reason = f"{count} of {len(META_COLS)} catalogue columns missing"
-            decisions.append(Decision(name, CATALOGUE, "rejected", reason))
+            decisions.append(Decision(name, CATALOGUE, "rejected", f"{TOO_FEW}: {count}"))
         else:
             columns = ", ".join(compress(META_COLS, metadata[row]))
-            reason = f"{columns} missing: set to the train mean"
+            reason = f"{columns} {UNKNOWN}"
             decisions.append(Decision(name, CATALOGUE, "repaired", reason))
 
     return decisions

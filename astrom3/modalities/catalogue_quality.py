@@ -12,6 +12,7 @@ from astrom3.modalities.schema import ALL_COLS, META_COLS, PHOTO_COLS
 LARGEST_VALUE = 1e7  # of a catalogue column, in whatever unit it has
 FAINTEST = 50.0  # of a magnitude, a colour or their errors; 99.99 and the like stand for unknown
 UNKNOWN = "missing: set to the train mean"
+TOO_FEW = f"more than half of the {len(META_COLS)} catalogue columns are missing"
 FILLERS = (-999.0, -9999.0, -99999.0, -999999.0, 9999.0, 99999.0, 999999.0)  # what catalogues write for unknown
 MAGNITUDES = ("mag", "vmag", "bp_rp", "j_k", "w1_w2", "w3_w4", "amplitude")  # ends of the names of columns in mag
 IN_MAGNITUDES = np.array([name.endswith(MAGNITUDES) for name in ALL_COLS])
@@ -62,7 +63,7 @@ def check_catalogue(values: np.ndarray, object_ids: Ids) -> tuple[np.ndarray, li
         if photometry[i].any():
             decisions.append(_repaired(name, "photometry", PHOTO_COLS, photometry[i]))
         if not present[i]:
-            reason = f"{metadata[i].sum()} of {len(META_COLS)} catalogue columns missing"
+            reason = f"{TOO_FEW}: {metadata[i].sum()}"
             decisions.append(Decision(name, "metadata", "rejected", reason))
             continue
         if metadata[i].any():
