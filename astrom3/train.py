@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,6 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     start.check()
 
     import lightning as L  # takes seconds: what can be refused was refused before
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from astrom3.hardware import first_process, keep_memory, precision, quieten
     from astrom3.tasks.sharding import gather
@@ -86,13 +86,24 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
         enable_model_summary=progress,
         plugins=[AtomicCheckpointIO(), *plugins],
     )
-    try:
+    with ended_as_asked(logger):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         evaluation.load_best(module, run)
         scores = evaluation.test_best(trainer, module, data, cfg.seed)
         gather(module)
         if trainer.is_global_zero:
             evaluation.save_results(run, module, data, scores, run.name, allow)
+    log.info("%s: %s", run, evaluation.headline(scores))
+    return scores
+
+
+@contextmanager
+def ended_as_asked(logger: Any) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the process as elsewhere, whatever Lightning makes of them. The logger always ends."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    try:
+        yield
     except SIGTERMException:  # a SystemExit that says 0, as if all were done
         raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as end:
@@ -102,8 +113,6 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
     finally:
         if logger:
             logger.experiment.finish()
-    log.info("%s: %s", run, evaluation.headline(scores))
-    return scores
 
 
 def main() -> None:

@@ -72,9 +72,15 @@ def write_sky(folder: Path, objects: int, seed: int = 0, rows: int = ROWS, fewes
     }
     frame = NestedFrame(pd.DataFrame(table))
     frame["lightcurve"] = pd.Series(NestedExtensionArray(nested), index=frame.index)
-    given = {"ra_column": "ra", "dec_column": "dec", "catalog_name": "sky", "margin_threshold": None}
-    given |= {"should_generate_moc": False}  # a map of the sky, which takes longer than the rest
-    sky = lsdb.from_dataframe(frame, partition_rows=rows, **given)
+    sky = lsdb.from_dataframe(
+        frame,
+        ra_column="ra",
+        dec_column="dec",
+        catalog_name="sky",
+        partition_rows=rows,
+        margin_threshold=None,
+        should_generate_moc=False,  # a map of the sky, which takes longer than the rest
+    )
     sky.write_catalog(folder, catalog_name="sky", as_collection=False, progress_bar=False, overwrite=True)
 
 
@@ -104,8 +110,13 @@ def measure(folder: Path, objects: int, rows: int = ROWS, fewest: int = POINTS) 
     command += [f"data.cache={folder}/cache", f"out={out}", "format=hats", "device=cpu", "overwrite=true"]
     used = run_alone(command)
     told = lsdb.open_catalog(out)
-    how = {"suffixes": ("", "_e"), "suffix_method": "overlapping_columns"}
-    joined = lsdb.open_catalog(sky).join(told, left_on="objectid", right_on="objectid", **how)
+    joined = lsdb.open_catalog(sky).join(
+        told,
+        left_on="objectid",
+        right_on="objectid",
+        suffixes=("", "_e"),
+        suffix_method="overlapping_columns",
+    )
     kept = len(joined[["objectid"]].compute())
     partitions = len(HatsCatalogue.open(sky).partitions)
     return Measured(objects, partitions, len(told), kept, used.wall, used.processor, used.memory / 2**20)

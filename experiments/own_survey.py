@@ -115,6 +115,7 @@ def from_raw(run: str, data: Path, work: Path) -> dict[str, Any]:
     right = np.array(classified.labels) == np.array(source.classes)[catalogue.labels]
     tested = json.loads((Path(run) / "metrics.json").read_text())
     predicted = stored.predicted[order]
+    assert stored.probabilities is not None
     return {
         "objects": len(rows),
         "accuracy_raw": float(right.mean()),

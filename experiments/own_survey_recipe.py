@@ -96,7 +96,7 @@ def prepare(real: Path, work: Path, survey: str, per_class: int = PER_CLASS, per
         catalogue[:, ALL_COLS.index("period")] = np.array(table["period"].to_pylist(), dtype=float)
     objects = Objects(
         [str(i) for i in table["id"].to_pylist()],
-        classes,
+        [*classes],
         catalogue,
         list(zip(*columns, strict=True)),
         [None] * n,

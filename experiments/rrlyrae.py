@@ -13,7 +13,7 @@ Writes experiments/families/rrlyrae.md; finished runs are not repeated.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -37,7 +37,16 @@ MOST_POINTS = 500
 RANGE = (3850.0, 9000.0)  # of the encoder of spectra [Angstrom]
 EDGE = 40  # pixels at each end of a spectrum that are left away
 MODEL = ["mode=clip", "recipe=survey", "size=tiny", "trainer=cpu"]
-ABSENT = {"missing_spectra": 0.5, "missing_light_curves": 0.3}
+
+
+class Shares(TypedDict, total=False):
+    """Of the simulated objects, how many lack an observation."""
+
+    missing_spectra: float
+    missing_light_curves: float
+
+
+ABSENT: Shares = {"missing_spectra": 0.5, "missing_light_curves": 0.3}
 
 
 def read_curve(columns: Any) -> Any:
@@ -132,7 +141,7 @@ def continued(wavelength: np.ndarray, flux: np.ndarray, ivar: np.ndarray) -> tup
     return np.concatenate([before, wavelength, after]), padded[0], padded[1]
 
 
-def simulated_stars(out: Path, objects: int, limits: tuple[float, float], shares: dict[str, float]) -> Path:
+def simulated_stars(out: Path, objects: int, limits: tuple[float, float], shares: Shares) -> Path:
     """A simulated survey whose spectra are cut to the given wavelengths [Angstrom]."""
     from astrom3.convert.conversion import Recipe, convert_objects
     from astrom3.data.layouts import open_source

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,6 +40,7 @@ THREADS = 2
 LIMIT = 300  # seconds for a build
 BLOCK = 20_000
 OUT = Path(__file__).parent / "search_engines"
+LanceIndex = Literal["IVF_HNSW_SQ", "IVF_SQ", "IVF_PQ"]
 Ask = Callable[[np.ndarray, bool], np.ndarray]  # query (D,), with the condition -> numbers of objects
 
 
@@ -87,7 +88,7 @@ class OutOfTime(Exception):
 class Lance:
     package = "lancedb"
 
-    def __init__(self, kind: str | None, nprobes: int = 32):
+    def __init__(self, kind: LanceIndex | None, nprobes: int = 32):
         self.kind = kind
         self.nprobes = nprobes
 
@@ -107,7 +108,8 @@ class Lance:
         table = lancedb.connect(str(folder)).open_table("objects")
 
         def ask(query: np.ndarray, condition: bool) -> np.ndarray:
-            asked = table.search(query, vector_column_name="vector").distance_type("cosine").limit(TOP)
+            asked: Any = table.search(query, vector_column_name="vector")
+            asked = asked.distance_type("cosine").limit(TOP)
             asked = asked.select(["n", "_distance"])
             asked = asked.nprobes(self.nprobes).refine_factor(5) if self.kind else asked.bypass_vector_index()
             return (asked.where("kind = 3", prefilter=True) if condition else asked).to_arrow()["n"].to_numpy()

@@ -17,14 +17,20 @@ from astrom3.places import expanded
 from astrom3.typed import Mismatch, compare
 
 MISSING = "???"
-# Texts that name a file or a folder, or a model by its folder.
-PATHS = (
-    "model", "statistics", "embeddings", "other", "project", "swapped", "out", "run", "root", "study", "index",
-    "catalogue", "light_curve", "spectrum", "image", "metadata", "raw", "table", "data.path", "data.cache", "data.root",
-    "data.statistics", "data.origin.path", "data.origin.root", "datamodule.cache", "datamodule.statistics", "init.path",
-    "match.table",
-)  # fmt: skip
+# Texts that name a file or a folder, or a model by its folder: those that are written, and those that are read.
 WRITTEN = ("out", "run", "root", "study", "index", "data.cache", "data.root", "datamodule.cache")
+READ = (
+    "model", "statistics", "embeddings", "other", "project", "swapped", "catalogue", "light_curve", "spectrum", "image",
+    "raw", "table", "data.path", "data.statistics", "data.origin.path", "data.origin.root", "datamodule.statistics",
+    "init.path", "match.table",
+)  # fmt: skip
+PATHS = (*WRITTEN, *READ, "metadata")  # whose kind is not checked
+NAMES = (
+    "id", "system", "by", "find", "where", "label", "name", "band", "title", "licence", "push", "host", "fit", "map",
+    "pooling", "data.repo", "data.revision", "data.id", "data.label", "data.light_curve", "data.band",
+    "data.origin.partition", "data.origin.band", "data.origin.repo", "init.repo", "light_curves.band",
+    "light_curves.system", "match.ra", "match.dec",
+)  # fmt: skip
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")  # a folder of that name would be made without a word
 Text = str | None
 Column = str | int | None  # a name, or a position in a table without names
@@ -32,18 +38,7 @@ Texts = str | list[str | int | float] | None
 Count = int | None
 Number = float | None
 
-KINDS: dict[str, Any] = dict.fromkeys(
-    (
-        "model", "statistics", "embeddings", "other", "project", "swapped", "out", "run", "root", "study", "index",
-        "catalogue", "id", "light_curve", "spectrum", "image", "system", "by", "find", "where", "label",
-        "name", "raw", "band", "title", "licence", "push", "host", "table", "fit", "map", "pooling",
-        "data.path", "data.cache", "data.root", "data.repo", "data.revision", "data.statistics", "data.id",
-        "data.label", "data.light_curve", "data.band", "data.origin.path", "data.origin.partition",
-        "data.origin.band", "data.origin.repo", "data.origin.root", "datamodule.cache", "datamodule.statistics",
-        "init.path", "init.repo", "light_curves.band", "light_curves.system", "match.table", "match.ra", "match.dec",
-    ),
-    Text,
-)  # fmt: skip
+KINDS: dict[str, Any] = dict.fromkeys((*WRITTEN, *READ, *NAMES), Text)
 KINDS |= dict.fromkeys(("allow", "what", "observations", "classes", "data.classes", "match.id", "match.own_id"), Texts)
 KINDS |= {"unseen": list[str | int | float], "freeze": list[str], "target": str | list[str] | None}
 KINDS |= dict.fromkeys(("shard", "shards", "bits", "limit", "points", "num_heads", "workers"), Count)

@@ -91,13 +91,7 @@ class Astromer(nn.Module):
         """Whether results depend on how far a window is padded."""
         return self.mask_format != "key"
 
-    def forward(
-        self,
-        times: Tensor,
-        magnitudes: Tensor,
-        valid: Tensor,
-        hidden: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Features (B, d_model), 0 where nothing is visible. `hidden` (B, L): 1 where a magnitude must not be seen."""
         if not self._buckets_pay(times):
             last = self.every_layer(times, magnitudes, valid, hidden)[-1]
@@ -161,12 +155,7 @@ class Astromer(nn.Module):
         parts = [head(self._last(bucket, bucket.first)) for bucket in buckets]
         return scatter(parts, buckets, (times.shape[0], times.shape[1]))
 
-    def embedding(
-        self,
-        times: Tensor,
-        magnitudes: Tensor,
-        visible: Tensor,
-    ) -> Tensor:
+    def embedding(self, times: Tensor, magnitudes: Tensor, visible: Tensor) -> Tensor:
         """Input embedding (B, L, d_model): a linear map of the magnitude plus the features of its time."""
         if self.hidden_value != "true":
             substitute = torch.zeros(1, 1).to(magnitudes) if self.mask_token is None else self.mask_token

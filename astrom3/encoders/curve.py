@@ -43,13 +43,7 @@ class CurveEncoder(nn.Module):
         tokens = self.every_layer(times, magnitudes, valid, hidden)[-1]
         return tokens * valid.unsqueeze(-1), visible_points(valid, hidden) > 0
 
-    def forward(
-        self,
-        times: Tensor,
-        magnitudes: Tensor,
-        valid: Tensor,
-        hidden: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, times: Tensor, magnitudes: Tensor, valid: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Mean of the tokens over the visible points, (B, D)."""
         tokens = self.every_layer(times, magnitudes, valid, hidden)[-1]
         return pooled(tokens, visible_points(valid, hidden), "mean")

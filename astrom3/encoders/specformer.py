@@ -6,7 +6,7 @@ A raw spectrum is normalised and cut into overlapping windows, the tokens. Tenso
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -169,7 +169,15 @@ class SpecFormer(nn.Module):
         return self.encode(self.prepare(flux)).mean(dim=1)
 
 
-SIZES: dict[Literal["published", "small", "tiny"], dict[str, int]] = {
+class Size(TypedDict):
+    """What differs between the sizes."""
+
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+
+
+SIZES: dict[str, Size] = {
     "published": {"embed_dim": 768, "num_layers": 6, "num_heads": 6},
     "small": {"embed_dim": 256, "num_layers": 6, "num_heads": 4},
     "tiny": {"embed_dim": 64, "num_layers": 2, "num_heads": 2},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -193,7 +193,15 @@ class VisionTransformer(nn.Module):
         return self.features(self.prepare(flux)).cls
 
 
-SIZES: dict[Literal["published", "small", "tiny"], dict[str, int]] = {
+class Size(TypedDict):
+    """What differs between the sizes."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+
+
+SIZES: dict[str, Size] = {
     "published": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
     "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
     "tiny": {"embed_dim": 96, "depth": 3, "num_heads": 3},

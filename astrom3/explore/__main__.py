@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from astrom3.errors import UserError
 from astrom3.files import OutputFolder, check_file
+
+if TYPE_CHECKING:
+    from astrom3.explore.content import Content
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
@@ -30,10 +33,8 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
     check(cfg, out)
     from astrom3.explore import large_map
     from astrom3.explore.content import gather
-    from astrom3.explore.writing import write
     from astrom3.hardware import keep_memory, quieten
     from astrom3.inference.results import shown_name
-    from astrom3.progress import progress
 
     quieten()
     keep_memory()
@@ -66,9 +67,17 @@ def explore(cfg: DictConfig) -> dict[str, Any]:
         normaliser=normaliser,
         decisions=decisions,
     )
+    title = cfg.title or f"{shown_name(embeddings.model)} · {source.root.name}"
+    return write_page(cfg, content, out, title, start)
+
+
+def write_page(cfg: DictConfig, content: Content, out: Path, title: str, start: float) -> dict[str, Any]:
+    """Write the page and log what is in it; gives what `explore` gives. start: of the clock."""
+    from astrom3.explore.writing import write
+    from astrom3.progress import progress
+
     n = len(content)
     bits = cfg.bits or (16 if n <= FINE else 8)
-    title = cfg.title or f"{shown_name(embeddings.model)} · {source.root.name}"
     with progress("Writing the page", n) as advance:
         tally = write(content, out, title, bits, cfg.points, advance)
     size = out.stat().st_size

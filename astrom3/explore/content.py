@@ -110,23 +110,7 @@ def gather(
 ) -> Content:
     """Everything but the observations. kind, fit: of the map, see `positions`; limit: show so many, drawn at random;
     normaliser: statistics by which a normalised layout's periods become days."""
-    tables, where = locate(source)
-    places = [where.get(name, (ABSENT, ABSENT)) for name in embeddings.ids.tolist()]
-    table, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
-    absent = np.flatnonzero(table == ABSENT)
-    if len(absent) == len(embeddings):
-        raise UserError(
-            f"none of the {len(embeddings):,} embedded objects (first: {embeddings.ids[0]!r}) is in "
-            f"{source.root.name}, {source.sub}_{source.seed}: give the data set, sub and seed that they were made from"
-        )
-    if len(absent):
-        log.warning(
-            "%d of %d embedded objects are not in the data set (first: %s): shown without observations",
-            len(absent),
-            len(embeddings),
-            embeddings.ids[absent[0]],
-        )
-
+    tables, table, row = placed(embeddings, source)
     scores = {name: distances(embeddings, name) for name in embeddings.vectors}
     chosen = drawn(len(embeddings), limit)
     order = np.lexsort((row[chosen], table[chosen] % (len(tables) + 1)))  # the absent ones, -1, come last
@@ -164,6 +148,28 @@ def gather(
         notes=notes_of(shown, decisions),
         columns=columns,
     )
+
+
+def placed(embeddings: Embeddings, source: Source) -> tuple[list[Any], np.ndarray, np.ndarray]:
+    """The tables of a source, and for each embedded object (n,) its table and its row there, ABSENT where the data set
+    lacks it. UserError where it lacks all of them."""
+    tables, where = locate(source)
+    places = [where.get(name, (ABSENT, ABSENT)) for name in embeddings.ids.tolist()]
+    table, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    absent = np.flatnonzero(table == ABSENT)
+    if len(absent) == len(embeddings):
+        raise UserError(
+            f"none of the {len(embeddings):,} embedded objects (first: {embeddings.ids[0]!r}) is in "
+            f"{source.root.name}, {source.sub}_{source.seed}: give the data set, sub and seed that they were made from"
+        )
+    if len(absent):
+        log.warning(
+            "%d of %d embedded objects are not in the data set (first: %s): shown without observations",
+            len(absent),
+            len(embeddings),
+            embeddings.ids[absent[0]],
+        )
+    return tables, table, row
 
 
 def values_of(tables: list[Any], table: np.ndarray, row: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:

@@ -35,8 +35,88 @@ LONGEST = 200  # letters of a search
 Answer = Callable[[Request], Response]
 
 
+class Answers:
+    """The answers to requests about one map. page: the whole page; drawn: tiles, of which the last ones are kept."""
+
+    def __init__(self, stored: StoredMap, objects: Objects) -> None:
+        self.stored = stored
+        self.objects = objects
+        self.page = page_of(stored, objects)
+        self.overview = (stored.folder / OVERVIEW).read_bytes()
+        self.drawn = lru_cache(KEPT_TILES)(lambda *what: raster.tile(stored, *what))
+
+    def index(self, _: Request) -> Response:
+        return HTMLResponse(self.page)
+
+    def picture(self, _: Request) -> Response:
+        return Response(self.overview, media_type="image/png")
+
+    def tile(self, http: Request) -> Response:
+        zoom, column, row = (int(http.path_params[name]) for name in ("zoom", "column", "row"))
+        by = http.query_params.get("by", "label")
+        if zoom > raster.DEEPEST or column >= 2**zoom or row >= 2**zoom or by not in self.stored.columns:
+            raise HTTPException(404, "there is no such tile")
+        if by not in ("label", "predicted"):
+            raise HTTPException(400, "tiles are coloured by label or predicted")
+        return Response(self.drawn(zoom, column, row, by, filters_of(http)), media_type="image/png")
+
+    def hit(self, http: Request) -> Response:
+        x, y, reach = (decimal(http, name) for name in ("x", "y", "reach"))
+        row = self.stored.hit(x, y, reach, filters_of(http))
+        return JSONResponse({"row": row, "id": self.stored.names([row])[0] if row >= 0 else None})
+
+    def search(self, http: Request) -> Response:
+        rows = self.stored.search(http.query_params.get("text", "")[:LONGEST], FOUND)
+        return JSONResponse({"rows": rows, "ids": self.stored.names(rows)})
+
+    def find(self, http: Request) -> Response:
+        return JSONResponse({"row": self.stored.row_of(http.query_params.get("id", "")[:LONGEST])})
+
+    def count(self, http: Request) -> Response:
+        mask = self.stored.mask(filters_of(http))
+        return JSONResponse({"shown": len(self.stored) if mask is None else int(mask.sum())})
+
+    def outliers(self, http: Request) -> Response:
+        name = http.query_params.get("of", "mean")
+        if f"own-{name}" not in self.stored.columns:
+            raise HTTPException(404, "there is no such embedding")
+        score = http.query_params.get("score", "own")
+        rows, known = self.stored.outliers(name, score, filters_of(http), LISTED)
+        listed = columns_of(self.stored, name, rows)
+        return JSONResponse({"rows": rows, "ids": self.stored.names(rows), "known": known} | listed)
+
+    def one(self, http: Request) -> Response:
+        row = int(http.path_params["row"])
+        if row >= len(self.stored):
+            raise HTTPException(404, "there is no such object")
+        contents = self.objects.page(row)
+        places = self.stored.columns["xy"][contents["rows"]]
+        contents["xy"] = places.astype(float).tolist()
+        return Response(as_json(contents), media_type="application/json")
+
+
 def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
     """host: that the server is bound to; of this machine's own, pages of other names are refused (DNS rebinding)."""
+    answers = Answers(stored, objects)
+    routes = [
+        Route("/", in_thread(answers.index)),
+        Route(f"/{OVERVIEW}", in_thread(answers.picture)),
+        Route("/favicon.ico", in_thread(lambda _: Response(status_code=204))),
+        Route("/tiles/{zoom:int}/{column:int}/{row:int}.png", in_thread(answers.tile)),
+        Route("/hit", in_thread(answers.hit)),
+        Route("/search", in_thread(answers.search)),
+        Route("/find", in_thread(answers.find)),
+        Route("/count", in_thread(answers.count)),
+        Route("/outliers", in_thread(answers.outliers)),
+        Route("/object/{row:int}", in_thread(answers.one)),
+    ]
+    hosts = [*LOCAL, host] if host in LOCAL else ["*"]
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: refused})
+
+
+def page_of(stored: StoredMap, objects: Objects) -> str:
+    """The page, with what it has to know of the map in it."""
     about = stored.about | {
         "counts": {str(label): count for label, count in stored.counts().items()},
         "kinds": [name for name, _, _ in objects.kinds()],
@@ -45,74 +125,7 @@ def application(stored: StoredMap, objects: Objects, host: str) -> Starlette:
     }
     head, tail = page_around(stored.about["title"], SCRIPTS, ALLOWED)
     head = head.replace("</head>", f'<link rel="preload" as="image" href="{OVERVIEW}">\n</head>')
-    page = f'{head}<script type="application/json" id="map-about">{as_json(about)}</script>\n{tail}'
-    first = (stored.folder / OVERVIEW).read_bytes()
-    drawn = lru_cache(KEPT_TILES)(lambda *what: raster.tile(stored, *what))
-
-    def index(_: Request) -> Response:
-        return HTMLResponse(page)
-
-    def picture(_: Request) -> Response:
-        return Response(first, media_type="image/png")
-
-    def tile(http: Request) -> Response:
-        zoom, column, row = (int(http.path_params[name]) for name in ("zoom", "column", "row"))
-        by = http.query_params.get("by", "label")
-        if zoom > raster.DEEPEST or column >= 2**zoom or row >= 2**zoom or by not in stored.columns:
-            raise HTTPException(404, "there is no such tile")
-        if by not in ("label", "predicted"):
-            raise HTTPException(400, "tiles are coloured by label or predicted")
-        return Response(drawn(zoom, column, row, by, filters_of(http)), media_type="image/png")
-
-    def hit(http: Request) -> Response:
-        x, y, reach = (decimal(http, name) for name in ("x", "y", "reach"))
-        row = stored.hit(x, y, reach, filters_of(http))
-        return JSONResponse({"row": row, "id": stored.names([row])[0] if row >= 0 else None})
-
-    def search(http: Request) -> Response:
-        rows = stored.search(http.query_params.get("text", "")[:LONGEST], FOUND)
-        return JSONResponse({"rows": rows, "ids": stored.names(rows)})
-
-    def find(http: Request) -> Response:
-        return JSONResponse({"row": stored.row_of(http.query_params.get("id", "")[:LONGEST])})
-
-    def count(http: Request) -> Response:
-        mask = stored.mask(filters_of(http))
-        return JSONResponse({"shown": len(stored) if mask is None else int(mask.sum())})
-
-    def outliers(http: Request) -> Response:
-        name = http.query_params.get("of", "mean")
-        if f"own-{name}" not in stored.columns:
-            raise HTTPException(404, "there is no such embedding")
-        score = http.query_params.get("score", "own")
-        rows, known = stored.outliers(name, score, filters_of(http), LISTED)
-        listed = columns_of(stored, name, rows)
-        return JSONResponse({"rows": rows, "ids": stored.names(rows), "known": known} | listed)
-
-    def one(http: Request) -> Response:
-        row = int(http.path_params["row"])
-        if row >= len(stored):
-            raise HTTPException(404, "there is no such object")
-        contents = objects.page(row)
-        places = stored.columns["xy"][contents["rows"]]
-        contents["xy"] = places.astype(float).tolist()
-        return Response(as_json(contents), media_type="application/json")
-
-    routes = [
-        Route("/", in_thread(index)),
-        Route(f"/{OVERVIEW}", in_thread(picture)),
-        Route("/favicon.ico", in_thread(lambda _: Response(status_code=204))),
-        Route("/tiles/{zoom:int}/{column:int}/{row:int}.png", in_thread(tile)),
-        Route("/hit", in_thread(hit)),
-        Route("/search", in_thread(search)),
-        Route("/find", in_thread(find)),
-        Route("/count", in_thread(count)),
-        Route("/outliers", in_thread(outliers)),
-        Route("/object/{row:int}", in_thread(one)),
-    ]
-    hosts = [*LOCAL, host] if host in LOCAL else ["*"]
-    guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: refused})
+    return f'{head}<script type="application/json" id="map-about">{as_json(about)}</script>\n{tail}'
 
 
 def columns_of(stored: StoredMap, name: str, rows: list[int]) -> dict[str, list[Any]]:

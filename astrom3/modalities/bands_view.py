@@ -14,26 +14,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from astrom3.draws import WINDOW, draw
 from astrom3.kernel import kernel
 from astrom3.modalities.bands import CheckedBands, check_bands
 from astrom3.modalities.constants import REFERENCE
-from astrom3.modalities.quality import frozen
 from astrom3.modalities.ragged import offsets_of
 from astrom3.modalities.scaled_view import (
-    FEATURES,
-    HIGHEST,
-    LOWEST,
     POINTS,
     REJECTED,
-    SHORTEST_PERIOD,
+    ScaledReader,
     clipped,
+    phase_of,
+    place_of,
     scale_curve,
 )
-from astrom3.modalities.view import Arrays, Members, Reader, StoredView, register
+from astrom3.modalities.view import Arrays, Members, StoredView, register
 
 NAME = "photometry-bands"
 CHANNELS = 12
@@ -93,32 +88,14 @@ def scale_bands(time: np.ndarray, flux: np.ndarray, error: np.ndarray, band: np.
     return values[usable]
 
 
-class BandsReader(Reader):
-    """Up to 512 points of each curve, with twelve channels, and their masks; longer curves are thinned as by
-    `ScaledReader`."""
+class BandsReader(ScaledReader):
+    """Up to 512 points of each curve, with twelve channels, and their masks."""
 
-    def __init__(self, arrays: Arrays, members: Members, points: int) -> None:
-        features = np.clip(members.features, LOWEST[FEATURES], HIGHEST[FEATURES])
-        self.constants = np.concatenate([features, arrays["constants"][members.rows]], axis=1).astype(np.float32)
-        unknown = np.full(len(members.rows), np.nan)
-        self.periods = unknown if members.periods is None else np.asarray(members.periods, dtype=np.float64)
-        self.values = frozen(arrays["values"], np.float64)
-        self.offsets = frozen(arrays["offsets"], np.int64)
-        self.rows = frozen(members.rows, np.int64)
-        self.positions = members.positions
-        self.points = points
+    can_truncate = False
+    channels = CHANNELS
 
-    def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
-        x = torch.zeros(len(at), self.points, CHANNELS)
-        mask = torch.zeros(len(at), self.points)
-        shift = np.full(len(at), 0.5)
-        if epoch is not None:
-            shift = draw(seed, epoch, WINDOW, self.positions[at]).astype(np.float64) / 2.0**64
-        shift = np.minimum(shift, 0.999)
-        rows = self.rows[at]
-        constants = self.constants[at]
-        _fill_points(self.values, self.offsets, rows, shift, constants, self.periods[at], x.numpy(), mask.numpy())
-        return {"photometry": x, "mask": mask}
+    def write(self, *arrays: np.ndarray) -> None:
+        _fill_points(*arrays)
 
 
 @kernel
@@ -144,11 +121,8 @@ def _fill_points(
         if taken == 0:
             continue
         span = values[begin + length - 1, 0]
-        known = SHORTEST_PERIOD < periods[i] < np.inf
         for k in range(taken):
-            j = begin + k
-            if length > taken:
-                j = begin + int((k + shift[i]) * length / taken)
+            j = begin + place_of(k, taken, length, shift[i])
             time = values[j, 0]
             x[i, k, 0] = min(time / span, 1.0)
             x[i, k, 1] = values[j, 1]
@@ -158,7 +132,7 @@ def _fill_points(
             x[i, k, 7] = values[j, 3]
             x[i, k, 8] = constants[i, 4]
             x[i, k, 9] = values[j, 4]
-            x[i, k, 10] = (0.5 * time / periods[i]) % 1.0 if known else x[i, k, 0]
+            x[i, k, 10] = phase_of(time, periods[i], x[i, k, 0])
             x[i, k, 11] = values[j, 5]
             mask[i, k] = 1.0
 

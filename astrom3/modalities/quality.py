@@ -179,15 +179,10 @@ def _clean_light_curves(
             else:
                 t[end], f[end], e[end] = time[j], flux[j], err[j]
                 end += 1
+        repairs[i, 2] = _put_in_order(t, f, e, start, end)
         ties = False
         for j in range(start + 1, end):
             ties |= t[j] == t[j - 1]
-            if t[j] < t[j - 1]:
-                repairs[i, 2] = 1
-        if repairs[i, 2]:
-            order = np.argsort(t[start:end], kind="mergesort") + start
-            t[start:end], f[start:end], e[start:end] = t[order], f[order], e[order]
-            ties = True  # look again
         if ties:
             end = _order_ties(t, f, e, start, end, repairs[i])
         if offsets[i + 1] == offsets[i]:
@@ -204,6 +199,20 @@ def _clean_light_curves(
             verdict[i] = 7
         position = start if verdict[i] else end
         new_offsets[i + 1] = position
+
+
+@kernel
+def _put_in_order(first: np.ndarray, second: np.ndarray, third: np.ndarray, start: int, end: int) -> int:
+    """Order the points `start` to `end` of three columns by the first one, equal ones as they are; 1 where they were
+    out of order, else 0."""
+    for j in range(start + 1, end):
+        if first[j] < first[j - 1]:
+            order = np.argsort(first[start:end], kind="mergesort") + start
+            first[start:end] = first[order]
+            second[start:end] = second[order]
+            third[start:end] = third[order]
+            return 1
+    return 0
 
 
 @kernel
@@ -257,12 +266,7 @@ def _clean_spectra(
                 v[end] = 0.0
                 repairs[i, 1] += 1
             end += 1
-        for j in range(start + 1, end):
-            if w[j] < w[j - 1]:
-                repairs[i, 2] = 1
-        if repairs[i, 2]:
-            order = np.argsort(w[start:end], kind="mergesort") + start
-            w[start:end], f[start:end], v[start:end] = w[order], f[order], v[order]
+        repairs[i, 2] = _put_in_order(w, f, v, start, end)
         kept = start
         for j in range(start, end):
             if kept > start and w[j] == w[kept - 1]:

@@ -23,9 +23,9 @@ from astrom3.kernel import kernel
 from astrom3.modalities.altered import alter
 from astrom3.modalities.constants import CHANNELS, FEATURES, RING, SCALAR, SCALARS
 from astrom3.modalities.quality import frozen
-from astrom3.modalities.scaled_view import SHORTEST_PERIOD, ScaledPhotometry
+from astrom3.modalities.scaled_view import SHORTEST_PERIOD, ScaledPhotometry, StoredCurves
 from astrom3.modalities.variability import COUNT, measure
-from astrom3.modalities.view import Arrays, Members, Reader, register
+from astrom3.modalities.view import Arrays, Members, register
 
 PHASES = 64
 FOLDED_DRAW = 21  # purposes of draws, beside those of sampler.py, streaming.py and splits.py
@@ -41,19 +41,14 @@ def ring_kernel(phases: int = PHASES) -> np.ndarray:
     return np.exp((phases / (2 * math.pi)) ** 2 * near) + FLOOR * np.exp(WIDE * near)
 
 
-class CurveReader(Reader):
+class CurveReader(StoredCurves):
     """What both readers have: the scaled curves, their constants and periods, and the draws of an epoch."""
 
     purpose: int
 
     def __init__(self, arrays: Arrays, members: Members) -> None:
-        unknown = np.full(len(members.rows), np.nan)
-        self.periods = unknown if members.periods is None else np.asarray(members.periods, dtype=np.float64)
-        self.values = frozen(arrays["values"], np.float64)
-        self.offsets = frozen(arrays["offsets"], np.int64)
-        self.rows = frozen(members.rows, np.int64)
+        super().__init__(arrays, members)
         self.constants = frozen(arrays["constants"], np.float32)
-        self.positions = members.positions
 
     def states(self, at: np.ndarray, seed: int, epoch: int | None) -> np.ndarray:
         """Where the generators of the alterations start, uint64 (B,); 0 stands for no alteration."""

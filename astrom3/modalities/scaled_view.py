@@ -122,7 +122,19 @@ def clipped(values: np.ndarray, channel: int) -> np.ndarray:
     return np.clip(values, LOWEST[channel], HIGHEST[channel])
 
 
-class ScaledReader(Reader):
+class StoredCurves(Reader):
+    """What every reader of scaled curves has: the curves of the store, and the periods and places of its members."""
+
+    def __init__(self, arrays: Arrays, members: Members) -> None:
+        unknown = np.full(len(members.rows), np.nan)
+        self.periods = unknown if members.periods is None else np.asarray(members.periods, dtype=np.float64)
+        self.values = frozen(arrays["values"], np.float64)
+        self.offsets = frozen(arrays["offsets"], np.int64)
+        self.rows = frozen(members.rows, np.int64)
+        self.positions = members.positions
+
+
+class ScaledReader(StoredCurves):
     """Up to 512 points of each curve, with eleven channels, and their masks.
 
     A longer curve is thinned evenly: in training from a place that is drawn anew every epoch, otherwise always alike.
@@ -130,20 +142,16 @@ class ScaledReader(Reader):
     """
 
     can_truncate = True
+    channels = CHANNELS
 
     def __init__(self, arrays: Arrays, members: Members, points: int) -> None:
+        super().__init__(arrays, members)
         features = np.clip(members.features, LOWEST[FEATURES], HIGHEST[FEATURES])
         self.constants = np.concatenate([features, arrays["constants"][members.rows]], axis=1).astype(np.float32)
-        unknown = np.full(len(members.rows), np.nan)
-        self.periods = unknown if members.periods is None else np.asarray(members.periods, dtype=np.float64)
-        self.values = frozen(arrays["values"], np.float64)
-        self.offsets = frozen(arrays["offsets"], np.int64)
-        self.rows = frozen(members.rows, np.int64)
-        self.positions = members.positions
         self.points = points
 
     def fill(self, at: np.ndarray, seed: int = 0, epoch: int | None = None) -> dict[str, Tensor]:
-        x = torch.zeros(len(at), self.points, CHANNELS)
+        x = torch.zeros(len(at), self.points, self.channels)
         mask = torch.zeros(len(at), self.points)
         shift = np.full(len(at), 0.5)
         if epoch is not None:
@@ -154,8 +162,12 @@ class ScaledReader(Reader):
         else:
             points = self.values, self.offsets, self.rows[at], self.constants[at], self.periods[at]
         values, offsets, rows, constants, periods = points
-        fill_points(values, offsets, rows, shift, constants, periods, x.numpy(), mask.numpy())
+        self.write(values, offsets, rows, shift, constants, periods, x.numpy(), mask.numpy())
         return {"photometry": x, "mask": mask}
+
+    def write(self, *arrays: np.ndarray) -> None:
+        """Fill channels and masks, the last two of the arrays of `fill_points`."""
+        fill_points(*arrays)
 
     def cut(self, at: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, ...]:
         """Values, offsets, rows, constants and periods of the members `at` (B,), some of them cut."""
@@ -174,6 +186,22 @@ class ScaledReader(Reader):
             constants[i, : len(PHOTO_COLS)] = 0
             periods[i] = np.nan
         return values, offsets, np.arange(len(at)), constants, periods
+
+
+@kernel
+def place_of(k: int, taken: int, length: int, shift: float) -> int:
+    """Which of the `length` points of a curve is the k-th of those taken; `shift` as in `fill_points`."""
+    if length > taken:
+        return int((k + shift) * length / taken)
+    return k
+
+
+@kernel
+def phase_of(time: float, period: float, otherwise: float) -> float:
+    """Phase at twice the period; `otherwise` where the period is unknown."""
+    if SHORTEST_PERIOD < period < np.inf:
+        return (0.5 * time / period) % 1.0
+    return otherwise
 
 
 @kernel
@@ -199,18 +227,15 @@ def fill_points(
         if taken == 0:
             continue
         span = values[begin + length - 1, 0]
-        known = SHORTEST_PERIOD < periods[i] < np.inf
         for k in range(taken):
-            j = begin + k
-            if length > taken:
-                j = begin + int((k + shift[i]) * length / taken)
+            j = begin + place_of(k, taken, length, shift[i])
             time = values[j, 0]
             x[i, k, 0] = min(time / span, 1.0)
             x[i, k, 1] = values[j, 1]
             x[i, k, 2] = values[j, 2]
             for c in range(7):
                 x[i, k, 3 + c] = constants[i, c]
-            x[i, k, 10] = (0.5 * time / periods[i]) % 1.0 if known else x[i, k, 0]
+            x[i, k, 10] = phase_of(time, periods[i], x[i, k, 0])
             mask[i, k] = 1.0
 
 

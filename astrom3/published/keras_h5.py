@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from astrom3.errors import UserError
+from astrom3.hdf5_files import lies_in_file, read_from_elsewhere
 
 MOST_ARRAYS = 100_000
 DEEPEST = 16
@@ -47,23 +48,18 @@ class KerasWeights:
         except Exception as error:
             raise UserError(f"{self.source}: the array {path} is damaged ({type(error).__name__}).") from None
 
-    def _list(
-        self,
-        group: Any,
-        path: str,
-        depth: int,
-    ) -> None:
+    def _list(self, group: Any, path: str, depth: int) -> None:
         self.visited += 1  # groups that hold themselves would be visited for ever
         if depth > DEEPEST or max(self.visited, len(self.shapes)) > MOST_ARRAYS:
             raise UserError(f"{self.source} has more groups than such a file can have.")
         for name in group:
             place = f"{path}/{name}" if path else name
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            if not lies_in_file(group, name):
                 raise UserError(f"{self.source}: {place} is a link to another place, which is not followed.")
             item = group[name]
             if isinstance(item, h5py.Group):
                 self._list(item, place, depth + 1)
                 continue
-            if item.shape is None or item.external or item.is_virtual or item.dtype.kind != "f":
+            if item.shape is None or read_from_elsewhere(item) or item.dtype.kind != "f":
                 raise UserError(f"{self.source}: {place} is not an array of numbers kept in this file.")
             self.shapes[place] = item.shape

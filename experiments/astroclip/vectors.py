@@ -74,8 +74,8 @@ def split_vectors(networks: dict[str, Any], data: Any, split: str) -> Vectors:
     for first in range(0, len(members), BATCH):
         batch = members.batch(np.arange(first, min(first + BATCH, len(members))))
         moved = {key: value.to(device) for key, value in batch.items() if isinstance(value, torch.Tensor)}
-        for name, vectors in of_batch(networks, moved).items():
-            parts.setdefault(name, []).append(vectors.float().cpu().numpy())
+        for name, part in of_batch(networks, moved).items():
+            parts.setdefault(name, []).append(part.float().cpu().numpy())
     rows = data.source.rows[split][members.positions]
     table = data.source.table(split)
     vectors = {name: np.concatenate(arrays) for name, arrays in parts.items()}
@@ -114,7 +114,9 @@ def write(path: Path, stamp: str, found: Vectors) -> Vectors:
     """Keep vectors; a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
-    named = {f"v:{name}": array for name, array in found.vectors.items()}
-    np.savez(part, stamp=np.array(stamp), targets=found.targets, ids=found.ids, **named)
+    arrays: dict[str, Any] = {"stamp": np.array(stamp), "targets": found.targets, "ids": found.ids}
+    for name, array in found.vectors.items():
+        arrays[f"v:{name}"] = array
+    np.savez(part, **arrays)
     os.replace(part, path)
     return found

@@ -20,12 +20,16 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from astrom3.errors import UserError
 from astrom3.files import read_json, write_json
 from experiments.options import Whole, answered
 from experiments.options import read_options as options_over
+
+if TYPE_CHECKING:
+    from experiments.astromer.methods import Score
+    from experiments.astromer.surveys import Fold
 
 log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
@@ -127,7 +131,7 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-def score_once(path: Path, name: str, score, fold, number: int, shots: int) -> None:
+def score_once(path: Path, name: str, score: Score, fold: Fold, number: int, shots: int) -> None:
     """Score a method and keep the row in its file, whole or not at all."""
     began = time.monotonic()
     row = {"method": name, "shots": shots, "fold": number, **score(fold, shots, number)}

@@ -83,7 +83,7 @@ def predicted(model: nn.Module, rows: Rows, at: np.ndarray) -> Tensor:
     return torch.cat(parts)
 
 
-def scores(model: nn.Module, rows: Rows, sample: Sample, test: Sequence[int]) -> dict[str, Any]:
+def scores(model: nn.Module, rows: Rows, sample: Sample, test: np.ndarray) -> dict[str, Any]:
     """Macro F1 of the test objects, per object and per window."""
     at = np.flatnonzero(np.isin(rows.curves, test))
     logits = predicted(model, rows, at)

@@ -9,6 +9,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,9 +52,8 @@ def read_sample(folder: Path, cache: Path) -> Sample:
     table = source.table("train")
     everything = replace(source, rows={"train": np.arange(len(table))}, tables={"train": table})
     stores = {view: open_store(table, view, cache) for view in ("astromer", "photometry")}
-    options = {"labelled_only": True, "min_modalities": 2}
     views = {"photometry": "photometry", "curve": "astromer"}
-    split = PackedSplit(everything, "train", stores, views, **options)
+    split = PackedSplit(everything, "train", stores, views, labelled_only=True, min_modalities=2)
     batch = split.batch(np.arange(len(split)))
     present = np.unique(split.labels)
     classes = tuple(source.classes[label] for label in present)
@@ -63,7 +63,7 @@ def read_sample(folder: Path, cache: Path) -> Sample:
     return Sample(labels, classes, features, all_windows(split.readers["curve"]), photometry)
 
 
-def all_windows(reader) -> Rows:
+def all_windows(reader: Any) -> Rows:
     """Every sequential window of the reader's objects."""
     found = astromer_view.sequential_windows(reader.lengths)
     batch = astromer_view.empty_batch(len(found.curves))

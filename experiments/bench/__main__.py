@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,45 @@ KEYS = {"only": "", "out": "", "against": ""}
 WORDS = ("small", "full", "gpu")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for. only: a part of the names of rows, "" for all; against: another checkout."""
+
+    full: bool
+    device: str
+    only: str
+    out: Path
+    against: Path | None
+
+    @property
+    def size(self) -> str:
+        return "full" if self.full else "small"
+
+    @property
+    def path(self) -> Path:
+        """The file of the results."""
+        return self.out / f"bench-{self.device}-{self.size}.json"
+
+
 def main(arguments: list[str]) -> None:
+    asked = read_arguments(arguments)
+    results = earlier_results(asked)
+    rates = measure.MatmulRates(asked.device)
+    measured = False
+    for found in measured_results(asked, rates):
+        measured = True
+        put(results["rows"], found)
+        for name, rate in rates.measured.items():
+            results["matmul_gflops"][name] = max(rate / 1e9, results["matmul_gflops"].get(name, 0.0))
+        print(markdown({**results, "rows": [found]}, head=False), flush=True)
+        write(results, asked.path)  # what was measured is kept, should the machine be taken away
+    if not measured:
+        raise UserError(f"no row was measured: only={asked.only} has to be a part of the name of one that is known")
+    print(f"written to {asked.path} and {asked.path.with_suffix('.md').name}")
+
+
+def read_arguments(arguments: list[str]) -> Asked:
+    """The words and options of the command line. UserError for what cannot be measured."""
     words = [a for a in arguments if "=" not in a]
     options = {key: value for key, value in read_options([a for a in arguments if "=" in a], KEYS).items() if value}
     if unknown := sorted(set(words) - set(WORDS)):
@@ -47,44 +85,49 @@ def main(arguments: list[str]) -> None:
         raise UserError("small and full are two sizes: say one of them")
     if "against" in options and "out" not in options:
         raise UserError("against=<checkout> compares two versions of the code: give it an out=<folder> of its own")
-    size = "full" if "full" in words else "small"
     device = "cuda" if "gpu" in words else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("gpu: there is no CUDA device here, leave the word away")
-    only = options.get("only", "")
     out = writable("out", options.get("out", RESULTS))
     against = Path(options["against"]).resolve() if "against" in options else None
     if against is not None and not (against / "astrom3").is_dir():
         raise UserError(f"against={against} is no checkout: it lacks the folder astrom3")
-    results: dict[str, Any] = {"size": size, "device": device, "machine": describe(device), "rows": []}
-    rates = measure.MatmulRates(device)
+    return Asked("full" in words, device, options.get("only", ""), out, against)
+
+
+def earlier_results(asked: Asked) -> dict[str, Any]:
+    """The results to put rows into: with only= those of before, otherwise none."""
+    machine = describe(asked.device)
+    results: dict[str, Any] = {"size": asked.size, "device": asked.device, "machine": machine, "rows": []}
     results["matmul_gflops"] = {}
-    path = out / f"bench-{device}-{size}.json"
-    measured = False
-    if only and path.is_file():  # the rows that are measured again take the place of the old ones
-        earlier = read_json(path)
+    if asked.only and asked.path.is_file():  # the rows that are measured again take the place of the old ones
+        earlier = read_json(asked.path)
         results["rows"] = earlier["rows"]
-        if earlier["machine"]["cpu"] == results["machine"]["cpu"]:  # the rate of its quietest moment
+        if earlier["machine"]["cpu"] == machine["cpu"]:  # the rate of its quietest moment
             results["matmul_gflops"] = earlier["matmul_gflops"]
-    full = size == "full"
-    rows = [*(data_rows(full) if device == "cpu" else []), *network_rows(full, device), *galaxy_rows(full, device)]
-    rows += astromer.rows(full, device)
-    whole = (scale, serving, maps) if device == "cpu" else ()
-    growing = chain.from_iterable(module.rows(full, only) for module in whole)
-    chosen = [row for row in rows if only in row.name]
-    whole_commands = chain(runs.rows(size, device, only), growing) if against is None else ()
-    for found in chain(measured_rows(chosen, rates, against), whole_commands):
-        measured = True
-        put(results["rows"], found)
-        for name, rate in rates.measured.items():
-            results["matmul_gflops"][name] = max(rate / 1e9, results["matmul_gflops"].get(name, 0.0))
-        print(markdown({**results, "rows": [found]}, head=False), flush=True)
-        out.mkdir(parents=True, exist_ok=True)  # what was measured is kept, should the machine be taken away
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(results))
-    if not measured:
-        raise UserError(f"no row was measured: only={only} has to be a part of the name of one that is known")
-    print(f"written to {path} and {path.with_suffix('.md').name}")
+    return results
+
+
+def measured_results(asked: Asked, rates: measure.MatmulRates) -> Iterator[dict[str, Any]]:
+    """The results of all rows that are asked for, one by one: parts of the code, then whole commands."""
+    on_cpu = asked.device == "cpu"
+    rows = data_rows(asked.full) if on_cpu else []
+    rows += network_rows(asked.full, asked.device)
+    rows += galaxy_rows(asked.full, asked.device)
+    rows += astromer.rows(asked.full, asked.device)
+    yield from measured_rows([row for row in rows if asked.only in row.name], rates, asked.against)
+    if asked.against is not None:
+        return
+    yield from runs.rows(asked.size, asked.device, asked.only)
+    for module in (scale, serving, maps) if on_cpu else ():
+        yield from module.rows(asked.full, asked.only)
+
+
+def write(results: dict[str, Any], path: Path) -> None:
+    """The results as JSON and, beside it, as a table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(results))
 
 
 def measured_rows(rows: list[Row], rates: measure.MatmulRates, against: Path | None) -> Iterator[dict[str, Any]]:

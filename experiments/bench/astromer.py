@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def survey_embedding(ours: bool, curves: int, batch: int = 256, **_: Any) -> Cas
     return Case(once, curves)
 
 
-CASES = {
+CASES: dict[str, Callable[..., Case]] = {
     "masked_step": masked_step,
     "window_inference": window_inference,
     "masked_filling": masked_filling,

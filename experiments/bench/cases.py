@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,26 +121,32 @@ def loading(ours: bool, objects: int, batch: int, streaming: bool) -> Case:
 
 def network(ours: bool, model: str) -> torch.nn.Module:
     """model: photo, spectra, meta, all or clip, in its published size with the dropouts of a published run."""
-    if ours:
-        from astrom3.encoders.galspecnet import GalSpecNet as Spectra
-        from astrom3.encoders.informer import InformerEncoder as Photometry
-        from astrom3.encoders.mlp import MetadataMLP as Metadata
-
-        spectra = Spectra(dropout=0.2)
-        metadata = Metadata(dropout=0.2)
-    else:
-        from experiments.bench.plain import PlainGalSpecNet as Spectra  # type: ignore[assignment]
-        from experiments.bench.plain import PlainInformer as Photometry  # type: ignore[assignment]
-        from experiments.bench.plain import PlainMLP as Metadata  # type: ignore[assignment]
-
-        spectra = Spectra(p=0.2)  # type: ignore[call-arg]
-        metadata = Metadata(p=0.2)  # type: ignore[call-arg]
     from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 
-    if model in ("photo", "spectra", "meta"):
-        return Classifier({"photo": Photometry, "spectra": lambda: spectra, "meta": lambda: metadata}[model](), 10)
-    backbone = MultimodalModel({"photometry": Photometry(), "spectra": spectra, "metadata": metadata})
+    make = encoder_makers(ours)
+    if model in make:
+        return Classifier(make[model](), 10)
+    backbone = MultimodalModel(
+        {"photometry": make["photo"](), "spectra": make["spectra"](), "metadata": make["meta"]()}
+    )
     return backbone if model == "clip" else MultimodalClassifier(backbone, 10)
+
+
+def encoder_makers(ours: bool) -> dict[str, Callable[[], torch.nn.Module]]:
+    """What makes the encoder of each modality."""
+    if ours:
+        from astrom3.encoders.galspecnet import GalSpecNet
+        from astrom3.encoders.informer import InformerEncoder
+        from astrom3.encoders.mlp import MetadataMLP
+
+        return {
+            "photo": InformerEncoder,
+            "spectra": partial(GalSpecNet, dropout=0.2),
+            "meta": partial(MetadataMLP, dropout=0.2),
+        }
+    from experiments.bench.plain import PlainGalSpecNet, PlainInformer, PlainMLP
+
+    return {"photo": PlainInformer, "spectra": partial(PlainGalSpecNet, p=0.2), "meta": partial(PlainMLP, p=0.2)}
 
 
 def random_batch(n: int, device: str) -> dict[str, Any]:
@@ -271,7 +278,7 @@ def matmul(ours: bool, precision: str, device: str = "cpu", **_: Any) -> Case:
     return Case(once, 1, 10 * 2.0 * n**3)
 
 
-CASES = {
+CASES: dict[str, Callable[..., Case]] = {
     "prepare": prepare,
     "filling": filling,
     "streaming": streaming,

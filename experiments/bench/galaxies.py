@@ -74,7 +74,10 @@ def encoders(size: str, device: str) -> dict[str, Any]:
     from astrom3.encoders.vit import VisionTransformer
 
     torch.manual_seed(0)
-    found = {"spectra": SpecFormer(**OF_SPECTRA[size]), "images": VisionTransformer(**OF_IMAGES[size])}  # type: ignore[index]
+    found: dict[str, nn.Module] = {
+        "spectra": SpecFormer(**OF_SPECTRA[size]),
+        "images": VisionTransformer(**OF_IMAGES[size]),
+    }
     return {slot: encoder.to(device) for slot, encoder in found.items()}
 
 
@@ -257,7 +260,7 @@ def case(once: Callable[[], None], counted: Callable[[], None], batch: int, devi
     return Case(waited, batch, flops)
 
 
-CASES = {
+CASES: dict[str, Callable[..., Case]] = {
     "cutout": cutout,
     "crops": crops,
     "specformer": specformer,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import datasets
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
@@ -24,7 +25,7 @@ from astrom3.places import cache_root
 
 
 class PlainAttention(nn.Module):
-    def __init__(self, width, heads, factor=1):
+    def __init__(self, width: int, heads: int, factor: int = 1) -> None:
         super().__init__()
         self.heads = heads
         self.factor = factor
@@ -33,7 +34,7 @@ class PlainAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x, drawn=None):
+    def forward(self, x: Tensor, drawn: Tensor | None = None) -> Tensor:
         batch, length, width = x.shape
         split = (batch, length, self.heads, width // self.heads)
         query, key, value = (layer(x).view(split).transpose(1, 2) for layer in (self.query, self.key, self.value))
@@ -53,7 +54,7 @@ class PlainAttention(nn.Module):
 
 
 class PlainLayer(nn.Module):
-    def __init__(self, width, heads, hidden, p):
+    def __init__(self, width: int, heads: int, hidden: int, p: float) -> None:
         super().__init__()
         self.attention = PlainAttention(width, heads)
         self.expand = nn.Conv1d(width, hidden, 1)
@@ -62,7 +63,7 @@ class PlainLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.dropout = nn.Dropout(p)
 
-    def forward(self, x, drawn=None):
+    def forward(self, x: Tensor, drawn: Tensor | None = None) -> Tensor:
         x = self.norm1(x + self.dropout(self.attention(x, drawn)))
         y = self.dropout(F.gelu(self.expand(x.transpose(1, 2))))
         return self.norm2(x + self.dropout(self.contract(y).transpose(1, 2)))
@@ -70,8 +71,18 @@ class PlainLayer(nn.Module):
 
 class PlainInformer(nn.Module):
     inputs = ("photometry", "mask")
+    positions: Tensor
 
-    def __init__(self, channels=9, length=200, width=128, heads=4, hidden=512, layers=8, p=0.1):
+    def __init__(
+        self,
+        channels: int = 9,
+        length: int = 200,
+        width: int = 128,
+        heads: int = 4,
+        hidden: int = 512,
+        layers: int = 8,
+        p: float = 0.1,
+    ) -> None:
         super().__init__()
         self.out_features = length * width
         self.embedding = nn.Conv1d(channels, width, 3, padding=1, padding_mode="circular", bias=False)
@@ -80,7 +91,7 @@ class PlainInformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(p)
 
-    def forward(self, photometry, mask, keys=None):
+    def forward(self, photometry: Tensor, mask: Tensor, keys: Sequence[Tensor] | None = None) -> Tensor:
         x = self.embedding(photometry.transpose(1, 2)).transpose(1, 2)
         x = self.dropout(x + self.positions)
         for i, layer in enumerate(self.layers):
@@ -91,13 +102,13 @@ class PlainInformer(nn.Module):
 class PlainGalSpecNet(nn.Module):
     inputs = ("spectra",)
 
-    def __init__(self, channels=(3, 64, 64, 32, 32), p=0.0):
+    def __init__(self, channels: Sequence[int] = (3, 64, 64, 32, 32), p: float = 0.0) -> None:
         super().__init__()
         self.out_features = 1184
         self.convolutions = nn.ModuleList(nn.Conv1d(a, b, 3) for a, b in itertools.pairwise(channels))
         self.dropout = nn.Dropout(p)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         for convolution in self.convolutions[:-1]:
             x = F.max_pool1d(F.relu(convolution(x)), 4)
         return self.dropout(F.relu(self.convolutions[-1](x)).flatten(1))
@@ -106,14 +117,14 @@ class PlainGalSpecNet(nn.Module):
 class PlainMLP(nn.Module):
     inputs = ("metadata",)
 
-    def __init__(self, columns=34, width=512, p=0.0):
+    def __init__(self, columns: int = 34, width: int = 512, p: float = 0.0) -> None:
         super().__init__()
         self.out_features = width
         self.first = nn.Linear(columns, width)
         self.second = nn.Linear(width, width)
         self.dropout = nn.Dropout(p)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.dropout(F.relu(self.second(self.dropout(F.relu(self.first(x))))))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from astrom3.encoders.specformer import SpecFormer
+from astrom3.encoders.transformer import SpectrumBlock
 from astrom3.modalities.crops import Crop, CropSettings
 
 SCALES = {0: (2, 6.0), 1: (1, 3.4), 2: (0, 2.2)}  # band -> plane, per nanomaggy
@@ -23,7 +24,7 @@ Q = 20.0
 
 def stretch(flux: np.ndarray) -> np.ndarray:
     """Flux (3, H, W) g, r, z in nanomaggies -> colour image (H, W, 3) in [0, 1], planes z, r, g."""
-    brightness = 0
+    brightness = np.zeros_like(flux[0])
     for band, (_, scale) in SCALES.items():
         brightness = brightness + np.maximum(0, flux[band] * scale + M)
     brightness = brightness / len(SCALES)
@@ -75,7 +76,7 @@ class PlainSpecFormer(nn.Module):
         super().__init__()
         self.ours = ours
 
-    def attend(self, block: nn.Module, x: Tensor) -> Tensor:
+    def attend(self, block: SpectrumBlock, x: Tensor) -> Tensor:
         """The attention branch of a block, x (B, T, D)."""
         width = x.shape[-1]
         heads = self.ours.num_heads
@@ -90,6 +91,7 @@ class PlainSpecFormer(nn.Module):
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.ours.data_embed(tokens) + self.ours.position_embed(positions)
         for block in self.ours.blocks:
+            assert isinstance(block, SpectrumBlock)
             x = x + self.attend(block, block.layernorm1(x))
             y = block.layernorm2(x)
             x = x + block.mlp.decoder(F.gelu(block.mlp.encoder(y)))

@@ -115,10 +115,10 @@ def network_rows(full: bool, device: str) -> list[Row]:
 def galaxy_rows(full: bool, device: str) -> list[Row]:
     """AstroCLIP: views on one thread, networks at the published size."""
     if device != "cpu":
-        options = {"device": device, "size": "published"}
+        published: dict[str, Any] = {"device": device, "size": "published"}
         steps = {"specformer": 64, "dino": 32, "alignment": 256}
         return [
-            Row(f"galaxies, {case} step, {precision}", case, options | {"precision": precision, "batch": n}, None)
+            Row(f"galaxies, {case} step, {precision}", case, published | {"precision": precision, "batch": n}, None)
             for case, n in steps.items()
             for precision in precisions(device)
         ]

@@ -22,14 +22,14 @@ def main() -> None:
     def stamped(cfg: Any) -> Any:
         from astrom3.tasks.task import TrainingModule
 
-        def on_train_batch_end(self: Any, outputs: Any, batch: Any, number: int) -> None:
+        def on_train_batch_end(self: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             if self.global_rank == 0:
                 with open(path, "a") as file:
                     file.write(f"{time.time()}\n")
-                if steps and number + 1 >= steps:
+                if steps and batch_idx + 1 >= steps:
                     os._exit(0)
 
-        TrainingModule.on_train_batch_end = on_train_batch_end  # type: ignore[method-assign]
+        TrainingModule.on_train_batch_end = on_train_batch_end  # type: ignore[assignment, method-assign]
         return train(cfg)
 
     stamped.__module__ = train.__module__

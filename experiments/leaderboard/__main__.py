@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,27 +91,22 @@ def main(arguments: list[str]) -> None:
     commit = git_commit() or "unknown"
     with progress("leaderboard", len(missing), "cells") as advance:
         for cell, task in missing:
-            told = {
+            told: dict[str, Any] = {
                 "inputs": rows.source_of(cell.row, shop),
                 "origin": commit[:7] + ("+" if commit.endswith("+") else ""),
                 "protocol": stamps.of(cell),
                 "configuration": about(options),
             }
             if cell.kind == tuned.KIND:
-                found[cell] = protocol.once(folder, cell, lambda c=cell, t=task: tuned.compute(c, shop, t), told)
+                found[cell] = protocol.once(folder, cell, partial(tuned.compute, cell, shop, task), told)
             elif cell.row in protocol.CHANCE:
-                found[cell] = protocol.once(folder, cell, lambda c=cell, t=task: protocol.by_chance(c, shop, t), told)
+                found[cell] = protocol.once(folder, cell, partial(protocol.by_chance, cell, shop, task), told)
             else:
                 if cell.row not in inputs:
                     inputs = {cell.row: inputs_of(cell.row, makers[cell.row], shop, missing)}
                 given = inputs[cell.row]
                 told["configuration"] |= {"width": int(next(iter(given.values())).shape[1])}
-                found[cell] = protocol.once(
-                    folder,
-                    cell,
-                    lambda c=cell, t=task, x=given: protocol.compute(c, shop, t, x),
-                    told,
-                )
+                found[cell] = protocol.once(folder, cell, partial(protocol.compute, cell, shop, task, given), told)
             advance(1)
     out = Path(options["out"]) if options["out"] else shop.folder
     table.write(found.values(), out, "Leaderboard: real light curves of ASAS and Catalina", shop.tasks)

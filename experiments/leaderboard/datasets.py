@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 
 from astrom3.modalities.schema import PHOTO_COLS
-from experiments.leaderboard.surveys import BOTH, SEEDS, RawSurvey, catalogue_values, flux_curve, splits
+from experiments.leaderboard.surveys import BOTH, SEEDS, Curve, RawSurvey, catalogue_values, flux_curve, splits
 from experiments.leaderboard.tasks import ASAS, CATALINA, STAREMBED_CLASSES, Task
 
 Members = dict[int, dict[str, list[str]]]  # seed -> split -> ids
 CLASSES = {"asas-acvs": ASAS, "crts-sss": CATALINA, "starembed": STAREMBED_CLASSES}
 
 
-def read_curve(reference: tuple[str, tuple[np.ndarray, ...]]) -> Any:
+def read_curve(reference: tuple[str, Curve]) -> Any:
     """(survey, curve in magnitudes) -> a light curve in mJy."""
     from astrom3.data.readers import LightCurve
 
     survey, curve = reference
-    return LightCurve(*flux_curve(survey, curve))  # type: ignore[arg-type]
+    return LightCurve(*flux_curve(survey, curve))
 
 
 def no_spectrum(reference: Any) -> Any:
@@ -123,7 +123,7 @@ def everything(data: Path, views: Mapping[str, str], cache: Path) -> tuple[np.nd
     source = open_source(data, "full", SEEDS[0])
     table = source.table("train")
     whole = replace(source, rows={"train": np.arange(len(table))}, tables={"train": table})
-    stores = {get_view(view).store: open_store(table, get_view(view), cache) for view in views.values()}
+    stores = {get_view(view).store: open_store(table, view, cache) for view in views.values()}
     packed = PackedSplit(whole, "train", stores, dict(views), labelled_only=False, min_modalities=1)
     return packed.ids[packed.positions].astype(str), packed
 

@@ -49,10 +49,10 @@ def light_curve(shop: Shop) -> Inputs:
 
     def make(name: str) -> np.ndarray:
         survey = shop.surveys[name]
-        curves = {i: flux_curve(name, curve) for i, curve in enumerate(survey.curves)}
-        features = light_curve_features(curves)  # type: ignore[arg-type]
+        curves = {str(i): flux_curve(name, curve) for i, curve in enumerate(survey.curves)}
+        features = light_curve_features(curves)
         assert features is not None
-        rows = [features[i] for i in range(len(survey.ids))]
+        rows = [features[str(i)] for i in range(len(survey.ids))]
         return np.nan_to_num(np.array(rows), posinf=0.0, neginf=0.0).clip(-1e6, 1e6)
 
     return shop.inputs("light-curve", make)
@@ -220,8 +220,13 @@ def frozen_rows(shop: Shop) -> dict[str, Callable[[Shop], Inputs]]:
             log.info("no released weights of Astromer %d: its rows are left out", number)
             continue
         key = f"astromer{number}"
-        rows[f"Astromer {number}, MACHO weights"] = partial(astromer, key=key, source=lambda _, found=found: found)
+        rows[f"Astromer {number}, MACHO weights"] = partial(astromer, key=key, source=at(found))
     return rows
+
+
+def at(path: Path) -> Callable[[Shop], Path]:
+    """Where weights lie that need no training."""
+    return lambda _: path
 
 
 def source_of(row: str, shop: Shop) -> str:

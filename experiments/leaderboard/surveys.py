@@ -28,6 +28,8 @@ ZERO_POINTS = {"crts-sss": "Johnson-V", "asas-acvs": "asas-sn-V", "starembed": "
 PART = 256  # curves whose features are kept together
 BOTH = "both"  # the curves of all surveys without labels, for pre-training
 
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # time [day], and magnitude or flux with its error
+
 
 @dataclass(frozen=True)
 class RawSurvey:
@@ -36,7 +38,7 @@ class RawSurvey:
     name: str
     ids: np.ndarray
     labels: np.ndarray
-    curves: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    curves: list[Curve]
     held_out: np.ndarray  # (n,) bool: of the folder of blind curves, so only to be tested
 
 
@@ -79,7 +81,7 @@ def sorted_curve(
     return columns[0][good][order], columns[1][good][order], columns[2][good][order]
 
 
-def flux_curve(survey: str, curve: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
+def flux_curve(survey: str, curve: Curve) -> Curve:
     """Time [day], flux and its error [mJy] of a curve in magnitudes."""
     from astrom3.data.readers.systems import flux_of_magnitude, zero_point
 
@@ -88,12 +90,12 @@ def flux_curve(survey: str, curve: tuple[np.ndarray, np.ndarray, np.ndarray]) ->
     return time, flux, flux_err
 
 
-def four_features(job: tuple[str, tuple[np.ndarray, ...]]) -> np.ndarray:
+def four_features(job: tuple[str, Curve]) -> np.ndarray:
     """The converter's four features of one curve, in the order of PHOTO_COLS, NaN where they cannot be computed."""
     from astrom3.modalities.features import light_curve_features
 
     survey, curve = job
-    time, flux, error = flux_curve(survey, curve)  # type: ignore[arg-type]
+    time, flux, error = flux_curve(survey, curve)
     found = light_curve_features(time, flux, error)
     return np.array([found[name] for name in PHOTO_COLS])
 

@@ -24,6 +24,7 @@ from astrom3.data.layouts.galaxy_rows import GalaxyRows, Observations, channels_
 from astrom3.data.layouts.pairs import split_rows
 from astrom3.data.layouts.table import Catalogue, Group, Source
 from astrom3.errors import UserError, first_line
+from astrom3.hdf5_files import lies_in_file, read_from_elsewhere
 from astrom3.modalities.galaxy_views import PIXELS
 
 RUN = 256  # rows of a group: what is shuffled as one
@@ -67,7 +68,7 @@ def group_of(file: h5py.File, key: str) -> h5py.Group:
     """A group that lies in the file itself, or the file where the key is "". ValueError for anything else."""
     if not key:
         return file
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink) or not isinstance(file[key], h5py.Group):
+    if not lies_in_file(file, key) or not isinstance(file[key], h5py.Group):
         raise ValueError(f"{key} is a link to another place, or no group")
     return file[key]
 
@@ -75,12 +76,12 @@ def group_of(file: h5py.File, key: str) -> h5py.Group:
 def dataset_of(group: h5py.Group, name: str) -> h5py.Dataset:
     """A dataset of rows that lies in the file itself. ValueError where it is read from another file, holds no numbers,
     or claims far more than the file has."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    if not lies_in_file(group, name):
         raise ValueError(f"{name} is missing, or a link to another place, which is not followed")
     found = group[name]
     if not isinstance(found, h5py.Dataset) or not found.shape:
         raise ValueError(f"{name} is no dataset with a row for each galaxy")
-    if found.external or found.is_virtual:
+    if read_from_elsewhere(found):
         raise ValueError(f"{name} reads its numbers from other files, which are not opened")
     if found.dtype.kind not in ("iuSO" if name in NAMES else "iuf"):
         raise ValueError(f"{name} is of type {found.dtype}, not numbers")

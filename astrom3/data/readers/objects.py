@@ -110,13 +110,7 @@ def read_objects(
             f"give light_curve=<column>, spectrum=<column> or catalogue columns: {path} is not used otherwise."
         )
 
-    patterns = {
-        "id": id,
-        "label": label,
-        "light_curve": light_curve,
-        "spectrum": spectrum,
-        "image": image,
-    }
+    patterns = {"id": id, "label": label, "light_curve": light_curve, "spectrum": spectrum, "image": image}
     used = columns_named(*patterns.values())
     table = read_table(path, strings=used) if table is None else table
     for key, pattern in patterns.items():
@@ -138,17 +132,7 @@ def read_objects(
         refuse_numbers(path, label, mapped, renamed, classes)
     known = () if targets and label is None and classes is None else _classes(classes, mapped)
 
-    keep: list[int] = []
-    decisions = []
-    for row, value in enumerate(mapped):
-        if value is not None and value not in known:
-            if unknown == "reject":  # here already: its files need not be read
-                decisions.append(Decision(ids[row], "object", "rejected", f"unknown class: {value}"))
-                continue
-            decisions.append(Decision(ids[row], "object", "repaired", f"unknown class, kept without label: {value}"))
-            mapped[row] = None
-        keep.append(row)
-
+    keep, decisions = of_known_classes(ids, mapped, known, unknown)
     values = catalogue_values(path, table, columns or {})
     every_row: list[Any] = list(range(len(ids)))
     curves = every_row if nested else _paths(text, light_curve, folder)
@@ -176,6 +160,23 @@ def read_objects(
         further_numbers(table, {*named, *units, *ALL_COLS}),
         None if images is None else kept(images),
     )
+
+
+def of_known_classes(
+    ids: list[str], labels: list[str | None], known: Sequence[str], unknown: str
+) -> tuple[list[int], list[Decision]]:
+    """Rows to keep, and what is said of objects of other classes: left out, or `labels` has none in their place."""
+    keep: list[int] = []
+    decisions = []
+    for row, value in enumerate(labels):
+        if value is not None and value not in known:
+            if unknown == "reject":  # here already: its files need not be read
+                decisions.append(Decision(ids[row], "object", "rejected", f"unknown class: {value}"))
+                continue
+            decisions.append(Decision(ids[row], "object", "repaired", f"unknown class, kept without label: {value}"))
+            labels[row] = None
+        keep.append(row)
+    return keep, decisions
 
 
 def columns_named(*patterns: str | None) -> list[str]:
