@@ -23,6 +23,7 @@ from astrom3.inference.objects import embed, kinds_of
 from astrom3.inference.results import Embedded
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.galaxy_views import SIZE
+from astrom3.modalities.schema import META_COLS
 
 log = logging.getLogger(__name__)
 MADE_UP_POINTS = 200
@@ -178,7 +179,7 @@ def made_up_spectrum() -> dict[str, np.ndarray]:
 
 def made_up_metadata() -> dict[str, float]:
     """One value is enough for pyarrow to import pandas, which takes most of a second."""
-    return {"parallax": 1.0}
+    return {META_COLS[0]: 1.0}
 
 
 def made_up_image() -> dict[str, np.ndarray]:
