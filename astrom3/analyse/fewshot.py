@@ -178,6 +178,9 @@ def section(context: Context) -> Section:
             scores = few_shot(known.vectors[name], known.labels, asked.vectors[name], asked.labels, shots)
             few[name][str(shots or "all")] = scores
 
+    if not few:
+        raise NotPossible("needs labelled training and test objects with the same modality")
+
     numbers: dict[str, Any] = {"few": few}
     lines = [
         f"Test objects, {DRAWS} draws of the training labels, mean and deviation. Cosine distances; the probe is a "

@@ -43,6 +43,7 @@ def compose_unresolved(overrides: Sequence[str], name: str) -> DictConfig:
     _check_groups(parsed)
     cfg = _compose(name, overrides)
     _check_types(cfg, parsed, overrides, name)
+    _check_read(cfg, parsed)
     return cfg
 
 
@@ -279,6 +280,16 @@ def _check_types(cfg: DictConfig, parsed: Sequence[Override], overrides: Sequenc
     defaults = _defaults(name, _choices(overrides, groups))
     for key in changed:
         keys.check_type(key, keys.value_of(defaults, key), cfg)
+
+
+def _check_read(cfg: DictConfig, parsed: Sequence[Override]) -> None:
+    """UserError where a head that reads tokens is given and no other key of the mode takes it from there."""
+    if not any(override.key_or_group == "head" for override in parsed) or cfg.head == "linear":
+        return
+    if not any(node is not None and "${head}" in str(node._value()) for _, node in _leaves(cfg)):
+        raise UserError(
+            f"head={keys.shortened(cfg.head)} is for mode=photo, and mode={cfg.mode} has no such head: leave it away"
+        )
 
 
 def _defaults(name: str, choices: Sequence[str]) -> DictConfig:
