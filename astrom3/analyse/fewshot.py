@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from astrom3.analyse.section import ASKED, COMPARED, PUBLISHED, Context, Section, drawn_rows, having, percent, table
+from astrom3.analyse.section import (
+    ASKED,
+    COMPARED,
+    PUBLISHED,
+    Context,
+    NotPossible,
+    Section,
+    drawn_rows,
+    having,
+    percent,
+    table,
+)
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.neighbours import unit
 from astrom3.modalities.kinds import modality

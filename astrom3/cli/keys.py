@@ -73,7 +73,7 @@ OR_AUTO = ("keep", "data.on_device")  # true, false or auto
 OF_FILES = ("light_curves.columns.", "spectra.columns.")
 # Keys with a default that null takes away.
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
-NEVER_NULL = ("trainer.max_epochs",)  # Lightning would count to 1,000
+NEVER_NULL = ("trainer.max_epochs", "trainer.num_nodes", "trainer.devices")  # Lightning's own would be taken
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
 SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
 BEYOND_HYDRA = re.compile(r"[^\w/\-\\+.$%*@?|: ]", re.ASCII)  # what it takes only in quotes, as in out=größe&farbe

@@ -63,8 +63,8 @@ def start(ray: Any) -> None:
 
 def check_address(address: str) -> None:
     """UserError where nobody listens at the host and port of a cluster: Ray would try again for minutes."""
-    place = urlsplit(address if "://" in address else f"ray://{address}")
     try:
+        place = urlsplit(address if "://" in address else f"ray://{address}")
         port = place.port
     except ValueError:  # no number, or beyond 65535
         raise UserError(f"RAY_ADDRESS={printable(address)} has no port: it is <host>:<port> of the cluster") from None
