@@ -6,9 +6,12 @@ import socket
 import time
 
 import pytest
+from data_files import put
 from processes import free_port
 
+from astrom3.cli import config
 from astrom3.cli.config import compose
+from astrom3.cli.verbs import check_flags
 from astrom3.embed import ray as embed_ray
 from astrom3.errors import UserError
 from astrom3.hardware import check_strategy
@@ -59,3 +62,38 @@ def test_a_cluster_that_listens_is_left_to_ray():
         embed_ray.check_address(f"127.0.0.1:{listening.getsockname()[1]}")
     for address in ("", "auto", "local", "ray://head"):
         embed_ray.check_address(address)
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ("a: [1, {", r"mine\.yaml, line 1, is no YAML"), ("a:\n\tb: 1", r"mine\.yaml, line 2, is no YAML"),
+    ("a: !!python/object/apply:os.mkdir [x]", "is no YAML"), (b"\xff\xfe\x80", "no text in UTF-8|is no YAML"),
+    ("# @package _global_\ndefaults:\n  - /logger: mine\n", "in a circle"), ("a: &a\n  b: *a", "in a circle"),
+])  # fmt: skip
+def test_own_files_that_cannot_be_read(tmp_path, monkeypatch, content, words):
+    (tmp_path / "logger").mkdir()
+    put(tmp_path / "logger" / "mine.yaml", content)
+    monkeypatch.setattr(config, "OWN_FOLDERS", [])
+    given = config.with_own_folders([f"--config-dir={tmp_path}", "mode=meta", "data=simulated", "logger=mine"])
+    with pytest.raises(UserError, match=words):
+        compose(given)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_mode_of_ones_own_says_which_file_it_lacks(tmp_path, monkeypatch):
+    (tmp_path / "mode").mkdir()
+    (tmp_path / "mode" / "mine.yaml").write_text("# @package _global_\nmode: mine\n")
+    monkeypatch.setattr(config, "OWN_FOLDERS", [])
+    given = config.with_own_folders([f"--config-dir={tmp_path}", "mode=mine", "data=simulated"])
+    with pytest.raises(UserError, match=r"mode=mine has no file (objective|published)/\w+-mine\.yaml: add it"):
+        compose(given)
+
+
+@pytest.mark.parametrize(("arguments", "place"), [
+    (["mode=meta", "--config-dir={}", "-m"], 0), (["-m", "mode=meta", "--config-dir", "{}"], 1),
+    (["--config-dir={}", "--cfg", "job"], 2), (["mode=meta", "--config-dir={}", "--cfg=job"], 0),
+])  # fmt: skip
+def test_an_own_folder_goes_with_flags(tmp_path, monkeypatch, arguments, place):
+    monkeypatch.setattr(config, "OWN_FOLDERS", [])
+    given = config.with_own_folders([word.format(tmp_path) for word in arguments])
+    assert given[place].startswith("hydra.searchpath=[")
+    check_flags(given)

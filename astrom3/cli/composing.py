@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -22,7 +23,10 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
+from astrom3.errors import first_line, shown
 from astrom3.places import CONFIG_DIR
+
+UNREADABLE = (yaml.YAMLError, UnicodeDecodeError, RecursionError)  # what files of others lead to
 
 
 def composed(name: str, overrides: Sequence[str], groups: Collection[str]) -> DictConfig:
@@ -94,3 +98,15 @@ def _tell_hydra(cfg: DictConfig, parsed: Sequence[Override]) -> None:
             item_sep=naming.item_sep,
             kv_sep=naming.kv_sep,
         )
+
+
+def of_files(error: BaseException) -> str:
+    """The sentence for files of a configuration that cannot be read."""
+    if isinstance(error, RecursionError):
+        return "files of your configuration name each other in a circle (defaults:) or nest too deeply: mend them"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a file of your configuration is no text in UTF-8 ({first_line(error)}): mend it"
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or first_line(error)
+    where = "a file of your configuration" if mark is None else f"{shown(mark.name)}, line {mark.line + 1},"
+    return f"{where} is no YAML ({problem}): mend it"
