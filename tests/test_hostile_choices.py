@@ -37,6 +37,7 @@ def test_and_what_is_right_is_taken(given):
     compose([*given, "data=simulated"])
 
 
+@pytest.mark.slow  # Lightning is imported
 def test_names_of_strategies():
     for name in ("auto", "ddp", "DDP", "fsdp", "ddp_find_unused_parameters_true", {"_target_": "a.Strategy"}):
         check_strategy(name)
@@ -97,3 +98,9 @@ def test_an_own_folder_goes_with_flags(tmp_path, monkeypatch, arguments, place):
     given = config.with_own_folders([word.format(tmp_path) for word in arguments])
     assert given[place].startswith("hydra.searchpath=[")
     check_flags(given)
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "file:///no/such/folder", "pkg://no_such_package"])
+def test_a_search_path_that_is_not_there_is_refused(path):
+    with pytest.raises(UserError, match=r"hydra\.searchpath=.*no.such.*: there is no such folder"):
+        compose(["mode=meta", "data=simulated", f"hydra.searchpath=[{path}]"])

@@ -7,6 +7,7 @@ check it, to know the types of the defaults and to run. A search composes the sa
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,7 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
-from astrom3.errors import first_line, shown
+from astrom3.errors import UserError, first_line, shown
 from astrom3.places import CONFIG_DIR
 
 UNREADABLE = (yaml.YAMLError, UnicodeDecodeError, RecursionError)  # what files of others lead to
@@ -74,8 +75,13 @@ def run(composed: DictConfig, task: Callable[[DictConfig], Any]) -> None:
 
 
 def _from_files(name: str, overrides: Sequence[str]) -> DictConfig:
-    with initialize_config_dir(str(CONFIG_DIR), job_name=name, version_base="1.3"):
-        return hydra_compose(name, list(overrides), return_hydra_config=True)
+    with warnings.catch_warnings(), initialize_config_dir(str(CONFIG_DIR), job_name=name, version_base="1.3"):
+        warnings.filterwarnings("error", ".*hydra.searchpath.* is not available", UserWarning)
+        try:
+            return hydra_compose(name, list(overrides), return_hydra_config=True)
+        except UserWarning as absent:
+            folder = str(absent).partition("path=")[2].removesuffix(" is not available.")
+            raise UserError(f"hydra.searchpath={folder}: there is no such folder, give one that is there") from None
 
 
 def _sets_a_value(override: Override, groups: Collection[str]) -> bool:
