@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from astrom3 import bounds, registry
 from astrom3.cli import composing, keys
-from astrom3.cli.shorthand import NUMBERED, check_protocol, check_task, numbered
+from astrom3.cli.shorthand import NUMBERED, check_head, check_protocol, check_task, numbered
 from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
 
@@ -43,7 +43,8 @@ def compose_unresolved(overrides: Sequence[str], name: str) -> DictConfig:
     _check_groups(parsed)
     cfg = _compose(name, overrides)
     _check_types(cfg, parsed, overrides, name)
-    _check_read(cfg, parsed)
+    if any(override.key_or_group == "head" for override in parsed):
+        check_head(cfg, [node for _, node in _leaves(cfg)])
     return cfg
 
 
@@ -289,16 +290,6 @@ def _check_types(cfg: DictConfig, parsed: Sequence[Override], overrides: Sequenc
     defaults = _defaults(name, _choices(overrides, groups))
     for key in changed:
         keys.check_type(key, keys.value_of(defaults, key), cfg)
-
-
-def _check_read(cfg: DictConfig, parsed: Sequence[Override]) -> None:
-    """UserError where a head that reads tokens is given and no other key of the mode takes it from there."""
-    if not any(override.key_or_group == "head" for override in parsed) or cfg.head == "linear":
-        return
-    if not any(node is not None and "${head}" in str(node._value()) for _, node in _leaves(cfg)):
-        raise UserError(
-            f"head={keys.shortened(cfg.head)} is for mode=photo, and mode={cfg.mode} has no such head: leave it away"
-        )
 
 
 def _defaults(name: str, choices: Sequence[str]) -> DictConfig:
