@@ -7,12 +7,13 @@ import logging
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
 
 from astrom3.bounds import DEVICE
-from astrom3.errors import UserError
+from astrom3.errors import UserError, printable
 
 M_TRIM_THRESHOLD = -1  # mallopt(3)
 M_MMAP_MAX = -4
@@ -80,6 +81,17 @@ def keep_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def check_strategy(strategy: Any) -> None:
+    """UserError where trainer.strategy is no name that Lightning knows, before data are read for it."""
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    known = ("auto", *StrategyRegistry.available_strategies())
+    if isinstance(strategy, Mapping) or (isinstance(strategy, str) and strategy.lower() in known):
+        return
+    said = "null" if strategy is None else printable(str(strategy), 80)
+    raise UserError(f"trainer.strategy={said} does not exist: give auto, ddp, fsdp or another name of Lightning's")
 
 
 ADVICE = (

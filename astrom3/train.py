@@ -50,7 +50,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
 
     import lightning as L  # takes seconds: what can be refused was refused before
 
-    from astrom3.hardware import first_process, keep_memory, precision, quieten
+    from astrom3.hardware import check_strategy, first_process, keep_memory, precision, quieten
     from astrom3.tasks.sharding import gather
     from astrom3.training import evaluation
     from astrom3.training.build import build
@@ -61,6 +61,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
 
     quieten()
     keep_memory()
+    check_strategy(cfg.trainer.strategy)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     asked = probes(cfg)
     data, module = build(cfg, allow)

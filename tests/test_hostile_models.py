@@ -17,7 +17,10 @@ from safetensors.torch import save as to_bytes
 from small_models import save_model
 
 import astrom3
+from astrom3.encoders.aligned_towers import AlignedTowers
 from astrom3.encoders.astromer import Astromer
+from astrom3.encoders.folded import FoldedEncoder
+from astrom3.encoders.ring import RingEncoder, VariabilityEncoder
 from astrom3.encoders.specformer import SpecFormer
 from astrom3.files import read_json
 from astrom3.published import native
@@ -56,6 +59,9 @@ def weights(path: Path, read: Call) -> dict[str, Call]:
         "none": tensor.flatten()[:0],
     }
     cases = {f"{name} {kind}": {**state, name: other.contiguous()} for kind, other in others.items()}
+    for key in state:
+        if key.endswith("running_var"):
+            cases[f"{key} below zero"] = {**state, key: -state[key] - 1}
     cases["one missing"] = {key: other for key, other in state.items() if key != name}
     cases["one more"] = {**state, "more": torch.zeros(3)}
     cases["nothing"] = {}
@@ -93,6 +99,10 @@ def test_model_folders_in_published_form(model):
 @pytest.mark.parametrize("make", [
     lambda: Astromer(layers=1, d_model=16, n_heads=2, d_ff=32),
     lambda: SpecFormer(embed_dim=32, num_layers=1, num_heads=2),
+    lambda: RingEncoder(width=4, out_features=8),
+    lambda: VariabilityEncoder(out_features=8, steps=2),
+    lambda: FoldedEncoder(width=4, out_features=8, phases=16),
+    lambda: AlignedTowers({"spectra": SpecFormer(embed_dim=16, num_layers=1, num_heads=2)}, 16),
 ])  # fmt: skip
 def test_model_folders_in_native_form(place, make):
     folder = native.save(make(), place / f"native-{type(make()).__name__}")

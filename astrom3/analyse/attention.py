@@ -157,7 +157,11 @@ def section(context: Context) -> Section:
         raise NotPossible("needs the data to embed them again: leave embeddings= away")
 
     train = context.labelled("train")
-    numbers: dict[str, Any] = compare_kinds(model, context.embed, train.take(train.present[MODALITY]))
+    train = train.take(train.present[MODALITY])
+    if not len(train) or not context.labelled("test").present[MODALITY].any():
+        raise NotPossible("needs labelled training and test objects with a light curve")
+
+    numbers: dict[str, Any] = compare_kinds(model, context.embed, train)
     picture(context, numbers)
     own = trained_merge(model)
     head = [

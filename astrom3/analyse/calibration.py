@@ -21,6 +21,9 @@ def section(context: Context) -> Section:
             splits[split] = probable(context, split)
 
     (test, labels), validation = splits["test"], splits.get("validation")
+    if not len(labels):
+        raise NotPossible("needs labelled test objects of the classes that the model knows")
+
     kinds = {"as it is": test}
     numbers: dict[str, Any] = {}
     lines = []

@@ -80,6 +80,8 @@ def predicted_names(objects: Embeddings, train: Embeddings) -> np.ndarray:
     name = names_of(objects)[-1]
     train = labelled(train)
     train = train.take(having(train, name))
+    if not len(train):
+        raise NotPossible(f"needs a class head or labelled training objects of {objects.model}, which has neither")
     found = by_centroid(train.vectors[name], train.labels, objects.vectors[name])
     return np.where(having(objects, name), np.array(train.classes)[found], "")
 

@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from astrom3.analyse.section import ASKED, COMPARED, PUBLISHED, Context, Section, drawn_rows, having, percent, table
+from astrom3.analyse.section import (
+    ASKED,
+    COMPARED,
+    PUBLISHED,
+    Context,
+    NotPossible,
+    Section,
+    drawn_rows,
+    having,
+    percent,
+    table,
+)
 from astrom3.inference.embeddings import MEAN, Embeddings
 from astrom3.inference.neighbours import unit
 from astrom3.modalities.kinds import modality
@@ -177,6 +188,9 @@ def section(context: Context) -> Section:
         for shots in SHOTS:
             scores = few_shot(known.vectors[name], known.labels, asked.vectors[name], asked.labels, shots)
             few[name][str(shots or "all")] = scores
+
+    if not few:
+        raise NotPossible("needs labelled training and test objects with the same modality")
 
     numbers: dict[str, Any] = {"few": few}
     lines = [

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from astrom3.analyse.replacing import Trial, moved, recomputed, why_not_recomputed, z_score
-from astrom3.analyse.section import Context, NotPossible, Section, percent, table
+from astrom3.analyse.section import Context, NotPossible, Section, having, percent, table
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.modalities.schema import META_COLS, PHOTO_COLS, in_paper_order
@@ -39,6 +39,10 @@ def section(context: Context) -> Section:
     if light is None and values is None:
         raise NotPossible("needs a model of light curves or catalogue values")
 
+    light, values = (slot if has_objects(context, slot) else None for slot in (light, values))
+    if light is None and values is None:
+        raise NotPossible("needs labelled training and test objects with light curves or catalogue values")
+
     test = context.splits["test"]
     train = context.splits["train"]
     numbers: dict[str, Any] = {}
@@ -57,6 +61,13 @@ def section(context: Context) -> Section:
 
     picture(context, numbers, light, values)
     return Section("Sensitivity to catalogue features", numbers, lines)
+
+
+def has_objects(context: Context, slot: str | None) -> bool:
+    """Whether labelled objects of both splits have that modality: some to measure, some to predict by."""
+    if slot is None:
+        return False
+    return all(having(context.labelled(split), slot).any() for split in ("train", "test"))
 
 
 def features(trial: Trial, data: Any, normaliser: Normaliser | None) -> dict[str, Any]:

@@ -7,10 +7,12 @@ check it, to know the types of the defaults and to run. A search composes the sa
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -22,7 +24,10 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
+from astrom3.errors import UserError, first_line, shown
 from astrom3.places import CONFIG_DIR
+
+UNREADABLE = (yaml.YAMLError, UnicodeDecodeError, RecursionError)  # what files of others lead to
 
 
 def composed(name: str, overrides: Sequence[str], groups: Collection[str]) -> DictConfig:
@@ -70,8 +75,13 @@ def run(composed: DictConfig, task: Callable[[DictConfig], Any]) -> None:
 
 
 def _from_files(name: str, overrides: Sequence[str]) -> DictConfig:
-    with initialize_config_dir(str(CONFIG_DIR), job_name=name, version_base="1.3"):
-        return hydra_compose(name, list(overrides), return_hydra_config=True)
+    with warnings.catch_warnings(), initialize_config_dir(str(CONFIG_DIR), job_name=name, version_base="1.3"):
+        warnings.filterwarnings("error", ".*hydra.searchpath.* is not available", UserWarning)
+        try:
+            return hydra_compose(name, list(overrides), return_hydra_config=True)
+        except UserWarning as absent:
+            folder = str(absent).partition("path=")[2].removesuffix(" is not available.")
+            raise UserError(f"hydra.searchpath={folder}: there is no such folder, give one that is there") from None
 
 
 def _sets_a_value(override: Override, groups: Collection[str]) -> bool:
@@ -94,3 +104,15 @@ def _tell_hydra(cfg: DictConfig, parsed: Sequence[Override]) -> None:
             item_sep=naming.item_sep,
             kv_sep=naming.kv_sep,
         )
+
+
+def of_files(error: BaseException) -> str:
+    """The sentence for files of a configuration that cannot be read."""
+    if isinstance(error, RecursionError):
+        return "files of your configuration name each other in a circle (defaults:) or nest too deeply: mend them"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a file of your configuration is no text in UTF-8 ({first_line(error)}): mend it"
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or first_line(error)
+    where = "a file of your configuration" if mark is None else f"{shown(mark.name)}, line {mark.line + 1},"
+    return f"{where} is no YAML ({problem}): mend it"

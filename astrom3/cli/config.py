@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from astrom3 import bounds, registry
 from astrom3.cli import composing, keys
-from astrom3.cli.shorthand import NUMBERED, check_protocol, check_task, numbered
+from astrom3.cli.shorthand import NUMBERED, check_head, check_protocol, check_task, numbered
 from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
 
@@ -43,6 +43,8 @@ def compose_unresolved(overrides: Sequence[str], name: str) -> DictConfig:
     _check_groups(parsed)
     cfg = _compose(name, overrides)
     _check_types(cfg, parsed, overrides, name)
+    if any(override.key_or_group == "head" for override in parsed):
+        check_head(cfg, [node for _, node in _leaves(cfg)])
     return cfg
 
 
@@ -109,7 +111,10 @@ def with_own_folders(arguments: Sequence[str]) -> list[str]:
     if own:
         OWN_FOLDERS[:] = own
         listed = ",".join(f"'file://{folder}'" for folder in own)
-        kept.append(f"hydra.searchpath=[{listed}]")
+        settings = [place for place, argument in enumerate(kept) if "=" in argument and not argument.startswith("-")]
+        kept.insert(
+            settings[0] if settings else len(kept), f"hydra.searchpath=[{listed}]"
+        )  # all in one row, for argparse
     return kept
 
 
@@ -167,6 +172,8 @@ def _one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
         raise UserError(keys.no_setting(str(error.override))) from None
     except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name, overrides)) from None
+    except composing.UNREADABLE as error:
+        raise UserError(composing.of_files(error)) from None
     except OF_HYDRA as error:
         raise UserError(_one_line(error)) from None
 
@@ -179,6 +186,10 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
+        if not able:
+            return (
+                f"mode={pair[3]} has no file {pair[1]}/{pair[2]}-{pair[3]}.yaml: add it to your folder (--config-dir)"
+            )
         chosen_family = chosen_option("family", overrides) or pair[2]
         return f"mode={pair[3]} is not a task of model={chosen_family}: choose model={' or model='.join(able)}"
     for override in OverridesParser.create().parse_overrides(list(overrides)):

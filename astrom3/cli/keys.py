@@ -68,6 +68,7 @@ OR_AUTO = ("keep", "data.on_device")  # true, false or auto
 OF_FILES = ("light_curves.columns.", "spectra.columns.")
 # Keys with a default that null takes away.
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
+NEVER_NULL = ("trainer.max_epochs", "trainer.num_nodes", "trainer.devices")  # Lightning's own would be taken
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
 SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
 BEYOND_HYDRA = re.compile(r"[^\w/\-\\+.$%*@?|: ]", re.ASCII)  # what it takes only in quotes, as in out=größe&farbe
@@ -180,7 +181,8 @@ def check_open(key: str, value: Any) -> None:
 
 def check_null(key: str, default: Any, words: str) -> None:
     """UserError where null takes away what has to be there."""
-    if default is None or key in MAY_BE_NULL or key.startswith(MAY_BE_NULL_BELOW):
+    may_be = key in MAY_BE_NULL or (key.startswith(MAY_BE_NULL_BELOW) and key not in NEVER_NULL)
+    if default is None or may_be:
         return
     raise UserError(f"{key}=null: it has to be {words}, leave it away or give another value")
 

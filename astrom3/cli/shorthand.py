@@ -6,6 +6,8 @@ Hydra takes the name of a file for a group such as `seed`, so any other number i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -83,3 +85,10 @@ def check_task(cfg: DictConfig) -> None:
         raise UserError("task=regression needs the number to predict: target=<name>")
     if cfg.get("balance", "none") != "none" and (target is not None or not predicts):
         raise UserError(f"balance={cfg.balance} is for a classification, and this run is none: leave it away")
+
+
+def check_head(cfg: DictConfig, nodes: Iterable[Any]) -> None:
+    """A head that reads tokens was given: some node of the configuration must take it from there."""
+    read = any(node is not None and "${head}" in str(node._value()) for node in nodes)
+    if cfg.head != "linear" and not read:
+        raise UserError(f"head={cfg.head} is for mode=photo, and mode={cfg.mode} has no such head: leave it away")

@@ -188,6 +188,8 @@ def through_hydra(name: str, function: Verb, task: Verb, arguments: list[str]) -
     sys.argv = [before[0], *config.quote_groups(arguments, name)]
     try:
         main()
+    except composing.UNREADABLE as error:
+        raise UserError(composing.of_files(error)) from None
     except config.OF_HYDRA as error:  # a verb's own never come here
         raise UserError(f"Hydra cannot use its settings (hydra.*): {first_line(error)}") from error
     finally:

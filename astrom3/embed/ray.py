@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
 from astrom3.embed.choice import job_of
-from astrom3.errors import UserError, first_line
+from astrom3.errors import UserError, first_line, printable
 from astrom3.extras import need
 
 # Of a worker, on paper: Ray's own tasks must find room beside the workers, or all wait for ever.
 CORES = 0.5
+PATIENCE = 10  # seconds for a connection to the cluster
 
 
 class Embedder:
@@ -49,11 +53,28 @@ def start(ray: Any) -> None:
     """Ray of this machine, or the cluster that $RAY_ADDRESS names; UserError where it cannot be had."""
     if ray.is_initialized():
         return
+    check_address(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(log_to_driver=False, include_dashboard=False)
     except Exception as error:  # Ray has no class for them
         reason = f"Ray cannot be started ({first_line(error)})"
         raise UserError(f"{reason}: check $RAY_ADDRESS, or use engine=local") from None
+
+
+def check_address(address: str) -> None:
+    """UserError where nobody listens at the host and port of a cluster: Ray would try again for minutes."""
+    try:
+        place = urlsplit(address if "://" in address else f"ray://{address}")
+        port = place.port
+    except ValueError:  # no number, or beyond 65535
+        raise UserError(f"RAY_ADDRESS={printable(address)} has no port: it is <host>:<port> of the cluster") from None
+    if place.hostname is None or port is None:  # auto, local, or an address that Ray looks up by itself
+        return
+    try:
+        socket.create_connection((place.hostname, port), timeout=PATIENCE).close()
+    except (OSError, UnicodeError) as error:
+        reason = f"RAY_ADDRESS={printable(address)} cannot be reached ({first_line(error)})"
+        raise UserError(f"{reason}: start the cluster, give its address, or use engine=local") from None
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -55,6 +55,8 @@ def check_values(state: Mapping[str, Tensor], source: str) -> None:
             raise UserError(
                 f"{source}: tensor {name} holds numbers that are not finite, or none of float32: fetch it again"
             )
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise UserError(f"{source}: tensor {name} holds variances below zero: fetch it again")
     if state and not any(tensor.any() for tensor in state.values()):
         raise UserError(f"{source} holds zeros alone, as a file that was not written to its end: fetch it again")
 

@@ -30,6 +30,7 @@ FIELDS = ("objects", "coverage", "embedding", *OPTIONS)
 HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that needs another one beside it
 LONGEST_SENTENCE = 500  # letters, where it repeats what the client has sent
 LONGEST = 200  # letters of an id, and of a name that is shown again
+NUMBERS = {int, float, type(None)}  # types of what may stand in a list of them; a bool is none
 COLUMNS = {
     "light_curve": ("time", "flux", "flux_err", "mag", "mag_err", "band"),
     "spectrum": ("wavelength", "flux", "flux_err", "ivar"),
@@ -264,16 +265,13 @@ def names_of(values: list[Any], what: str) -> list[str]:
 
 
 def numbers_of(values: list[Any], what: str) -> np.ndarray:
-    """Float64 array of a list of numbers, NaN for null. UserError for anything else, infinite numbers among it."""
-    try:
-        found = np.array(values)
-        if found.dtype.kind == "O" and all(v is None or type(v) in (int, float) for v in values):
-            found = np.array(values, dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{what} is not a list of numbers") from None
-    if found.dtype.kind not in "iuf" and found.size:
+    """Float64 array of a list of numbers, NaN for null. UserError for anything else, true and infinite among it."""
+    if not set(map(type, values)) <= NUMBERS:
         raise UserError(f"{what} is not a list of numbers")
-    found = found.astype(np.float64)
+    try:
+        found = np.array(values, dtype=np.float64)
+    except OverflowError:
+        found = np.array([np.inf])
     if np.isinf(found).any():
         raise UserError(f"{what} holds numbers that are too large")
     return found
