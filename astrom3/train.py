@@ -61,7 +61,7 @@ def fit_and_test(cfg: DictConfig, run: Path, state: str, plugins: Sequence[Any])
 
     quieten()
     keep_memory()
-    check_strategy(cfg.trainer.strategy)
+    check_strategy(cfg.trainer.get("strategy", "auto"))
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     asked = probes(cfg)
     data, module = build(cfg, allow)
