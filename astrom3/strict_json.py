@@ -1,10 +1,11 @@
-"""JSON in which a key stands once: of two values under one key nobody can say which was meant."""
+"""JSON as its standard has it: a key stands once, since of two values nobody can say which was meant, and NaN is null."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -19,3 +20,12 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return found
     twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
     raise ValueError(f"the key {twice[:40]!r} stands twice")
+
+
+def without_nan(node: Any) -> Any:
+    """The same nested mappings and lists with None for numbers that are not finite."""
+    if isinstance(node, Mapping):
+        return {key: without_nan(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [without_nan(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node

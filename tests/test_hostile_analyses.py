@@ -19,6 +19,7 @@ from astrom3.data.writer import DatasetWriter
 from astrom3.files import read_json
 from astrom3.inference.embeddings import Embeddings
 from astrom3.modalities.schema import CLASSES
+from astrom3.strict_json import without_nan
 
 GONE = {
     "spectra alone": ("light_curve", "photo_cols", "meta_cols"),
@@ -46,6 +47,11 @@ def test_what_a_section_lacks_is_said(tmp_path, section, train, test, words):
     splits = {"train": made_up(**train), "test": made_up(**test)}
     with pytest.raises(NotPossible, match=words):
         section(Context(splits, tmp_path, other=splits))
+
+
+def test_numbers_that_json_does_not_have_are_null():
+    numbers = {"a": [1.5, float("nan"), (float("inf"), np.float64("nan"))], "b": {"c": "nan", "d": 3, "e": True}}
+    assert without_nan(numbers) == {"a": [1.5, None, [None, None]], "b": {"c": "nan", "d": 3, "e": True}}
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from astrom3.errors import UserError
 from astrom3.files import LOCKS, OutputFolder, read_json
 from astrom3.modalities.kinds import known
+from astrom3.strict_json import without_nan
 
 log = logging.getLogger(__name__)
 NAMES = (
@@ -147,7 +148,7 @@ def write(out: Path, numbers: dict[str, Any], sections: dict[str, Any], objects:
         lines += ["## Left out", "", *left_out, ""]
     text = "\n".join(lines)
     write_text(out / "report.md", text)
-    write_json(out / "analysis.json", numbers | {"objects": objects})
+    write_json(out / "analysis.json", without_nan(numbers | {"objects": objects}))
     return text
 
 
