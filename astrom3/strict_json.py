@@ -1,4 +1,4 @@
-"""JSON as its standard has it: a key stands once, since of two values nobody can say which was meant, and NaN is null."""
+"""JSON as its standard has it: a key stands once (of two values nobody knows which was meant), and NaN is null."""
 
 from __future__ import annotations
 
