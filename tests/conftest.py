@@ -32,6 +32,14 @@ def star_cache(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def in_star_cache(star_cache):
+    """What a module writes to the user's cache goes to that folder; `pytest.mark.usefixtures` asks for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASTROM3_CACHE", str(star_cache))
+        yield
+
+
 @pytest.fixture(scope="session")
 def galaxy_cache(tmp_path_factory):
     """Folder of one simulated galaxy survey of 24 and its stores, shared by the tests of AstroCLIP."""

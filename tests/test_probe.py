@@ -11,14 +11,9 @@ from astrom3.errors import UserError
 from astrom3.train import train
 from astrom3.training.probe import cross_entropy, regression
 
+pytestmark = pytest.mark.usefixtures("in_star_cache")
+
 TINY = ["size=tiny", "data=simulated", "data.objects=240", "trainer=cpu", "trainer.enable_progress_bar=false"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(star_cache):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROM3_CACHE", str(star_cache))
-        yield
 
 
 def clouds(classes, rows=40, width=6, seed=0):

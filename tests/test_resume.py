@@ -18,17 +18,11 @@ from astrom3.errors import UserError
 from astrom3.train import train
 from astrom3.training import checkpoints, evaluation
 
+pytestmark = pytest.mark.usefixtures("in_star_cache")
+
 TINY = ["size=tiny", "data=simulated", "data.objects=240", "trainer=cpu", "trainer.enable_progress_bar=false"]
 LONG = ["epochs=12", "optim.lr=0.003", "early_stopping.patience=12"]
 RESULTS = ("metrics.csv", "metrics.json", "model/model.safetensors", "model/config.json", "rejected.csv")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(star_cache):
-    """Away from the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROM3_CACHE", str(star_cache))
-        yield
 
 
 def overrides(root, mode, *extra):
@@ -36,7 +30,7 @@ def overrides(root, mode, *extra):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, cache):
+def whole(tmp_path_factory, in_star_cache):
     """A run of mode=meta that nothing has interrupted."""
     root = tmp_path_factory.mktemp("whole")
     train(compose(overrides(root, "meta")))

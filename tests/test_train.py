@@ -18,15 +18,9 @@ from astrom3.evaluate import evaluate
 from astrom3.published import astrom3 as published
 from astrom3.train import train
 
+pytestmark = pytest.mark.usefixtures("in_star_cache")
+
 TINY = ["size=tiny", "data=simulated", "data.objects=240", "trainer=cpu", "trainer.enable_progress_bar=false"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(star_cache):
-    """Away from the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROM3_CACHE", str(star_cache))
-        yield
 
 
 def run(tmp_path, *overrides):

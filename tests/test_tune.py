@@ -19,18 +19,10 @@ from astrom3.training.run import differences
 from astrom3.tune.__main__ import main, tune
 from astrom3.tune.space import trial_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_star_cache")]
 
 TINY = ["mode=meta", "size=tiny", "data=simulated", "data.objects=240", "trainer=cpu"]
 MANY = [*TINY, "tune.trials=11", "epochs=3"]  # one more than the random ones
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(star_cache):
-    """Away from the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROM3_CACHE", str(star_cache))
-        yield
 
 
 def search(root, *overrides):
@@ -39,7 +31,7 @@ def search(root, *overrides):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, cache):
+def whole(tmp_path_factory, in_star_cache):
     """A search never interrupted."""
     root = tmp_path_factory.mktemp("whole")
     search(root, *MANY)
