@@ -309,6 +309,39 @@ def test_a_model_without_classes_gives_embeddings_only(model_folder):
     assert client.post("/embed", json=OBJECTS[0]).status_code == 503
 
 
+def test_a_batch_is_half_of_the_objects_that_are_on_their_way(model_folder):
+    from astrom3.serve.batcher import FEW, Batcher
+
+    batcher = Batcher(TrainedModel.load(model_folder, device="cpu"), 64, 0.0, 1000)
+    try:
+        for waiting, latest, most in ((1, 0, FEW), (32, 0, 16), (16, 16, 16), (9, 24, 17), (500, 64, 64)):
+            batcher.waiting, batcher.latest = waiting, latest
+            assert batcher.limit() == most
+    finally:
+        batcher.waiting = 0
+        batcher.close()
+
+
+def test_a_server_leaves_room_beside_the_network(monkeypatch):
+    import torch
+
+    from astrom3.serve.__main__ import leave_room
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+        leave_room()
+        assert torch.get_num_threads() == 4
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        leave_room()
+        leave_room()
+        leave_room()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_fault_of_ours_is_a_sentence_and_spoils_no_other_object(model_folder):
     from astrom3.serve.batcher import Batcher
 

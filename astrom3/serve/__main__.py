@@ -9,6 +9,7 @@ reads and shows an example, /health and /metrics are for those who run it.
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,7 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
     model = TrainedModel.load(cfg.model, device=cfg.device, statistics=cfg.statistics, allow=cfg.allow)
     model = replace(model, name=shown_name(model.name))  # clients need not know the folders of this machine
     limits = Limits(int(cfg.body_mb * 2**20), cfg.objects, cfg.points, cfg.pixels, cfg.seconds)
+    leave_room()
     batcher = Batcher(model, cfg.batch, cfg.wait_ms / 1000, cfg.waiting)
     try:
         warm(batcher)
@@ -42,6 +44,15 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
         batcher.close()
     log.info("stopped after %d batches", batcher.batches)
     return {"batches": batcher.batches}
+
+
+def leave_room() -> None:
+    """Half of torch's threads, unless OMP_NUM_THREADS says how many. They wait for each other by spinning, and small
+    batches make them wait more than compute: the thread that reads requests would be left without a core."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // 2))
 
 
 def check(cfg: DictConfig) -> None:

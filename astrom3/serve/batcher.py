@@ -27,6 +27,7 @@ from astrom3.modalities.schema import META_COLS
 
 log = logging.getLogger(__name__)
 MADE_UP_POINTS = 200
+FEW = 8  # objects that are not worth two batches
 
 
 class Busy(Exception):
@@ -63,6 +64,7 @@ class Batcher:
         self.most = most
         self.batches = 0
         self.waiting = 0  # objects
+        self.latest = 0  # objects of the latest batch
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -116,18 +118,26 @@ class Batcher:
                     return []
                 self._changed.wait()
             deadline = self._jobs[0].arrived + self.wait
-            while self.waiting < self.size and not self._closed:
+            while self.waiting < self.limit() and not self._closed:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
             jobs = [self._jobs.popleft()]
             count = len(jobs[0].objects)
-            while self._jobs and count + len(self._jobs[0].objects) <= self.size:
+            most = self.limit()
+            while self._jobs and count + len(self._jobs[0].objects) <= most:
                 jobs.append(self._jobs.popleft())
                 count += len(jobs[-1].objects)
             self.waiting -= count
+            self.latest = count
             return jobs
+
+    def limit(self) -> int:
+        """Objects of the next batch: half of those that are on their way, so that one half is read and answered while
+        the other one computes. Those of the latest batch are taken to come again."""
+        half = -(-(self.waiting + self.latest) // 2)
+        return min(max(half, FEW), self.size)
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         """All jobs have the same options."""
