@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 from data_files import make_rows
 from made_up_embeddings import clusters, embeddings
-from small_models import save_model
+from small_models import save_model, trimodal
 
 from astrom3.analyse import calibration, comparison, fewshot
 from astrom3.analyse.__main__ import analyse
 from astrom3.analyse.section import Context, NotPossible
 from astrom3.cli.config import compose
 from astrom3.data.writer import DatasetWriter
+from astrom3.encoders.towers import Classifier
+from astrom3.errors import UserError
 from astrom3.files import read_json
 from astrom3.inference.embeddings import Embeddings
 from astrom3.modalities.schema import CLASSES
+from astrom3.published import astrom3 as published
 from astrom3.strict_json import without_nan
 
 GONE = {
@@ -68,6 +71,21 @@ def test_a_survey_that_lacks_modalities_of_the_model(tmp_path, monkeypatch, surv
     numbers = analysed(tmp_path, model, "what=[retrieval,outliers,attention,sensitivity]")
     assert {"retrieval", "attention"} <= set(numbers["left_out"]) and "outliers" in numbers
     assert ("sensitivity" in numbers) == (kind == "catalogue alone")
+
+
+@pytest.mark.slow
+def test_early_curves_of_classes_that_the_model_does_not_know(tmp_path, monkeypatch, survey_of_30):
+    monkeypatch.setenv("ASTROM3_CACHE", str(tmp_path / "cache"))
+    rows = make_rows(30)
+    for number, row in enumerate(rows):
+        row["label"] = "AB"[number % 2]
+    with DatasetWriter(tmp_path / "set", classes=("A", "B"), name="t", provenance={}) as writer:
+        writer.write(rows)
+        writer.finish([42])
+    model = save_model(tmp_path / "model", survey_of_30)
+    published.save(Classifier(trimodal().encoders["photometry"], len(CLASSES)), model)
+    with pytest.raises(UserError, match="early needs labelled test objects of the classes that the model knows"):
+        analysed(tmp_path, model, "what=[early]", "early.points=[5]", "early.days=[]")
 
 
 def analysed(place: Path, model: Path, *options: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from astrom3.analyse.section import Context, NotPossible, Section, percent, table
+from astrom3.analyse.section import OF_OTHER_CLASSES, Context, NotPossible, Section, percent, table
 from astrom3.inference.temperature import BINS, calibration, reliability, temperature, tempered
 from astrom3.plots import save
 
@@ -22,7 +22,7 @@ def section(context: Context) -> Section:
 
     (test, labels), validation = splits["test"], splits.get("validation")
     if not len(labels):
-        raise NotPossible("needs labelled test objects of the classes that the model knows")
+        raise NotPossible(OF_OTHER_CLASSES)
 
     kinds = {"as it is": test}
     numbers: dict[str, Any] = {}

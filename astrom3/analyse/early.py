@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from astrom3.analyse.section import Context, NotPossible, Section, percent, table
+from astrom3.analyse.section import OF_OTHER_CLASSES, Context, NotPossible, Section, percent, table
 from astrom3.inference.confidence import Calibration
 from astrom3.inference.conformal import measure_sets
 from astrom3.inference.early import Cut, Seen, check_model, classify_cut, cuts
@@ -77,6 +77,8 @@ def measured(context: Context, axis: str, cut: Cut) -> dict[str, Any]:
     features = context.early["features"]
     validation = classify_cut(model, source, "validation", cut, features)
     test = classify_cut(model, source, "test", cut, features)
+    if not len(test.labels):
+        raise NotPossible(OF_OTHER_CLASSES)
     known = validation.take(validation.usable)
     calibration = Calibration.fit(known.probabilities, known.labels)
     row = {"axis": axis, "seen": cut.points if cut.points is not None else cut.days}

@@ -15,8 +15,7 @@ from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.schema import UNLABELLED
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parent / "published.json").read_text())
-
-
+OF_OTHER_CLASSES = "needs labelled test objects of the classes that the model knows"
 ASKED = 5_000  # test objects that are compared with all others; of more, so many are drawn
 COMPARED = 2**24  # similarities in memory at a time
 
