@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from astrom3.errors import UserError, shown
+from astrom3.errors import UserError, first_line, shown
 from astrom3.places import expanded
 
 log = logging.getLogger(__name__)
@@ -30,27 +33,29 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.training import confidence, evaluation
     from astrom3.training.build import build
     from astrom3.training.callbacks import on_terminal
-    from astrom3.training.run import METRICS, read_run, read_scores
+    from astrom3.training.run import CONFIG, METRICS, read_run, read_scores
 
     quieten()
     keep_memory()
     check_coverage(cfg.coverage)
     run, trained, _ = read_run(cfg.run, cfg.allow)
     keep_to_own_folders(trained)
-    data, module = build(trained, cfg.allow)
-    evaluation.load_best(module, run)
-    trainer = registry.instantiate(
-        trained.trainer,
-        cfg.allow,
-        devices=1,
-        strategy="auto",
-        precision=precision(trained.trainer),
-        logger=False,
-        enable_progress_bar=on_terminal(),
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    scores = evaluation.test_best(trainer, module, data, trained.seed)
+    with of_the_configuration(run / CONFIG):
+        data, module = build(trained, cfg.allow)
+        evaluation.load_best(module, run)
+        trainer = registry.instantiate(
+            trained.trainer,
+            cfg.allow,
+            devices=1,
+            num_nodes=1,
+            strategy="auto",
+            precision=precision(trained.trainer),
+            logger=False,
+            enable_progress_bar=on_terminal(),
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+        scores = evaluation.test_best(trainer, module, data, trained.seed)
     if "accuracy" in scores:
         if cfg.calibrate and confidence.fit(run, data, cfg.allow) is None:
             raise UserError(f"{run} has no validation objects to fit a temperature on: leave calibrate=true away")
@@ -65,6 +70,18 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     if before.is_file() and not same(read_scores(run), json.loads(json.dumps(scores))):
         log.warning("these differ from the scores in %s", before)
     return scores
+
+
+@contextmanager
+def of_the_configuration(path: Path) -> Iterator[None]:
+    """UserError where a value of a stored configuration is of a kind that the program was never given by itself."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise UserError(
+            f"{shown(path)} holds a value that cannot be used ({first_line(error)}): put back what the training wrote, "
+            "or train the run again"
+        ) from error
 
 
 def keep_to_own_folders(trained: DictConfig) -> None:

@@ -14,6 +14,8 @@ from hostile_files import damaged, faults, instead, texts, with_bytes, with_text
 from omegaconf import OmegaConf
 
 from astrom3.cli.config import compose
+from astrom3.errors import UserError
+from astrom3.evaluate import evaluate
 from astrom3.files import read_json
 
 pytestmark = pytest.mark.slow
@@ -60,6 +62,36 @@ def test_run_folders(run):
         cases |= {f"{name} {kind}": with_bytes(run / name, b, read) for kind, b in damaged((run / name).read_bytes())}
     assert len(cases) > 90
     assert faults(cases) == []
+
+
+@pytest.fixture
+def edited(run):
+    """Writes another value into the configuration of the run, which is whole again afterwards."""
+    config = run / "config.yaml"
+    before = config.read_text()
+
+    def edit(key: str, value: Any) -> Path:
+        cfg = OmegaConf.create(before)
+        OmegaConf.update(cfg, key, value)
+        config.write_text(OmegaConf.to_yaml(cfg))
+        return run
+
+    yield edit
+    config.write_text(before)
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("datamodule.seed", "os.system"), ("model._partial_", []), ("views", "x"), ("datamodule.eval_batch_size", 1e300),
+])  # fmt: skip
+def test_a_run_whose_configuration_was_edited_is_not_evaluated(edited, key, value):
+    with pytest.raises(UserError, match=r"config\.yaml holds a value that cannot be used .*: put back"):
+        evaluate(compose([f"run={edited(key, value)}"], "evaluate"))
+
+
+def test_a_run_of_several_nodes_is_evaluated_on_one(edited):
+    run = edited("trainer.num_nodes", 2)  # which would wait for the other node
+    scores = evaluate(compose([f"run={run}"], "evaluate"))
+    assert scores["accuracy"] == read_json(run / "metrics.json")["accuracy"]
 
 
 def test_checkpoints_of_a_run(run):
