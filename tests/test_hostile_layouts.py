@@ -107,6 +107,9 @@ def test_catalogues_of_hats(place):
             for number, (name, table) in enumerate(tables(pq.read_table(path, partitioning=None))):
                 if number % 11 == 0:
                     cases[f"{path.name} {name}"] = with_bytes(path, parquet_bytes(table), read)
+    last = sorted(root.rglob("Npix=*.parquet"))[-1]
+    without = pq.read_table(last, partitioning=None).drop_columns(["type"])
+    cases["the last partition without its labels"] = with_bytes(last, parquet_bytes(without), read)
     assert faults(cases) == []
 
 

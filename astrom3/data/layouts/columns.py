@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from astrom3.data.layouts.remote import RemoteFile
 from astrom3.data.readers.table_files import check_names
-from astrom3.errors import UserError
+from astrom3.errors import UserError, shown
 from astrom3.files import check_regular
 from astrom3.parquet_files import open_parquet, read_metadata, read_schema
 
@@ -137,4 +137,10 @@ class ParquetFile(ColumnFile):
     def columns(self, names: list[str]) -> pa.Table:
         # Buffered before: of a remote file, columns that lie side by side are one range.
         with readable(self.path), open_parquet(self._source(), pre_buffer=True, metadata=self.metadata) as file:
-            return file.read(columns=names, use_threads=False).select(names)
+            table = file.read(columns=names, use_threads=False)
+        for name in names:
+            if name not in table.column_names:
+                raise UserError(
+                    f"{shown(self.path)} lacks the column {name}, which is read of every file: fetch it again"
+                )
+        return table.select(names)
