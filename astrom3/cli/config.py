@@ -112,9 +112,8 @@ def with_own_folders(arguments: Sequence[str]) -> list[str]:
         OWN_FOLDERS[:] = own
         listed = ",".join(f"'file://{folder}'" for folder in own)
         settings = [place for place, argument in enumerate(kept) if "=" in argument and not argument.startswith("-")]
-        kept.insert(
-            settings[0] if settings else len(kept), f"hydra.searchpath=[{listed}]"
-        )  # all in one row, for argparse
+        place = settings[0] if settings else len(kept)  # argparse wants all settings in one row
+        kept.insert(place, f"hydra.searchpath=[{listed}]")
     return kept
 
 

@@ -78,10 +78,11 @@ def fit_head(
     mean = vectors.mean(axis=0)
     deviation = vectors.std(axis=0)
     deviation[deviation < CONSTANT] = 1.0
+    standardised = (vectors - mean) / deviation
 
     best = None
     for cost in COSTS:
-        weight, bias = regression((vectors - mean) / deviation, labels, len(module.classes), cost, balanced)
+        weight, bias = regression(standardised, labels, len(module.classes), cost, balanced)
         weight = weight / deviation
         bias = bias - weight @ mean
         loss = cross_entropy(queries @ weight.T + bias, answers)
