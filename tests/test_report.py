@@ -98,6 +98,30 @@ def test_runs_of_other_data_or_settings_are_not_averaged_unnoticed(runs):
 
 
 @pytest.mark.slow
+def test_other_families_sweeps_and_folds_have_rows_of_their_own(tmp_path):
+    scores = [{"accuracy": share, "macro_f1": share} for share in (0.2, 0.4, 0.6, 0.8)]
+    run_folder(tmp_path, "photo", "full", "scratch", 42, scores[0])
+    for number, extra in enumerate((["model=astromer2"], ["suffix=-lr-0.1"])):
+        run_folder(tmp_path / f"{number}", "photo", "full", "scratch", 42, scores[number + 1], *extra)
+    for fold in (1, 2):
+        made = [f"fold={fold}", "folds=3", "shots=5"]
+        run_folder(tmp_path / f"fold {fold}", "photo", "full", "scratch", 42, scores[fold], *made)
+    for path in sorted(tmp_path.glob("*/*-42")):
+        shutil.move(path, tmp_path / f"{path.parent.name}-{path.name}")
+    report(compose([f"root={tmp_path}"], "report"))
+    found = {}
+    for row in csv.DictReader((tmp_path / "report" / "report.csv").open()):
+        found[row["mode"], row["sub"]] = int(row["n"]), float(row["accuracy"])
+    assert found == {
+        ("photo", "full"): (1, pytest.approx(20)),
+        ("astromer2-photo", "full"): (1, pytest.approx(40)),
+        ("photo-lr-0.1", "full"): (1, pytest.approx(60)),
+        ("photo", "shot5-3folds"): (2, pytest.approx(50)),
+    }
+    assert "Warning" not in (tmp_path / "report" / "report.md").read_text()
+
+
+@pytest.mark.slow
 def test_what_follows_from_the_published_configuration_is_no_disagreement(runs):
     text = report(compose([f"root={runs}"], "report")) and (runs / "report" / "report.md").read_text()
     assert "Warning" not in text

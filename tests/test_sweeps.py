@@ -12,8 +12,9 @@ from pathlib import Path
 import processes
 import pytest
 
+from astrom3.cli import sweeps
 from astrom3.cli import verbs as cli
-from astrom3.cli.config import config_groups
+from astrom3.cli.config import compose, config_groups, quote_groups
 from astrom3.errors import UserError
 from astrom3.train import train
 from experiments.grid import grid
@@ -67,6 +68,51 @@ def test_an_unexpected_error_stops_no_other_run_and_is_named_at_the_end(tmp_path
     assert finished(tmp_path) == ["meta-full-scratch-42", "spectra-full-scratch-42"]
     assert ", line " in reason and "Traceback" not in capsys.readouterr().err  # the place, in one sentence
     assert not list(tmp_path.glob(".sweep*"))
+
+
+def trained(cfg):
+    """A verb that leaves what a finished run does."""
+    Path(cfg.run).mkdir(parents=True, exist_ok=True)
+    (Path(cfg.run) / "metrics.json").write_text("{}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "packed"])
+def test_runs_that_differ_in_a_key_no_name_holds_have_folders_of_their_own(launcher, tmp_path):
+    keys = ["optim.lr=0.001,0.01", "encoder/photometry=informer,astromer2", "mode=all,photo", f"root={tmp_path}"]
+    cli.run("train", trained, ["-m", f"hydra/launcher={launcher}", *keys])
+    expected = []
+    for mode in ("all", "photo"):
+        for rate in ("0.001", "0.01"):
+            expected += [f"{mode}-full-scratch-42-lr-{rate}-photometry-{one}" for one in ("astromer2", "informer")]
+    assert finished(tmp_path) == expected
+    assert {path.name for path in tmp_path.iterdir()} == {*expected, "multirun.yaml"}
+
+
+def suffixes(*overrides):
+    runs = sweeps.sweep_runs(quote_groups(overrides))
+    return sweeps.suffixes(runs, lambda one: compose(one).run)
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (["mode=photo,meta", "seed=42,0", "sub=full,sub10"], [""] * 8),
+        (["epochs=range(1,4)"], ["-epochs-1", "-epochs-2", "-epochs-3"]),
+        (["optim.lr=1e-3,1e-4"], ["-lr-0.001", "-lr-0.0001"]),
+        (["data=local", "data.path=a/b,a/c"], ["-path-a_b", "-path-a_c"]),
+        (["data=local", "data.path=a/b,a:b"], ["-path-1", "-path-2"]),  # they look alike
+        (["freeze=[],[encoders]"], ["-freeze-", "-freeze-encoders"]),
+        (["suffix=x", "epochs=1,2"], ["", ""]),
+    ],
+)
+def test_the_end_of_a_name_tells_the_values_apart(overrides, expected):
+    assert suffixes(*overrides) == expected
+
+
+def test_a_suffix_is_no_folder(tmp_path):
+    with pytest.raises(UserError, match=r"suffix=/\.\./x holds a /, which begins another folder"):
+        compose(["suffix=/../x"])
 
 
 @pytest.mark.slow

@@ -181,7 +181,8 @@ def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
     if "Could not override 'encoder/photometry'" in str(error):
-        return "recipe=survey is about light curves, and this mode has none: choose mode=photo, clip or all"
+        asked = "recipe=survey" if "recipe=survey" in overrides else "encoder/photometry"
+        return f"{asked} is about light curves, and this mode has none: choose mode=photo, clip or all"
     pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]

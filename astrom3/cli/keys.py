@@ -140,8 +140,8 @@ def check_choices(leaves: Iterable[tuple[str, Any]]) -> None:
             raise UserError(f"{key}={shortened(value)} does not exist: it is one of {', '.join(allowed)}")
         if key in OR_AUTO and not isinstance(value, bool) and value != "auto":
             raise UserError(f"{key}={shortened(value)} does not exist: it is true, false or auto")
-        if key == "prefix" and "/" in str(value):
-            raise UserError(f"prefix={shortened(value)} holds a /, which begins another folder: give root=<folder>")
+        if key in ("prefix", "suffix") and "/" in str(value):
+            raise UserError(f"{key}={shortened(value)} holds a /, which begins another folder: give root=<folder>")
 
 
 def check_paths(leaves: Iterable[tuple[str, Any]]) -> None:

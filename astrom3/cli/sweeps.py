@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from astrom3.cli.config import chosen_option, parse_overrides
@@ -19,6 +21,8 @@ PROCESSES = ("trainer.devices", "trainer.num_nodes")
 CLUSTERS = ("slurm", "local")
 LAUNCHERS = (*CLUSTERS, "packed")
 KEEPERS = ("train", "tune")  # verbs with a root of runs, in which Hydra's files of a sweep lie too
+NAMING = ("suffix", "run", "hydra.sweep.subdir")  # who gives one of them names the runs
+LONGEST = 40  # letters of a value in the name of a run
 
 
 def check_sweep(choices: Sequence[DictConfig], launcher: str | None, runs: int) -> None:
@@ -73,6 +77,68 @@ def folder_of_hydra(verb: str, launcher: str | None, overrides: Sequence[str]) -
 def sweep_runs(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every run of a sweep, in Hydra's order."""
     return BasicSweeper.split_arguments(parse_overrides(overrides), None)[0]
+
+
+def suffixes(runs: Sequence[Sequence[str]], folder_of: Callable[[Sequence[str]], str]) -> list[str]:
+    """What has to end the name of each run of a sweep, so that no two are trained in one folder: the values of the
+    swept keys that the name does not hold. folder_of: the folder of a run with these overrides."""
+    first = runs[0]
+    if any(override.lstrip("+").partition("=")[0] in NAMING for override in first):
+        return [""] * len(runs)
+    found = [""] * len(runs)
+    folder = None
+    for place, column in enumerate(zip(*runs, strict=True)):
+        values = list(dict.fromkeys(column))
+        if len(values) < 2:
+            continue
+        folder = folder or folder_of(first)
+        other = [values[1] if here == place else override for here, override in enumerate(first)]
+        if folder_of(other) == folder:
+            texts = dict(zip(values, suffixes_of(values), strict=True))
+            found = [before + texts[override] for before, override in zip(found, column, strict=True)]
+    return found
+
+
+def suffixes_of(overrides: Sequence[str]) -> list[str]:
+    """Of the values of one key, such as -lr-0.001 for optim.lr=0.001; numbered where that would not tell them apart."""
+    key = re.split(r"[./@]", overrides[0].lstrip("+").partition("=")[0])[-1]
+    texts = [re.sub(r"[^\w.+-]+", "_", override.partition("=")[2]).strip("_")[:LONGEST] for override in overrides]
+    if len(set(texts)) < len(texts):
+        texts = [str(number) for number in range(1, len(texts) + 1)]
+    return [f"-{key}-{text}" for text in texts]
+
+
+@contextmanager
+def named_apart(endings: Sequence[str]) -> Iterator[None]:
+    """Hydra's sweeper gives each run its ending as an override, which any launcher hands on. It has no hook for that,
+    so the sweeper that Hydra makes meanwhile gets a list of runs with endings."""
+    plugins = Plugins.instance()
+    plain = plugins.instantiate_sweeper
+
+    def sweeper_with_endings(**settings: Any) -> Any:
+        sweeper: Any = plain(**settings)
+        split = sweeper.split_arguments
+        sweeper.split_arguments = lambda *about: with_endings(split(*about), endings)
+        return sweeper
+
+    plugins.instantiate_sweeper = sweeper_with_endings  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        plugins.instantiate_sweeper = plain  # type: ignore[method-assign]
+
+
+def with_endings(batches: Sequence[Sequence[list[str]]], endings: Sequence[str]) -> list[list[list[str]]]:
+    """The overrides of all runs, in batches, each with the end of its name."""
+    rest = iter(endings)
+    found = []
+    for batch in batches:
+        runs = []
+        for run in batch:
+            ending = next(rest)
+            runs.append([*run, f"suffix='{ending}'"] if ending else run)
+        found.append(runs)
+    return found
 
 
 def launcher_of(overrides: Sequence[str]) -> str | None:

@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ from astrom3.files import left_by_the_dead, maker
 Verb = Callable[[DictConfig], Any]
 log = logging.getLogger(__name__)
 FOLDERS = ("run", "study", "out", "index")  # keys of folders that Hydra or a verb makes before it has anything to keep
+UNENDED = "it has not ended: its process was killed, its job goes on, or the launcher gave up"
 SPINS = "20000"  # of an idle OpenMP thread (GNU's default 300,000) before it sleeps
 TELLING = {"--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}  # flags with which nothing is run
 
@@ -149,6 +150,9 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
     launcher = sweeps.launcher_of(overrides)
     choices = [config.compose(choice, name) for choice in sweeps.sweep_choices(overrides)]
     sweeps.check_sweep(choices, launcher, len(runs))
+    endings = [""] * len(runs)
+    if "run" in choices[0]:
+        endings = sweeps.suffixes(runs, lambda overrides: config.compose(overrides, name).run)
     outcomes = Outcomes(Path(choices[0].get("root", tempfile.gettempdir())).absolute(), len(runs))
     outcomes.remove_leftovers()
 
@@ -161,7 +165,7 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
 
     broken: BaseException | None = None
     try:
-        with sweeps.folder_of_hydra(name, launcher, overrides) as elsewhere:
+        with sweeps.folder_of_hydra(name, launcher, overrides) as elsewhere, sweeps.named_apart(endings):
             through_hydra(name, function, task, [*arguments, *elsewhere])
     except (SystemExit, BrokenProcessPool) as end:  # a launcher that lost a process
         broken = end
@@ -172,12 +176,24 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
     failed = {}
     for o in ended.values():
         if o["reason"] is not None:
-            failed[o["run"]] = o["reason"]
+            failed[another(o["run"], failed)] = o["reason"]
     for number in sorted(set(range(len(runs))) - set(ended)):
-        silent = str(config.compose(runs[number], name).get("run") or " ".join(runs[number]))
-        failed[silent] = "it has not ended: its process was killed, its job goes on, or the launcher gave up"
+        silent = str(config.compose(runs[number], name).get("run") or " ".join(runs[number])) + endings[number]
+        failed[another(silent, failed)] = (
+            "it has not ended: its process was killed, its job goes on, or the launcher gave up"
+        )
     if failed:
         raise SweepError(failed, len(runs))
+
+
+def another(name: str, known: Collection[str]) -> str:
+    """The name of a run, numbered where one of the same name is known already."""
+    number = 2
+    found = name
+    while found in known:
+        found = f"{name} ({number})"
+        number += 1
+    return found
 
 
 def through_hydra(name: str, function: Verb, task: Verb, arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -32,6 +33,9 @@ FRACTIONS = {
     "sub50": 50,
     "full": 100,
 }  # percent of the labels
+STARTS = ("scratch", "clip")
+Cell = tuple[str, str, str]  # mode, share of the labels, start
+FOLD = re.compile(r"-fold(\d+)of(\d+)$")  # ends the protocol of a run of one fold
 # What may differ between the runs of one table: it follows from (mode, sub, init, seed), or is where things are.
 FREE = (
     "mode",
@@ -68,7 +72,8 @@ FREE = (
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. accuracy and macro_f1 in percent; scores: metrics.json; config: what must agree in a table."""
+    """One run folder. accuracy and macro_f1 in percent; scores: metrics.json; config: what must agree in a table;
+    prefix, suffix: of its name, for another family of models and for what a sweep changed; fold: of those in sub."""
 
     folder: str
     mode: str
@@ -79,8 +84,16 @@ class Run:
     reason: str = ""
     accuracy: float | None = None
     macro_f1: float | None = None
+    prefix: str = ""
+    suffix: str = ""
+    fold: int = 0  # 0: none
     scores: dict[str, Any] = field(default_factory=dict, repr=False)
     config: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def label(self) -> str:
+        """Its mode in the table."""
+        return f"{self.prefix}{self.mode}{self.suffix}"
 
     def as_dict(self) -> dict[str, Any]:
         found = asdict(self)
@@ -146,7 +159,7 @@ class Summary:
 
     def missing(self) -> Iterator[tuple[str, str, str, list[int]]]:
         """(mode, sub, init, seeds) without any folder."""
-        there = {(run.mode, run.sub, run.init, run.seed) for run in self.runs}
+        there = {(run.label, run.sub, run.init, run.seed) for run in self.runs}
         for mode, sub, init in product(self.grid.modes, self.grid.subs, self.grid.inits):
             seeds = [seed for seed in self.grid.seeds if (mode, sub, init, seed) not in there]
             if seeds:
@@ -165,10 +178,15 @@ def read(folder: Path) -> Run:
     names = folder.name.rsplit("-", 3)
     try:
         cfg = read_stored(folder / "config.yaml", checked=False)
+        protocol = str(cfg.get("protocol", cfg.sub))
+        fold = FOLD.search(protocol)
         who: dict[str, Any] = {
             "folder": folder.name,
             "mode": f"{cfg.mode}{cfg.get('task_name', '')}",
-            "sub": str(cfg.get("protocol", cfg.sub)),
+            "prefix": str(cfg.get("prefix", "")),
+            "suffix": str(cfg.get("suffix", "")),
+            "sub": FOLD.sub(r"-\2folds", protocol),
+            "fold": int(fold[1]) if fold else 0,
             "init": str(cfg.init.name),
             "seed": int(cfg.seed),
         }
@@ -206,14 +224,14 @@ def _free(key: str) -> bool:
 
 
 def summarise(runs: Sequence[Run], grid: Grid) -> Summary:
-    """Means over the seeds of every cell, with its published number and, for "clip", the gain."""
-    finished: dict[tuple[str, str, str], dict[int, Run]] = {}  # by seed
+    """Means over the seeds and folds of every cell, with its published number and, for "clip", the gain."""
+    finished: dict[Cell, dict[tuple[int, int], Run]] = {}  # by seed and fold
     for run in runs:
         if run.state == "finished":
-            finished.setdefault((run.mode, run.sub, run.init), {})[run.seed] = run
+            finished.setdefault((run.label, run.sub, run.init), {})[run.seed, run.fold] = run
 
     rows = []
-    for mode, sub, init in product(grid.modes, grid.subs, grid.inits):
+    for mode, sub, init in in_order(runs, grid):
         by_seed = finished.get((mode, sub, init))
         if not by_seed:
             continue
@@ -261,13 +279,15 @@ def gain(differences: Sequence[float]) -> tuple[float | None, float | None, floa
 
 
 def disagreements(runs: Sequence[Run]) -> list[str]:
-    """Keys in which the runs differ though nothing says they should: such runs must not be averaged unnoticed."""
-    values: dict[str, dict[str, list[str]]] = {}
+    """Keys in which runs differ though nothing says they should: such runs must not be averaged unnoticed. Runs of
+    another family or of other values of a sweep are in no average with the rest."""
+    values: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for run in runs:
         for key, value in run.config.items():
-            values.setdefault(key, {}).setdefault(json.dumps(value), []).append(run.folder)
+            found = values.setdefault((key, run.prefix, run.suffix), {})
+            found.setdefault(json.dumps(value), []).append(run.folder)
     out = []
-    for key, found in values.items():
+    for (key, _, _), found in values.items():
         if len(found) < 2:
             continue
         parts = []
@@ -277,8 +297,20 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
     return out
 
 
+def in_order(runs: Sequence[Run], grid: Grid) -> list[Cell]:
+    """The cells that the table expects. Behind them those of the same modes that the paper does not have: other
+    families, values of a sweep, labels per class, folds and starts."""
+    expected = list(product(grid.modes, grid.subs, grid.inits))
+    others = set()
+    for run in runs:
+        is_papers = run.label == run.mode and run.sub in FRACTIONS and run.init in STARTS
+        if run.mode in grid.modes and run.accuracy is not None and not is_papers:
+            others.add((run.label, run.sub, run.init))
+    return expected + sorted(others - set(expected))
+
+
 def by_mode(summary: Summary) -> Mapping[str, list[Row]]:
-    found = {}
-    for m in summary.grid.modes:
-        found[m] = [r for r in summary.rows if r.mode == m]
+    found: dict[str, list[Row]] = {mode: [] for mode in summary.grid.modes}
+    for row in summary.rows:
+        found.setdefault(row.mode, []).append(row)
     return found

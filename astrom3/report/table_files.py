@@ -14,7 +14,8 @@ from astrom3.plots import save
 from astrom3.report.table import FRACTIONS, PUBLISHED, Row, Run, Summary, by_mode
 
 CAPTION = (
-    "Test accuracy in percent, each subset on its own test split; mean and standard deviation (n - 1) over n seeds; "
+    "Test accuracy in percent, each subset on its own test split; mean and standard deviation (n - 1) over n runs, "
+    "of several seeds or folds; "
     "gain: mean of the paired differences from scratch to CLIP with its standard error, p of the paired t-test; "
     "last column: (ours - published) in units of the published standard deviation."
 )
@@ -160,7 +161,8 @@ STYLE = {"scratch": ("#999999", "from scratch"), "clip": ("#cc4422", "CLIP pre-t
 def plot(summary: Summary, path: Path) -> Path:
     """Accuracy against the share of the labels, one panel a mode; dots are seeds, hollow marks the published means."""
     panels = {}
-    for mode, rows in by_mode(summary).items():
+    for mode, found in by_mode(summary).items():
+        rows = [row for row in found if row.sub in FRACTIONS and row.init in STYLE]
         if rows:
             panels[mode] = rows
 
@@ -173,13 +175,13 @@ def plot(summary: Summary, path: Path) -> Path:
             shift = 0.06 if init == "clip" else -0.06
             places = {sub: tick + shift for tick, sub in enumerate(FRACTIONS)}
             of_init = [row for row in rows if row.init == init]
-            of_init.sort(key=lambda row: FRACTIONS.get(row.sub, 100))
+            of_init.sort(key=lambda row: FRACTIONS[row.sub])
             at = [places[row.sub] for row in of_init]
             accuracies = [row.accuracy for row in of_init]
             errors = [row.accuracy_std or 0 for row in of_init]
             axis.errorbar(at, accuracies, errors, fmt="o-", color=colour, ms=4, capsize=2, label=label)
             for run in summary.runs:
-                if (run.mode, run.init, run.state) == (mode, init, "finished") and run.sub in FRACTIONS:
+                if (run.label, run.init, run.state) == (mode, init, "finished") and run.sub in FRACTIONS:
                     axis.plot(places[run.sub], run.accuracy, ".", color=colour, alpha=0.35, ms=3)
 
             by_sub = PUBLISHED.get(mode, {})

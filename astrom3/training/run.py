@@ -72,6 +72,7 @@ KEPT_ON_RESUME = (
 ADDED = (
     "family",
     "prefix",
+    "suffix",
     "head",
     "probe",
     "views",
