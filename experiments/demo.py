@@ -36,7 +36,7 @@ STAGES = [
     [*GALAXIES, "mode=clip", "init=stages", "epochs=8"],
 ]
 NEXT = """What to try next:
-  python -m astrom3.explore model={root}/clip-full-scratch-42 data=simulated data.objects=4000 out=page.html
+  python -m astrom3.explore model={root}/clip-full-scratch-42 out=page.html
   python -m astrom3.train mode=clip encoder/photometry=astromer1 size=tiny data=simulated root=mixed"""
 
 

@@ -206,3 +206,25 @@ def test_values_set_in_composed_groups_give_what_hydra_composes(name, overrides)
         for whole in (quick, slow):
             whole.hydra.job.name = name
         assert OmegaConf.to_yaml(quick) == OmegaConf.to_yaml(slow)
+
+
+def test_a_run_without_data_gives_its_own_data_split_and_seed(tmp_path):
+    run = tmp_path / "photo-sub25-scratch-0"
+    run.mkdir()
+    wanted = ["mode=photo", "data=local", f"data.path={tmp_path}/mine", "sub=sub25", "seed=0"]
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(compose(wanted)))
+    for verb in ("embed", "analyse", "explore"):
+        found = compose([f"model={run}"], verb)
+        assert (found.data.origin.path, found.sub, found.seed) == (f"{tmp_path}/mine", "sub25", 0)
+        found = compose([f"model={run}", "seed=42"], verb)
+        assert (found.data.origin.path, found.sub, found.seed) == (f"{tmp_path}/mine", "sub25", 42)
+        found = compose([f"model={run}", "data=local", "data.path=other"], verb)
+        assert (found.data.origin.path, found.sub, found.seed) == ("other", "full", 42)
+        found = compose(["model=some/hub-id"], verb)
+        assert (found.data.origin.repo, found.sub, found.seed) == ("AstroMLCore/AstroM3Processed", "full", 42)
+
+
+def test_a_run_of_somebody_names_no_data_that_run_code(tmp_path):
+    (tmp_path / "config.yaml").write_text("datamodule: {origin: {_target_: os.system, command: ls}}")
+    with pytest.raises(UserError, match=r"os\.system"):
+        compose([f"model={tmp_path}"], "embed")

@@ -152,7 +152,7 @@ def with_first(first: str, names: Iterable[str]) -> list[str]:
 def section(context: Context) -> Section:
     model = context.model
     if model is None or not informers(model):
-        raise NotPossible("needs a model with a light-curve encoder: give it as model=")
+        raise NotPossible("needs a model with the Informer of light curves: give it as model=")
     if context.embed is None:
         raise NotPossible("needs the data to embed them again: leave embeddings= away")
 

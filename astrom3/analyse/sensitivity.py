@@ -37,7 +37,7 @@ def section(context: Context) -> Section:
     light = slot_with(model, "uses_features")
     values = slot_with(model, "uses_metadata")
     if light is None and values is None:
-        raise NotPossible("needs a model of light curves or catalogue values")
+        raise NotPossible("needs a model that reads features of light curves (a period) or catalogue values")
 
     light, values = (slot if has_objects(context, slot) else None for slot in (light, values))
     if light is None and values is None:

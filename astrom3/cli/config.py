@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from astrom3 import bounds, registry
-from astrom3.cli import composing, keys
+from astrom3.cli import composing, keys, own_data
 from astrom3.cli.shorthand import NUMBERED, check_head, check_protocol, check_task, numbered
 from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
@@ -67,6 +67,7 @@ def finish(cfg: DictConfig) -> DictConfig:
         raise UserError(f"the configuration cannot be resolved: {_one_line(error)}") from None
     leave_out_encoders(plain)
     resolved = OmegaConf.create({k: v for k, v in plain.items() if k not in TABLES})
+    own_data.adopt(resolved, own_data.given_keys(cfg))
     OmegaConf.set_struct(resolved, True)
     _check_combination(resolved)
     registry.check(resolved, resolved.get("allow"))

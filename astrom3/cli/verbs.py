@@ -173,7 +173,7 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
         ended = outcomes.collect()
     if broken is not None and len(ended) == len(runs):
         raise broken
-    failed = {}
+    failed: dict[str, str] = {}
     for o in ended.values():
         if o["reason"] is not None:
             failed[another(o["run"], failed)] = o["reason"]
