@@ -5,13 +5,20 @@ import onnxruntime
 import pytest
 import torch
 
+from astrom3 import registry
+from astrom3.cli.config import compose
+from astrom3.encoders.aligned_towers import AlignedTowers
 from astrom3.encoders.astromer import Astromer
+from astrom3.encoders.folded import FoldedEncoder
 from astrom3.encoders.heads import classifier
+from astrom3.encoders.magnitudes import MagnitudeMLP
 from astrom3.encoders.mlp import MetadataMLP
 from astrom3.encoders.ring import RingEncoder, VariabilityEncoder
+from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
+from astrom3.encoders.vit import VisionTransformer
 from astrom3.errors import UserError
-from astrom3.export.onnx import TOLERANCE, example, export, graphs
+from astrom3.export.onnx import TOLERANCE, compare, example, export, graphs, write
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.schema import CLASSES
 
@@ -31,6 +38,79 @@ def run(folder, graph, inputs):
     given = {name: inputs[key].numpy() for key, name in zip(graph.keys, graph.inputs, strict=True)}
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(None, given), strict=True))
+
+
+ENCODERS = [
+    "mode=photo recipe=survey",
+    "mode=photo encoder/photometry=bands-tiny",
+    "mode=photo encoder/photometry=raw",
+    "mode=clip model=curves",
+    "mode=clip model=astroclip modalities=[spectra,images,photometry]",
+    "mode=all modalities=[spectra,metadata]",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ENCODERS)
+def test_every_encoder_is_traced_with_any_number_of_objects(words):
+    """The export runs the forward pass with a number of objects that has no value: none may be read off it."""
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    for node in compose([*words.split(), "size=tiny"]).encoders.values():
+        graph = graphs(model_of(Classifier(registry.instantiate(node, None), len(CLASSES))))[-1]
+        inputs = tuple(example(graph, 3, seed=0).values())
+        traced = torch.export.export(graph.module, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
+        five = tuple(example(graph, 5, seed=1).values())
+        torch.testing.assert_close(traced.module()(*five), graph.module(*five), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_spectra_images_and_magnitudes_of_galaxies(tmp_path):
+    torch.manual_seed(0)
+    encoders = {
+        "spectra": SpecFormer(embed_dim=8, num_layers=1, num_heads=2),
+        "images": VisionTransformer(embed_dim=8, depth=1, num_heads=2),
+        "photometry": MagnitudeMLP(hidden_dim=8, layers=1),
+    }
+    model = model_of(AlignedTowers(encoders, embed_dim=8, n_head=2))
+    graph = graphs(model)[-1]
+    assert graph.inputs == ("present", "specformer_flux", "cutout_flux", "grz")
+    assert [one.name for one in graphs(model)] == [
+        *("spectrum", "spectrum_embedding", "images", "images_embedding", "magnitudes", "magnitudes_embedding"),
+        "trimodal",
+    ]
+    write(graph, tmp_path / "trimodal.onnx")
+    assert compare(graph, tmp_path / "trimodal.onnx").difference < TOLERANCE
+
+
+@pytest.mark.slow
+def test_a_folded_classifier_as_a_file(tmp_path):
+    torch.manual_seed(0)
+    model = model_of(Classifier(FoldedEncoder(width=8, out_features=8), len(CLASSES)))
+    assert [file.name for file in export(model, tmp_path)] == ["light_curve", "light_curve_classifier"]
+
+
+class Counting(torch.nn.Linear):
+    """An encoder of catalogue values that reads how many objects there are."""
+
+    view = "metadata"
+    inputs = ("metadata",)
+    out_features = 4
+
+    def __init__(self):
+        super().__init__(34, 4)
+
+    def forward(self, metadata):
+        return super().forward(metadata) / len(metadata)
+
+
+@pytest.mark.slow
+def test_an_encoder_that_reads_the_number_of_objects_is_named(tmp_path):
+    model = model_of(Classifier(Counting(), len(CLASSES)))
+    with pytest.raises(
+        UserError, match=r"metadata\.onnx does not take a batch of 1 .* x\.shape\[0\] keeps the number open"
+    ):
+        export(model, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,10 @@ from astropy.utils.masked import Masked
 from astrom3.data.bands import WAVELENGTHS
 from astrom3.data.readers import Spectrum
 from astrom3.data.readers.tables import LightCurveColumns
+from astrom3.encoders.aligned_towers import AlignedTowers
 from astrom3.encoders.astromer import Astromer
+from astrom3.encoders.magnitudes import MagnitudeMLP
+from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.towers import Classifier
 from astrom3.errors import UserError
 from astrom3.inference.light_curves import Curves, light_curve_of
@@ -172,3 +175,45 @@ def test_a_spectrum_that_covers_a_part_is_said():
     assert told(3700, 9100) == []
     assert len(told(3700, 6000)) == 1 and "covers a part of 3850-8998 Angstrom" in told(3700, 6000)[0]
     assert uncovered("0", Spectrum(np.empty(0), np.empty(0), np.empty(0))) == []
+
+
+MAGNITUDES = {"mag_g": 18.0, "mag_r": 17.5, "mag_z": 17.1}
+FLUX = 1 + 0.1 * np.sin(np.arange(7781) / 50)
+
+
+def galaxies(network, classes=()):
+    torch.manual_seed(0)
+    return TrainedModel("galaxies", network().eval(), classes, None)
+
+
+def test_magnitudes_of_galaxies_stand_in_rows_of_a_catalogue():
+    model = galaxies(lambda: AlignedTowers({"spectra": SpecFormer(8, 1, 2), "photometry": MagnitudeMLP(8, 1)}, 8, 2))
+    found = model.embed(spectrum=[FLUX, FLUX, None], metadata=[MAGNITUDES, None, MAGNITUDES])
+    assert {name: there.tolist() for name, there in found.present.items()} == {
+        "spectra": [True, True, False],
+        "photometry": [True, False, True],
+    }
+    alone = model.embed(metadata=MAGNITUDES).mean[0]
+    np.testing.assert_allclose(alone, found.mean[2], atol=1e-6)
+    row = MAGNITUDES | {"mag_g": None}
+    with pytest.raises(UserError, match="the photometry cannot be used"):
+        model.embed(metadata=row)
+    for wrong, sentence in (
+        ({"u": 1}, "u is no column that the model reads: there are mag_g, mag_r, mag_z"),
+        (MAGNITUDES | {"mag_z": "faint"}, "mag_z='faint' of the catalogue is no number"),
+        (["faint"], "a row of the catalogue is a str"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            model.embed(metadata=wrong)
+
+
+def test_a_classifier_of_galaxies_takes_what_embed_takes():
+    model = galaxies(lambda: Classifier(SpecFormer(8, 1, 2), 2), ("elliptical", "spiral"))
+    found = model.classify(spectrum=[FLUX, None], ids=["A", "B"])
+    assert found.labels[0] in model.classes and found.labels[1] is None
+    assert found.probabilities[0].sum() == pytest.approx(1)
+    np.testing.assert_array_equal(model.classify(spectra=FLUX).probabilities[0], found.probabilities[0])
+    with pytest.raises(UserError, match="knows spectra, not metadata"):
+        model.classify(metadata=MAGNITUDES)
+    with pytest.raises(UserError, match="two names of one argument"):
+        model.classify(spectrum=FLUX, spectra=FLUX)

@@ -131,7 +131,7 @@ class FoldedEncoder(nn.Module):
         weight = mask / (0.25 + error.square())
         place = (photometry[..., -1] * self.phases).long().clamp(0, self.phases - 1)  # (B, L)
         sums = torch.stack([weight, weight * flux, weight * flux.square(), mask])  # (4, B, L)
-        binned = flux.new_zeros(4, len(flux), self.phases)
+        binned = flux.new_zeros(4, flux.shape[0], self.phases)
         binned = binned.scatter_add(2, place.expand(4, -1, -1), sums)
         total, first, second, count = binned @ cast(Tensor, self.smoothing)
         mean, shape, scatter = ring_profile(total, first, second)
@@ -148,7 +148,7 @@ class FoldedEncoder(nn.Module):
         levels = ordered.gather(1, place)
         levels = torch.where(levels.isfinite(), levels, torch.zeros_like(levels))
         log_span = photometry[:, :1, SPAN]
-        total = flux.new_zeros(len(flux), len(LOG_LAGS) + 1)
+        total = flux.new_zeros(flux.shape[0], len(LOG_LAGS) + 1)
         pairs = torch.full_like(total, 1e-3)
         for lag in LAGS:
             step = photometry[:, lag:, 0] - photometry[:, :-lag, 0]

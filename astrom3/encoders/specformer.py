@@ -51,8 +51,9 @@ def spectrum_to_tokens(
         raise UserError(f"a spectrum of {flux.shape[-1]} pixels is shorter than one token of {section} pixels")
     if compat:
         mean = flux.mean(dim=1, keepdim=True)
-        deviation = flux.std(dim=1, keepdim=True) if len(flux) else flux.new_zeros(0, 1)
         centred = flux - mean
+        length = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+        deviation = length / math.sqrt(flux.shape[1] - 1)
     else:
         mean, deviation, centred = _masked_moments(flux, valid)
     deviation = deviation.clamp(min=SMALLEST_DEVIATION)

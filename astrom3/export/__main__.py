@@ -45,7 +45,6 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.files import write_text
     from astrom3.hardware import quieten
     from astrom3.inference.trained import TrainedModel
-    from astrom3.modalities.galaxy_views import reads_galaxies
 
     quieten()
     source, weights = where(cfg.model)
@@ -57,11 +56,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         allow=cfg.allow,
         num_heads=cfg.num_heads,
     )
-    of_galaxies = reads_galaxies(model.views)
-    if cfg.onnx and of_galaxies:
-        log.info("Networks of galaxies have no ONNX form: the folder holds weights and their description")
-    with_onnx = cfg.onnx and not of_galaxies
-    graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if with_onnx else []
+    graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if cfg.onnx else []
     folder, names, made_of = folder_of(cfg, source, out, weights)
     files = []
     with folder.staged([*names, *graphs], cfg.overwrite, made_of=made_of) as stage:
@@ -70,7 +65,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         write_statistics(model, source, stage)
         if CONFIDENCE in names:
             shutil.copyfile(source / CONFIDENCE, stage / CONFIDENCE)
-        if with_onnx:
+        if cfg.onnx:
             files = onnx.export(model, stage / ONNX, lambda text: log.info("%s", text))
         name = cfg.name or cfg.push or Path(cfg.model).name
         base = None if Path(cfg.model).exists() else str(cfg.model)

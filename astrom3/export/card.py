@@ -216,7 +216,8 @@ def percent(value: float | None) -> str:
 def use(model: TrainedModel, name: str) -> str:
     """The call, and what it takes."""
     call = "classify" if model.has_head else "embed"
-    given = ", ".join(modality(name).usage for name in model.modalities if modality(name).usage)
+    usages = [view.usage or modality(name).usage for name, view in model.views.items()]
+    given = ", ".join(usage for usage in usages if usage)
     lines = [
         "```python",
         "import astrom3",

@@ -137,7 +137,7 @@ def graphs(model: TrainedModel) -> list[Graph]:
         traced = encoder.for_export() if hasattr(encoder, "for_export") else encoder
         encoders[slot] = traced
         view = model.views[slot]
-        name = file_name(slot, view.modality)
+        name = view.file or file_name(slot, view.modality)
         keys = tuple(traced.inputs)
         views = {slot: view}
         found.append(alone(name, traced, keys, views))
@@ -169,7 +169,7 @@ def together(model: TrainedModel, network: nn.Module) -> Graph:
     """The file of all modalities together."""
     names = []
     for slot, view in model.views.items():
-        names.append(f"{file_name(slot, view.modality)}_embedding")
+        names.append(f"{view.file or file_name(slot, view.modality)}_embedding")
     head = ("probabilities",) if model.has_head else ()
     keys = tuple(key for encoder in encoders_of(model).values() for key in encoder.inputs)
     outputs = (*names, "mean", *head)

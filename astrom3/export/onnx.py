@@ -138,7 +138,13 @@ def compare(graph: Graph, path: Path) -> Written:
     tied = 0
     for seed, (n, points) in enumerate(BATCHES):
         inputs = example(graph, n, seed + 1, points)
-        found = session.run(None, {name: inputs[key].numpy() for key, name in names})
+        try:
+            found = session.run(None, {name: inputs[key].numpy() for key, name in names})
+        except Exception as error:  # onnxruntime has classes of its own
+            raise UserError(
+                f"{graph.name}.onnx does not take a batch of {n} ({first_line(error)}): where its encoder asks for "
+                "len(x), x.shape[0] keeps the number open; or say onnx=false"
+            ) from error
         with torch.inference_mode(), margins(graph.module) as closest:
             expected = graph.module(*inputs.values())
         if not isinstance(expected, tuple):

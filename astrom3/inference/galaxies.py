@@ -3,7 +3,8 @@
 An image is a file (FITS or .npy), an array or tensor (3, H, W) or (H, W, 3) of g, r, z in nanomaggies in the survey's
 orientation, or planes by band, {"g": ..., "r": ..., "z": ...}. A spectrum is a file (SDSS, DESI, LAMOST or columns),
 flux on the grid of SpecFormer (7781,), or (wavelength, flux, ivar) in any unit that converts. A list, or an array with
-one axis more, means many objects. None stands where an object lacks one.
+one axis more, means many objects. None stands where an object lacks one. Magnitudes stand in rows of a catalogue,
+{"mag_g": .., "mag_r": .., "mag_z": ..}, of which an object has all or none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from astrom3.data.readers import ReadError
 from astrom3.data.readers.cutouts import BANDS, CutoutReader, GridReader, bands_of_dict, on_grid, three_bands
 from astrom3.errors import UserError, first_line
 from astrom3.inference.columns import factor_to, unit_of
-from astrom3.inference.observations import Options, Prepared, spectrum_of
+from astrom3.inference.observations import Options, Prepared, listed_rows, spectrum_of
 from astrom3.modalities.galaxy_views import (
     PIXELS,
     SIZE,
@@ -37,22 +38,24 @@ from astrom3.modalities.schema import META_COLS, PHOTO_COLS
 from astrom3.modalities.view import Members, View
 
 SPECTRA = of_argument("spectrum")
+ROWS = "rows of the catalogue"
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"  # of DESI, which the published networks were trained on
 AXES = {"images": 3, SPECTRA: 1}  # of one observation in an array
 
 
-def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = False) -> Prepared:
-    """Images and spectra of one object or of n objects, prepared for the views of a model.
+def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = False, rows: Any = None) -> Prepared:
+    """Images, spectra and rows of a catalogue of one object or of n objects, prepared for the views of a model.
 
     Raises UserError where nothing is given, where lists are of unequal length, and where the only object cannot be
     read; of many, those that cannot be read are listed.
     """
-    given = {"images": listed("images", images), SPECTRA: listed(SPECTRA, spectra)}
+    given = {"images": listed("images", images), SPECTRA: listed(SPECTRA, spectra), ROWS: listed_rows(rows)}
     lengths = {modality: len(items) for modality, items in given.items() if items is not None}
     if not lengths:
         raise UserError("nothing to work on: give images= or spectra=")
     if len(set(lengths.values())) > 1:
-        raise UserError(f"{lengths['images']} images and {lengths[SPECTRA]} spectra: give None where one is missing")
+        counted = " and ".join(f"{length} {modality}" for modality, length in lengths.items())
+        raise UserError(f"{counted}: give None where one is missing")
 
     n = next(iter(lengths.values()))
     if not n:
@@ -64,10 +67,15 @@ def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = Fa
     present = {}
     handed = {}
     for slot, view in views.items():
-        assert isinstance(view, GalaxyView)
-        items = given.get(view.modality)
+        items = given.get(view.modality if isinstance(view, GalaxyView) else ROWS)
         items = [None] * n if items is None else items
         handed[slot] = np.array([item is not None for item in items])
+        if not isinstance(view, GalaxyView):
+            columns = np.array([numbers_of(item, view.columns) for item in items])
+            present[slot] = torch.from_numpy(np.isfinite(columns).all(axis=1))
+            columns = np.nan_to_num(columns, posinf=0.0, neginf=0.0)
+            batch |= view.reader({}, members(n, columns.astype(np.float32))).fill(np.arange(n))
+            continue
         rows = image_rows(items, decisions) if view.modality == "images" else flux_rows(items, air, decisions)
         decisions += list_decisions(view.modality, ids, rows.verdict, rows.repairs, view.words)
         arrays = view.arrays(rows)
@@ -78,22 +86,44 @@ def prepare(images: Any, spectra: Any, views: Mapping[str, View], air: bool = Fa
     return Prepared(batch, decisions, handed)
 
 
-def check_galaxy(image: Any, spectrum: Any, air: bool) -> None:
-    """Raise UserError where the image or the spectrum of one galaxy, None where it lacks one, cannot be read."""
-    if image is None and spectrum is None:
+def numbers_of(row: Any, columns: Sequence[str]) -> list[float]:
+    """Values of a row of a catalogue, NaN where it has none. UserError for a name that no column has and for text."""
+    if row is None:
+        return [np.nan] * len(columns)
+    if not isinstance(row, Mapping):
+        raise UserError(f"a row of the catalogue is a {type(row).__name__}: give a dict of {', '.join(columns)}")
+    unknown = sorted(str(name) for name in row if name not in columns)
+    if unknown:
+        raise UserError(f"{unknown[0]} is no column that the model reads: there are {', '.join(columns)}")
+    found = []
+    for name in columns:
+        value = row.get(name)
+        try:
+            found.append(np.nan if value is None else float(value))
+        except (TypeError, ValueError):
+            raise UserError(f"{name}={value!r} of the catalogue is no number") from None
+    return found
+
+
+def check_galaxy(image: Any, spectrum: Any, air: bool, row: Any, views: Mapping[str, View]) -> None:
+    """Raise UserError where the image, the spectrum or the catalogue's row of one galaxy, None where it lacks one,
+    cannot be read."""
+    if image is None and spectrum is None and row is None:
         raise UserError("nothing to work on: give images= or spectra=")
+    for view in views.values():
+        numbers_of(row if view.columns else None, view.columns)
     if image is not None:
         image_of(image)
     if spectrum is not None:
         flux_of(spectrum, air)
 
 
-def members(n: int) -> Members:
-    """n objects without catalogue values."""
+def members(n: int, columns: np.ndarray | None = None) -> Members:
+    """n objects without catalogue values of stars. columns: (n, c) float32, those that a view names."""
     everyone = np.arange(n)
-    return Members(
-        everyone, everyone, np.zeros((n, len(PHOTO_COLS)), np.float32), np.zeros((n, len(META_COLS)), np.float32)
-    )
+    features = np.zeros((n, len(PHOTO_COLS)), np.float32)
+    metadata = np.zeros((n, len(META_COLS)), np.float32)
+    return Members(everyone, everyone, features, metadata, columns=columns)
 
 
 def listed(modality: str, given: Any) -> list[Any] | None:

@@ -29,8 +29,8 @@ Observed = Mapping[str, Any]
 def kinds_of(model: TrainedModel) -> tuple[str, ...]:
     """The observations that a model reads."""
     found = []
-    for slot in model.modalities:
-        argument = modality(slot).argument
+    for slot, view in model.views.items():
+        argument = view.argument or modality(slot).argument
         found.append("image" if argument == "images" else argument)
     if "light_curve" in found and model.uses_features and METADATA not in found:
         found.append(METADATA)  # the catalogue features of the light curve
@@ -45,10 +45,10 @@ def check(model: TrainedModel, observed: Observed, options: Mapping[str, Any]) -
     image = observed.get("image")
     if reads_galaxies(model.views):
         raw.refuse(model, light_curve is not None, "light curves")
-        raw.refuse(model, metadata is not None, METADATA)
+        raw.refuse(model, metadata is not None and not raw.reads_rows(model), METADATA)
         raw.refuse(model, image is not None and "images" not in model.modalities, "images")
         raw.refuse(model, spectrum is not None and SPECTRA not in model.modalities, SPECTRA)
-        galaxies.check_galaxy(image, spectrum, raw.galaxy_options(options))
+        galaxies.check_galaxy(image, spectrum, raw.galaxy_options(options), metadata, model.views)
         return
 
     raw.refuse(model, image is not None, "images")
@@ -65,7 +65,8 @@ def embed(model: TrainedModel, objects: Sequence[Observed], options: Mapping[str
         columns[kind] = [one.get(kind) for one in objects]
     if reads_galaxies(model.views):
         air = raw.galaxy_options(options)
-        prepared = galaxies.prepare(columns["image"], columns["spectrum"], model.views, air)
+        rows = columns[METADATA]
+        prepared = galaxies.prepare(columns["image"], columns["spectrum"], model.views, air, rows)
         return raw.embedded(model, prepared, strict=False)
     light_curves, spectra, metadata = columns["light_curve"], columns["spectrum"], columns[METADATA]
     prepared = raw.prepared_of(model, light_curves, spectra, metadata, options, checked=True)

@@ -107,13 +107,21 @@ def galaxy_options(options: Mapping[str, Any]) -> bool:
     return bool(options.get("air", False))
 
 
-def embed_galaxies(model: TrainedModel, images: Any, spectra: Any, options: Mapping[str, Any]) -> Embedded:
-    """Embeddings of images and spectra of galaxies."""
+def embed_galaxies(
+    model: TrainedModel, images: Any, spectra: Any, options: Mapping[str, Any], rows: Any = None
+) -> Embedded:
+    """Embeddings of images and spectra of galaxies, and of magnitudes in rows of a catalogue."""
     air = galaxy_options(options)
+    refuse(model, rows is not None and not reads_rows(model), CATALOGUE)
     for argument, value in (("images", images), ("spectrum", spectra)):
         name = of_argument(argument)
         refuse(model, value is not None and name not in model.modalities, name)
-    return embedded(model, prepare_galaxies(images, spectra, model.views, air))
+    return embedded(model, prepare_galaxies(images, spectra, model.views, air, rows))
+
+
+def reads_rows(model: TrainedModel) -> bool:
+    """Whether a model of galaxies reads magnitudes of the catalogue."""
+    return any(view.columns for view in model.views.values())
 
 
 def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedded:

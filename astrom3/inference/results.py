@@ -111,6 +111,13 @@ class Classified(Tabular):
     novelty_quantile: np.ndarray | None = None
     ids: tuple[Any, ...] = ()
 
+    @classmethod
+    def of(cls, found: Embedded, classes: tuple[str, ...], **further: Any) -> Classified:
+        """What a network said of observations."""
+        assert found.probabilities is not None
+        told = {"decisions": found.decisions, "ids": found.ids, "novelty": found.novelty}
+        return cls(classes, found.probabilities, **(told | further))
+
     def columns(self) -> dict[str, Any]:
         """The id, the predicted class and the probabilities of every object, as embed writes them."""
         found: dict[str, Any] = {"object_id": ids_of(self.ids, len(self.probabilities)), "predicted": self.labels}

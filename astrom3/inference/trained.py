@@ -27,6 +27,7 @@ from astrom3.hardware import check_device
 from astrom3.inference.batches import points_of, to_device
 from astrom3.inference.confidence import Confidence, read_confidence
 from astrom3.inference.conformal import check_coverage, vouched
+from astrom3.inference.handed_in import TakesObservations
 from astrom3.inference.preprocessing import (
     PREPROCESSING,
     check_source,
@@ -35,11 +36,9 @@ from astrom3.inference.preprocessing import (
     read_info,
     read_preprocessing,
 )
-from astrom3.inference.results import Classified, Embedded, Encoded, named, no_confidence
+from astrom3.inference.results import Classified, Embedded, Encoded, no_confidence
 from astrom3.inference.survey import WithStatistics, data_of
-from astrom3.inference.windows import named_windows
 from astrom3.modalities.catalogue import Normaliser
-from astrom3.modalities.galaxy_views import reads_galaxies
 from astrom3.modalities.kinds import of_argument
 from astrom3.modalities.view import View, get_view
 from astrom3.published import astroclip_model, astromer, native
@@ -58,7 +57,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(TakesObservations):
     """network: in evaluation mode, on `device`. classes: names, id = position. normaliser: statistics of the training
     objects' catalogue columns, None where they are not known (data normalised beforehand)."""
 
@@ -203,69 +202,6 @@ class TrainedModel:
             batch = view.without_features(batch, torch.from_numpy(short))
         return batch
 
-    def embed(
-        self,
-        light_curve: Any = None,
-        spectrum: Any = None,
-        metadata: Any = None,
-        images: Any = None,
-        spectra: Any = None,
-        ids: Sequence[Any] | None = None,
-        pooling: str | None = None,
-        per: str = "object",
-        **options: Any,
-    ) -> Any:
-        """Embeddings of raw observations, of one object or of lists of n; see observations.py for what may be given of
-        stars, and its Options for system, zero_point, air, features and band, and galaxies.py for images and spectra of
-        galaxies. `spectra` is another name of `spectrum`. ids: names of the objects, integers or text, for the results.
-
-        pooling: of light curves, "mean", "max" or "sequence" (a vector for each point) over all windows of a curve of
-        any length, by `per`: one row per "object" or per "window". The result is then a `Windowed` (windows.py). Else
-        it is an `Embedded`, and a curve counts with its central window, as in `classify`.
-
-        Raises UserError for units, columns and values that do not fit, for a modality that the model does not have,
-        and where the only object cannot be used; of many, those are listed in `decisions`.
-        """
-        from astrom3.inference import raw
-
-        if spectrum is not None and spectra is not None:
-            raise UserError("spectrum= and spectra= are two names of one argument: give one of them")
-        spectrum = spectra if spectrum is None else spectrum
-        if pooling is not None:
-            if spectrum is not None or images is not None:
-                raise UserError(f"pooling={pooling} is of light curves: leave spectra and images away")
-            windows = raw.embed_curves(self, light_curve, metadata, pooling, per, options)
-            return windows if ids is None else named_windows(windows, ids)
-        if per != "object":
-            raise UserError(f"per={per} needs pooling=mean, max or sequence")
-        if reads_galaxies(self.views):
-            if light_curve is not None or metadata is not None:
-                raise UserError(f"{self.name} reads images and spectra of galaxies: leave the others away")
-            return named(raw.embed_galaxies(self, images, spectrum, options), ids)
-        if images is not None:
-            raise UserError(f"{self.name} knows {', '.join(self.modalities)}, not images: leave them away")
-        return named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids)
-
-    def classify(
-        self,
-        light_curve: Any = None,
-        spectrum: Any = None,
-        metadata: Any = None,
-        coverage: float | None = None,
-        ids: Sequence[Any] | None = None,
-        **options: Any,
-    ) -> Classified:
-        """Class probabilities of raw observations; needs a model with a class head. As `embed` otherwise.
-
-        coverage: how often, of each class, the set of classes holds the true one, such as 0.9. Sets need a model with a
-        confidence.json, which training writes; without it probabilities are those of the network, and `calibrated` is
-        false.
-        """
-        from astrom3.inference import raw
-
-        self.check_classes(coverage)
-        return self.classified(named(raw.embed_stars(self, light_curve, spectrum, metadata, options), ids), coverage)
-
     def check_classes(self, coverage: float | None = None) -> None:
         """UserError where the model cannot give class probabilities, or no prediction sets of this coverage."""
         if not self.has_head:
@@ -280,30 +216,18 @@ class TrainedModel:
 
     def classified(self, found: Embedded, coverage: float | None = None) -> Classified:
         """What `classify` gives, of objects that `embed` has encoded."""
-        assert found.probabilities is not None
         confidence = self.confidence
         if confidence is None:
-            return Classified(self.classes, found.probabilities, found.decisions, ids=found.ids)
-        known = None if confidence.novelty is None else confidence.novelty
-        quantile = None if known is None or found.novelty is None else known.quantile(found.novelty)
-        in_set = None
-        promised: dict[str, float] = {}
-        if coverage is not None:
-            in_set = self.sets(found, coverage)
-            counts = zip(self.classes, confidence.complete.counts, strict=True)
-            promised = {name: vouched(n, coverage) for name, n in counts}
-        return Classified(
-            self.classes,
-            found.probabilities,
-            found.decisions,
-            True,
-            coverage,
-            in_set,
-            promised,
-            found.novelty,
-            quantile,
-            found.ids,
-        )
+            return Classified.of(found, self.classes)
+        quantile = None
+        if confidence.novelty is not None and found.novelty is not None:
+            quantile = confidence.novelty.quantile(found.novelty)
+        sure = Classified.of(found, self.classes, calibrated=True, novelty_quantile=quantile)
+        if coverage is None:
+            return sure
+        counts = zip(self.classes, confidence.complete.counts, strict=True)
+        promised = {name: vouched(n, coverage) for name, n in counts}
+        return replace(sure, coverage=coverage, in_set=self.sets(found, coverage), vouched=promised)
 
     def sets(self, found: Encoded, coverage: float) -> np.ndarray:
         """Prediction sets of encoded objects, bool (B, C). UserError where the model has no confidence.json."""

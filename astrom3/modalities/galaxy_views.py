@@ -121,11 +121,6 @@ class GalaxyView(StoredView):
         return checked
 
 
-def reads_galaxies(views: Mapping[str, View]) -> bool:
-    """Whether all views of a model are views of galaxies."""
-    return all(isinstance(view, GalaxyView) for view in views.values())
-
-
 class RowReader(Reader):
     """Rows of a store as they are; zeros where an object has none."""
 
@@ -158,6 +153,10 @@ class SpecFormerView(GalaxyView):
     def reader(self, arrays: Arrays, members: Members) -> RowReader:
         return RowReader(FLUX, arrays, members)
 
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        """Noise around a flux of 2."""
+        return {FLUX: 2 + torch.randn(n, PIXELS, generator=generator)}
+
 
 class CutoutView(GalaxyView):
     """An image (3, 152, 152): g, r, z in nanomaggies, survey orientation."""
@@ -171,6 +170,10 @@ class CutoutView(GalaxyView):
 
     def reader(self, arrays: Arrays, members: Members) -> Reader:
         return RowReader(CUTOUT, arrays, members)
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        """Noise around a dark sky [nanomaggies]."""
+        return {CUTOUT: 0.05 * torch.randn(n, BANDS, SIZE, SIZE, generator=generator)}
 
 
 class CropsReader(RowReader):
@@ -230,6 +233,9 @@ class MagnitudesView(View):
 
     name = "magnitudes"
     modality = "photometry"
+    file = "magnitudes"
+    argument = "metadata"
+    usage = 'metadata={"mag_g": g, "mag_r": r, "mag_z": z}'
     keys = (MAGNITUDES,)
     stored = False
     draws = False
@@ -237,6 +243,15 @@ class MagnitudesView(View):
 
     def reader(self, arrays: Arrays, members: Members) -> MagnitudesReader:
         return MagnitudesReader(members)
+
+    def example(self, n: int, generator: torch.Generator, points: int | None = None) -> dict[str, Tensor]:
+        """Magnitudes around 18."""
+        return {MAGNITUDES: 18 + torch.randn(n, len(self.columns), generator=generator)}
+
+
+def reads_galaxies(views: Mapping[str, View]) -> bool:
+    """Whether all views of a model are views of galaxies."""
+    return all(isinstance(view, GalaxyView | MagnitudesView) for view in views.values())
 
 
 for _view in (SpecFormerView(), CutoutView(), CropsView(), MagnitudesView()):

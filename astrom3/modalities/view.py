@@ -90,6 +90,9 @@ class View(ABC):
     columns: ClassVar[tuple[str, ...]] = ()  # of the catalogue, beside those of variable stars, that its reader takes
     limits: ClassVar[tuple[str, ...]] = ()  # sentences of a model card: what inputs the networks of the view know
     file_inputs: ClassVar[Mapping[str, str]] = {}  # key -> name of the input in an exported file, where it has another
+    file: ClassVar[str] = ""  # name of its encoder's exported files, where it is not that of the modality
+    argument: ClassVar[str] = ""  # of `embed`, by which its observations are given, where it is not the modality's
+    usage: ClassVar[str] = ""  # how that looks
     can_reside: ClassVar[bool] = False  # whether its observations can be copied to a device at once, see `resident`
     cuts_windows: ClassVar[bool] = False  # whether its reader gives the `bounds` of windows in a light curve
     uses_metadata: ClassVar[bool] = False  # whether its reader takes the normalised catalogue values of `Members`
