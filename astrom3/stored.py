@@ -176,6 +176,7 @@ class EmbeddingsAbout(TypedDict):
 
     model: NotRequired[str]
     classes: list[str]
+    targets: NotRequired[list[str]]
 
 
 class EmbeddingsManifest(TypedDict):

@@ -1,14 +1,18 @@
 """Regression: its targets in the survey, its scores, its runs; class-balanced training."""
 
+import csv
 import json
+import os
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from data_files import make_rows
 from omegaconf import OmegaConf
+from processes import run_module
 
 import astrom3
 from astrom3.cli.config import compose, quote_groups
@@ -18,8 +22,13 @@ from astrom3.data.origins import Local
 from astrom3.data.sampler import EpochSampler
 from astrom3.data.writer import DatasetWriter
 from astrom3.encoders.heads import classifier
+from astrom3.encoders.magnitudes import MagnitudeMLP
 from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.specformer import SpecFormer
+from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.errors import UserError
+from astrom3.inference.embeddings import Embeddings
+from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.schema import CLASSES, META_COLS, object_schema
 from astrom3.published import native
 from astrom3.tasks.classification import balanced_weights
@@ -268,15 +277,88 @@ def test_a_balanced_loader_resumes_within_an_epoch(survey, tmp_path):
     assert [batch["index"].tolist() for batch in again] == whole[2:]
 
 
+def saved(folder, network, scales):
+    """A model folder of a regression."""
+    native.save(network, folder)
+    about = {"classes": [], "normaliser": None, "targets": scales}
+    (folder / "preprocessing.json").write_text(json.dumps(about))
+    return astrom3.load(folder, device="cpu")
+
+
+SCALES = [
+    {"name": "feh", "unit": "dex", "mean": -1.0, "std": 0.5},
+    {"name": "teff", "unit": None, "mean": 5000.0, "std": 700.0},
+]
+
+
 def test_a_regression_is_embedded_by_its_encoder(tmp_path):
     """Its head predicts numbers, so nothing is classified."""
-    network = classifier(MetadataMLP(34, 8), 2)
-    native.save(network, tmp_path)
-    about = {"classes": [], "normaliser": None, "targets": [{"name": "feh", "unit": None, "mean": 0.0, "std": 1.0}]}
-    (tmp_path / "preprocessing.json").write_text(json.dumps(about))
-    model = astrom3.load(tmp_path, device="cpu")
+    model = saved(tmp_path, classifier(MetadataMLP(34, 8), 2), SCALES)
     assert not model.has_head and model.modalities == ("metadata",)
     found = model.encode({"metadata": torch.randn(3, 34)})
     assert found.mean.shape == (3, model.width) and found.probabilities is None
-    with pytest.raises(UserError, match="has no class head"):
+    with pytest.raises(UserError, match=r"tells no classes, it predicts numbers \(feh, teff\): call predict"):
         model.classify(metadata={"ruwe": 1.0})
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "alone"])
+def test_a_regression_predicts_in_the_units_of_the_survey(together, tmp_path):
+    torch.manual_seed(0)
+    encoders = {"spectra": SpecFormer(8, 1, 2), "photometry": MagnitudeMLP(8, 1)}
+    network = MultimodalClassifier(MultimodalModel(encoders, 8), 2) if together else Classifier(encoders["spectra"], 2)
+    model = saved(tmp_path, network, SCALES)
+    flux = 1 + 0.1 * np.sin(np.arange(7781) / 50)
+    found = model.predict(spectrum=[flux, None], ids=["A", "B"])
+    batch = {"specformer/flux": torch.tensor(flux, dtype=torch.float32)[None], "magnitudes/grz": torch.zeros(1, 3)}
+    batch["present"] = {"spectra": torch.tensor([True]), "photometry": torch.tensor([False])}
+    with torch.inference_mode():
+        outputs = network.eval()(batch)[0].numpy()
+    np.testing.assert_allclose(found.numbers[0], outputs * [0.5, 700] + [-1, 5000], rtol=1e-5)
+    assert np.isnan(found.numbers[1]).all() and found.units == ("dex", None)
+    assert found.as_dicts()[0] == {
+        "feh": pytest.approx(found.numbers[0, 0]),
+        "teff": pytest.approx(found.numbers[0, 1]),
+    }
+    assert found.to_arrow().column_names == ["object_id", "predicted_feh", "predicted_teff"]
+    assert model.whole.num_classes == 2 and model.network is not model.whole
+
+
+def test_a_model_of_classes_predicts_no_numbers(tmp_path):
+    model = TrainedModel("made up", Classifier(MetadataMLP(34, 8), 2).eval(), ("a", "b"), None)
+    with pytest.raises(
+        UserError, match="made up predicts no numbers: load a run that was trained with target=<column>"
+    ):
+        model.predict(metadata={"ruwe": 1.0})
+
+
+def test_a_head_that_has_not_as_many_outputs_as_targets_is_another_models(tmp_path):
+    with pytest.raises(UserError, match="names 1 targets, the head has 2: it belongs to another model"):
+        saved(tmp_path, classifier(MetadataMLP(34, 8), 2), SCALES[:1])
+
+
+@pytest.mark.slow
+def test_numbers_are_written_by_embed_and_exported(many, tmp_path):
+    """The same in the table, in the csv, in Python from the exported folder, and under onnxruntime."""
+    environment = {**os.environ, "ASTROM3_CACHE": str(tmp_path / "cache")}
+    data = ["data=local", f"data.path={many}"]
+    for verb, *words in (
+        ("train", "mode=meta", "target=[feh,age]", "size=tiny", "epochs=1", "trainer=cpu", "root=runs", *data),
+        ("embed", "model=runs/meta-feh+age-full-scratch-42", "out=vectors"),
+        ("export", "model=runs/meta-feh+age-full-scratch-42", "out=exported"),
+    ):
+        done = run_module(f"astrom3.{verb}", *words, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+    found = Embeddings.read(tmp_path / "vectors")
+    assert found.targets == ("feh", "age") and np.isfinite(found.numbers).all()
+    rows = {row["object_id"]: row for row in csv.DictReader((tmp_path / "vectors" / "_predictions.csv").open())}
+    assert len(rows) == len(found)
+    for name, numbers in zip(found.ids, found.numbers, strict=True):
+        assert [float(rows[name][f"predicted_{target}"]) for target in found.targets] == pytest.approx(
+            numbers, rel=1e-4
+        )
+
+    model = astrom3.load(tmp_path / "exported", device="cpu")
+    inputs = torch.randn(4, 34)
+    told = model.encode({"metadata": inputs}).numbers
+    session = onnxruntime.InferenceSession(tmp_path / "exported" / "onnx" / "metadata_regression.onnx")
+    np.testing.assert_allclose(session.run(["numbers"], {"metadata": inputs.numpy()})[0], told, rtol=1e-4, atol=1e-4)

@@ -61,7 +61,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     files = []
     with folder.staged([*names, *graphs], cfg.overwrite, made_of=made_of) as stage:
         if weights is not None or out.resolve() != source.resolve():
-            save_weights(model.network, stage)
+            save_weights(model.whole, stage)
         write_statistics(model, source, stage)
         if CONFIDENCE in names:
             shutil.copyfile(source / CONFIDENCE, stage / CONFIDENCE)
@@ -183,7 +183,13 @@ def write_statistics(model: Any, source: Path, out: Path) -> None:
         return
 
     statistics = None if normaliser is None else normaliser.to_dict()
-    about = {"classes": list(model.classes), "normaliser": statistics, "pad_constants": model.pad_constants}
+    about: dict[str, Any] = {
+        "classes": list(model.classes),
+        "normaliser": statistics,
+        "pad_constants": model.pad_constants,
+    }
+    if model.regression is not None:
+        about["targets"] = model.regression.scales
     write_json(out / PREPROCESSING, about)
 
 

@@ -114,13 +114,15 @@ def what_it_is(model: TrainedModel) -> str:
     """Task, objects, modalities, number of parameters, classes."""
     modalities = ", ".join(modality(name).plural for name in model.modalities)
     objects = " and ".join(dict.fromkeys(family.objects for family in families_of(model.network)))
-    if isinstance(model.network, MultimodalClassifier):
+    if model.regression is not None:
+        task = f"Predicts {', '.join(model.regression.names)} of {objects} from {modalities}"
+    elif isinstance(model.network, MultimodalClassifier):
         task = f"Classifies {objects} from {modalities}, any subset of them, through one shared space"
     elif isinstance(model.network, MultimodalModel):
         task = f"Embeds {modalities} of {objects} in one space (contrastive objective)"
     else:
         task = f"{'Classifies' if model.has_head else 'Embeds'} {objects} from {modalities}"
-    count = published.count_parameters(model.network)
+    count = published.count_parameters(model.whole)
     text = f"{task}. {count:,} parameters; embeddings of {model.width} numbers."
     return f"{text}\nClasses: {', '.join(model.classes)}." if model.has_head else text
 
@@ -216,6 +218,8 @@ def percent(value: float | None) -> str:
 def use(model: TrainedModel, name: str) -> str:
     """The call, and what it takes."""
     call = "classify" if model.has_head else "embed"
+    if model.regression is not None:
+        call = "predict"
     usages = [view.usage or modality(name).usage for name, view in model.views.items()]
     given = ", ".join(usage for usage in usages if usage)
     lines = [

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from astrom3.encoders.astromer import Astromer
 from astrom3.encoders.towers import MultimodalClassifier, MultimodalModel
+from astrom3.inference.regression import Regression
 from astrom3.inference.trained import TrainedModel
 from astrom3.inference.windows import encoders_of
 from astrom3.modalities.kinds import file_name
@@ -65,40 +66,57 @@ class Projected(nn.Module):
         return F.normalize(self.projection(self.encoder(*inputs)), dim=-1)
 
 
-class Classified(nn.Module):
-    """A classifier of one modality: its encoder's inputs -> probabilities (B, C)."""
+class Numbers(nn.Module):
+    """Outputs of a regression (B, T) -> numbers in the units of its targets."""
 
-    def __init__(self, network: nn.Module, keys: tuple[str, ...]):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, regression: Regression):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(regression.mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(regression.std, dtype=torch.float32))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs * self.std + self.mean
+
+
+class Told(nn.Module):
+    """A model of one modality with its head: its encoder's inputs -> probabilities (B, C) or numbers (B, T)."""
+
+    def __init__(self, network: nn.Module, keys: tuple[str, ...], meaning: nn.Module):
         super().__init__()
         self.network = network
         self.keys = keys
+        self.meaning = meaning
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.softmax(self.network(dict(zip(self.keys, inputs, strict=True))), dim=-1)
+        return self.meaning(self.network(dict(zip(self.keys, inputs, strict=True))))
 
 
 class Together(nn.Module):
     """All modalities: present (B, M) 0 or 1, and all inputs (anything finite where absent) -> an embedding (B, D) of
-    each modality, zero where absent, their mean, and the class probabilities (B, C) where there is a head."""
+    each modality, zero where absent, their mean, and what the head tells, where there is one."""
 
-    def __init__(self, network: nn.Module, keys: tuple[str, ...]):
+    def __init__(self, network: nn.Module, keys: tuple[str, ...], meaning: nn.Module | None = None):
         super().__init__()
         self.network = network
         self.keys = keys
+        self.meaning = meaning
 
     def forward(self, present: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        with_head = isinstance(self.network, MultimodalClassifier)
-        backbone: Any = self.network.backbone if with_head else self.network
+        network: Any = self.network
+        with_head = self.meaning is not None
+        backbone = network.backbone if with_head else network
         batch = dict(zip(self.keys, inputs, strict=True))
         there = dict(zip(backbone.modalities, present.unbind(1), strict=True))
         found = {}
         for m in backbone.modalities:
             found[m] = backbone.embed(m, batch) * there[m].unsqueeze(1)
         mean = torch.stack(list(found.values())).sum(0) / present.sum(1, keepdim=True).clamp(min=1)
-        if not with_head:
+        if self.meaning is None:
             return *found.values(), mean
-        network: Any = self.network
-        return *found.values(), mean, torch.softmax(network.head(network.fuse(found, there)), dim=-1)
+        return *found.values(), mean, self.meaning(network.head(network.fuse(found, there)))
 
 
 @dataclass(frozen=True)
@@ -127,7 +145,8 @@ class Graph:
 
 def graphs(model: TrainedModel) -> list[Graph]:
     """Every file of a model. Of an Astromer encoder the form that the `light-curve` package reads is one of them."""
-    network = copy.deepcopy(model.network).cpu().eval()
+    network = copy.deepcopy(model.whole).cpu().eval()
+    meaning, outputs = meaning_of(model)
     backbone: Any = network.backbone if isinstance(network, MultimodalClassifier) else network
     whole = isinstance(backbone, MultimodalModel)
     own = getattr(network, "encoder", network)
@@ -144,16 +163,24 @@ def graphs(model: TrainedModel) -> list[Graph]:
         if whole:
             projected = Projected(traced, backbone.projections[slot])
             found.append(Graph(f"{name}_embedding", projected, keys, ("embedding",), views))
-        elif model.has_head and not getattr(network.head, "traceable", True):
+        elif meaning is not None and not getattr(network.head, "traceable", True):
             log.info("Recurrent heads have no ONNX form: the encoder is exported without its head")
-        elif model.has_head:
-            classifier: Any = network
-            classifier.encoder = traced
-            found.append(Graph(f"{name}_classifier", Classified(network, keys), keys, ("probabilities",), views))
+        elif meaning is not None:
+            with_head: Any = network
+            with_head.encoder = traced
+            task = "classifier" if model.has_head else "regression"
+            found.append(Graph(f"{name}_{task}", Told(network, keys, meaning), keys, outputs, views))
 
     if whole and len(encoders) > 1:
-        found.append(together(model, network))
+        found.append(together(model, network, meaning, outputs))
     return found
+
+
+def meaning_of(model: TrainedModel) -> tuple[nn.Module | None, tuple[str, ...]]:
+    """What makes probabilities or numbers of the head's outputs, and their name; None without a head."""
+    if model.regression is not None:
+        return Numbers(model.regression), ("numbers",)
+    return (nn.Softmax(dim=-1), ("probabilities",)) if model.has_head else (None, ())
 
 
 def alone(name: str, encoder: nn.Module, keys: tuple[str, ...], views: Mapping[str, View]) -> Graph:
@@ -165,15 +192,14 @@ def alone(name: str, encoder: nn.Module, keys: tuple[str, ...], views: Mapping[s
     return Graph(name, Features(encoder), keys, ("features",), views)
 
 
-def together(model: TrainedModel, network: nn.Module) -> Graph:
+def together(model: TrainedModel, network: nn.Module, meaning: nn.Module | None, told: tuple[str, ...]) -> Graph:
     """The file of all modalities together."""
     names = []
     for slot, view in model.views.items():
         names.append(f"{view.file or file_name(slot, view.modality)}_embedding")
-    head = ("probabilities",) if model.has_head else ()
     keys = tuple(key for encoder in encoders_of(model).values() for key in encoder.inputs)
-    outputs = (*names, "mean", *head)
-    return Graph(whole_name(model), Together(network, keys), (PRESENT, *keys), outputs, model.views)
+    outputs = (*names, "mean", *told)
+    return Graph(whole_name(model), Together(network, keys, meaning), (PRESENT, *keys), outputs, model.views)
 
 
 def whole_name(model: TrainedModel) -> str:

@@ -14,6 +14,7 @@ from astrom3.data.layouts.columns import readable
 from astrom3.data.layouts.parquet import check_once
 from astrom3.errors import UserError, shown
 from astrom3.files import check_regular, listed, read_mark
+from astrom3.inference.results import predicted_name
 from astrom3.modalities.kinds import known
 from astrom3.parquet_files import read_parquet, read_schema
 from astrom3.typed import check
@@ -63,7 +64,10 @@ def vector_names(schema: pa.Schema) -> list[str]:
 
 def check_columns(schema: pa.Schema, source: str) -> None:
     """UserError where a file of embeddings lacks a column, or a column is of another type."""
-    read_about(schema, source)
+    for target in read_about(schema, source).get("targets", ()):
+        name = predicted_name(target)
+        if name not in schema.names or not pa.types.is_float32(schema.field(name).type):
+            raise UserError(f"{source} has no column {name} of float32, which its metadata name: embed again")
     check_once(schema.names, source)
     for name in ("object_id", "label", "split", "predicted"):
         if name not in schema.names:
@@ -102,6 +106,7 @@ def check_alike(parts: Sequence[Embeddings], files: Sequence[Path]) -> None:
         widths = {name: vectors.shape[1] for name, vectors in part.vectors.items()}
         own = {name: vectors.shape[1] for name, vectors in first.vectors.items()}
         same = widths == own and part.classes == first.classes and part.model == first.model
+        same = same and part.targets == first.targets
         if not same or (part.probabilities is None) != (first.probabilities is None):
             raise UserError(
                 f"{shown(file)} and {shown(files[0])} are embeddings of different models: give one folder of each"

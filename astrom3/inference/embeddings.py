@@ -33,6 +33,7 @@ from astrom3.inference.embedding_files import (
     read_part,
     vector_names,
 )
+from astrom3.inference.results import predicted_name
 from astrom3.inference.trained import Encoded, TrainedModel
 from astrom3.modalities.schema import UNLABELLED
 
@@ -52,7 +53,17 @@ __all__ = [
 ]
 
 
-BY_OBJECT = ("ids", "labels", "splits", "present", "vectors", "probabilities", "novelty", "in_set")  # one row each
+BY_OBJECT = (
+    "ids",
+    "labels",
+    "splits",
+    "present",
+    "vectors",
+    "probabilities",
+    "novelty",
+    "in_set",
+    "numbers",
+)  # one row each
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,8 @@ class Embeddings:
     """n objects. ids (n,) str; labels (n,) int64 into `classes`, UNLABELLED where none; splits (n,) str, "" unknown;
     present: modality -> (n,) bool; vectors: modality or "mean" -> float32 (n, D), zero rows where absent;
     probabilities float32 (n, C) or None; model: where it was loaded from. novelty float32 (n,) and in_set bool (n, C)
-    of prediction sets, None where they are not known or were not asked for."""
+    of prediction sets, None where they are not known or were not asked for. numbers float32 (n, T): what a regression
+    predicts of its `targets`."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -72,6 +84,8 @@ class Embeddings:
     model: str = ""
     novelty: np.ndarray | None = None
     in_set: np.ndarray | None = None
+    numbers: np.ndarray | None = None
+    targets: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -157,6 +171,10 @@ class Embeddings:
         if self.in_set is not None:
             columns["set"] = pa.array(self.set_names(), pa.list_(pa.string()))
         about = {"model": self.model, "classes": list(self.classes)}
+        if self.numbers is not None:
+            about["targets"] = list(self.targets)
+            for place, name in enumerate(self.targets):
+                columns[predicted_name(name)] = pa.array(self.numbers[:, place], pa.float32(), mask=~anything)
         return pa.table(columns).replace_schema_metadata({KEY: json.dumps(about).encode()})
 
     @classmethod
@@ -183,6 +201,11 @@ class Embeddings:
         in_set = None
         if "set" in table.column_names and probabilities is not None:
             in_set = members_of(table["set"].to_pylist(), classes[: probabilities.shape[1]])
+        targets = tuple(about.get("targets", ()))
+        numbers = None
+        if targets:
+            told = [table[predicted_name(name)].to_numpy().astype(np.float32) for name in targets]
+            numbers = np.stack(told, axis=1)
         return cls(
             np.array(table["object_id"].to_pylist(), dtype=str),
             np.array(labels, dtype=np.int64),
@@ -194,6 +217,8 @@ class Embeddings:
             about.get("model", ""),
             novelty,
             in_set,
+            numbers,
+            targets,
         )
 
     def write(self, path: Path | str) -> Path:
@@ -246,6 +271,8 @@ def from_batch(
         model.name,
         found.novelty,
         None if coverage is None else model.sets(found, coverage),
+        found.numbers,
+        () if model.regression is None else model.regression.names,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from astrom3.errors import UserError
-from astrom3.inference.results import Classified, Embedded, named
+from astrom3.inference.results import Classified, Embedded, Predicted, named
 from astrom3.inference.windows import named_windows
 from astrom3.modalities.galaxy_views import reads_galaxies
 
@@ -76,6 +76,26 @@ class TakesObservations:
         self._model.check_classes(coverage)
         spectrum = one_of_two(spectrum, spectra)
         return self._model.classified(self._observed(light_curve, spectrum, metadata, images, ids, options), coverage)
+
+    def predict(
+        self,
+        light_curve: Any = None,
+        spectrum: Any = None,
+        metadata: Any = None,
+        ids: Sequence[Any] | None = None,
+        images: Any = None,
+        spectra: Any = None,
+        **options: Any,
+    ) -> Predicted:
+        """The numbers that a regression was trained on (target=redshift), of raw observations, in the survey's units.
+        As `embed` otherwise. UserError where the model predicts none."""
+        regression = self._model.regression
+        if regression is None:
+            raise UserError(f"{self._model.name} predicts no numbers: load a run that was trained with target=<column>")
+        spectrum = one_of_two(spectrum, spectra)
+        found = self._observed(light_curve, spectrum, metadata, images, ids, options)
+        assert found.numbers is not None
+        return Predicted(regression.names, regression.units, found.numbers, found.decisions, found.ids)
 
     def _observed(
         self,

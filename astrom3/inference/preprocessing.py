@@ -50,12 +50,6 @@ def view_of_galaxies(network: nn.Module) -> bool:
     return isinstance(get_view(first.view), GalaxyView) if hasattr(first, "view") else False
 
 
-def predicts_numbers(folder: Path) -> bool:
-    """Whether the model is a regression: its encoders are of use here, and its head has no classes."""
-    path = folder / PREPROCESSING
-    return path.exists() and bool(stored.read(path, stored.Preprocessing).get("targets"))
-
-
 def hub_statistics(source: str) -> Normaliser | None:
     """Statistics of a published model: the info.json of the raw data set on the hub, of the split with the seed that
     the model's name ends in (42 without one). None where `source` is no published model."""

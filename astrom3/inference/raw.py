@@ -146,6 +146,9 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
         probabilities = joined([part.probabilities for part in parts])
         assert probabilities is not None
         probabilities[~there] = np.nan
+    numbers = joined([part.numbers for part in parts])
+    if numbers is not None:
+        numbers[~there] = np.nan
 
     embeddings = {}
     for modality in model.modalities:
@@ -157,6 +160,7 @@ def embedded(model: TrainedModel, prepared: Any, strict: bool = True) -> Embedde
         probabilities,
         joined([part.points for part in parts]),
         joined([part.novelty for part in parts]),
+        numbers,
         prepared.decisions,
     )
 

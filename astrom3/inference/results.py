@@ -66,7 +66,8 @@ class Encoded:
     """B objects. present: modality -> bool (B,); embeddings: modality -> float32 (B, D), zero rows where absent;
     mean: float32 (B, D), of the embeddings that an object has; probabilities: float32 (B, C), None without a head,
     calibrated where the model has a confidence.json. points (B,) int64: of the light curves, where a mask says so.
-    novelty (B,) float32: how unlike the training objects, None where the model does not know them."""
+    novelty (B,) float32: how unlike the training objects, None where the model does not know them. numbers (B, T)
+    float32: what a regression predicts, None of other models."""
 
     present: dict[str, np.ndarray]
     embeddings: dict[str, np.ndarray]
@@ -74,6 +75,7 @@ class Encoded:
     probabilities: np.ndarray | None
     points: np.ndarray | None = None
     novelty: np.ndarray | None = None
+    numbers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,34 @@ class Classified(Tabular):
         for p, row in zip(self.probabilities, order, strict=True):
             found.append({self.classes[j]: float(p[j]) for j in row})
         return found
+
+
+@dataclass(frozen=True)
+class Predicted(Tabular):
+    """What a regression says of n objects. targets: names of the numbers; units: of each, None where the survey does
+    not say; numbers: float32 (n, T), NaN for an object that has nothing usable; decisions as in `Embedded`."""
+
+    targets: tuple[str, ...]
+    units: tuple[str | None, ...]
+    numbers: np.ndarray
+    decisions: list[Decision]
+    ids: tuple[Any, ...] = ()
+
+    def columns(self) -> dict[str, Any]:
+        """The id and the numbers of every object, as embed writes them."""
+        found: dict[str, Any] = {"object_id": ids_of(self.ids, len(self.numbers))}
+        for column, name in enumerate(self.targets):
+            found[predicted_name(name)] = self.numbers[:, column]
+        return found
+
+    def as_dicts(self) -> list[dict[str, float]]:
+        """Target -> number of each object."""
+        return [dict(zip(self.targets, row, strict=True)) for row in self.numbers.tolist()]
+
+
+def predicted_name(target: str) -> str:
+    """The column that holds what was predicted of a target."""
+    return f"predicted_{target}"
 
 
 def named(found: Embedded, ids: Sequence[Any] | None) -> Embedded:

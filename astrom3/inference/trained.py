@@ -32,10 +32,10 @@ from astrom3.inference.preprocessing import (
     PREPROCESSING,
     check_source,
     hub_statistics,
-    predicts_numbers,
     read_info,
     read_preprocessing,
 )
+from astrom3.inference.regression import Regression, scales_of, without_head
 from astrom3.inference.results import Classified, Embedded, Encoded, no_confidence
 from astrom3.inference.survey import WithStatistics, data_of
 from astrom3.modalities.catalogue import Normaliser
@@ -68,6 +68,7 @@ class TrainedModel(TakesObservations):
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     pad_constants: bool = True  # the six constants stand in padded rows too, as in the data it was trained on
     confidence: Confidence | None = None  # of its validation split; None: probabilities are not calibrated
+    regression: Regression | None = None  # the head of a model that predicts numbers; `network` is without it
 
     @classmethod
     def load(
@@ -104,14 +105,16 @@ class TrainedModel(TakesObservations):
         for module in network.modules():
             if isinstance(module, InformerEncoder):
                 module.evaluation = evaluation
-        if predicts_numbers(folder):
-            inner: Any = getattr(network, "encoder", None)
-            network = getattr(network, "backbone", network) if inner is None else inner
-        classes, normaliser, pad_constants = read_preprocessing(folder, network)
+        scales = scales_of(folder)
+        encoders = without_head(network, scales, folder) if scales else network
+        classes, normaliser, pad_constants = read_preprocessing(folder, encoders)
         if statistics is not None:
             normaliser = read_info(Path(statistics))
         network = accelerate(network.to(device).eval())
-        model = cls(str(source), network, classes, normaliser, torch.device(device), pad_constants)
+        encoders = without_head(network, scales, folder) if scales else network
+        model = cls(str(source), encoders, classes, normaliser, torch.device(device), pad_constants)
+        if scales:
+            return replace(model, regression=Regression.of(network, scales))
         if not model.has_head:
             return model
         return replace(model, confidence=read_confidence(folder, classes, model.width))
@@ -138,7 +141,13 @@ class TrainedModel(TakesObservations):
         return getattr(self.network, "encoder", self.network)
 
     @property
+    def whole(self) -> nn.Module:
+        """The network with its head, of classes or of numbers."""
+        return self.network if self.regression is None else self.regression.network
+
+    @property
     def has_head(self) -> bool:
+        """Whether it tells classes."""
         return isinstance(self.network, Classifier | MultimodalClassifier | SequenceClassifier)
 
     @property
@@ -160,35 +169,41 @@ class TrainedModel(TakesObservations):
         present = {modality: given.get(modality, everyone) for modality in self.modalities}
         moved["present"] = present
 
-        logits = None
+        whole: Any = self.whole
+        outputs = None
         if self.backbone is not None:
             found = self.backbone(moved)
-            if isinstance(self.network, MultimodalClassifier):
-                logits = self.network.head(self.network.fuse(found, present))
+            if isinstance(whole, MultimodalClassifier):
+                outputs = whole.head(whole.fuse(found, present))
         else:
-            found, logits = self._single(moved)
+            found, outputs = self._single(moved)
             only = self.modalities[0]
             found[only] = found[only] * present[only].unsqueeze(1)
 
         there = torch.stack([present[modality] for modality in self.modalities])  # (M, B)
         parts = torch.stack([found[modality].float() for modality in self.modalities])  # (M, B, D)
         mean = parts.sum(0) / there.sum(0).clamp(min=1).unsqueeze(1)
-        given = [mean] if logits is None else [mean, logits.float()]
-        if not all(numbers.isfinite().all() for numbers in given):
+        given = [mean] if outputs is None else [mean, outputs.float()]
+        if not all(values.isfinite().all() for values in given):
             raise UserError(f"{self.name} gives numbers that are not finite: its weights are damaged, fetch it again")
 
-        vectors = mean.cpu().numpy()
-        probabilities = None
-        novelty = None
-        if logits is not None:
-            probabilities = torch.softmax(logits.float(), dim=-1).cpu().numpy()
-        if self.confidence is not None and probabilities is not None:
-            probabilities = self.confidence.calibrated(probabilities, points)
-            if self.confidence.novelty is not None:
-                novelty = self.confidence.novelty.score(vectors)
         is_there = {modality: mask.cpu().numpy() for modality, mask in present.items()}
         embeddings = {modality: rows.float().cpu().numpy() for modality, rows in found.items()}
-        return Encoded(is_there, embeddings, vectors, probabilities, points, novelty)
+        encoded = Encoded(is_there, embeddings, mean.cpu().numpy(), None, points)
+        return encoded if outputs is None else self._told(encoded, outputs.float())
+
+    def _told(self, encoded: Encoded, outputs: Tensor) -> Encoded:
+        """The same with what the outputs of the head (B, C) say: probabilities and novelty, or numbers."""
+        if self.regression is not None:
+            return replace(encoded, numbers=self.regression.numbers(outputs))
+        probabilities = torch.softmax(outputs, dim=-1).cpu().numpy()
+        if self.confidence is None:
+            return replace(encoded, probabilities=probabilities)
+        calibrated = self.confidence.calibrated(probabilities, encoded.points)
+        novelty = None
+        if self.confidence.novelty is not None:
+            novelty = self.confidence.novelty.score(encoded.mean)
+        return replace(encoded, probabilities=calibrated, novelty=novelty)
 
     def as_trained(self, batch: dict[str, Any], points: np.ndarray | None) -> dict[str, Any]:
         """The batch; of a model that was trained on cut curves, short curves without their catalogue features.
@@ -204,6 +219,9 @@ class TrainedModel(TakesObservations):
 
     def check_classes(self, coverage: float | None = None) -> None:
         """UserError where the model cannot give class probabilities, or no prediction sets of this coverage."""
+        if self.regression is not None:
+            names = ", ".join(self.regression.names)
+            raise UserError(f"{self.name} tells no classes, it predicts numbers ({names}): call predict")
         if not self.has_head:
             raise UserError(
                 f"{self.name} has no class head: load a fine-tuned model (mode photo, spectra, meta or all), or "
@@ -248,10 +266,11 @@ class TrainedModel(TakesObservations):
             embedding = sequence.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
         else:
             features = embedding = encode(encoder, batch)
-        if isinstance(self.network, SequenceClassifier):
-            return {modality: embedding}, self.network(batch)
-        logits = self.network.head(features) if isinstance(self.network, Classifier) else None
-        return {modality: embedding}, logits
+        whole = self.whole
+        if isinstance(whole, SequenceClassifier):
+            return {modality: embedding}, whole(batch)
+        outputs = whole.head(features) if isinstance(whole, Classifier) else None
+        return {modality: embedding}, outputs
 
     @property
     def statistics(self) -> Normaliser | None:

@@ -26,7 +26,7 @@ def answer(model: TrainedModel, request: Request, outcome: Outcome, classes: boo
         entries[places[k]] = {"rejected": reason}
     about: dict[str, Any] = {"model": model.name}
     for rows, found in outcome.pieces:
-        made, shared = classes_of(model, request, found) if classes else ([{} for _ in rows], {})
+        made, shared = classes_of(model, request, found) if classes else (numbers_of(model, found), {})
         about |= shared
         for i, k in enumerate(rows.tolist()):
             entries[places[k]] = entry(made[i], found, i, request.embedding or not classes)
@@ -66,6 +66,17 @@ def classes_of(model: TrainedModel, request: Request, found: Embedded) -> tuple[
         shared["coverage"] = result.coverage
         shared["vouched"] = {name: short(share) for name, share in result.vouched.items()}
     return entries, shared
+
+
+def numbers_of(model: TrainedModel, found: Embedded) -> list[dict[str, Any]]:
+    """Of each object what a regression predicts, nothing of other models."""
+    if model.regression is None or found.numbers is None:
+        return [{} for _ in found.mean]
+    entries = []
+    for row in found.numbers:
+        told = {name: short(value) for name, value in zip(model.regression.names, row, strict=True)}
+        entries.append({"predicted": told})
+    return entries
 
 
 def entry(made: dict[str, Any], found: Embedded, i: int, embedding: bool) -> dict[str, Any]:

@@ -239,5 +239,6 @@ def rows_of(found: Embedded, rows: np.ndarray) -> Embedded:
         None if found.probabilities is None else found.probabilities[rows],
         None if found.points is None else found.points[rows],
         None if found.novelty is None else found.novelty[rows],
+        None if found.numbers is None else found.numbers[rows],
         [d._replace(object_id=place[d.object_id]) for d in found.decisions if d.object_id in place],
     )
