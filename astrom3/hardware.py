@@ -103,6 +103,7 @@ ADVICE = (
     ".*LeafSpec.*",
     ".*treespec.*",
     ".*`srun` command is available.*",
+    ".*in eval mode at the start of training.*",  # frozen parts are
 )
 
 

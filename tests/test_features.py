@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
+from astrom3.modalities.bands import combined, visits
 from astrom3.modalities.features import forest, light_curve_features, string_length
 from astrom3.modalities.period_search import find_period, near_daily_alias
 from astrom3.modalities.schema import PHOTO_COLS
@@ -155,3 +156,38 @@ def test_twenty_curves_of_500_points_a_second_on_two_cores():
     seconds = (clock.process_time() - start) / 5
     print(f"features: {1000 * seconds:.0f} ms of one core per curve of 500 points, {2 / seconds:.0f}/s on two")
     assert seconds < 0.1
+
+
+def test_what_one_visit_sees_in_several_bands_is_averaged():
+    time = np.array([0.0, 0.001, 0.002, 1.0, 1.001, 1.5, 1.5001])
+    band = np.array(["g", "r", "i", "r", "g", "g", "g"])
+    assert visits(time, band).tolist() == [0, 0, 0, 1, 1, 2, 3]
+    assert visits(np.arange(0, 0.1, 0.004), np.array(["g"] * 25)).tolist() == list(range(25))
+    flux = np.array([10.0, 20, 30, 22, 11, 9, 9.5])
+    found, light, error = combined(time, flux, np.full(7, 0.1), band)
+    assert found == pytest.approx([0.001, 1.0005, 1.5, 1.5001], abs=2e-3)
+    assert len(light) == 4 and (error > 0).all() and error[0] < error[2]
+
+
+@pytest.mark.slow
+def test_all_bands_together_find_more_periods_than_the_best_sampled_one():
+    """Sixty visits in five bands, whose points differ by more than their errors say, as those of one visit do alike."""
+    rng = np.random.default_rng(3)
+    right = {"together": 0, "alone": 0}
+    for _ in range(20):
+        period = rng.uniform(0.4, 0.7)
+        visit = np.sort(rng.uniform(0, 2000, 60).round() + rng.uniform(0, 0.3, 60))
+        shared = rng.normal(0, 0.05, 60)
+        columns = []
+        for number, (name, height) in enumerate({"u": 0.6, "g": 0.5, "r": 0.35, "i": 0.3, "z": 0.28}.items()):
+            time = visit + 0.0008 * number
+            magnitude = height * (rr_lyrae(time / period % 1) + shared) + rng.normal(0, 0.12, 60)
+            flux = 10 ** (-0.4 * magnitude)
+            columns += [(at, value, 0.02 * value, name) for at, value in zip(time, flux, strict=True)]
+        time, flux, error, band = (np.array(column) for column in zip(*columns, strict=True))
+        for how, curve in {
+            "together": combined(time, flux, error, band),
+            "alone": tuple(column[band == "g"] for column in (time, flux, error)),
+        }.items():
+            right[how] += light_curve_features(*curve)["period"] == pytest.approx(period, rel=1e-3)
+    assert right["together"] >= max(right["alone"], 18)

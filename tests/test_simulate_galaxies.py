@@ -55,6 +55,18 @@ def test_a_folder_has_the_layout_that_the_schema_says(tmp_path):
     assert set(splits["split"].to_pylist()) == {"train", "validation", "test"}
 
 
+def test_galaxies_may_lack_an_image_or_a_spectrum_and_nothing_else_changes(tmp_path):
+    whole = pq.read_table(survey.write(tmp_path / "whole", 40, image_size=16) / "objects")
+    lacking = pq.read_table(
+        survey.write(tmp_path / "lacking", 40, image_size=16, missing_images=0.3, missing_spectra=0.5) / "objects"
+    )
+    assert 4 <= lacking["image"].null_count <= 20 and 10 <= lacking["spectrum"].null_count <= 30
+    assert lacking["ivar"].null_count == lacking["spectrum"].null_count and lacking["mag_g"].null_count == 0
+    for name in whole.column_names:
+        there = lacking[name].is_valid()
+        assert lacking[name].filter(there).to_pylist() == whole[name].filter(there).to_pylist(), name
+
+
 def test_bad_requests_get_one_sentence(tmp_path):
     with pytest.raises(UserError, match="too few"):
         survey.write(tmp_path / "a", objects=2)

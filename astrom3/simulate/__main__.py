@@ -11,42 +11,33 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from astrom3.errors import UserError
+from astrom3.simulate.origin import KNOWN, check_shares
 
 log = logging.getLogger(__name__)
-OF_STARS = ("missing_spectra", "missing_light_curves", "swapped_labels")
 
 
 def simulate(cfg: DictConfig) -> Path:
     """Returns the folder, ready for data=local data.path=<folder>."""
-    common = {"seed": cfg.seed, "workers": cfg.workers, "overwrite": cfg.overwrite}
-    foreign = []
-    for key in OF_STARS:
-        if cfg[key]:
-            foreign.append(key)
-    if foreign and cfg.survey != "stars":
-        raise UserError(f"{foreign[0]} belongs to survey=stars: leave it away")
-    path = write_chosen(cfg, common)
+    shares = {key: cfg[key] for key in KNOWN if cfg[key]}
+    check_shares(cfg.survey, shares)
+    path = write_chosen(cfg, {"seed": cfg.seed, "workers": cfg.workers, "overwrite": cfg.overwrite} | shares)
     log.info("%d simulated objects in %s; train on them with data=local data.path=%s", cfg.objects, path, path)
     return path
 
 
-def write_chosen(cfg: DictConfig, common: dict) -> Path:
+def write_chosen(cfg: DictConfig, options: dict) -> Path:
     """Write the survey that the configuration names."""
     if cfg.survey == "galaxies":
         from astrom3.simulate.galaxies.survey import write as write_galaxies
 
-        return write_galaxies(Path(cfg.out), cfg.objects, **common)
+        return write_galaxies(Path(cfg.out), cfg.objects, **options)
     if cfg.survey == "macho":
         from astrom3.simulate.macho import write as write_macho
 
-        return write_macho(Path(cfg.out), cfg.objects, **common)
-    if cfg.survey != "stars":
-        raise UserError(f"survey={cfg.survey} is no simulated survey: choose stars, galaxies or macho")
+        return write_macho(Path(cfg.out), cfg.objects, **options)
     from astrom3.simulate.survey import simulate as write_stars
 
-    shares = {key: cfg[key] for key in OF_STARS}
-    return write_stars(Path(cfg.out), n_objects=cfg.objects, **shares, **common)
+    return write_stars(Path(cfg.out), n_objects=cfg.objects, **options)
 
 
 def main() -> None:

@@ -82,6 +82,8 @@ ADDED = (
     "kind",
     "simulated",
     "data.survey",
+    "data.missing_images",
+    "datamodule.origin.missing_images",
     "datamodule.origin.survey",
     "optim.kind",
     "optim.eps",

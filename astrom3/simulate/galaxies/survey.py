@@ -33,6 +33,7 @@ PHYSICS = 0  # streams of random numbers of a galaxy
 STRUCTURE = 1
 CAMERA = 2
 SPECTROGRAPH = 3
+ABSENCE = 4
 TOTAL_ERROR = 0.05  # error of a catalogue's total magnitude that the bands share, of models that do not fit [mag] ...
 COLOUR_ERROR = 0.02  # ... and that each band has for itself
 
@@ -131,7 +132,24 @@ def draw(seed: int, start: int, stop: int, image_size: int = images.SIZE) -> dic
     return columns
 
 
-def schema(image_size: int = images.SIZE) -> pa.Schema:
+@dataclass(frozen=True)
+class Absent:
+    """Shares of the galaxies without an image, and without a spectrum."""
+
+    images: float = 0.0
+    spectra: float = 0.0
+
+    def of(self, seed: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Column -> (n,) bool: which of the galaxies start ... stop - 1 lack it."""
+        drawn = np.array([generator(seed, index, ABSENCE).random(2) for index in range(start, stop)])
+        without_spectrum = drawn[:, 1] < self.spectra
+        return {"image": drawn[:, 0] < self.images, "spectrum": without_spectrum, "ivar": without_spectrum}
+
+
+NOTHING_ABSENT = Absent()
+
+
+def schema(image_size: int = images.SIZE, absent: Absent = NOTHING_ABSENT) -> pa.Schema:
     """Columns of objects/*.parquet. Arrays are fixed-size lists of float32; metadata give shape, axes and unit."""
     shape = [image_size, image_size, len(spectra.BANDS)]
     about_image = {
@@ -164,24 +182,26 @@ def schema(image_size: int = images.SIZE) -> pa.Schema:
     fields = [
         pa.field("object_id", pa.string(), nullable=False),
         pa.field("label", pa.string()),
-        pa.field("image", image, nullable=False, metadata=about_image),
-        pa.field("spectrum", spectrum, nullable=False, metadata=about_spectrum),
-        pa.field("ivar", spectrum, nullable=False, metadata=about_ivar),
+        pa.field("image", image, nullable=absent.images > 0, metadata=about_image),
+        pa.field("spectrum", spectrum, nullable=absent.spectra > 0, metadata=about_spectrum),
+        pa.field("ivar", spectrum, nullable=absent.spectra > 0, metadata=about_ivar),
     ]
     fields += [pa.field(name, pa.float64(), metadata={"unit": unit}) for name, unit in units.items()]
     return pa.schema(fields)
 
 
-def make_rows(seed: int, start: int, stop: int, image_size: int) -> pa.RecordBatch:
+def make_rows(seed: int, start: int, stop: int, image_size: int, absent: Absent = NOTHING_ABSENT) -> pa.RecordBatch:
     """Galaxies start ... stop - 1 as rows of `schema`."""
     columns = draw(seed, start, stop, image_size)
-    kinds = schema(image_size)
+    kinds = schema(image_size, absent)
+    lacking = absent.of(seed, start, stop)
     arrays = []
     for field in kinds:
         values = columns[field.name]
         if pa.types.is_fixed_size_list(field.type):
             flat = pa.array(np.ascontiguousarray(values).ravel())
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
+            mask = pa.array(lacking[field.name]) if field.nullable else None
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type, mask=mask))
         else:
             arrays.append(pa.array(values.tolist(), field.type))
     return pa.record_batch(arrays, schema=kinds)
@@ -194,11 +214,19 @@ def write(
     workers: int | None = None,
     image_size: int = images.SIZE,
     overwrite: bool = False,
+    missing_images: float = 0.0,
+    missing_spectra: float = 0.0,
 ) -> Path:
     """Write a survey to `folder` and return it; 280 kB and about 30 ms of one core a galaxy at full size.
 
-    A UserError is raised for fewer than 3 objects, for an image of an odd or tiny size, and for a folder in use.
+    missing_images, missing_spectra: shares of the galaxies without them; nothing else depends on it. A UserError is
+    raised for fewer than 3 objects, for an image of an odd or tiny size, for a share that is none, and for a folder in
+    use.
     """
+    for name, share in (("missing_images", missing_images), ("missing_spectra", missing_spectra)):
+        if not 0 <= share <= 1:
+            raise UserError(f"{name}={share} of the simulated galaxy survey must lie between 0 and 1.")
+    absent = Absent(missing_images, missing_spectra)
     if objects < LEAST:
         raise UserError(f"objects={objects} of the simulated galaxy survey is too few; give {LEAST} or more.")
     if image_size < 16 or image_size % 2:
@@ -214,12 +242,12 @@ def write(
     }
     tasks = []
     for start, stop in layout.chunks(objects, CHUNK):
-        tasks.append((seed, start, stop, image_size))
+        tasks.append((seed, start, stop, image_size, absent))
     batches = layout.in_order(make_rows, tasks, layout.worker_count(workers, objects))
     return layout.write_survey(
         folder,
         batches,
-        schema(image_size),
+        schema(image_size, absent),
         description,
         classes=MORPHOLOGIES,
         row_group=CHUNK,
