@@ -71,8 +71,8 @@ def compare(options: dict[str, Any]) -> None:
         lines.append(f"| {name} | {right / stars:.4f} | {stars - right} | {stars} |")
         print(lines[-1], flush=True)
     assert __doc__ is not None
-    about = __doc__.splitlines()[2:4]
-    RESULTS.write_text("\n".join(["# RRab against RRc", "", *about, "", *lines, ""]))
+    about = __doc__.split("\n\n")[1].partition(" Finished runs")[0]
+    RESULTS.write_text("\n".join(["# RRab against RRc", "", about, "", *lines, ""]))
 
 
 if __name__ == "__main__":

@@ -179,9 +179,7 @@ def run_sweep(name: str, function: Verb, arguments: list[str], overrides: list[s
             failed[another(o["run"], failed)] = o["reason"]
     for number in sorted(set(range(len(runs))) - set(ended)):
         silent = str(config.compose(runs[number], name).get("run") or " ".join(runs[number])) + endings[number]
-        failed[another(silent, failed)] = (
-            "it has not ended: its process was killed, its job goes on, or the launcher gave up"
-        )
+        failed[another(silent, failed)] = UNENDED
     if failed:
         raise SweepError(failed, len(runs))
 
