@@ -13,6 +13,7 @@ SEEDS = (0, 2**32 - 1)
 COUNT = (1, 10**8)
 WIDTH = (1, 65536)
 SHARE = (0, 1)
+LONGEST = 2**63  # a whole number beyond it is none of ours
 SMALLEST = 1e-30  # the least number greater than 0 that float32, which ends at 1e-38, can work with
 # The longest key that fits counts: "optim.lr" before "lr".
 RANGES: dict[str, tuple[float, float]] = {
@@ -92,10 +93,12 @@ def check_number(key: str, number: float) -> None:
     key = re.sub(r"\[\d+\]", "", key)
     if ".wavelengths." in key and not 1 <= number <= 1e9:  # of a band with any name, NaN too
         raise UserError(f"{key}={number} must be from 1 to 1e9 (Angstrom)")
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise UserError(f"{key}={number} is no finite number")
     limits = RANGES.get(".".join(key.split(".")[-2:])) or RANGES.get(key.rpartition(".")[2])
     if limits is None:
+        if isinstance(number, int) and abs(number) >= LONGEST:
+            raise UserError(f"{key or 'the whole'}={number} is beyond 2**63: give a smaller number")
         return
     least, largest = limits
     if number < least:

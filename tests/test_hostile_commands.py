@@ -87,6 +87,10 @@ OF_A_VERB = [
     ("report", "modes=[photo,photo]", "modes names photo twice"), ("report", "subs=[]", "subs=[] names nothing"),
     ("report", "seeds=[1,1]", "seeds names 1 twice"), ("convert", "seeds=[7,7]", "seeds names 7 twice"),
     ("convert", "targets=[a,a]", "targets names a twice"), ("convert", "targets=[]", "targets=[] names nothing"),
+    ("explore", "fold=1", "there is no fold to choose here"), ("report", "mode=photo", "there is no mode to choose"),
+    ("train", "encoder/spectra=astrom3-tiny", "there is no encoder/spectra to choose here"),
+    ("train", "epochs=" + 5000 * "9", "thousands of digits"),
+    ("report", f"seeds=[{5000 * '9'}]", "thousands of digits"),
     ("convert", "classes=[ü]", "letters beyond ASCII in quotes"), ("explore", "seed=[a]", "does not exist"),
 ]  # fmt: skip
 

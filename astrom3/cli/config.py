@@ -180,8 +180,11 @@ def _one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
-    if "Could not override 'encoder/photometry'" in str(error):
+    absent = re.search(r"Could not override '([^']+)'. No match", str(error))
+    if absent is not None and absent[1] == "encoder/photometry" and chosen_option("recipe", overrides) == "survey":
         return "recipe=survey is about light curves, and this mode has none: choose mode=photo, clip or all"
+    if absent is not None:
+        return f"there is no {absent[1]} to choose here: leave {absent[1]}= away"
     pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
@@ -303,6 +306,8 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise UserError(keys.no_setting(str(error.override))) from None
+    except ValueError as error:
+        raise UserError(keys.no_number(overrides, error)) from None
 
 
 OF_THE_LIBRARY = ("HYDRA_FULL", "full_key:", "object_type=", "reference_type=")  # lines of errors that say nothing

@@ -72,6 +72,7 @@ NEVER_NULL = ("trainer.max_epochs", "trainer.num_nodes", "trainer.devices")  # L
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
 SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
 BEYOND_HYDRA = re.compile(r"[^\w/\-\\+.$%*@?|: ]", re.ASCII)  # what it takes only in quotes, as in out=größe&farbe
+TOO_MANY_DIGITS = re.compile(r"[\d_]{4300}")  # of Python
 LOOKS_LIKE_NO_TEXT = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|[-+]?(nan|inf)|true|false", re.IGNORECASE)
 
 
@@ -204,6 +205,14 @@ def no_setting(text: str) -> str:
     """What is said of an argument that Hydra does not understand."""
     hint = "" if text.isascii() else ": put names with letters beyond ASCII in quotes, as in classes=\"['ä','b']\""
     return f"{shortened(text)!r} is not of the form key=value{hint}"
+
+
+def no_number(overrides: Iterable[str], error: ValueError) -> str:
+    """What is said where Python does not take a number, as it does not take whole ones of thousands of digits."""
+    for text in overrides:
+        if TOO_MANY_DIGITS.search(text):
+            return f"{shortened(text)!r} holds a number of thousands of digits: give one that can be meant"
+    return shortened(str(error))
 
 
 def elements_agree(default: Iterable[Any], value: Iterable[Any]) -> bool:
