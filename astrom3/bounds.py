@@ -49,6 +49,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "features.steps": (1, 4096), "match.radius": (SMALLEST, 648000),
     # dataset.json
     "bands.points": (0, 10**15), "bands.objects": (0, 10**12),
+    # metrics.json
+    "accuracy": SHARE, "macro_f1": SHARE, "clip_accuracy": SHARE,
     # Servers
     "port": (0, 65535), "wait_ms": (0, 10**4), "waiting": (1, 10**6), "body_mb": (0.001, 1024), "pixels": (1, 4096),
     "seconds": (0.1, 3600), "one_file": COUNT,

@@ -42,6 +42,7 @@ def compose_unresolved(overrides: Sequence[str], name: str) -> DictConfig:
     parsed = parse_overrides(overrides)
     _check_groups(parsed)
     cfg = _compose(name, overrides)
+    keys.check_taken_away(override.key_or_group for override in parsed if override.is_delete())
     _check_types(cfg, parsed, overrides, name)
     if any(override.key_or_group == "head" for override in parsed):
         check_head(cfg, [node for _, node in _leaves(cfg)])
@@ -180,11 +181,11 @@ def _one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
-    absent = re.search(r"Could not override '([^']+)'. No match", str(error))
-    if absent is not None and absent[1] == "encoder/photometry" and chosen_option("recipe", overrides) == "survey":
+    if "'encoder/photometry'. No match" in str(error) and chosen_option("recipe", overrides) == "survey":
         return "recipe=survey is about light curves, and this mode has none: choose mode=photo, clip or all"
-    if absent is not None:
-        return f"there is no {absent[1]} to choose here: leave {absent[1]}= away"
+    of_one = keys.of_hydra(str(error))
+    if of_one:
+        return of_one
     pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
@@ -275,6 +276,8 @@ def _check_groups(parsed: Sequence[Override]) -> None:
     groups = config_groups()
     for override in parsed:
         key = override.key_or_group
+        if override.is_delete() and (CONFIG_DIR / key).is_dir():
+            raise UserError(f"~{key}: one has to be chosen: {key} is one of {', '.join(groups[key])}")
         if key in groups and not override.is_sweep_override() and not override.is_delete():
             keys.check_group(key, override.value(), groups[key])
 

@@ -70,6 +70,17 @@ OF_FILES = ("light_curves.columns.", "spectra.columns.")
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
 NEVER_NULL = ("trainer.max_epochs", "trainer.num_nodes", "trainer.devices")  # Lightning's own would be taken
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
+# What constructors have a default for, and what is one of several.
+MAY_BE_TAKEN_AWAY = (
+    *MAY_BE_NULL_BELOW,
+    "encoders.",
+    "model.",
+    "module.",
+    "heads.",
+    "hydra",
+    "light_curves.",
+    "spectra.",
+)
 SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
 BEYOND_HYDRA = re.compile(r"[^\w/\-\\+.$%*@?|: ]", re.ASCII)  # what it takes only in quotes, as in out=größe&farbe
 TOO_MANY_DIGITS = re.compile(r"[\d_]{4300}")  # of Python
@@ -188,6 +199,13 @@ def check_null(key: str, default: Any, words: str) -> None:
     raise UserError(f"{key}=null: it has to be {words}, leave it away or give another value")
 
 
+def check_taken_away(taken: Iterable[str]) -> None:
+    """UserError where `~key` takes away what has to be there. taken: keys that were there."""
+    for key in taken:
+        if not key.startswith(MAY_BE_TAKEN_AWAY):
+            raise UserError(f"~{key}: this key has to be there, give it another value instead")
+
+
 def check_group(key: str, value: Any, options: Sequence[str]) -> None:
     """UserError where the value of a group is no name of an option."""
     if value is None or isinstance(value, bool | float | dict | list) or value == "":
@@ -205,6 +223,17 @@ def no_setting(text: str) -> str:
     """What is said of an argument that Hydra does not understand."""
     hint = "" if text.isascii() else ": put names with letters beyond ASCII in quotes, as in classes=\"['ä','b']\""
     return f"{shortened(text)!r} is not of the form key=value{hint}"
+
+
+def of_hydra(complaint: str) -> str:
+    """What is said where Hydra cannot do one override, "" where its complaint is about something else."""
+    absent = re.search(r"Could not override '([^']+)'. No match", complaint)
+    if absent is not None:
+        return f"there is no {absent[1]} to choose here: leave {absent[1]}= away"
+    unlike = re.search(r"Error merging override ([^=]+)=(.*)", complaint)
+    if unlike is not None:
+        return f"{unlike[1]}={shortened(unlike[2])} is no value of this key: --cfg job shows what it looks like"
+    return ""
 
 
 def no_number(overrides: Iterable[str], error: ValueError) -> str:
