@@ -187,6 +187,7 @@ def through_hydra(name: str, function: Verb, task: Verb, arguments: list[str]) -
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors as they are, for our own wall
     sys.argv = [before[0], *config.quote_groups(arguments, name)]
     try:
+        composing.check_own_files(arguments)
         main()
     except composing.UNREADABLE as error:
         raise UserError(composing.of_files(error)) from None
