@@ -49,6 +49,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "features.steps": (1, 4096), "match.radius": (SMALLEST, 648000),
     # dataset.json
     "bands.points": (0, 10**15), "bands.objects": (0, 10**12),
+    # Launchers
+    "launcher.n_jobs": (-1024, 1024), "launcher.timeout_min": (1, 10**7), "launcher.tasks_per_node": (1, 4096),
+    "launcher.nodes": (1, 4096), "launcher.cpus_per_task": (1, 4096), "launcher.gpus_per_node": (0, 1024),
+    "launcher.batch_size": COUNT, "launcher.mem_gb": (SMALLEST, 10**6), "launcher.array_parallelism": (1, 10**5),
     # metrics.json
     "accuracy": SHARE, "macro_f1": SHARE, "clip_accuracy": SHARE,
     # Servers

@@ -27,8 +27,7 @@ from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
 
 OWN_FOLDERS: list[Path] = []  # given by --config-dir
-# Of settings of its own that Hydra cannot use.
-OF_HYDRA = (HydraException, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
+OF_HYDRA = (HydraException, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)  # hydra.*
 TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values from them
 
 
@@ -42,7 +41,7 @@ def compose_unresolved(overrides: Sequence[str], name: str) -> DictConfig:
     parsed = parse_overrides(overrides)
     _check_groups(parsed)
     cfg = _compose(name, overrides)
-    keys.check_taken_away(override.key_or_group for override in parsed if override.is_delete())
+    keys.check_overrides(parsed)
     _check_types(cfg, parsed, overrides, name)
     if any(override.key_or_group == "head" for override in parsed):
         check_head(cfg, [node for _, node in _leaves(cfg)])
@@ -175,7 +174,8 @@ def _one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
     except composing.UNREADABLE as error:
         raise UserError(composing.of_files(error)) from None
     except OF_HYDRA as error:
-        raise UserError(_one_line(error)) from None
+        what = "Hydra finds no " if isinstance(error, KeyError) else ""
+        raise UserError(what + _one_line(error)) from None
 
 
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
