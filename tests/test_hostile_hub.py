@@ -56,16 +56,19 @@ def bomb(levels: int) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("text", [bomb(9), "a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}"])
+@pytest.mark.parametrize(("text", "words"), [
+    (bomb(9), "mine.yaml stand for more than 10000 values"), ("a: &a [*a]", "in a circle"),
+    ("a: &a {b: *a}", "in a circle"), ("a: &a {<<: *a}", "in a circle"),
+])  # fmt: skip
 @pytest.mark.parametrize("flags", [["--config-dir", "{folder}"], ["hydra.searchpath=['file://{folder}']"]])
 @pytest.mark.parametrize("more", [[], ["--cfg", "job"], ["-m"]])
-def test_aliases_that_stand_for_too_much_are_refused_at_once(capsys, tmp_path, text, flags, more):
+def test_aliases_that_stand_for_too_much_are_refused_at_once(capsys, tmp_path, text, words, flags, more):
     (tmp_path / "optim").mkdir()
     (tmp_path / "optim" / "mine.yaml").write_text(text)
     given = [flag.format(folder=tmp_path) for flag in flags]
     start = time.monotonic()
     sentence = said(capsys, "train", [*more, *given, "optim=mine", "mode=photo", "data=simulated"])
-    assert "mine.yaml stand for more than 10000 values" in sentence
+    assert words in sentence
     assert time.monotonic() - start < 2
 
 

@@ -32,6 +32,7 @@ from astrom3.places import CONFIG_DIR
 
 OF_A_USER = re.compile(r"file://([^'\"\],]+)")  # folders of a search path
 MOST_VALUES = 10_000  # of a file with aliases
+UNFINISHED = -1  # number of the values of a node that are still counted
 UNREADABLE = (yaml.YAMLError, UnicodeDecodeError, RecursionError)  # what files of others lead to
 
 
@@ -116,6 +117,8 @@ def check_aliases(folder: Path) -> None:
 
 def values_of(node: Any, known: dict[int, int]) -> int:
     """Values below a node of YAML with each alias written out. known: of nodes that were counted before."""
+    if known.get(id(node)) == UNFINISHED:  # it stands in itself
+        raise UserError(of_files(RecursionError()))
     if id(node) in known:
         return known[id(node)]
     inner: list[Any] = []
@@ -123,7 +126,7 @@ def values_of(node: Any, known: dict[int, int]) -> int:
         inner = [value for _, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
         inner = node.value
-    known[id(node)] = MOST_VALUES + 1  # of an alias of something that it stands in
+    known[id(node)] = UNFINISHED
     known[id(node)] = 1 + sum(values_of(value, known) for value in inner)
     return known[id(node)]
 
