@@ -13,6 +13,7 @@ SEEDS = (0, 2**32 - 1)
 COUNT = (1, 10**8)
 WIDTH = (1, 65536)
 SHARE = (0, 1)
+LONGEST = 2**63  # a whole number beyond it is none of ours
 SMALLEST = 1e-30  # the least number greater than 0 that float32, which ends at 1e-38, can work with
 # The longest key that fits counts: "optim.lr" before "lr".
 RANGES: dict[str, tuple[float, float]] = {
@@ -49,6 +50,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "features.steps": (1, 4096), "match.radius": (SMALLEST, 648000),
     # dataset.json
     "bands.points": (0, 10**15), "bands.objects": (0, 10**12),
+    # Launchers
+    "launcher.n_jobs": (-1024, 1024), "launcher.timeout_min": (1, 10**7), "launcher.tasks_per_node": (1, 4096),
+    "launcher.nodes": (1, 4096), "launcher.cpus_per_task": (1, 4096), "launcher.gpus_per_node": (0, 1024),
+    "launcher.batch_size": COUNT, "launcher.mem_gb": (SMALLEST, 10**6), "launcher.array_parallelism": (1, 10**5),
+    # metrics.json
+    "accuracy": SHARE, "macro_f1": SHARE, "clip_accuracy": SHARE,
     # Servers
     "port": (0, 65535), "wait_ms": (0, 10**4), "waiting": (1, 10**6), "body_mb": (0.001, 1024), "pixels": (1, 4096),
     "seconds": (0.1, 3600), "one_file": COUNT,
@@ -93,10 +100,12 @@ def check_number(key: str, number: float) -> None:
     key = re.sub(r"\[\d+\]", "", key)
     if ".wavelengths." in key and not 1 <= number <= 1e9:  # of a band with any name, NaN too
         raise UserError(f"{key}={number} must be from 1 to 1e9 (Angstrom)")
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise UserError(f"{key}={number} is no finite number")
     limits = RANGES.get(".".join(key.split(".")[-2:])) or RANGES.get(key.rpartition(".")[2])
     if limits is None:
+        if isinstance(number, int) and abs(number) >= LONGEST:
+            raise UserError(f"{key or 'the whole'}={number} is beyond 2**63: give a smaller number")
         return
     least, largest = limits
     if number < least:

@@ -6,6 +6,7 @@ therefore blocks nobody.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,6 +54,7 @@ def held(path: Path, fact: str, key: str, patience: float) -> Iterator[None]:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT))  # where no file can be made there, this says why
         raise UserError(f"{fact}: wait until it has ended, or give another {key}=") from None
     try:
         yield

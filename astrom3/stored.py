@@ -83,6 +83,23 @@ class RunConfig(TypedDict):
     trainer: dict[str, Any]
 
 
+class Start(TypedDict):
+    """What the weights of a run began with."""
+
+    name: str
+
+
+class RunNames(TypedDict):
+    """In config.yaml of a run folder, what says where a run stands in a table."""
+
+    mode: str
+    sub: str
+    seed: int
+    init: Start
+    task_name: NotRequired[str]
+    protocol: NotRequired[str]
+
+
 class Scores(TypedDict):
     """metrics.json of a finished run. What else it holds depends on the task."""
 

@@ -15,7 +15,7 @@ from hostile_files import faults, texts, with_text
 from hostile_verbs import said
 
 from astrom3 import launch, registry
-from astrom3.cli import config, keys
+from astrom3.cli import config, keys, wall
 from astrom3.cli.logs import RunLog
 from astrom3.cli.verbs import run_verb
 from astrom3.errors import UserError
@@ -87,6 +87,18 @@ OF_A_VERB = [
     ("report", "modes=[photo,photo]", "modes names photo twice"), ("report", "subs=[]", "subs=[] names nothing"),
     ("report", "seeds=[1,1]", "seeds names 1 twice"), ("convert", "seeds=[7,7]", "seeds names 7 twice"),
     ("convert", "targets=[a,a]", "targets names a twice"), ("convert", "targets=[]", "targets=[] names nothing"),
+    ("explore", "~model", "~model: this key has to be there"), ("analyse", "~early", "~early: this key has to be"),
+    ("train", "~optim.lr", "~optim.lr: this key has to be there"), ("tune", "~tune.space", "this key has to be there"),
+    ("train", "~mode", "~mode: one has to be chosen"), ("train", "~logger", "logger is one of csv"),
+    ("train", "encoders=[]", "is no value of this key"), ("report", "seeds={}", "is no value of this key"),
+    ("train", "hydra.output_subdir=../x", "give .hydra, or leave it away"), ("embed", "hydra.mode=MULTIRUN", "with -m"),
+    ("train", "hydra.output_subdir=''", "give .hydra"), ("train", "hydra.run.dir=''", "hydra.run.dir= is empty"),
+    ("train", "hydra.sweep.dir='s3://a'", "is an address"), ("train", "hydra/launcher=foo", "is one of basic"),
+    ("train", "hydra.job.env_copy=[NO_SUCH]", "Hydra finds no 'NO_SUCH'"),
+    ("explore", "fold=1", "there is no fold to choose here"), ("report", "mode=photo", "there is no mode to choose"),
+    ("train", "encoder/spectra=astrom3-tiny", "there is no encoder/spectra to choose here"),
+    ("train", "epochs=" + 5000 * "9", "thousands of digits"),
+    ("report", f"seeds=[{5000 * '9'}]", "thousands of digits"),
     ("convert", "classes=[ü]", "letters beyond ASCII in quotes"), ("explore", "seed=[a]", "does not exist"),
 ]  # fmt: skip
 
@@ -163,6 +175,13 @@ def test_a_link_in_a_folder_leads_nothing_out_of_it(tmp_path, name):
     link.symlink_to("real")
     OutputFolder(folder, "export").check([name])
     assert list(victim.iterdir()) == []
+
+
+def test_errors_of_wandb_are_of_what_it_was_given():
+    errors = pytest.importorskip("wandb").errors
+    for error in (errors.UsageError("No API key"), errors.CommError("timed out"), errors.AuthenticationError("no")):
+        sentence, status = wall.answer(error)
+        assert status == 2 and sentence.startswith("logger=wandb: ") and "logger=wandb_offline" in sentence
 
 
 def test_a_log_that_is_a_link_is_not_written(tmp_path):

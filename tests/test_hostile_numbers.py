@@ -67,6 +67,7 @@ NUMBERS |= {
     "model.start_scale": ["0", "-1", "nan"], "simulated.buffer": ["0", "-1"], "seed": ["-1", "4294967296"],
 }  # fmt: skip
 TABLE = [(key, value) for key, values in NUMBERS.items() for value in values]
+LONG = 400 * "9"  # more than a float can hold
 OF_VERBS = [
     ("embed", ["model=m", "part=0"]), ("embed", ["model=m", "part=-1"]), ("embed", ["model=m", "batch=0"]),
     ("embed", ["model=m", "processes=-1"]), ("embed", ["model=m", "processes=0"]), ("embed", ["model=m", "workers=0"]),
@@ -82,6 +83,9 @@ OF_VERBS = [
     ("convert", ["out=o", "table=t", "light_curves.wavelengths={V:-1}"]),
     ("convert", ["out=o", "table=t", "split_fractions=[1e-300,0.5,0.5]"]),
     ("tune", [*TRAIN, "tune.trials=0"]), ("tune", [*TRAIN, "tune.failures=-1"]),
+    ("explore", ["model=m", f"neighbours={LONG}"]), ("explore", ["model=m", f"limit=-{LONG}"]),
+    ("train", [*TRAIN, f"optim.lr={LONG}"]), ("train", [*TRAIN, f"epochs={LONG}"]), ("report", [f"seeds=[{LONG}]"]),
+    ("train", [*TRAIN, f"trainer.devices={LONG}"]), ("train", [*TRAIN, f"trainer.limit_train_batches={LONG}"]),
 ]  # fmt: skip
 
 

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1] / "astrom3"
 LONGEST = 350  # lines of a file
 # From the cellar to the roof: a module imports from its own room and from the rooms before it.
 ROOMS = [
-    "errors draws places hardware bounds kernel extras locks strict_json files hdf5_files parquet_files typed stored "
-    "registry workers progress umap_maps",
+    "errors draws places hub hardware bounds kernel extras locks strict_json files hdf5_files parquet_files typed "
+    "stored registry workers progress umap_maps",
     "modalities",
     "plots encoders",
     "published",

@@ -82,12 +82,29 @@ def run_main(overrides, output, environment):
         (["+tune.space.epochs={kind: int, low: 1.5, high: 3}"], "tune.space.epochs.low=1.5 is not a whole number"),
         (["+tune.space.epochs=3"], "tune.space.epochs=3 is not of the form"),
         (["~tune.space.optim", "~tune.space.schedule", "~tune.space.encoders"], "tune.space is empty"),
+        (["tune.space.optim.lr=null"], "tune.space.optim.lr=null is not of the form"),
+        (["trainer.num_nodes=2"], "trainer.num_nodes=2: a trial runs on one device"),
+        (["+tune.space.trainer.devices={kind: int, low: 1, high: 2}"], "trainer.devices=2: a trial runs on one device"),
+        (["+tune.space.run={kind: int, low: 1, high: 2}"], "is no number, so it cannot be searched"),
+        (["+tune.space.encoders.metadata={kind: int, low: 1, high: 2}"], "is no number, so it cannot be searched"),
+        (["+tune.space.data.streaming={kind: int, low: 0, high: 1}"], "data.streaming=false is no number"),
+        (["+tune.space.hydra.verbose={kind: int, low: 0, high: 1}"], "hydra.verbose=null is no number"),
+        (["+tune.space.encoders.each.drop={kind: int, low: 1, high: 2}"], "no encoder of mode=meta has drop"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(overrides, message, tmp_path):
     with pytest.raises(UserError) as error:
         search(tmp_path, "mode=meta", *overrides)
     assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "words"), [("target=nope", "target=nope is not known"), ("init=clip", "no finished CLIP run")]
+)
+def test_a_search_that_cannot_begin_leaves_nothing(override, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        search(tmp_path, *TINY, override)
     assert not list(tmp_path.iterdir())
 
 

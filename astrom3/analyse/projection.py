@@ -78,10 +78,13 @@ def label_names(objects: Embeddings) -> np.ndarray:
 
 
 def principal_axes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first two principal axes of vectors (n, D): their mean (D,), the axes (2, D), all variances times n (k,)."""
+    """The first two principal axes of vectors (n, D): their mean (D,), the axes (2, D), all variances times n (k,).
+
+    The second axis of vectors of one number is zero.
+    """
     centre = vectors.mean(0)
     _, sizes, axes = np.linalg.svd(vectors - centre, full_matrices=False)
-    axes = axes[:2]
+    axes = np.concatenate([axes, np.zeros_like(axes[:1])])[:2]
     signs = np.where(axes.sum(1, keepdims=True) < 0, -1, 1)  # the sign of an axis is arbitrary
     return centre, axes * signs, sizes**2
 

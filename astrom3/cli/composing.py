@@ -7,9 +7,12 @@ check it, to know the types of the defaults and to run. A search composes the sa
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -27,6 +30,9 @@ from omegaconf import DictConfig, open_dict
 from astrom3.errors import UserError, first_line, shown
 from astrom3.places import CONFIG_DIR
 
+OF_A_USER = re.compile(r"file://([^'\"\],]+)")  # folders of a search path
+MOST_VALUES = 10_000  # of a file with aliases
+UNFINISHED = -1  # number of the values of a node that are still counted
 UNREADABLE = (yaml.YAMLError, UnicodeDecodeError, RecursionError)  # what files of others lead to
 
 
@@ -75,6 +81,7 @@ def run(composed: DictConfig, task: Callable[[DictConfig], Any]) -> None:
 
 
 def _from_files(name: str, overrides: Sequence[str]) -> DictConfig:
+    check_own_files(overrides)
     with warnings.catch_warnings(), initialize_config_dir(str(CONFIG_DIR), job_name=name, version_base="1.3"):
         warnings.filterwarnings("error", ".*hydra.searchpath.* is not available", UserWarning)
         try:
@@ -82,6 +89,46 @@ def _from_files(name: str, overrides: Sequence[str]) -> DictConfig:
         except UserWarning as absent:
             folder = str(absent).partition("path=")[2].removesuffix(" is not available.")
             raise UserError(f"hydra.searchpath={folder}: there is no such folder, give one that is there") from None
+
+
+def check_own_files(overrides: Sequence[str]) -> None:
+    """UserError where a file in the folders of a user would take for ever to read."""
+    for override in overrides:
+        if override.startswith("hydra.searchpath="):
+            for folder in OF_A_USER.findall(override):
+                check_aliases(Path(folder))
+
+
+@lru_cache(maxsize=8)
+def check_aliases(folder: Path) -> None:
+    """UserError where aliases of YAML let a file of a user's folder stand for far more than it holds."""
+    for path in sorted(folder.rglob("*.yaml")):
+        if not path.is_file() or b"*" not in path.read_bytes():
+            continue
+        with suppress(yaml.YAMLError, UnicodeDecodeError, RecursionError):  # which are said when the file is composed
+            with path.open("rb") as file:
+                node = yaml.compose(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            if values_of(node, {}) > MOST_VALUES:
+                raise UserError(
+                    f"the aliases (*name) of {shown(path)} stand for more than {MOST_VALUES} values: write out what "
+                    "is meant"
+                )
+
+
+def values_of(node: Any, known: dict[int, int]) -> int:
+    """Values below a node of YAML with each alias written out. known: of nodes that were counted before."""
+    if known.get(id(node)) == UNFINISHED:  # it stands in itself
+        raise UserError(of_files(RecursionError()))
+    if id(node) in known:
+        return known[id(node)]
+    inner: list[Any] = []
+    if isinstance(node, yaml.MappingNode):
+        inner = [value for _, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    known[id(node)] = UNFINISHED
+    known[id(node)] = 1 + sum(values_of(value, known) for value in inner)
+    return known[id(node)]
 
 
 def _sets_a_value(override: Override, groups: Collection[str]) -> bool:

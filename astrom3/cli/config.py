@@ -27,8 +27,7 @@ from astrom3.errors import UserError
 from astrom3.places import CONFIG_DIR
 
 OWN_FOLDERS: list[Path] = []  # given by --config-dir
-# Of settings of its own that Hydra cannot use.
-OF_HYDRA = (HydraException, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
+OF_HYDRA = (HydraException, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)  # hydra.*
 TABLES = ("published", "hyper", "hyper_sub", "number")  # other keys take values from them
 
 
@@ -42,6 +41,7 @@ def compose_unresolved(overrides: Sequence[str], name: str) -> DictConfig:
     parsed = parse_overrides(overrides)
     _check_groups(parsed)
     cfg = _compose(name, overrides)
+    keys.check_overrides(parsed)
     _check_types(cfg, parsed, overrides, name)
     if any(override.key_or_group == "head" for override in parsed):
         check_head(cfg, [node for _, node in _leaves(cfg)])
@@ -175,22 +175,24 @@ def _one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
     except composing.UNREADABLE as error:
         raise UserError(composing.of_files(error)) from None
     except OF_HYDRA as error:
-        raise UserError(_one_line(error)) from None
+        what = "Hydra finds no " if isinstance(error, KeyError) else ""
+        raise UserError(what + _one_line(error)) from None
 
 
 def explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Which override is at fault, and what would be right."""
     groups = config_groups()
-    if "Could not override 'encoder/photometry'" in str(error):
-        asked = "recipe=survey" if "recipe=survey" in overrides else "encoder/photometry"
+    if "'encoder/photometry'. No match" in str(error):
+        asked = "recipe=survey" if chosen_option("recipe", overrides) == "survey" else "encoder/photometry"
         return f"{asked} is about light curves, and this mode has none: choose mode=photo, clip or all"
+    if of_one := keys.of_hydra(str(error)):
+        return of_one
     pair = re.search(r"Could not find '(published|objective)/(\w+)-(\w+)'", str(error))
     if pair is not None:
         able = [option.partition("-")[0] for option in groups["published"] if option.endswith(f"-{pair[3]}")]
         if not able:
-            return (
-                f"mode={pair[3]} has no file {pair[1]}/{pair[2]}-{pair[3]}.yaml: add it to your folder (--config-dir)"
-            )
+            file = f"{pair[1]}/{pair[2]}-{pair[3]}.yaml"
+            return f"mode={pair[3]} has no file {file}: add it to your folder (--config-dir)"
         chosen_family = chosen_option("family", overrides) or pair[2]
         return f"mode={pair[3]} is not a task of model={chosen_family}: choose model={' or model='.join(able)}"
     for override in OverridesParser.create().parse_overrides(list(overrides)):
@@ -274,6 +276,8 @@ def _check_groups(parsed: Sequence[Override]) -> None:
     groups = config_groups()
     for override in parsed:
         key = override.key_or_group
+        if override.is_delete() and (CONFIG_DIR / key).is_dir():
+            raise UserError(f"~{key}: one has to be chosen: {key} is one of {', '.join(groups[key])}")
         if key in groups and not override.is_sweep_override() and not override.is_delete():
             keys.check_group(key, override.value(), groups[key])
 
@@ -305,6 +309,8 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise UserError(keys.no_setting(str(error.override))) from None
+    except ValueError as error:
+        raise UserError(keys.no_number(overrides, error)) from None
 
 
 OF_THE_LIBRARY = ("HYDRA_FULL", "full_key:", "object_type=", "reference_type=")  # lines of errors that say nothing

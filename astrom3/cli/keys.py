@@ -9,16 +9,21 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
+from hydra.core.override_parser.types import Override, QuotedString
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from astrom3 import bounds
 from astrom3.errors import UserError, printable
 from astrom3.places import expanded
 from astrom3.typed import Mismatch, compare
 
 MISSING = "???"
 # Texts that name a file or a folder, or a model by its folder: those that are written, and those that are read.
-WRITTEN = ("out", "run", "root", "study", "index", "data.cache", "data.root", "datamodule.cache")
+WRITTEN = (
+    "out", "run", "root", "study", "index", "data.cache", "data.root", "datamodule.cache", "hydra.run.dir",
+    "hydra.sweep.dir",
+)  # fmt: skip
 READ = (
     "model", "statistics", "embeddings", "other", "project", "swapped", "catalogue", "light_curve", "spectrum", "image",
     "raw", "table", "data.path", "data.statistics", "data.origin.path", "data.origin.root", "datamodule.statistics",
@@ -70,8 +75,21 @@ OF_FILES = ("light_curves.columns.", "spectra.columns.")
 MAY_BE_NULL = ("tune.failures", "early_stopping.patience")
 NEVER_NULL = ("trainer.max_epochs", "trainer.num_nodes", "trainer.devices")  # Lightning's own would be taken
 MAY_BE_NULL_BELOW = ("trainer.", "datamodule.", "tune.space.", "hyper.", "number.", "logger.", "views.")
+# What constructors have a default for, and what is one of several.
+SUBFOLDER = ".hydra"  # of a run folder, where Hydra keeps its own files if it is told to
+MAY_BE_TAKEN_AWAY = (
+    *MAY_BE_NULL_BELOW,
+    "encoders.",
+    "model.",
+    "module.",
+    "heads.",
+    "hydra",
+    "light_curves.",
+    "spectra.",
+)
 SEVERAL_KINDS = ("trainer.devices", "data.on_device", "keep", "model.frozen")  # a number, true, "auto", or a list
 BEYOND_HYDRA = re.compile(r"[^\w/\-\\+.$%*@?|: ]", re.ASCII)  # what it takes only in quotes, as in out=größe&farbe
+TOO_MANY_DIGITS = re.compile(r"[\d_]{4300}")  # of Python
 LOOKS_LIKE_NO_TEXT = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|[-+]?(nan|inf)|true|false", re.IGNORECASE)
 
 
@@ -187,6 +205,23 @@ def check_null(key: str, default: Any, words: str) -> None:
     raise UserError(f"{key}=null: it has to be {words}, leave it away or give another value")
 
 
+def check_overrides(parsed: Iterable[Override]) -> None:
+    """UserError where `~key` takes away what has to be there, and for settings of Hydra's own that cannot be."""
+    for override in parsed:
+        key = override.key_or_group
+        value = override.value()
+        if override.is_delete() and not key.startswith(MAY_BE_TAKEN_AWAY):
+            raise UserError(f"~{key}: this key has to be there, give it another value instead")
+        if isinstance(value, str | QuotedString):
+            check_paths([(key, value.text if isinstance(value, QuotedString) else value)] if "hydra" in key else [])
+        if key.startswith("hydra.launcher.") and isinstance(value, int | float) and not isinstance(value, bool):
+            bounds.check_number(key, value)
+        if key == "hydra.output_subdir" and value not in (None, SUBFOLDER):
+            raise UserError(f"{key}={shortened(value)}: give {SUBFOLDER}, or leave it away")
+        if key == "hydra.mode" and value != "RUN":
+            raise UserError(f"{key}={shortened(value)} is not taken: a sweep is asked for with -m")
+
+
 def check_group(key: str, value: Any, options: Sequence[str]) -> None:
     """UserError where the value of a group is no name of an option."""
     if value is None or isinstance(value, bool | float | dict | list) or value == "":
@@ -204,6 +239,30 @@ def no_setting(text: str) -> str:
     """What is said of an argument that Hydra does not understand."""
     hint = "" if text.isascii() else ": put names with letters beyond ASCII in quotes, as in classes=\"['ä','b']\""
     return f"{shortened(text)!r} is not of the form key=value{hint}"
+
+
+def of_hydra(complaint: str) -> str:
+    """What is said where Hydra cannot do one override, "" where its complaint is about something else."""
+    absent = re.search(r"Could not override '([^']+)'. No match", complaint)
+    if absent is not None:
+        return f"there is no {absent[1]} to choose here: leave {absent[1]}= away"
+    unknown = re.search(
+        r"Could not find '(hydra/\w+)/([^']*)'.*Available options in '[^']*':(.*?)Config search", complaint, re.S
+    )
+    if unknown is not None:
+        return f"{unknown[1]}={shortened(unknown[2])} does not exist: it is one of {', '.join(unknown[3].split())}"
+    unlike = re.search(r"Error merging override ([^=]+)=(.*)", complaint)
+    if unlike is not None:
+        return f"{unlike[1]}={shortened(unlike[2])} is no value of this key: --cfg job shows what it looks like"
+    return ""
+
+
+def no_number(overrides: Iterable[str], error: ValueError) -> str:
+    """What is said where Python does not take a number, as it does not take whole ones of thousands of digits."""
+    for text in overrides:
+        if TOO_MANY_DIGITS.search(text):
+            return f"{shortened(text)!r} holds a number of thousands of digits: give one that can be meant"
+    return shortened(str(error))
 
 
 def elements_agree(default: Iterable[Any], value: Iterable[Any]) -> bool:

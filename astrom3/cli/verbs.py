@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from astrom3.files import left_by_the_dead, maker
 Verb = Callable[[DictConfig], Any]
 log = logging.getLogger(__name__)
 FOLDERS = ("run", "study", "out", "index")  # keys of folders that Hydra or a verb makes before it has anything to keep
+OF_LAUNCHERS = (RuntimeError, TimeoutError, multiprocessing.TimeoutError)
 UNENDED = "it has not ended: its process was killed, its job goes on, or the launcher gave up"
 SPINS = "20000"  # of an idle OpenMP thread (GNU's default 300,000) before it sleeps
 TELLING = {"--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}  # flags with which nothing is run
@@ -201,10 +203,13 @@ def through_hydra(name: str, function: Verb, task: Verb, arguments: list[str]) -
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors as they are, for our own wall
     sys.argv = [before[0], *config.quote_groups(arguments, name)]
     try:
+        composing.check_own_files(arguments)
         main()
     except composing.UNREADABLE as error:
         raise UserError(composing.of_files(error)) from None
-    except config.OF_HYDRA as error:  # a verb's own never come here
+    except BrokenProcessPool:  # which `run_sweep` knows
+        raise
+    except (*config.OF_HYDRA, *OF_LAUNCHERS) as error:  # a verb's own never come here
         raise UserError(f"Hydra cannot use its settings (hydra.*): {first_line(error)}") from error
     finally:
         sys.argv = before

@@ -64,6 +64,8 @@ def answer(error: BaseException) -> tuple[str, int]:
         return first_line(error).removeprefix("Symlink loop from ") + f": {ADVICE[errno.ELOOP]}", 2
     if isinstance(error, ValueError) and str(error).startswith("embedded null"):
         return "the name of a file holds a NUL, which none can: give another name", 2
+    if type(error).__module__.partition(".")[0] == "wandb":
+        return f"logger=wandb: {first_line(error)} (logger=wandb_offline needs no account and no network)", 2
     if is_of_input(error):
         return first_line(error), 2
     return f"a fault of astrom3, please report it: {place(error)} ({SHOW}=1 shows all of it)", 1

@@ -159,7 +159,7 @@ def placed(embeddings: Embeddings, source: Source) -> tuple[list[Any], np.ndarra
     absent = np.flatnonzero(table == ABSENT)
     if len(absent) == len(embeddings):
         raise UserError(
-            f"none of the {len(embeddings):,} embedded objects (first: {embeddings.ids[0]!r}) is in "
+            f"none of the {len(embeddings):,} embedded objects (first: {str(embeddings.ids[0])!r}) is in "
             f"{source.root.name}, {source.sub}_{source.seed}: give the data set, sub and seed that they were made from"
         )
     if len(absent):

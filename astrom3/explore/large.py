@@ -115,6 +115,7 @@ def take_census(parts: Parts, count: int, fit: str | None) -> Census:
     of_train: list[np.ndarray] = []
     of_others: list[np.ndarray] = []
     sums: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
     splits: set[str] = set()
     first: Embeddings | None = None
     n = 0
@@ -125,22 +126,22 @@ def take_census(parts: Parts, count: int, fit: str | None) -> Census:
         is_train = part.splits == "train"
         of_train.append(part.vectors[MEAN][chosen & is_train])
         of_others.append(part.vectors[MEAN][chosen & ~is_train])
-        add_directions(part, sums)
+        add_directions(part, sums, numbers)
         n += len(part)
 
     if first is None or not n:
-        raise UserError("there are no objects to show")
+        raise UserError("none of the embedded objects is of the splits that are shown: name others, splits=[...]")
 
     sample = np.concatenate(of_train)
     if fit == "train" and len(sample) < MIN_FITTED:
-        raise UserError("fit=train, but no object of the train split is shown: use fit=all")
+        raise UserError(f"fit=train, but {len(sample)} objects of the train split are shown: use fit=all")
 
     only_train = len(sample) > 0 and fit != "all"
     if not only_train:
         sample = np.concatenate([sample, *of_others])
     centres = {}
     for name, total in sums.items():
-        classes = np.flatnonzero((total != 0).any(axis=1))
+        classes = np.flatnonzero(numbers[name])
         centres[name] = (classes, unit(total[classes]))
     return Census(
         n=n,
@@ -155,14 +156,17 @@ def take_census(parts: Parts, count: int, fit: str | None) -> Census:
     )
 
 
-def add_directions(part: Embeddings, sums: dict[str, np.ndarray]) -> None:
-    """Add the unit vectors of a part to the sums (C, D) of the classes, by the name of the vectors."""
+def add_directions(part: Embeddings, sums: dict[str, np.ndarray], numbers: dict[str, np.ndarray]) -> None:
+    """Add the unit vectors of a part to the sums (C, D) of the classes, and its objects to their numbers (C,), both by
+    the name of the vectors."""
     for name, vectors in part.vectors.items():
         known = having(part, name) & (part.labels != UNLABELLED)
         nothing = np.zeros((len(part.classes), vectors.shape[1]))
         total = sums.setdefault(name, nothing)
         directions = unit(vectors[known].astype(np.float64))
         np.add.at(total, part.labels[known], directions)
+        counts = numbers.setdefault(name, np.zeros(len(part.classes), np.int64))
+        counts += np.bincount(part.labels[known], minlength=len(part.classes))
 
 
 def catalogue_columns(source: Source) -> tuple[str, ...]:

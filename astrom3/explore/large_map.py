@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from astrom3.data.layouts.columns import readable
@@ -15,7 +16,8 @@ from astrom3.data.layouts.table import Source
 from astrom3.errors import UserError, shown
 from astrom3.explore.large import ABOUT, Parts, write_map
 from astrom3.files import OutputFolder
-from astrom3.inference.embeddings import Embeddings, check_objects, files_of, read_part
+from astrom3.inference.embedding_files import check_alike, check_objects, files_of, read_part
+from astrom3.inference.embeddings import Embeddings
 from astrom3.inference.results import shown_name
 from astrom3.modalities.catalogue import Normaliser
 from astrom3.parquet_files import read_metadata
@@ -51,8 +53,13 @@ def stored_parts(cfg: DictConfig) -> Parts:
     files = files_of(cfg.embeddings)
 
     def parts() -> Iterator[Embeddings]:
+        first: Embeddings | None = None
         for file in files:
             part = Embeddings.from_table(read_part(file), shown(file))
+            first = part.take(np.arange(0)) if first is None else first
+            check_alike(part, file, first, files[0])
+            if not len(part):
+                continue
             check_objects(part, shown(file))
             part = part.of_split(*cfg.splits, "")  # "": embedded without a split
             if len(part):

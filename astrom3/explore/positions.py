@@ -61,7 +61,7 @@ def pca(objects: Embeddings, rows: np.ndarray) -> tuple[np.ndarray, str]:
 
     vectors = objects.vectors[MEAN].astype(np.float64)
     centre, axes, variances = principal_axes(vectors[rows])
-    share = variances[:2].sum() / variances.sum()
+    share = variances[:2].sum() / max(variances.sum(), 1e-300)  # 0 where all are the same
     xy = np.empty((len(objects), 2), np.float32)
     xy[:] = (vectors - centre) @ axes.T
     return xy, pca_text(share)

@@ -26,6 +26,7 @@ def pca(vectors: np.ndarray) -> tuple[Project, str]:
     centre = vectors.mean(0, dtype=np.float64)
     offset = vectors - centre
     variances, axes = np.linalg.eigh(offset.T @ offset)  # ascending
+    axes = np.column_stack([np.zeros(len(axes)), axes])  # the second axis of vectors of one number
     axes = axes[:, [-1, -2]]
     signs = np.where(axes.sum(0) < 0, -1, 1)  # the sign of an axis is arbitrary
     axes = axes * signs

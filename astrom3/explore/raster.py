@@ -31,18 +31,21 @@ COLOURS = np.array(
 UNKNOWN = np.array([[167, 173, 181]], np.float32)
 
 
-def palette(classes: list[str]) -> np.ndarray:
-    """Colours float32 (C + 1, 3) of the classes; the last is for objects without one."""
-    order = in_paper_order(classes)
-    places = [order.index(name) % len(COLOURS) for name in classes]
-    return np.concatenate([COLOURS[places], UNKNOWN])
+def palette(classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Colours float32 (k + 1, 3), and the number (C + 1,) of the colour of each class, of which several share one
+    where there are many. The last colour is for objects without a class."""
+    order = {name: place for place, name in enumerate(in_paper_order(classes))}
+    places = [order[name] % len(COLOURS) for name in classes]
+    used = list(dict.fromkeys(places))
+    numbers = [used.index(place) for place in places]
+    return np.concatenate([COLOURS[used], UNKNOWN]), np.array([*numbers, len(used)])
 
 
 def overview(stored: StoredMap) -> bytes:
     """The whole map by class, a PNG file of OVERVIEW_SIDE pixels."""
     everybody = np.arange(len(stored))
     counts = counted(stored, everybody, "label", stored.about["bounds"], OVERVIEW_SIDE, 0.0)
-    colours = palette(stored.about["classes"])
+    colours, _ = palette(stored.about["classes"])
     return png(shaded(counts, colours, full_at(stored, 2)))
 
 
@@ -63,7 +66,7 @@ def tile(stored: StoredMap, zoom: int, column: int, row: int, by: str, filters: 
     rows = stored.passing(nearby, filters)
 
     counts = counted(stored, rows, by, (x, y, width), SIDE, radius)
-    colours = palette(stored.about["classes"])
+    colours, _ = palette(stored.about["classes"])
     return png(shaded(counts, colours, full_at(stored, zoom)))
 
 
@@ -91,35 +94,36 @@ def full_at(stored: StoredMap, zoom: int) -> float:
 def counted(
     stored: StoredMap, rows: np.ndarray, by: str, square: tuple[float, float, float], side: int, radius: float
 ) -> np.ndarray:
-    """Objects (C + 1, side, side) float32 in the pixels of a square of the map, the top row first.
+    """Objects (k + 1, side, side) float32 of each colour in the pixels of a square of the map, the top row first.
 
     rows (m,): the objects to count. by: label or predicted, the column that gives the class. square: left and lower
     edge and width in the units of the map. side: of the picture [pixel]. radius: of a point [pixel].
     """
     x, y, width = square
-    kinds = len(stored.about["classes"]) + 1
+    colours, colour_of = palette(stored.about["classes"])
     xy = np.asarray(stored.columns["xy"][rows], np.float64)
     place = (xy - [x, y]) * (side / width)  # pixels from the lower left corner
     centre_column = np.floor(place[:, 0]).astype(np.int64)
     centre_row = side - 1 - np.floor(place[:, 1]).astype(np.int64)
-    label = np.asarray(stored.columns[by][rows], np.int64) % kinds  # -1 becomes the last
+    label = np.asarray(stored.columns[by][rows], np.int64) % len(colour_of)  # -1 becomes the last
+    colour = colour_of[label]
 
-    counts = np.zeros(kinds * side * side, np.float32)
+    counts = np.zeros(len(colours) * side * side, np.float32)
     for down, right in disc(radius):
         column = centre_column + right
         row = centre_row + down
         inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
-        pixel = (label * side + row) * side + column
+        pixel = (colour * side + row) * side + column
         covered = np.bincount(pixel[inside], minlength=len(counts))
         counts += covered.astype(np.float32)
 
-    return counts.reshape(kinds, side, side)
+    return counts.reshape(len(colours), side, side)
 
 
 def shaded(counts: np.ndarray, colours: np.ndarray, full: float) -> np.ndarray:
     """Red, green, blue and opacity uint8 (H, W, 4) of a picture.
 
-    counts (C, H, W): objects of each class. colours (C, 3): of the classes, mixed in each pixel by their shares.
+    counts (k, H, W): objects of each colour. colours (k, 3): mixed in each pixel by their shares.
     full: objects in a pixel from which on it is opaque.
     """
     total = counts.sum(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,18 +98,19 @@ def check_columns(schema: pa.Schema, source: str) -> None:
         raise UserError(f"{source}: the embeddings are of different lengths ({widths}): embed again")
 
 
-def check_alike(parts: Sequence[Embeddings], files: Sequence[Path]) -> None:
-    """UserError where parts are embeddings of different models."""
-    first = parts[0]
-    for part, file in zip(parts, files, strict=True):
-        widths = {name: vectors.shape[1] for name, vectors in part.vectors.items()}
-        own = {name: vectors.shape[1] for name, vectors in first.vectors.items()}
-        same = widths == own and part.classes == first.classes and part.model == first.model
-        same = same and part.targets == first.targets
-        if not same or (part.probabilities is None) != (first.probabilities is None):
-            raise UserError(
-                f"{shown(file)} and {shown(files[0])} are embeddings of different models: give one folder of each"
-            )
+def check_alike(part: Embeddings, file: Path, first: Embeddings, first_file: Path) -> None:
+    """UserError where two files of a folder hold embeddings of different models."""
+    if signature(part) != signature(first):
+        raise UserError(
+            f"{shown(file)} and {shown(first_file)} are embeddings of different models: give one folder of each"
+        )
+
+
+def signature(part: Embeddings) -> tuple[Any, ...]:
+    """What all embeddings of one model have in common."""
+    widths = {name: vectors.shape[1] for name, vectors in part.vectors.items()}
+    heads = 0 if part.probabilities is None else part.probabilities.shape[1]
+    return part.model, part.classes, widths, heads, part.targets
 
 
 def check_objects(found: Embeddings, source: str) -> None:
@@ -123,10 +123,11 @@ def check_objects(found: Embeddings, source: str) -> None:
         raise UserError(f"{source}: object_id {str(names[counts > 1][0])!r} occurs twice; each object is embedded once")
 
     for name, vectors in found.vectors.items():
-        lost = ~np.isfinite(vectors).all(axis=1)
+        squared = np.einsum("nd,nd->n", vectors, vectors)  # of more than float32 holds, lengths would become infinite
+        lost = ~np.isfinite(squared)
         if lost.any():
             raise UserError(
-                f"{source}: {lost.sum()} of {len(found)} embeddings {name} are not finite (first: "
+                f"{source}: {lost.sum()} of {len(found)} embeddings {name} are not finite, or too large (first: "
                 f"{str(found.ids[lost.argmax()])!r}): embed again"
             )
 

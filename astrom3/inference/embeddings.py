@@ -233,7 +233,8 @@ class Embeddings:
         """A parquet file, or a folder of them (in the order of their names)."""
         files = files_of(path)
         parts = [cls.from_table(read_part(file), shown(file)) for file in files]
-        check_alike(parts, files)
+        for part, file in zip(parts, files, strict=True):
+            check_alike(part, file, parts[0], files[0])
         found = cls.concatenate(parts)
         check_objects(found, shown(path))
         return found

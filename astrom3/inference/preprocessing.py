@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from astrom3 import stored
+from astrom3 import hub, stored
 from astrom3.errors import UserError, shown
 from astrom3.files import read_json
 from astrom3.modalities.catalogue import Normaliser
@@ -58,18 +57,16 @@ def hub_statistics(source: str) -> Normaliser | None:
         return None
 
     seed = found[1] if found[1] and found[1].isdigit() else "42"
-    from huggingface_hub import hf_hub_download
-
     name = f"splits/full/{seed}/info.json"
     try:
-        path = hf_hub_download(DATASET, name, repo_type="dataset", endpoint=os.environ.get("HF_ENDPOINT"))
+        path = hub.download(DATASET, name, kind="dataset")
     except Exception as error:  # whatever fails between here and the file
         raise UserError(
             f"the statistics of {source} are in {name} of {DATASET}, which the hub did not give "
             f"({type(error).__name__}): fetch it on a machine that can, and load the model with statistics=<that file>"
         ) from None
 
-    return read_info(Path(path))
+    return read_info(path)
 
 
 def read_info(path: Path) -> Normaliser:

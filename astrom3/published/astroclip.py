@@ -9,7 +9,6 @@ published trainers leave are read alike. Nothing in a file is run.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from astrom3 import hub
 from astrom3.encoders.dino_head import DINOHead
 from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.towers_astroclip import ImageTower, SpectrumTower
@@ -87,16 +87,16 @@ def find(source: Path | str, revision: str | None = None) -> Path:
     refuse_file(path)
     if not is_hub_id(source):
         raise UserError(f"there is no file or folder {source}, and it is not a hub id (owner/name)")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     name = str(source).split("/")[1] + ".ckpt"
-    endpoint = os.environ.get("HF_ENDPOINT")  # read now: huggingface_hub reads it when it is imported
     try:
-        return Path(hf_hub_download(str(source), name, revision=revision, endpoint=endpoint))
+        return hub.download(str(source), name, revision=revision)
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no model {source} (and there is no such folder): check the name") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        if not hub.is_of_network(error):
+            raise
         raise UserError(
             f"the hub cannot be reached for {source}, or it holds no {name} ({type(error).__name__}): fetch the file "
             "on a machine that can, and give its path instead"

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from astrom3 import registry
+from astrom3 import hub, registry
 from astrom3.encoders.galspecnet import GalSpecNet
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.mlp import MetadataMLP
@@ -220,7 +220,7 @@ def find(source: Path | str, *, revision: str | None = None) -> Path:
     if not is_hub_id(source):
         raise UserError(f"no model at {source}: there is no such folder, and it is not a hub id (owner/name)")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         endpoint = os.environ.get("HF_ENDPOINT")  # read now: huggingface_hub reads it when it is imported
@@ -228,7 +228,9 @@ def find(source: Path | str, *, revision: str | None = None) -> Path:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=files, endpoint=endpoint))
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no model {source} (and there is no such folder): check the name") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        if not hub.is_of_network(error):
+            raise
         raise UserError(
             f"the hub cannot be reached for {source} ({type(error).__name__}): fetch it on a machine that can, "
             f"and give the folder with {CONFIG} and {WEIGHTS} instead"

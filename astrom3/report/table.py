@@ -21,9 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 from scipy import stats
 
 from astrom3 import stored
-from astrom3.errors import UserError, first_line
-from astrom3.files import read_text
+from astrom3.errors import UserError, first_line, written_out
+from astrom3.files import listed, read_text
 from astrom3.registry import flat, read_stored
+from astrom3.typed import check
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())["accuracy"]
 STATES = ("finished", "failed", "unfinished", "damaged")
@@ -175,27 +176,29 @@ def collect(root: Path) -> list[Run]:
 
 def read(folder: Path) -> Run:
     """A run folder in whatever state; what cannot be read makes it "damaged"."""
-    names = folder.name.rsplit("-", 3)
+    name = written_out(folder.name)
+    names = name.rsplit("-", 3)
     try:
         cfg = read_stored(folder / "config.yaml", checked=False)
+        check(cfg, stored.RunNames, folder / "config.yaml")
         protocol = str(cfg.get("protocol", cfg.sub))
         fold = FOLD.search(protocol)
         who: dict[str, Any] = {
-            "folder": folder.name,
-            "mode": f"{cfg.mode}{cfg.get('task_name', '')}",
-            "prefix": str(cfg.get("prefix", "")),
-            "suffix": str(cfg.get("suffix", "")),
-            "sub": FOLD.sub(r"-\2folds", protocol),
+            "folder": name,
+            "mode": written_out(f"{cfg.mode}{cfg.get('task_name', '')}"),
+            "prefix": written_out(str(cfg.get("prefix", ""))),
+            "suffix": written_out(str(cfg.get("suffix", ""))),
+            "sub": written_out(FOLD.sub(r"-\2folds", protocol)),
             "fold": int(fold[1]) if fold else 0,
-            "init": str(cfg.init.name),
-            "seed": int(cfg.seed),
+            "init": written_out(str(cfg.init.name)),
+            "seed": cfg.seed,
         }
         config = {key: value for key, value in flat(cfg) if not _free(key)}
     except (OSError, UserError, OmegaConfBaseException, AttributeError, TypeError, ValueError):
-        if len(names) != 4 or not names[3].isdigit():
-            names = [folder.name, "", "", "-1"]
+        if len(names) != 4 or not names[3].isdecimal():
+            names = [name, "", "", "-1"]
         mode, sub, init, seed = names
-        return Run(folder.name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
+        return Run(name, mode, sub, init, int(seed), "damaged", "config.yaml cannot be read")
 
     try:
         if (folder / "metrics.json").is_file():
@@ -204,7 +207,7 @@ def read(folder: Path) -> Run:
             return Run(**who, **percent, state="finished", scores=scores, config=config)
         if (folder / "failure.json").is_file():
             reason = stored.read(folder / "failure.json", stored.Failure)["reason"]
-            return Run(**who, state="failed", reason=reason, config=config)
+            return Run(**who, state="failed", reason=written_out(" ".join(reason.splitlines())), config=config)
     except (OSError, UserError) as error:
         return Run(**who, state="damaged", reason=first_line(error))
 
@@ -249,13 +252,33 @@ def summarise(runs: Sequence[Run], grid: Grid) -> Summary:
             from_scratch = finished.get((mode, sub, "scratch"), {})
             gains = []
             for seed, run in by_seed.items():
-                if seed in from_scratch:
-                    gains.append(run.accuracy - from_scratch[seed].accuracy)  # type: ignore[operator]
+                before = from_scratch[seed].accuracy if seed in from_scratch else None
+                if before is not None and run.accuracy is not None:
+                    gains.append(run.accuracy - before)
             mean, error, p = gain(gains)
             row = replace(row, pairs=len(gains), gain=mean, gain_error=error, p=p)
         rows.append(row)
 
-    return Summary(rows, list(runs), grid, disagreements(runs))
+    return Summary(rows, list(runs), grid, [*repeated(runs, grid), *disagreements(runs)])
+
+
+def repeated(runs: Sequence[Run], grid: Grid) -> list[str]:
+    """What is said of finished runs of one cell, seed and fold, of which the table counts the last alone."""
+    cells = set(in_order(runs, grid))
+    folders: dict[tuple[Cell, int, int], list[str]] = {}
+    for run in runs:
+        cell = run.label, run.sub, run.init
+        if run.state == "finished" and cell in cells:
+            folders.setdefault((cell, run.seed, run.fold), []).append(run.folder)
+
+    out = []
+    for (cell, seed, _), names in folders.items():
+        if len(names) > 1:
+            out.append(
+                f"{len(names)} runs are of {' '.join(cell)} seed {seed} ({listed(names)}), of which the table "
+                f"counts {names[-1]} alone: keep the others in another folder"
+            )
+    return out
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -22,6 +22,10 @@ CAPTION = (
 SIMULATED = "Simulated data: the difference to the published numbers, which are of real data, is no test of them."
 
 
+OF_LATEX = {ord(letter): "\\" + letter for letter in "%_&#{}$"}
+OF_LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}"}
+
+
 def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
     return "-" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
 
@@ -50,7 +54,11 @@ HEADER = ["mode", "labels", "start", "n", "accuracy", "macro F1", "gain from CLI
 
 
 def lines(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+    out = []
+    for row in (header, ["---"] * len(header), *rows):
+        joined = " | ".join(cell.replace("|", "\\|") for cell in row)
+        out.append(f"| {joined} |")
+    return out
 
 
 def markdown(summary: Summary) -> str:
@@ -80,12 +88,9 @@ def pretraining_cells(run: Run) -> list[str]:
     accuracies = []
     for name, accuracy in run.scores.get("centroid_accuracy", {}).items():
         accuracies.append(f"{name} {100 * accuracy:.1f}")
-    return [
-        str(run.seed),
-        f"{run.scores['loss']:.3f}",
-        f"{100 * run.scores['clip_accuracy']:.1f}",
-        ", ".join(accuracies),
-    ]
+    clip = run.scores.get("clip_accuracy")
+    percent = None if clip is None else 100 * clip
+    return [str(run.seed), number(run.scores.get("loss"), 3), number(percent), ", ".join(accuracies)]
 
 
 def missing_lines(summary: Summary) -> list[str]:
@@ -142,8 +147,7 @@ def latex(summary: Summary) -> str:
 
 def escape(text: str) -> str:
     """For LaTeX, with +- as the sign."""
-    for character in "%_&#":
-        text = text.replace(character, "\\" + character)
+    text = text.translate(OF_LATEX)
     return text.replace("+-", r"$\pm$")
 
 
@@ -174,14 +178,14 @@ def plot(summary: Summary, path: Path) -> Path:
         for init, (colour, label) in STYLE.items():
             shift = 0.06 if init == "clip" else -0.06
             places = {sub: tick + shift for tick, sub in enumerate(FRACTIONS)}
-            of_init = [row for row in rows if row.init == init]
+            of_init = [row for row in rows if row.init == init and row.accuracy is not None]
             of_init.sort(key=lambda row: FRACTIONS[row.sub])
             at = [places[row.sub] for row in of_init]
             accuracies = [row.accuracy for row in of_init]
             errors = [row.accuracy_std or 0 for row in of_init]
             axis.errorbar(at, accuracies, errors, fmt="o-", color=colour, ms=4, capsize=2, label=label)
             for run in summary.runs:
-                if (run.label, run.init, run.state) == (mode, init, "finished") and run.sub in FRACTIONS:
+                if (run.label, run.init) == (mode, init) and run.accuracy is not None and run.sub in FRACTIONS:
                     axis.plot(places[run.sub], run.accuracy, ".", color=colour, alpha=0.35, ms=3)
 
             by_sub = PUBLISHED.get(mode, {})

@@ -8,6 +8,8 @@ from typing import Any
 
 from astrom3.registry import constructible
 
+PATIENCE = 30  # seconds that an unreachable server is waited for, of 90 that are usual
+
 
 @constructible
 def no_logger() -> bool:
@@ -22,4 +24,7 @@ def wandb_logger(project: str, name: str, folder: str, offline: bool) -> Any:
 
     Path(folder).mkdir(parents=True, exist_ok=True)
     run_id = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]
-    return WandbLogger(project=project, name=name, id=run_id, save_dir=folder, offline=offline, log_model=False)
+    settings = {"init_timeout": PATIENCE}
+    return WandbLogger(
+        project=project, name=name, id=run_id, save_dir=folder, offline=offline, log_model=False, settings=settings
+    )

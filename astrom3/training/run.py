@@ -113,7 +113,7 @@ ADDED = (
     "data.truncation",
     "datamodule.truncation",
 )
-LOGS = ("train.log", "tune.log", "wandb")
+LOGS = ("train.log", "tune.log", "wandb", ".hydra")
 WEIGHTS = tuple(f"checkpoints/{name}{end}" for name in (BEST, LAST, PREVIOUS) for end in ("", ".part"))
 MODEL = (
     "native.json",

@@ -20,7 +20,6 @@ import math
 import shutil
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from astrom3.cli import wall
 from astrom3.errors import UserError
 from astrom3.files import MARK, OutputFolder, read_text, write_text
 from astrom3.locks import LOCK as LOCK_OF_FOLDER
@@ -62,12 +62,16 @@ class Search:
     def run(self) -> dict[str, Any]:
         """All trials that are not taken yet; returns best.yaml. Raises UserError where none succeeded."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        begins = not (self.folder / JOURNAL).exists()
+        if begins:
+            self.check_folder()
+            prepare(self.cfg)  # without data and a start, nothing is left in the folder
         with self.open():
             self.study = open_study(self.folder, self.lock, self.space)
             done = len(finished(self.study))
             log.info("%s: %d of %d trials finished", self.folder, done, self.cfg.tune.trials)
 
-        if done < self.cfg.tune.trials:
+        if done < self.cfg.tune.trials and not begins:
             prepare(self.cfg)
         while (claimed := self.claim()) is not None:
             trial, held = claimed
@@ -80,11 +84,15 @@ class Search:
 
     # --- the folder ---------------------------------------------------------------------------------------------------
 
+    def check_folder(self) -> None:
+        """UserError where the folder is not of a search."""
+        self.output = OutputFolder(self.folder, "tune", legacy=written_before, ignored=(*LOGS, LOCK, LOCKS))
+        self.output.check(FILES, self.cfg.overwrite, "study")
+
     @contextmanager
     def open(self) -> Iterator[None]:
         """Hold the folder's lock once it is this configuration's."""
-        self.output = OutputFolder(self.folder, "tune", legacy=written_before, ignored=(*LOGS, LOCK, LOCKS))
-        self.output.check(FILES, self.cfg.overwrite, "study")
+        self.check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.lock:
             kept = self.folder / CONFIG
@@ -163,7 +171,7 @@ class Search:
         except UserError as error:
             return None, str(error)
         except Exception as error:  # whatever it is, the next trial may do better
-            traceback.print_exc()
+            wall.show(error)
             return None, f"{type(error).__name__}: {first_line(error)}"
         finally:
             self.durations.append(time.monotonic() - start)
