@@ -152,8 +152,8 @@ def test_lost_pixels_are_mended_or_reject():
 def test_what_galaxies_do_not_have_is_said(survey, cache, tmp_path):
     with pytest.raises(UserError, match="galaxies have no photometry: choose model=astroclip"):
         module(survey, cache, views={"photometry": "photometry"}, modalities=("photometry",))
-    with pytest.raises(UserError, match=r"data\.missing_spectra belongs to data\.survey=stars"):
-        Simulated(10, root=tmp_path, missing_spectra=0.5, survey="galaxies").open("full", 42)
+    with pytest.raises(UserError, match=r"data\.missing_light_curves belongs to data\.survey=stars"):
+        Simulated(10, root=tmp_path, missing_light_curves=0.5, survey="galaxies").open("full", 42)
     with pytest.raises(UserError, match=r"data\.survey=quasars does not exist"):
         Simulated(10, root=tmp_path, survey="quasars").open("full", 42)
 

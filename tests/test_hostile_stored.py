@@ -22,7 +22,8 @@ from test_astromer_files import CHECKPOINT, DATA, HEADER, block, masked_crc, tab
 import astrom3
 from astrom3.encoders.informer import InformerEncoder
 from astrom3.encoders.magnitudes import MagnitudeMLP
-from astrom3.encoders.towers import Classifier
+from astrom3.encoders.mlp import MetadataMLP
+from astrom3.encoders.towers import Classifier, MultimodalModel
 from astrom3.errors import UserError
 from astrom3.files import read_json
 from astrom3.modalities.schema import CLASSES
@@ -106,8 +107,13 @@ def test_classes_that_are_no_numbers_are_not_given_out(place):
 
 
 def test_raw_observations_for_a_network_of_catalogue_columns(place):
-    folder = native.save(MagnitudeMLP(hidden_dim=8, layers=1), place / "magnitudes")
+    magnitudes = MagnitudeMLP(hidden_dim=8, layers=1)
+    folder = native.save(magnitudes, place / "magnitudes")
     curve = {"time": [1.0, 2.0], "mag": [15.0, 15.1], "mag_err": [0.1, 0.1]}
+    with pytest.raises(UserError, match="reads images and spectra of galaxies: leave light curves away"):
+        astrom3.load(folder, device="cpu").embed(light_curve=curve)
+    mixed = MultimodalModel({"photometry": magnitudes, "metadata": MetadataMLP(34, 8)}, hidden_dim=8)
+    folder = native.save(mixed, place / "mixed")
     with pytest.raises(UserError, match="mag_g, mag_r, mag_z, which cannot be handed in"):
         astrom3.load(folder, device="cpu").embed(light_curve=curve)
 

@@ -56,7 +56,10 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         allow=cfg.allow,
         num_heads=cfg.num_heads,
     )
-    graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if cfg.onnx else []
+    with_onnx = cfg.onnx and weights is None
+    if cfg.onnx and not with_onnx:
+        log.info("The released file is converted without ONNX files: export %s for them", shown(out))
+    graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if with_onnx else []
     folder, names, made_of = folder_of(cfg, source, out, weights)
     files = []
     with folder.staged([*names, *graphs], cfg.overwrite, made_of=made_of) as stage:
@@ -65,7 +68,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         write_statistics(model, source, stage)
         if CONFIDENCE in names:
             shutil.copyfile(source / CONFIDENCE, stage / CONFIDENCE)
-        if cfg.onnx:
+        if with_onnx:
             files = onnx.export(model, stage / ONNX, lambda text: log.info("%s", text))
         name = cfg.name or cfg.push or Path(cfg.model).name
         base = None if Path(cfg.model).exists() else str(cfg.model)

@@ -103,8 +103,9 @@ def write(graph: Graph, path: Path) -> None:
                 dynamic_shapes=shapes,
             )
         except Exception as error:  # of any kind: what an encoder of anybody's does in its forward pass
+            why = first_line(error.__cause__ or error)
             raise UserError(
-                f"{graph.name} cannot be traced for ONNX ({first_line(error)}): give its encoder a method for_export, "
+                f"{graph.name} cannot be traced for ONNX ({why}): give its encoder a method for_export, "
                 "or say onnx=false"
             ) from error
 
