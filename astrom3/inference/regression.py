@@ -29,13 +29,16 @@ class Regression:
     @classmethod
     def of(cls, network: nn.Module, scales: Sequence[stored.TargetScale]) -> Regression:
         """scales: as preprocessing.json has them."""
-        return cls(
-            network,
-            tuple(scale["name"] for scale in scales),
-            tuple(scale.get("unit") for scale in scales),
-            np.array([scale["mean"] for scale in scales]),
-            np.array([scale["std"] for scale in scales]),
-        )
+        names = []
+        units = []
+        mean = []
+        std = []
+        for scale in scales:
+            names.append(scale["name"])
+            units.append(scale.get("unit"))
+            mean.append(scale["mean"])
+            std.append(scale["std"])
+        return cls(network, tuple(names), tuple(units), np.array(mean), np.array(std))
 
     @property
     def scales(self) -> list[dict[str, Any]]:
