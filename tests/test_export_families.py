@@ -1,5 +1,8 @@
 """ONNX of encoders that are not AstroM3's: Astromer under every head and in clip, and the curves model."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -18,9 +21,11 @@ from astrom3.encoders.specformer import SpecFormer
 from astrom3.encoders.towers import Classifier, MultimodalClassifier, MultimodalModel
 from astrom3.encoders.vit import VisionTransformer
 from astrom3.errors import UserError
+from astrom3.export.__main__ import export as export_verb
 from astrom3.export.onnx import TOLERANCE, compare, example, export, graphs, write
 from astrom3.inference.trained import TrainedModel
 from astrom3.modalities.schema import CLASSES
+from astrom3.published import native
 
 
 def astromer(version=2):
@@ -206,3 +211,19 @@ def test_what_cannot_be_traced_is_said_in_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"metadata cannot be traced for ONNX .* onnx=false"):
         export(model_of(Classifier(Counting(hidden_dim=8), len(CLASSES))), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_released_weights_of_astromer_become_native(form, tmp_path):
+    source = Path(__file__).parent / "conformance" / "astromer" / "tf-checkpoint-v1"
+    if form == "zip":
+        source = Path(shutil.make_archive(str(tmp_path / "released"), "zip", source))
+    export_verb(compose([f"model={source}", f"out={tmp_path}/native"], "export"))
+    assert native.is_native(tmp_path / "native") and (tmp_path / "native" / "onnx" / "light_curve.onnx").is_file()
+    curves = [np.stack([np.linspace(0, 90, 40), np.sin(np.arange(40.0)), np.full(40, 0.1)], axis=1)]
+    told = TrainedModel.load(tmp_path / "native", device="cpu")
+    expected = TrainedModel.load(source, device="cpu")
+    assert told.classes == expected.classes == ()
+    found = told.embed(light_curve=curves, pooling="mean").vectors
+    np.testing.assert_array_equal(found, expected.embed(light_curve=curves, pooling="mean").vectors)

@@ -3,7 +3,8 @@
 Weights in the published form (safetensors), statistics and classes, a card, and ONNX files of each encoder, each with
 its projection, and the whole, compared with torch. push= uploads the folder to the hub.
 
-It also converts the released files of AstroCLIP to the native form, from which everything here starts:
+It also converts the released files of ASTROMER and AstroCLIP to the native form:
+python -m astrom3.export model=macho_a0.zip out=macho
 python -m astrom3.export model=polymathic-ai/astroclip out=astroclip (or a file, or the folder that holds one).
 """
 
@@ -45,6 +46,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     from astrom3.files import write_text
     from astrom3.hardware import quieten
     from astrom3.inference.trained import TrainedModel
+    from astrom3.published import astroclip_model, astromer
 
     quieten()
     source, weights = where(cfg.model)
@@ -56,7 +58,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         allow=cfg.allow,
         num_heads=cfg.num_heads,
     )
-    with_onnx = cfg.onnx and weights is None
+    with_onnx = cfg.onnx and not astroclip_model.recognises(cfg.model)
     if cfg.onnx and not with_onnx:
         log.info("The released file is converted without ONNX files: export %s for them", shown(out))
     graphs = [f"{ONNX}/{graph.name}.onnx" for graph in onnx.graphs(model)] if with_onnx else []
@@ -65,13 +67,13 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     with folder.staged([*names, *graphs], cfg.overwrite, made_of=made_of) as stage:
         if weights is not None or out.resolve() != source.resolve():
             save_weights(model.whole, stage)
-        write_statistics(model, source, stage)
+        write_statistics(model, source, stage, is_released=weights is not None)
         if CONFIDENCE in names:
             shutil.copyfile(source / CONFIDENCE, stage / CONFIDENCE)
         if with_onnx:
             files = onnx.export(model, stage / ONNX, lambda text: log.info("%s", text))
         name = cfg.name or cfg.push or Path(cfg.model).name
-        base = None if Path(cfg.model).exists() else str(cfg.model)
+        base = None if Path(cfg.model).exists() or astromer.recognises(cfg.model) else str(cfg.model)
         text = card.card(model, name, card.read_run(Path(cfg.model)), cfg.licence, base, files)
         write_text(stage / card.CARD, text)
         folder.remove([known for known in folder.files or () if known.startswith(f"{ONNX}/")])
@@ -90,10 +92,13 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
 
 def where(name: str) -> tuple[Path, Path | None]:
-    """The folder of a model, and its file where it is a released file of AstroCLIP."""
-    from astrom3.published import astroclip, astroclip_model
+    """The folder of a model, and its file where it is a released one of ASTROMER or AstroCLIP."""
+    from astrom3.published import astroclip, astroclip_model, astromer
     from astrom3.published import astrom3 as published
 
+    if astromer.recognises(name):
+        file = astromer.file_of(name)
+        return file.parent, file
     if astroclip_model.recognises(name):
         file = astroclip.find(name)
         return file.parent, file
@@ -113,7 +118,7 @@ def folder_of(
     from astrom3.published import astrom3 as published
     from astrom3.published import native
 
-    has_form = (source / published.CONFIG).is_file()
+    has_form = weights is None and (source / published.CONFIG).is_file()
     described = (published.CONFIG, published.WEIGHTS) if has_form else (native.DESCRIPTION, native.WEIGHTS)
     own = (*described, PREPROCESSING)
     in_place = weights is None and out.resolve() == source.resolve()
@@ -126,7 +131,7 @@ def folder_of(
         )
 
     names = [CARD] if in_place else [*own, CARD]
-    if not in_place and (source / CONFIDENCE).is_file():
+    if weights is None and not in_place and (source / CONFIDENCE).is_file():
         names.append(CONFIDENCE)
     if in_place and not (out / PREPROCESSING).exists():
         names.append(PREPROCESSING)
@@ -164,20 +169,21 @@ def save_weights(network: Any, out: Path) -> None:
         native.save(network, out)
 
 
-def write_statistics(model: Any, source: Path, out: Path) -> None:
-    """preprocessing.json: classes, and statistics from beside the weights, statistics= or the published data set."""
+def write_statistics(model: Any, source: Path, out: Path, is_released: bool = False) -> None:
+    """preprocessing.json: classes, and statistics from beside the weights, statistics= or the published data set. The
+    released files of ASTROMER and AstroCLIP have none and need none."""
     from astrom3.files import write_json
     from astrom3.inference.preprocessing import PREPROCESSING, hub_statistics
     from astrom3.modalities.galaxy_views import reads_galaxies
 
     normaliser = model.normaliser
-    of_galaxies = reads_galaxies(model.views)
-    if normaliser is None and not of_galaxies:
+    needs_none = is_released or reads_galaxies(model.views)
+    if normaliser is None and not needs_none:
         try:
             normaliser = hub_statistics(model.name)
         except UserError as error:
             log.info("%s", error)
-    if normaliser is None and not of_galaxies and not (source / PREPROCESSING).is_file():
+    if normaliser is None and not needs_none and not (source / PREPROCESSING).is_file():
         log.info(
             "No statistics beside %s: whoever embeds light curves or catalogue values gives statistics=<file>, as "
             "you can here to have them in the folder",

@@ -79,6 +79,17 @@ def recognises(source: str | Path) -> bool:
     return INDEX in files or HDF5 in files
 
 
+def file_of(source: str | Path) -> Path:
+    """The archive of a model that `recognises` knows, or the file of weights in its folder."""
+    if str(source) in RELEASES:
+        source = fetch(str(source))
+    files = open_model(source, CONFIGS)
+    if files.source.is_file():
+        return files.source
+    name = INDEX if INDEX in files else HDF5
+    return min(files.source.rglob(name))
+
+
 def read_state(files: ModelFiles, encoder: Astromer, head: Reconstruction) -> dict[str, Tensor]:
     """All tensors of the encoder and the head, named `encoder.X` and `head.X`, from whichever form there is."""
     expected = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
