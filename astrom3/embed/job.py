@@ -246,7 +246,7 @@ class Job:
         if not self.of_objects:
             about = {"model": self.model.name, "classes": list(classes), "pooling": self.pooling, "per": self.per}
             return rows_table(found, ids, split.labels, part.split, slot, about)
-        if self.model.backbone is None and not self.model.has_head and self.model.regression is None:
+        if self.model.backbone is None and not self.model.predicts:
             alone = pooled_alone(found, ids, split, part.split, slot, self.model, classes)
             return alone.to_table()
         embedded = self.embed(part, advance)
@@ -301,7 +301,7 @@ class Job:
         kinds = Counter(f"{d.decision} {d.modality}" for d in decisions)
         rows = "windows" if self.per == "window" else "objects"
         summary = {"complete": True, "parts": len(self.parts), rows: dict(counts), "decisions": dict(kinds)}
-        if (self.model.has_head or self.model.regression is not None) and self.of_objects:
+        if self.model.predicts and self.of_objects:
             parts = sorted(self.out / part.name for part in self.parts)
             write_predictions(self.out / PREDICTIONS, parts, self.model.classes)
         write_json(self.out / SUMMARY, summary)

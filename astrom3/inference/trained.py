@@ -151,6 +151,11 @@ class TrainedModel(TakesObservations):
         return isinstance(self.network, Classifier | MultimodalClassifier | SequenceClassifier)
 
     @property
+    def predicts(self) -> bool:
+        """Whether it tells classes or numbers beside embeddings."""
+        return self.has_head or self.regression is not None
+
+    @property
     def width(self) -> int:
         """Length of an embedding."""
         if self.backbone is not None:

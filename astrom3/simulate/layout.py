@@ -51,6 +51,13 @@ def provenance(made_by: str, version: int, seed: int, objects: int, what: str, *
     }
 
 
+def share(name: str, value: float) -> float:
+    """The share of objects that lack something, as it is; UserError for one that is none."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{name}={value} of the simulated survey must lie between 0 and 1.")
+    return value
+
+
 def chunks(count: int, size: int) -> list[tuple[int, int]]:
     """First and one past the last row of every chunk."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]

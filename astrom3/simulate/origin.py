@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from astrom3.places import cache_root, expanded
 from astrom3.registry import constructible
 
 log = logging.getLogger(__name__)
-KNOWN = ("missing_spectra", "missing_light_curves", "swapped_labels", "missing_images")
-SHARES = {  # survey -> what may be missing in it, or wrong
+SHARES: dict[str, tuple[str, ...]] = {  # survey -> what may be missing in it, or wrong
     "stars": ("missing_spectra", "missing_light_curves", "swapped_labels"),
     "galaxies": ("missing_spectra", "missing_images"),
     "macho": (),
 }
+KNOWN = tuple(dict.fromkeys(chain.from_iterable(SHARES.values())))  # in the order of names of folders
 
 
 def check_shares(survey: str, shares: Iterable[str], prefix: str = "") -> None:

@@ -65,12 +65,6 @@ class Survey:
         )
 
 
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise UserError(f"{name}={value} of the simulated survey must lie between 0 and 1.")
-    return value
-
-
 def plan(
     n_objects: int = populations.TOTAL,
     seed: int = 0,
@@ -90,9 +84,9 @@ def plan(
     stars = populations.draw_stars(rng, labels)
     columns, shared = catalogue.draw_columns(rng, stars)
     # What may be missing or wrong is drawn last, so that it changes nothing else.
-    has_spectrum = rng.random(n_objects) >= _share("missing_spectra", missing_spectra)
-    has_light_curve = rng.random(n_objects) >= _share("missing_light_curves", missing_light_curves)
-    swapped = rng.random(n_objects) < _share("swapped_labels", swapped_labels)
+    has_spectrum = rng.random(n_objects) >= layout.share("missing_spectra", missing_spectra)
+    has_light_curve = rng.random(n_objects) >= layout.share("missing_light_curves", missing_light_curves)
+    swapped = rng.random(n_objects) < layout.share("swapped_labels", swapped_labels)
     other = (labels + rng.integers(1, len(CLASSES), n_objects)) % len(CLASSES)
     written_label = np.where(swapped, other, labels)
     ids = [f"SIM-{seed}-{i:06d}" for i in range(n_objects)]

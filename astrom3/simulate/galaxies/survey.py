@@ -223,10 +223,10 @@ def write(
     raised for fewer than 3 objects, for an image of an odd or tiny size, for a share that is none, and for a folder in
     use.
     """
-    for name, share in (("missing_images", missing_images), ("missing_spectra", missing_spectra)):
-        if not 0 <= share <= 1:
-            raise UserError(f"{name}={share} of the simulated galaxy survey must lie between 0 and 1.")
-    absent = Absent(missing_images, missing_spectra)
+    absent = Absent(
+        images=layout.share("missing_images", missing_images),
+        spectra=layout.share("missing_spectra", missing_spectra),
+    )
     if objects < LEAST:
         raise UserError(f"objects={objects} of the simulated galaxy survey is too few; give {LEAST} or more.")
     if image_size < 16 or image_size % 2:
