@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-SHORTEST = 0.8  # a bucket holds windows of at least this part of its longest one
-FEWEST = 16  # windows of a bucket; fewer are left with those of the bucket before
+SHORTEST = 0.85  # a bucket holds windows of at least this part of its longest one
+FEWEST = 4  # windows of a bucket; fewer are left with those of the bucket before
 
 
 class Bucket(NamedTuple):
