@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 
 
-def write_catalogue(folder: Path, objects: int, seed: int = 0, rows: int = 40) -> dict[int, dict[str, np.ndarray]]:
-    """Write a catalogue with about `rows` objects in a partition; returns the light curves by id."""
+def write_catalogue(
+    folder: Path, objects: int, seed: int = 0, rows: int = 40, names: dict[str, str] | None = None
+) -> dict[int, dict[str, np.ndarray]]:
+    """Write a catalogue with about `rows` objects in a partition; returns the light curves by id.
+
+    names: usual name of a list -> the one to write instead.
+    """
     import lsdb
     import nested_pandas
     import pandas as pd
@@ -25,7 +30,7 @@ def write_catalogue(folder: Path, objects: int, seed: int = 0, rows: int = 40) -
     points_table = {"mjd": rng.uniform(58000, 59000, total), "mag": rng.normal(15, 0.2, total)}
     points_table |= {"magerr": np.full(total, 0.03), "band": np.where(rng.random(total) < 0.7, "r", "g")}
     frame = nested_pandas.NestedFrame(pd.DataFrame(table).set_index("objectid"))
-    curves = pd.DataFrame({"objectid": owner, **points_table}).set_index("objectid")
+    curves = pd.DataFrame({"objectid": owner, **points_table}).set_index("objectid").rename(columns=names or {})
     frame = frame.join_nested(curves, "lightcurve").reset_index()
     options = {"ra_column": "ra", "dec_column": "dec", "catalog_name": "made_up", "margin_threshold": None}
     catalogue = lsdb.from_dataframe(frame, partition_rows=rows, **options)

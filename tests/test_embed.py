@@ -150,7 +150,7 @@ def test_a_folder_of_something_else_is_refused_by_name(place, whole):
     copy = place / "copy"
     shutil.copytree(whole[0], copy)
     done = processes.run(command(place, copy, "part=16"), capture_output=True, text=True)
-    assert done.returncode == 2 and "embeddings of another part" in done.stderr
+    assert done.returncode == 2 and "other settings (part)" in done.stderr
     embed(place, copy, "part=16", "overwrite=true")
     assert len(list(copy.glob("train-*.parquet"))) < len(list(whole[0].glob("train-*.parquet")))
 

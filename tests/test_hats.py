@@ -103,7 +103,7 @@ def test_only_the_partitions_that_are_missing_are_made_again(place, embedded):
     assert embed(options(root, out, "data.label=type")) == summary
     assert pq.read_table(first.path).equals(content)
     assert [part.path.stat().st_mtime_ns for part in others] == times
-    with pytest.raises(UserError, match="embeddings of another columns"):
+    with pytest.raises(UserError, match=r"other settings \(columns, data\)"):
         embed(options(root, out, "data.label=type", "data.band=g"))
 
 
@@ -151,6 +151,21 @@ def test_names_and_kinds():
     assert Partition(5, 10023, None).name == "dataset/Norder=5/Dir=10000/Npix=10023.parquet"
     assert is_nested(pa.struct([("mjd", pa.list_(pa.float64()))])) and not is_nested(pa.list_(pa.float64()))
     assert not is_nested(pa.struct([("a", pa.float64())]))
+
+
+def test_lists_of_unusual_names_are_named_on_the_command_line(place, tmp_path):
+    """And parts of other units are never put beside those that are there."""
+    from hats_files import write_catalogue
+
+    root, _ = place
+    write_catalogue(tmp_path / "sky", 20, names={"mjd": "when", "mag": "brightness"})
+    given = [f"data.path={tmp_path}/sky", "data.band=r"]
+    with pytest.raises(UserError, match="columns.time to one of when, brightness, magerr, band"):
+        embed(options(root, tmp_path / "out", *given))
+    given += ["data.columns.time=when", "data.columns.mag=brightness"]
+    assert embed(options(root, tmp_path / "out", *given))["objects"] == 19
+    with pytest.raises(UserError, match=r"other settings \(data\)"):
+        embed(options(root, tmp_path / "out", *given, "data.columns.system=AB"))
 
 
 @pytest.mark.slow

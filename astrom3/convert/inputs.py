@@ -291,7 +291,7 @@ def understood(objects: Objects, reader: Any, options: Mapping[str, Any]) -> Inp
         bands = curve.band is not None and options["light_curves"]["band"] is None
         if reader.relative(reference):
             provenance["flux_unit"] = RELATIVE_UNIT
-            warnings.append(RELATIVE_MEANS)
+            warnings.append(RELATIVE_MEANS.format(section="light_curves"))
     recipe = Recipe(
         reader,
         SpectrumReader(spectra["format"], spectrum_columns(options), spectra["resample"]),

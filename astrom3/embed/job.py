@@ -192,8 +192,8 @@ class Job:
                     changed.append(key)
             if changed:
                 raise UserError(
-                    f"{self.out} holds embeddings of another {', '.join(changed)}: give another out=<folder>, or "
-                    "overwrite=true to make them again"
+                    f"{self.out} holds embeddings made with other settings ({', '.join(changed)}): give another "
+                    "out=<folder>, or overwrite=true to make them again"
                 )
             return
         self.folder.remove()

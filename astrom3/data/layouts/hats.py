@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,12 @@ def is_nested(kind: pa.DataType) -> bool:
     return all(pa.types.is_list(child.type) or pa.types.is_large_list(child.type) for child in kind)
 
 
+@cache
+def warn_of_relative(folder: Path) -> None:
+    """Say once for the partitions of a folder that their magnitudes have no zero point."""
+    log.warning("%s", RELATIVE_MEANS.format(section="data.columns"))
+
+
 class HatsTable(ParquetTable):
     """The rows of some partitions of a catalogue, in their order."""
 
@@ -231,7 +237,7 @@ class HatsTable(ParquetTable):
         lists = [child.name for child in column.type]
         empty = Columns(Path(str(self.files[0])), lists, [np.empty(0) for _ in lists])
         if self.names.measure.relative(empty):
-            log.warning("%s", RELATIVE_MEANS)
+            warn_of_relative(Path(self.files[0].path).parent)
         if measured.band is None:
             if asked is not None:
                 raise UserError(f"data.band={asked}: the light curves of {self.files[0]} do not say their bands")
@@ -284,8 +290,9 @@ class HatsTable(ParquetTable):
         return np.stack([numbers(table[name].combine_chunks()) for name in names], axis=1).astype(np.float64)
 
     def fingerprint(self, cache: Path) -> str:
-        """Of names, sizes and times of the files: reading all of them would take as long as embedding them."""
-        digest = hashlib.sha256()
+        """Of how rows are read, and of names, sizes and times of the files: reading all of them would take as long as
+        embedding them."""
+        digest = hashlib.sha256(repr(self.names).encode())
         for file in self.files:
             about = Path(file.path).stat()
             digest.update(f"{Path(file.path).name} {about.st_size} {about.st_mtime_ns}\n".encode())

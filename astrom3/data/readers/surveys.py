@@ -69,13 +69,13 @@ class Survey:
         return (*self.time, *(name for name in optional if name), *(flag.column for flag in self.flags))
 
 
-ZTF_TIME = {"hjd": "HJD", "mjd": "MJD", "jd": "JD"}
+ZTF_TIME = {"hjd": "HJD", "mjd": "MJD", "hmjd": "HMJD", "jd": "JD"}
 ZTF_BANDS = {"1": "zg", "2": "zr", "3": "zi"}
 SURVEYS = (
     Survey(
         "ZTF",
         ("mag", "magerr", "filtercode"),
-        ("hjd", "mjd"),
+        ("hjd", "mjd", "hmjd"),
         ZTF_TIME,
         ("oid",),
         "mag",

@@ -23,8 +23,8 @@ RELATIVE_UNIT = "relative: 10^(-0.4 (magnitude - 15))"  # as dataset.json says i
 RELATIVE_MEANS = (
     "the magnitudes come without a zero point, so fluxes are relative, 10^(-0.4 (m - 15)): networks that read "
     "magnitudes (Astromer) are not affected, but AstroM3's networks read the scale of the flux too, so weights trained "
-    "on mJy need light_curves.zero_point or light_curves.system"
-)
+    "on mJy need {section}.zero_point or {section}.system"
+)  # section: of the configuration
 
 
 def zero_point(system: str) -> float:

@@ -27,7 +27,7 @@ from astrom3.errors import UserError
 
 Column = str | int | None  # a name, a position counted from 0, or None: the usual names
 USUAL = {
-    "time": ("time", "hjd", "bjd", "jd", "mjd", "t"),
+    "time": ("time", "hjd", "bjd", "jd", "mjd", "hmjd", "t"),
     "flux": ("flux", "flux(mjy)", "flux_mjy"),
     "flux_err": ("flux_err", "flux_error", "e_flux", "fluxerr", "flux_sigma"),
     "mag": ("mag", "magnitude", "vmag"),
