@@ -160,7 +160,7 @@ def test_lists_of_unusual_names_are_named_on_the_command_line(place, tmp_path):
     root, _ = place
     write_catalogue(tmp_path / "sky", 20, names={"mjd": "when", "mag": "brightness"})
     given = [f"data.path={tmp_path}/sky", "data.band=r"]
-    with pytest.raises(UserError, match="columns.time to one of when, brightness, magerr, band"):
+    with pytest.raises(UserError, match=r"columns\.time to one of when, brightness, magerr, band"):
         embed(options(root, tmp_path / "out", *given))
     given += ["data.columns.time=when", "data.columns.mag=brightness"]
     assert embed(options(root, tmp_path / "out", *given))["objects"] == 19

@@ -139,8 +139,10 @@ def test_magnitudes_are_read_with_their_system(client):
         "mag_err": [0.01] * len(curve["time"]),
     }
     one = {"light_curve": magnitudes, "metadata": OBJECTS[0]["metadata"]}
-    refused = client.post("/classify", json=one)
-    assert refused.status_code == 422 and "needs system" in refused.json()["error"]
+    relative = client.post("/classify", json=one).json()["objects"][0]
+    assert any("relative fluxes" in note for note in relative["notes"])
+    found = client.post("/classify", json={"objects": [one], "zero_point": 1e6}).json()["objects"][0]
+    assert found["probabilities"] == relative["probabilities"] and "notes" not in found
     assert client.post("/classify", json={"objects": [one], "system": "AB"}).status_code == 200
 
 

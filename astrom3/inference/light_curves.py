@@ -23,7 +23,7 @@ from astrom3.data.readers import LightCurve
 from astrom3.data.readers.auto import LightCurveReader
 from astrom3.data.readers.measured import NON_DETECTION
 from astrom3.data.readers.surveys import SURVEYS
-from astrom3.data.readers.systems import flux_of_magnitude, zero_point
+from astrom3.data.readers.systems import RELATIVE_ZERO_FLUX, flux_of_magnitude, zero_point
 from astrom3.data.readers.tables import LightCurveColumns
 from astrom3.errors import UserError
 from astrom3.inference.columns import columns_of, days, find, numbers, pick, same_length, unit_of
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from astrom3.inference.observations import Options
 
 COUNTS = ("electron", "ct", "count", "adu", "ph", "photon", "DN", "dn")
+NO_ZERO_POINT = (
+    "magnitudes without zero_point (mJy of magnitude 0) or system (asas-sn-V, asas-sn-g, AB or Johnson-V) are taken as "
+    "relative fluxes, 10^(-0.4 (m - 15)), which mislead weights trained on mJy"
+)
 MISSIONS = {"kepler": "Kepler", "k2": "Kepler", "tess": "TESS"}  # as lightkurve names them -> survey
 
 
@@ -47,7 +51,11 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
     """
     if isinstance(given, str | os.PathLike):
         columns = LightCurveColumns(system=options.system, zero_point=options.zero_point)
-        return in_band(LightCurveReader(columns=columns, keep_bands=True)(Path(given)), options.band)
+        reader = LightCurveReader(columns=columns, keep_bands=True)
+        curve = reader(Path(given))
+        if reader.relative(Path(given)):
+            curve = curve._replace(notes=(*curve.notes, NO_ZERO_POINT))
+        return in_band(curve, options.band)
 
     band = None
     if isinstance(given, tuple):
@@ -78,19 +86,23 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
 
 
 def from_magnitudes(bright: Any, error: Any, options: Options) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Flux and error [mJy] of magnitudes, whose zero point the options say, and what was left out as in files."""
+    """Flux and error [mJy] of magnitudes, and what is to be said of them, as of those in files. Where the options say
+    no zero point fluxes are relative."""
     magnitude = numbers(bright, "mag", "magnitude")
     undetected = magnitude >= NON_DETECTION
     magnitude = np.where(undetected, np.nan, magnitude)
-    notes = (f"{undetected.sum()} non-detections left out",) if undetected.any() else ()
+    notes: tuple[str, ...] = ()
+    if undetected.any():
+        notes = (f"{undetected.sum()} non-detections left out",)
     sigma = numbers(error, "mag", "magnitude error")
     same_length("light curve", magnitude, sigma, sigma)
-    if options.zero_point is None and options.system is None:
-        raise UserError(
-            "a light curve in magnitudes needs system= (asas-sn-V, asas-sn-g, AB or Johnson-V) or "
-            "zero_point= (mJy of magnitude 0)"
-        )
-    zero = options.zero_point if options.zero_point is not None else zero_point(options.system or "")
+    if options.zero_point is not None:
+        zero = options.zero_point
+    elif options.system is not None:
+        zero = zero_point(options.system)
+    else:
+        zero = RELATIVE_ZERO_FLUX
+        notes += (NO_ZERO_POINT,)
     flux, flux_err = flux_of_magnitude(magnitude, sigma, zero)
     return flux, flux_err, notes
 
