@@ -105,7 +105,7 @@ def test_classes_kept_out_of_the_fit_are_projected(pretrained):
 def test_embeddings_in_the_folder_are_used_again_and_those_of_other_data_refused(runs, pretrained):
     before = {p: p.stat().st_mtime_ns for p in (pretrained[0] / "embeddings").glob("*.parquet")}
     done = analyse(runs, "model=clip-full-scratch-42", "out=a", "what=[retrieval]", "sub=sub50")
-    assert done.returncode == 2 and "overwrite=true" in done.stderr and "another sub" in done.stderr
+    assert done.returncode == 2 and "overwrite=true" in done.stderr and "other settings (sub)" in done.stderr
     report = (pretrained[0] / "report.md").read_text()
     assert "## Map" in report  # of the first analysis, untouched
     assert len(before) == 3 and before == {p: p.stat().st_mtime_ns for p in before}

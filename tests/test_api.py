@@ -121,8 +121,14 @@ def test_every_form_of_a_light_curve_gives_the_same(models, tmp_path):
     for form in ({"jd": time, "mag": magnitude, "mag_err": sigma}, (time, magnitude * u.mag, sigma * u.mag)):
         found = models["photo"].embed(light_curve=form, metadata=features, system="AB").mean
         np.testing.assert_allclose(found, expected, atol=1e-4)
-        with pytest.raises(UserError, match="system="):
-            models["photo"].embed(light_curve=form)
+        found = models["photo"].embed(light_curve=form, metadata=features)
+        assert any("without zero_point" in decision.reason for decision in found.decisions)
+        relative = models["photo"].embed(light_curve=(time, flux / zero * 1e6, error / zero * 1e6), metadata=features)
+        np.testing.assert_allclose(found.mean, relative.mean, atol=1e-4)
+    Table({"hjd": time, "mag": magnitude, "mag_err": sigma}).write(tmp_path / "magnitudes.csv")
+    of_file = models["photo"].embed(light_curve=tmp_path / "magnitudes.csv", metadata=features)
+    np.testing.assert_allclose(of_file.mean, found.mean, atol=1e-4)
+    assert any("without zero_point" in decision.reason for decision in of_file.decisions)
 
 
 def test_features_are_computed_where_they_are_not_given(models):
