@@ -23,7 +23,7 @@ from astrom3.data.readers import LightCurve
 from astrom3.data.readers.auto import LightCurveReader
 from astrom3.data.readers.measured import NON_DETECTION
 from astrom3.data.readers.surveys import SURVEYS
-from astrom3.data.readers.systems import RELATIVE_ZERO_FLUX, flux_of_magnitude, zero_point
+from astrom3.data.readers.systems import RELATIVE_ZERO_FLUX, flux_of_magnitude
 from astrom3.data.readers.tables import LightCurveColumns
 from astrom3.errors import UserError
 from astrom3.inference.columns import columns_of, days, find, numbers, pick, same_length, unit_of
@@ -51,9 +51,8 @@ def light_curve_of(given: Any, options: Options) -> LightCurve:
     """
     if isinstance(given, str | os.PathLike):
         columns = LightCurveColumns(system=options.system, zero_point=options.zero_point)
-        reader = LightCurveReader(columns=columns, keep_bands=True)
-        curve = reader(Path(given))
-        if reader.relative(Path(given)):
+        curve, relative = LightCurveReader(columns=columns, keep_bands=True).read(Path(given))
+        if relative:
             curve = curve._replace(notes=(*curve.notes, NO_ZERO_POINT))
         return in_band(curve, options.band)
 
@@ -96,11 +95,8 @@ def from_magnitudes(bright: Any, error: Any, options: Options) -> tuple[np.ndarr
         notes = (f"{undetected.sum()} non-detections left out",)
     sigma = numbers(error, "mag", "magnitude error")
     same_length("light curve", magnitude, sigma, sigma)
-    if options.zero_point is not None:
-        zero = options.zero_point
-    elif options.system is not None:
-        zero = zero_point(options.system)
-    else:
+    zero = LightCurveColumns(system=options.system, zero_point=options.zero_point).zero()
+    if zero is None:
         zero = RELATIVE_ZERO_FLUX
         notes += (NO_ZERO_POINT,)
     flux, flux_err = flux_of_magnitude(magnitude, sigma, zero)

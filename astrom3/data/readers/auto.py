@@ -44,10 +44,16 @@ class LightCurveReader:
 
     def __call__(self, path: Path) -> LightCurve:
         """Reads one file; ReadError where it cannot."""
-        kind = self._kind(path)
-        if kind == "asassn":
-            return read_asassn(path, self.band, self.keep_bands)
-        return one_or_all(self.columns.read(path), self.band, str(path), self.keep_bands)
+        curve, _ = self.read(path)
+        return curve
+
+    def read(self, path: Path) -> tuple[LightCurve, bool]:
+        """Reads one file, and says whether it is in magnitudes without a zero point, so that fluxes are relative."""
+        if self._kind(path) == "asassn":
+            return read_asassn(path, self.band, self.keep_bands), False
+        columns = read_columns(path)
+        curve = one_or_all(self.columns.of(columns), self.band, str(path), self.keep_bands)
+        return curve, self.columns.relative(columns)
 
     def relative(self, path: Path) -> bool:
         """Whether a file is in magnitudes without a zero point, so that its fluxes are relative."""

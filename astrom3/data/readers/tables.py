@@ -72,7 +72,7 @@ class LightCurveColumns:
         """The same of all rows, with those that are no observations marked."""
         survey = self.survey(columns)
         if survey is not None:
-            return measure_survey(survey, columns, self._zero(), self.time_offset)
+            return measure_survey(survey, columns, self.zero(), self.time_offset)
 
         time = columns.get("time", self.time) + self.time_offset
         band = columns.text("band", self.band) if self.band is not None or columns.has("band") else None
@@ -84,7 +84,7 @@ class LightCurveColumns:
 
         magnitude = columns.get("mag", self.mag)
         error = columns.get("mag_err", self.mag_err)
-        zero = self._zero()
+        zero = self.zero()
         return measure_magnitudes(time, magnitude, error, RELATIVE_ZERO_FLUX if zero is None else zero, band)
 
     def survey(self, columns: Columns) -> Survey | None:
@@ -110,7 +110,7 @@ class LightCurveColumns:
         survey = self.survey(columns)
         if survey is not None:
             return survey.name in RELATIVE
-        return self._zero() is None and not self._has_flux(columns)
+        return self.zero() is None and not self._has_flux(columns)
 
     def taken(self, columns: Columns) -> str:
         """One sentence: which columns are taken, and in which units."""
@@ -128,7 +128,7 @@ class LightCurveColumns:
         band = columns.name("band", self.band)
         return f"{text}, band {band}" if band else text
 
-    def _zero(self) -> float | None:
+    def zero(self) -> float | None:
         """Flux [mJy] of magnitude 0 as the user gives it."""
         if self.zero_point is not None:
             return self.zero_point
